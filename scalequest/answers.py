@@ -1,0 +1,138 @@
+"""Final answers: finding them in a response, and telling whether two are the same mathematics.
+
+One home for the answer filter, the labels of difficulty and reward, and the evaluation.
+"""
+
+import re
+from collections import Counter
+from collections.abc import Sequence
+from concurrent.futures import TimeoutError as FutureTimeoutError
+from decimal import Decimal, InvalidOperation
+from typing import Any
+
+# Where an answer is announced without a box. The paper's rule: "boxed", "he answer is" or "final answer is" must occur.
+_ANNOUNCED = re.compile(r"(?:answer\s+is|answer:|####)\s*:?\s*(.+)", re.IGNORECASE)
+_NUMBER = re.compile(r"-?\d[\d,]*(?:\.\d+)?(?:/\d+)?|-?\.\d+")
+
+RIGHT, WRONG, MISSING, TIMEOUT = "right", "wrong", "no_answer", "timeout"
+# Hard limit of one comparison. math-verify's own limit is a signal, which dies in threads and in hung C code.
+TIMEOUT_S = 5.0
+
+
+def boxed(text: str) -> str | None:
+    """Content of the last complete ``\\boxed{...}``, braces balanced; None without one."""
+    start = text.rfind("\\boxed{")
+    while start >= 0:
+        depth = 0
+        for position in range(start + len("\\boxed"), len(text)):
+            depth += (text[position] == "{") - (text[position] == "}")
+            if depth == 0:
+                return text[start + len("\\boxed{") : position].strip()
+        start = text.rfind("\\boxed{", 0, start)
+    return None
+
+
+def strict_answer(text: str) -> str | None:
+    """The answer as it was asked for: in a box, not empty."""
+    return boxed(text) or None
+
+
+def announced_answer(text: str) -> str | None:
+    """The paper's presence rule: a box, or a phrase that announces the answer; None without either or with nothing in it."""
+    if found := strict_answer(text):
+        return found
+    phrases = _ANNOUNCED.findall(text)
+    if not phrases:
+        return None
+    # "The answer is 12." and "the answer is $12$ dollars": the first number, else the words up to the sentence's end.
+    number = _NUMBER.search(phrases[-1])
+    return (number.group() if number else phrases[-1].split(". ")[0].strip().rstrip(".")) or None
+
+
+def flexible_answer(text: str) -> str | None:
+    """The announced answer, else the last number in the text; None if there is no number either."""
+    if found := announced_answer(text):
+        return found
+    numbers = _NUMBER.findall(text)
+    return numbers[-1] if numbers else None
+
+
+def normalise(answer: str) -> str:
+    """A spelling that makes the common trivial differences equal: ``$ 1,000.0 $`` and ``1000``."""
+    text = answer.strip().strip("$").strip().removeprefix("\\$").rstrip(".").strip()
+    try:
+        number = Decimal(text.replace(",", ""))
+    except InvalidOperation:
+        return re.sub(r"\s+", "", text).replace("\\dfrac", "\\frac").replace("\\tfrac", "\\frac")
+    if not number.is_finite():
+        return text
+    number = number.normalize()
+    return format(number if number != 0 else Decimal(0), "f") if -40 < number.adjusted() < 40 else str(number)
+
+
+def _equivalent(gold: str, answer: str) -> bool:
+    """math-verify's judgement, in a worker process. Bare LaTeX gold parses to nothing, so both are put in ``$``."""
+    import logging
+
+    from math_verify import parse, verify
+
+    logging.getLogger("math_verify").setLevel(logging.CRITICAL)
+    options: dict[str, Any] = {"parsing_timeout": None}
+    return bool(
+        verify(parse(f"${gold}$", **options), parse(f"${answer}$", **options), timeout_seconds=None)  # type: ignore[arg-type]
+    )
+
+
+def compare(gold: Sequence[str], answers: Sequence[str | None], workers: int = 2) -> list[str]:
+    """Compare N extracted answers with N gold answers, in order.
+
+    Equal spellings are decided here; the rest goes to math-verify in a pool of processes, where a comparison that runs
+    longer than 5 s is killed with its process.
+
+    Returns:
+        For each pair ``right``, ``wrong``, ``no_answer`` (nothing was extracted) or ``timeout``.
+    """
+    outcomes = [MISSING if a is None else RIGHT if normalise(g) == normalise(a) else "" for g, a in zip(gold, answers, strict=True)]
+    # Two plain numbers that differ in value are different: no need to ask.
+    open_pairs = {
+        (g, a) for g, a, o in zip(gold, answers, outcomes, strict=True) if not o and a is not None and not _both_plain(g, a)
+    }
+    settled = _verify_pool(sorted(open_pairs), workers) if open_pairs else {}
+    return [o or settled.get((g, a or ""), WRONG) for g, a, o in zip(gold, answers, outcomes, strict=True)]
+
+
+def fail_rates(attempts: Sequence[dict[str, Any]]) -> dict[str, float]:
+    """Share of a problem's samples that are not right, in [0, 1], by problem id; an unreadable answer is a fail.
+
+    Args:
+        attempts: rows with ``problem_id`` and ``outcome`` (records.ATTEMPT).
+    """
+    total: Counter[str] = Counter()
+    failed: Counter[str] = Counter()
+    for row in attempts:
+        total[row["problem_id"]] += 1
+        failed[row["problem_id"]] += row["outcome"] != RIGHT
+    return {problem: failed[problem] / total[problem] for problem in total}
+
+
+def _both_plain(first: str, second: str) -> bool:
+    return all(re.fullmatch(r"-?\d{1,18}", normalise(x)) for x in (first, second))
+
+
+def _verify_pool(pairs: Sequence[tuple[str, str]], workers: int) -> dict[tuple[str, str], str]:
+    from multiprocessing import get_context
+
+    from pebble import ProcessExpired, ProcessPool
+
+    verdicts = {}
+    # forkserver: a fork of a process that runs torch's threads may hang.
+    with ProcessPool(max_workers=workers, max_tasks=500, context=get_context("forkserver")) as pool:
+        futures = [pool.schedule(_equivalent, args=pair, timeout=TIMEOUT_S) for pair in pairs]
+        for pair, future in zip(pairs, futures, strict=True):
+            try:
+                verdicts[pair] = RIGHT if future.result() else WRONG
+            except (FutureTimeoutError, ProcessExpired, MemoryError, RecursionError):
+                verdicts[pair] = TIMEOUT
+            except Exception:  # noqa: BLE001  a string that sympy cannot digest is a wrong answer, whatever it raises
+                verdicts[pair] = WRONG
+    return verdicts

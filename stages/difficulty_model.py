@@ -1,0 +1,76 @@
+"""Train the difficulty scorer: question in, fail rate out, mean squared error (paper, difficulty filter).
+
+    python -m stages.difficulty_model --base models/base/difficulty --seeds data/seeds.parquet --attempts data/attempts
+        --out models/difficulty --metrics M.json
+
+A share of the labelled seeds is held out; the paper reports no accuracy of its scorer, this stage reports the correlation.
+"""
+
+import argparse
+import random
+from typing import Any
+
+from scalequest.answers import fail_rates
+from scalequest.errors import UserError
+from scalequest.prompts import ChatFormat
+from scalequest.records import ATTEMPT, PROBLEM, read_rows
+from scalequest.shards import shard_seed
+from scalequest.stage import StageRun, rounded, run_stage
+from scalequest.training import ScoredText, hold_out, load_chat, train_regression
+
+
+def ranks(values: list[float]) -> list[float]:
+    """Rank of each value, ties sharing their mean rank."""
+    order = sorted(range(len(values)), key=values.__getitem__)
+    result = [0.0] * len(values)
+    start = 0
+    for end in range(1, len(order) + 1):
+        if end == len(order) or values[order[end]] != values[order[start]]:
+            for index in order[start:end]:
+                result[index] = (start + end - 1) / 2
+            start = end
+    return result
+
+
+def spearman(first: list[float], second: list[float]) -> float:
+    """Rank correlation in [-1, 1]; 0 where one side does not vary, because then nothing is ranked."""
+    a, b = ranks(first), ranks(second)
+    mean = (len(a) - 1) / 2
+    covariance = sum((x - mean) * (y - mean) for x, y in zip(a, b, strict=True))
+    spread = (sum((x - mean) ** 2 for x in a) * sum((y - mean) ** 2 for y in b)) ** 0.5
+    return covariance / spread if spread else 0.0
+
+
+def labelled(chat: ChatFormat, seeds: list[dict[str, Any]], rates: dict[str, float]) -> dict[str, ScoredText]:
+    """One text a labelled seed, by id; the input is the question alone."""
+    return {row["id"]: ScoredText(chat.user_turn(row["question"]), rates[row["id"]]) for row in seeds if row["id"] in rates}
+
+
+def main(args: argparse.Namespace, run: StageRun) -> None:
+    """Split, train, correlate."""
+    params = run.params.difficulty_model
+    rates = fail_rates(read_rows(args.attempts, ATTEMPT))
+    texts = labelled(load_chat(args.base), read_rows(args.seeds, PROBLEM), rates)
+    train, held_out = hold_out(sorted(texts), params.holdout_frac, run.params.seed)
+    if not train or len(held_out) < 2:
+        raise UserError(f"difficulty_model: {len(texts)} labelled seeds give {len(train)} to train on and {len(held_out)} held out, at least 1 and 2 needed; raise difficulty_labels.n_seeds")  # fmt: skip
+    random.Random(run.params.seed).shuffle(train)
+    seed = shard_seed(run.params.seed, "difficulty_model", 0)
+    metrics, scores = train_regression(
+        args.base, args.out, [texts[i] for i in train], params, run.params.engine.dtype, run, seed,
+        probe=[texts[i].ids for i in held_out],
+    )  # fmt: skip
+    labels = [texts[i].label for i in held_out]
+    correlation = spearman(scores, labels)
+    mean = sum(texts[i].label for i in train) / len(train)
+    held = {
+        "problems": len(held_out),
+        "spearman": rounded(correlation),
+        "mse": rounded(sum((s - y) ** 2 for s, y in zip(scores, labels, strict=True)) / len(labels)),
+        "mse_of_the_mean": rounded(sum((mean - y) ** 2 for y in labels) / len(labels)),
+    }
+    run.metrics(args.metrics, metrics | {"held_out": held}, {"no_correlation": correlation <= 0})
+
+
+if __name__ == "__main__":
+    run_stage(main, __doc__, paths=("base", "seeds", "attempts", "out", "metrics"))

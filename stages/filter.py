@@ -1,0 +1,111 @@
+"""Apply the thresholds and the mix, and write the ledger of EVERY generated question. No model runs here.
+
+    python -m stages.filter --screened data/screened --judged data/judged --difficulty data/difficulty
+        --out data/filtered.parquet --ledger data/ledger.parquet --metrics M.json
+"""
+
+import argparse
+from collections import Counter
+from hashlib import sha256
+from typing import Any
+
+from scalequest.errors import UserError
+from scalequest.params import Filter
+from scalequest.records import FILTERED, JUDGED, LEDGER, SCORE, SCREENED, read_rows, write_rows
+from scalequest.stage import StageRun, rounded, run_stage
+
+KEPT = "kept"
+# In the order of the filters; those of `screen` come before.
+OUTCOMES = ("unsolvable", "no_verdict", "too_easy", "over_share")
+
+
+def easiness_cut(scores: list[float], frac: float) -> float:
+    """Lowest score that stays when the easiest ``frac`` of N scores go (paper: about 0.3 of one generator's)."""
+    return sorted(scores)[int(frac * len(scores))] if scores else 0.0
+
+
+def share_quotas(available: dict[str, int], shares: dict[str, float], n: int) -> dict[str, int]:
+    """How many questions of each generator: the most, up to ``n`` in all, that keep the shares exact to one question."""
+    total = sum(shares[name] for name in available)
+    fractions = {name: shares[name] / total for name in available}
+    size = min([float(n)] + [count / fractions[name] for name, count in available.items()])
+    return {name: min(count, round(size * fractions[name])) for name, count in available.items()}
+
+
+def apply_filters(
+    screened: list[dict[str, Any]], verdicts: dict[str, str], scores: dict[str, float], params: Filter, mix: list[str], seed: int
+) -> list[dict[str, Any]]:
+    """The ledger: one row a generated question, in order, with its outcome and what it was judged by.
+
+    Which questions a full share gives up is drawn by a hash of seed and id: no order of generation is favoured.
+    """
+    ledger = [
+        {"id": row["id"], "generator": row["generator"], "question": row["question"], "outcome": row["verdict"],
+         "matched": row["matched"], "evidence": row["evidence"], "verdict": verdicts.get(row["id"]),
+         "difficulty": scores.get(row["id"]), "min_difficulty": None}
+        for row in screened
+    ]  # fmt: skip
+    if params.require_solvable:
+        for row in ledger:
+            if row["outcome"] == KEPT and row["verdict"] != "solvable":
+                row["outcome"] = row["verdict"]
+    remaining: dict[str, list[dict[str, Any]]] = {name: [] for name in mix}
+    for generator in mix:
+        own = [row for row in ledger if row["generator"] == generator and row["outcome"] == KEPT]
+        cut = easiness_cut([row["difficulty"] for row in own], params.drop_easiest_frac[generator])
+        for row in own:
+            row["min_difficulty"] = cut
+            if row["difficulty"] < cut:
+                row["outcome"] = "too_easy"
+            else:
+                remaining[generator].append(row)
+    quotas = share_quotas({name: len(rows) for name, rows in remaining.items()}, params.shares, params.n_questions)
+    for generator, rows in remaining.items():
+        rows.sort(key=lambda row: sha256(f"{seed}/{row['id']}".encode()).digest())
+        for row in rows[quotas[generator] :]:
+            row["outcome"] = "over_share"
+    return ledger
+
+
+def require_some(ledger: list[dict[str, Any]]) -> None:
+    """Refuse an empty result, and say which filter ate the questions."""
+    outcomes = Counter(row["outcome"] for row in ledger)
+    if outcomes[KEPT]:
+        return
+    worst, n = outcomes.most_common(1)[0]
+    by_generator = Counter((row["generator"], row["outcome"]) for row in ledger)
+    details = ", ".join(f"{g}: {n} {o}" for (g, o), n in sorted(by_generator.items()))
+    raise UserError(
+        f"no question is left after the filters: of {len(ledger)} generated, '{worst}' took {n} ({details}); loosen that filter, "
+        f"generate more, or give the generator that has none left no place in the mix"
+    )
+
+
+def main(args: argparse.Namespace, run: StageRun) -> None:
+    """Join, filter, account."""
+    params = run.params.filter
+    screened = read_rows(args.screened, SCREENED)
+    verdicts = {row["id"]: row["verdict"] for row in read_rows(args.judged, JUDGED)}
+    scores = {row["id"]: row["score"] for row in read_rows(args.difficulty, SCORE)}
+    ledger = apply_filters(screened, verdicts, scores, params, run.params.mix, run.params.seed)
+    require_some(ledger)
+    write_rows(args.ledger, ledger, LEDGER)
+    kept = [{k: row[k] for k in FILTERED.names} for row in ledger if row["outcome"] == KEPT]
+    write_rows(args.out, kept, FILTERED)
+    outcomes = Counter(row["outcome"] for row in ledger)
+    assert sum(outcomes.values()) == len(screened)
+    run.metrics(
+        args.metrics,
+        {
+            "generated": len(ledger),
+            "kept": len(kept),
+            "kept_frac": rounded(len(kept) / len(ledger)),
+            "outcomes": dict(outcomes),
+            "kept_by_generator": dict(Counter(row["generator"] for row in kept)),
+            "removed_frac": {name: rounded(outcomes[name] / len(ledger)) for name in OUTCOMES},
+        },
+    )
+
+
+if __name__ == "__main__":
+    run_stage(main, __doc__, paths=("screened", "judged", "difficulty", "out", "ledger", "metrics"))

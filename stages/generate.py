@@ -1,0 +1,23 @@
+"""Generate the data set's questions from nothing but the open user turn (paper 2.4). Every completion is kept.
+
+    python -m stages.generate --generator sums --model models/qpo/sums --out data/questions/sums --metrics M.json
+"""
+
+import argparse
+
+from scalequest.questions import question_metrics, sample_questions
+from scalequest.records import write_parts
+from scalequest.stage import StageRun, run_stage
+
+
+def main(args: argparse.Namespace, run: StageRun) -> None:
+    """Sample, count, write."""
+    n = run.params.generators[args.generator].n_questions
+    questions = sample_questions(run, args.model, args.generator, n, run.params.generate)
+    metrics, degenerate = question_metrics(questions)
+    write_parts(args.out, questions)
+    run.metrics(args.metrics, metrics, degenerate)
+
+
+if __name__ == "__main__":
+    run_stage(main, __doc__, paths=("model", "out", "metrics"), names=("generator",))

@@ -1,0 +1,24 @@
+"""Train the student on the selected pairs, loss on the response only (paper 3.1).
+
+    python -m stages.instruct_tune --base models/base/student --data data/instruct.parquet --out models/student --metrics M.json
+"""
+
+import argparse
+
+from scalequest.records import INSTRUCTION, read_rows
+from scalequest.shards import shard_seed
+from scalequest.stage import StageRun, run_stage
+from scalequest.training import load_chat, solved_example, train_causal
+
+
+def main(args: argparse.Namespace, run: StageRun) -> None:
+    """Train."""
+    chat = load_chat(args.base)
+    examples = [solved_example(chat, row["question"], row["response"]) for row in read_rows(args.data, INSTRUCTION)]
+    seed = shard_seed(run.params.seed, "instruct_tune", 0)
+    metrics = train_causal(args.base, args.out, examples, run.params.instruct_tune, run.params.engine.dtype, run, seed)
+    run.metrics(args.metrics, metrics)
+
+
+if __name__ == "__main__":
+    run_stage(main, __doc__, paths=("base", "data", "out", "metrics"))

@@ -1,0 +1,51 @@
+"""Ask the judge whether each screened question can be solved (paper, question filtering; Fig. 12).
+
+    python -m stages.judge --model models/base/judge --screened data/screened --out data/judged --metrics M.json
+
+The last standalone yes or no counts; no verdict is an outcome of its own, never a yes.
+"""
+
+import argparse
+from collections import Counter
+from collections.abc import Sequence
+from typing import Any
+
+from scalequest.engine import Engine
+from scalequest.prompts import judge_prompt, parse_verdict
+from scalequest.records import JUDGED, SCREENED, read_rows, write_parts
+from scalequest.stage import StageRun, rounded, run_stage
+
+OUTCOME = {True: "solvable", False: "unsolvable", None: "no_verdict"}
+
+
+def main(args: argparse.Namespace, run: StageRun) -> None:
+    """Judge what `screen` kept."""
+    params = run.params.judge
+    questions = [row for row in read_rows(args.screened, SCREENED) if row["verdict"] == "kept"]
+    engine = Engine(args.model, run.params.engine, run.params.runtime)
+    complete = engine.complete(params)
+
+    def work(rows: Sequence[dict[str, Any]], seed: int, _: int) -> tuple[list[dict[str, Any]], int]:
+        completions = complete([engine.chat.user_turn(judge_prompt(row["question"], params.style)) for row in rows], seed)
+        made = [
+            {"id": row["id"], "verdict": OUTCOME[parse_verdict(c.text)], "completion": c.text, "finish_reason": c.finish_reason}
+            for row, c in zip(rows, completions, strict=True)
+        ]
+        return made, sum(c.n_tokens for c in completions)
+
+    table = run.map_shards(questions, work, JUDGED, params.shard_size)
+    write_parts(args.out, table)
+    counts = Counter(table["verdict"].to_pylist())
+    run.metrics(
+        args.metrics,
+        {
+            "questions": len(questions),
+            **{name: counts[name] for name in OUTCOME.values()},
+            "solvable_frac": rounded(counts["solvable"] / len(questions)),
+        },
+        {"one_verdict": len(counts) == 1, "no_verdicts": counts["no_verdict"] > len(questions) / 2},
+    )
+
+
+if __name__ == "__main__":
+    run_stage(main, __doc__, paths=("model", "screened", "out", "metrics"))

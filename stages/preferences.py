@@ -1,0 +1,111 @@
+"""Rewrite each sampled question for one aim and make preference pairs of it: chosen = rewrite, rejected = original (paper 2.3).
+
+    python -m stages.preferences --generator sums --optimizer models/base/optimizer --questions data/qpo_questions/sums
+        --out data/preferences/sums.parquet --metrics M.json
+
+Rejects stay in the output with their reason.
+"""
+
+import argparse
+import random
+from collections import Counter
+from collections.abc import Sequence
+from typing import Any
+
+from scalequest.engine import Engine
+from scalequest.errors import UserError
+from scalequest.params import Preferences
+from scalequest.prompts import DIFFICULTY, SOLVABILITY, leaks_solution, parse_rewrite, rewrite_prompt
+from scalequest.records import PREFERENCE, QUESTION, read_rows, write_parts
+from scalequest.sources import question_key
+from scalequest.stage import StageRun, rounded, run_stage
+
+KEPT = "kept"
+
+
+def flip(question_id: str, seed: int, solvability_frac: float) -> str:
+    """The direction of one question: a coin that depends on the run's seed and the question's id only."""
+    return SOLVABILITY if random.Random(f"{seed}/{question_id}").random() < solvability_frac else DIFFICULTY
+
+
+def pair_verdict(question: str, rewrite: str, finish_reason: str, max_growth: float) -> str:
+    """``kept``, or why a rewrite makes no pair."""
+    if finish_reason != "stop":
+        return "cut"
+    if not rewrite:
+        return "unparsed"
+    if question_key(rewrite) == question_key(question):
+        return "identical"
+    if len(rewrite) > max_growth * len(question):
+        return "over_long"
+    if leaks_solution(rewrite):
+        return "leaks_solution"
+    if not any(c.isascii() and c.isalpha() for c in rewrite):
+        return "no_text"
+    return KEPT
+
+
+def rewrite_row(row: dict[str, Any], direction: str, completion: Any, params: Preferences) -> dict[str, Any]:
+    """One row of the output from one completion of the optimizer."""
+    rewrite = parse_rewrite(completion.text, params.style)
+    return {
+        "id": row["id"],
+        "generator": row["generator"],
+        "direction": direction,
+        "question": row["question"],
+        "rewrite": rewrite,
+        "completion": completion.text,
+        "finish_reason": completion.finish_reason,
+        "verdict": pair_verdict(row["question"], rewrite, completion.finish_reason, params.max_growth),
+    }
+
+
+def usable(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Questions worth rewriting: ended by themselves, not empty, the first of exact duplicates."""
+    first: dict[str, dict[str, Any]] = {}
+    for row in rows:
+        if row["finish_reason"] == "stop" and row["question"]:
+            first.setdefault(question_key(row["question"]), row)
+    return list(first.values())
+
+
+def main(args: argparse.Namespace, run: StageRun) -> None:
+    """Flip, rewrite, parse, filter."""
+    params = run.params.preferences
+    sampled = read_rows(args.questions, QUESTION)
+    questions = usable(sampled)
+    engine = Engine(args.optimizer, run.params.engine, run.params.runtime)
+    complete = engine.complete(params)
+
+    def work(rows: Sequence[dict[str, Any]], seed: int, _: int) -> tuple[list[dict[str, Any]], int]:
+        directions = [flip(row["id"], run.params.seed, params.solvability_frac) for row in rows]
+        prompts = [rewrite_prompt(row["question"], d, params.style) for row, d in zip(rows, directions, strict=True)]
+        completions = complete([engine.chat.user_turn(prompt) for prompt in prompts], seed)
+        made = [rewrite_row(row, d, c, params) for row, d, c in zip(rows, directions, completions, strict=True)]
+        return made, sum(c.n_tokens for c in completions)
+
+    table = run.map_shards(questions, work, PREFERENCE, params.shard_size)
+    verdicts = Counter(table["verdict"].to_pylist())
+    if not verdicts[KEPT]:
+        raise UserError(
+            f"{args.generator}: no preference pair survived: {len(sampled)} questions sampled, {len(questions)} usable, all "
+            f"{sum(verdicts.values())} rewrites rejected ({dict(verdicts)}); take a stronger models.optimizer, another "
+            f"preferences.style, or more qpo_questions.n_questions"
+        )
+    write_parts(args.out, table)
+    directions = Counter(table["direction"].to_pylist())
+    run.metrics(
+        args.metrics,
+        {
+            "questions": len(sampled),
+            "usable": len(questions),
+            "pairs": verdicts[KEPT],
+            "kept_frac": rounded(verdicts[KEPT] / len(questions)),
+            "rejected": {name: n for name, n in sorted(verdicts.items()) if name != KEPT},
+            "direction": {name: directions[name] for name in (SOLVABILITY, DIFFICULTY)},
+        },
+    )
+
+
+if __name__ == "__main__":
+    run_stage(main, __doc__, paths=("optimizer", "questions", "out", "metrics"), names=("generator",))

@@ -1,0 +1,49 @@
+"""Question fine-tuning: teach a solver to ask (paper 2.2). Loss on the question and its end token only.
+
+    python -m stages.qft --generator sums --base models/base/sums --seeds data/seeds.parquet --out models/qft/sums --metrics M.json
+"""
+
+import argparse
+import random
+
+from scalequest.errors import UserError
+from scalequest.prompts import ChatFormat
+from scalequest.records import PROBLEM, read_rows
+from scalequest.shards import shard_seed
+from scalequest.stage import StageRun, run_stage
+from scalequest.training import Example, load_chat, train_causal
+
+
+def pick_questions(seeds: list[dict[str, str]], seed_mix: dict[str, int], seed: int) -> list[str]:
+    """Draw ``seed_mix[source]`` questions of each source, in the seeds' order.
+
+    Raises:
+        UserError: a source has fewer (a question that two sources share is kept once, so a source can come out short).
+    """
+    chosen: list[int] = []
+    for source, n in seed_mix.items():
+        have = [index for index, row in enumerate(seeds) if row["source"] == source]
+        if len(have) < n:
+            raise UserError(f"seed_mix.{source}: {n} asked for, the seeds hold {len(have)} distinct ones; lower it or raise seeds.{source}.n")  # fmt: skip
+        chosen += random.Random(f"{seed}/{source}").sample(have, n)
+    return [seeds[index]["question"] for index in sorted(chosen)]
+
+
+def question_example(chat: ChatFormat, question: str) -> Example:
+    """Masked: the template up to the user's words. Learned: the question and its end, nothing after it."""
+    return Example(chat.question_prefix, chat.question(question))
+
+
+def main(args: argparse.Namespace, run: StageRun) -> None:
+    """Pick this generator's seed questions and tune on them."""
+    generator = run.params.generators[args.generator]
+    chat = load_chat(args.base)
+    questions = pick_questions(read_rows(args.seeds, PROBLEM), generator.seed_mix, run.params.seed)
+    examples = [question_example(chat, question) for question in questions]
+    seed = shard_seed(run.params.seed, f"qft@{args.generator}", 0)
+    metrics = train_causal(args.base, args.out, examples, run.params.qft, run.params.engine.dtype, run, seed)
+    run.metrics(args.metrics, metrics)
+
+
+if __name__ == "__main__":
+    run_stage(main, __doc__, paths=("base", "seeds", "out", "metrics"), names=("generator",))

@@ -1,0 +1,25 @@
+"""Sample the questions that QPO will have rewritten, from the question-tuned generator (paper 2.3).
+
+    python -m stages.qpo_questions --generator sums --model models/qft/sums --out data/qpo_questions/sums --metrics M.json
+
+A stage of its own, because a process holds one engine: sampling and rewriting need two.
+"""
+
+import argparse
+
+from scalequest.questions import question_metrics, sample_questions
+from scalequest.records import write_parts
+from scalequest.stage import StageRun, run_stage
+
+
+def main(args: argparse.Namespace, run: StageRun) -> None:
+    """Sample, count, write."""
+    params = run.params.qpo_questions
+    questions = sample_questions(run, args.model, args.generator, params.n_questions, params)
+    metrics, degenerate = question_metrics(questions)
+    write_parts(args.out, questions)
+    run.metrics(args.metrics, metrics, degenerate)
+
+
+if __name__ == "__main__":
+    run_stage(main, __doc__, paths=("model", "out", "metrics"), names=("generator",))

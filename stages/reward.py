@@ -1,0 +1,49 @@
+"""Score every response with the reward model, in vLLM's pooling runner (paper 2.5).
+
+    python -m stages.reward --model models/reward --questions data/filtered.parquet --responses data/responses
+        --out data/rewards --metrics M.json
+
+The reward model reads the question with the asking for a boxed answer, as the responder got it (the paper's code leaves it
+out). Rewards are unbounded logits, higher is better.
+"""
+
+import argparse
+from collections.abc import Sequence
+from typing import Any
+
+from scalequest.engine import Scorer
+from scalequest.records import FILTERED, RESPONSE, REWARD, read_rows, write_parts
+from scalequest.stage import StageRun, rounded, run_stage
+
+
+def main(args: argparse.Namespace, run: StageRun) -> None:
+    """Score all responses."""
+    questions = {row["id"]: row["question"] for row in read_rows(args.questions, FILTERED)}
+    responses = read_rows(args.responses, RESPONSE)
+    scorer = Scorer(args.model, run.params.engine, run.params.runtime)
+
+    def work(rows: Sequence[dict[str, Any]], _seed: int, _: int) -> tuple[list[dict[str, Any]], int]:
+        prompts = [scorer.chat.solution(questions[row["question_id"]], row["response"]) for row in rows]
+        rewards = scorer.score(prompts)
+        made = [
+            {"id": row["id"], "question_id": row["question_id"], "sample": row["sample"], "reward": reward}
+            for row, reward in zip(rows, rewards, strict=True)
+        ]
+        return made, sum(map(len, prompts))
+
+    table = run.map_shards(responses, work, REWARD, run.params.reward.shard_size)
+    write_parts(args.out, table)
+    rewards = table["reward"].to_pylist()
+    run.metrics(
+        args.metrics,
+        {
+            "responses": len(rewards),
+            "mean": rounded(sum(rewards) / len(rewards), 4),
+            "lowest": rounded(min(rewards), 4),
+            "highest": rounded(max(rewards), 4),
+        },
+    )
+
+
+if __name__ == "__main__":
+    run_stage(main, __doc__, paths=("model", "questions", "responses", "out", "metrics"))

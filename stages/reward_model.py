@@ -1,0 +1,71 @@
+"""Train an outcome reward model on right against wrong answers to the seeds.
+
+    python -m stages.reward_model --base models/base/reward --seeds data/seeds.parquet --attempts data/attempts
+        --out models/reward --metrics M.json
+
+Not in the paper, which takes InternLM2-7B-Reward: with `reward_model.method: none` the fetched model is taken as it is.
+"""
+
+import argparse
+from typing import Any
+
+from scalequest.answers import RIGHT, WRONG
+from scalequest.errors import UserError
+from scalequest.models import link_model
+from scalequest.prompts import ChatFormat, solve_prompt
+from scalequest.records import ATTEMPT, PROBLEM, read_rows
+from scalequest.shards import shard_seed
+from scalequest.stage import StageRun, rounded, run_stage
+from scalequest.training import Pair, hold_out, load_chat, train_reward
+
+
+def answer_pairs(chat: ChatFormat, problem: dict[str, Any], attempts: list[dict[str, Any]], most: int) -> list[Pair]:
+    """Right against wrong solutions of one seed, at most ``most`` pairs.
+
+    Right are the sampled ones that match, then the seed's own: a sampled one first, so that the model learns what is right
+    rather than who wrote it. Cut samples take no part. Pairs with equal texts cannot occur: one is right, one wrong.
+    """
+    ended = [row for row in attempts if row["finish_reason"] == "stop"]
+    right = list(dict.fromkeys(row["response"] for row in ended if row["outcome"] == RIGHT)) + [problem["solution"]]
+    wrong = list(dict.fromkeys(row["response"] for row in ended if row["outcome"] == WRONG))
+    prompt = chat.user_turn(solve_prompt(problem["question"]))
+    pairs = [(right[i % len(right)], text) for i, text in enumerate(wrong)][:most]
+    return [Pair(prompt, chat.encode(good), chat.encode(bad)) for good, bad in pairs]
+
+
+def main(args: argparse.Namespace, run: StageRun) -> None:
+    """Pair, split, train, test."""
+    params = run.params.reward_model
+    if params.method == "none":
+        link_model(args.base, args.out)
+        run.metrics(args.metrics, {"examples": 0})
+        return
+    chat = load_chat(args.base)
+    attempts: dict[str, list[dict[str, Any]]] = {}
+    for row in read_rows(args.attempts, ATTEMPT):
+        attempts.setdefault(row["problem_id"], []).append(row)
+    pairs = {
+        row["id"]: found
+        for row in read_rows(args.seeds, PROBLEM)
+        if row["id"] in attempts and (found := answer_pairs(chat, row, attempts[row["id"]], params.pairs_per_question))
+    }
+    train, held_out = hold_out(sorted(pairs), params.holdout_frac, run.params.seed)
+    if not train or not held_out:
+        raise UserError(
+            f"reward_model: {len(pairs)} of {len(attempts)} labelled seeds have a wrong answer to set against a right one, at "
+            "least 2 needed; raise difficulty_labels.n_seeds or temperature, or add harder seeds"
+        )
+    tests = [pair for i in held_out for pair in pairs[i]]
+    seed = shard_seed(run.params.seed, "reward_model", 0)
+    metrics, scores = train_reward(
+        args.base, args.out, [pair for i in train for pair in pairs[i]], params, run.params.engine.dtype, run, seed,
+        probe=[ids for pair in tests for ids in (pair.prompt + pair.chosen, pair.prompt + pair.rejected)],
+    )  # fmt: skip
+    correct = [good > bad for good, bad in zip(scores[::2], scores[1::2], strict=True)]
+    accuracy = sum(correct) / len(correct)
+    held = {"pairs": len(tests), "accuracy": rounded(accuracy)}
+    run.metrics(args.metrics, metrics | {"held_out": held}, {"coin_reward": accuracy <= 0.5})
+
+
+if __name__ == "__main__":
+    run_stage(main, __doc__, paths=("base", "seeds", "attempts", "out", "metrics"))

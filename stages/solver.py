@@ -1,0 +1,31 @@
+"""Train the problem solver on the seeds' worked solutions, loss on the solution only.
+
+    python -m stages.solver --base models/base/solver --seeds data/seeds.parquet --out models/solver --metrics M.json
+
+Not in the paper, whose solvers are strong models as released: with `solver.method: none` the fetched one is taken as it is.
+"""
+
+import argparse
+
+from scalequest.models import link_model
+from scalequest.records import PROBLEM, read_rows
+from scalequest.shards import shard_seed
+from scalequest.stage import StageRun, run_stage
+from scalequest.training import load_chat, solved_example, train_causal
+
+
+def main(args: argparse.Namespace, run: StageRun) -> None:
+    """Train, or take the fetched model."""
+    params = run.params.solver
+    if params.method == "none":
+        link_model(args.base, args.out)
+        run.metrics(args.metrics, {"examples": 0})
+        return
+    chat = load_chat(args.base)
+    examples = [solved_example(chat, row["question"], row["solution"]) for row in read_rows(args.seeds, PROBLEM)]
+    seed = shard_seed(run.params.seed, "solver", 0)
+    run.metrics(args.metrics, train_causal(args.base, args.out, examples, params, run.params.engine.dtype, run, seed))
+
+
+if __name__ == "__main__":
+    run_stage(main, __doc__, paths=("base", "seeds", "out", "metrics"))
