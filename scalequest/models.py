@@ -30,7 +30,9 @@ def local_path(folder: Path) -> Path:
                 f"fetch it again: dvc repro -f fetch_model@{folder.name}"
             ) from None
     if not (folder / "config.json").is_file():
-        raise UserError(f"{folder}: no model there (no config.json, no {LOCK_FILE}); run the stage that makes it: dvc repro")
+        raise UserError(
+            f"{folder}: no model there (no config.json, no {LOCK_FILE}); run the stage that makes it: dvc repro"
+        )
     return folder
 
 

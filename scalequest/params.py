@@ -47,7 +47,9 @@ class ReasoningGymSource(Section):
     @model_validator(mode="after")
     def _has_templates(self) -> "ReasoningGymSource":
         if self.templates != "all" and self.dataset != "gsm_symbolic":
-            raise ValueError(f"templates '{self.templates}' needs dataset gsm_symbolic, got '{self.dataset}'; set 'all'")
+            raise ValueError(
+                f"templates '{self.templates}' needs dataset gsm_symbolic, got '{self.dataset}'; set 'all'"
+            )
         return self
 
 

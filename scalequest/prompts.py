@@ -44,7 +44,9 @@ class ChatFormat:
         """
         name = getattr(tokenizer, "name_or_path", "the model")
         if not getattr(tokenizer, "chat_template", None):
-            raise UserError(f"{name}: its tokenizer has no chat template; take an instruct model or add chat_template.jinja")
+            raise UserError(
+                f"{name}: its tokenizer has no chat template; take an instruct model or add chat_template.jinja"
+            )
         text = tokenizer.apply_chat_template(
             [{"role": "user", "content": _SENTINEL}], tokenize=False, add_generation_prompt=True
         )
@@ -168,12 +170,21 @@ STEP 2, PLAN: choose some of them and say how you apply them.
 STEP 3, REWRITE: write the harder question; add no more than 10 to 20 words.
 STEP 4, REVIEW: check that it can be solved and repair it if not.
 FINAL QUESTION: the reviewed question alone.""",
-    ("direct", SOLVABILITY): """Correct this math problem so that it is clear and can be solved. Write only the problem.
+    # One example each: without it a 135M model answers the question instead of rewriting it.
+    ("direct", SOLVABILITY): """Rewrite a math question so that it is clear, complete and can be solved. Do not answer it.
 
-{question}""",
-    ("direct", DIFFICULTY): """Make this math problem a little harder. Write only the new problem, without its solution.
+Question: Tom has some apples and buys 3. How many?
+Better question: Tom has 5 apples and buys 3 more. How many apples does Tom have now?
 
-{question}""",
+Question: {question}
+Better question:""",
+    ("direct", DIFFICULTY): """Rewrite a math question so that it becomes a little harder. Do not answer it.
+
+Question: Tom has 5 apples and buys 3 more. How many apples does Tom have now?
+Harder question: Tom has 5 apples, buys 3 more and then gives away 2. How many apples does Tom have now?
+
+Question: {question}
+Harder question:""",
 }
 # What models put around the header: markdown, a number, "Finally", "Rewritten", a colon or none.
 _FINAL_HEADER = re.compile(
@@ -184,7 +195,7 @@ _FINAL_HEADER = re.compile(
 _FIRST_HEADER = {SOLVABILITY: "CREATED QUESTION", DIFFICULTY: "STEP 1"}
 # A direct answer often starts with a remark on itself.
 _PREAMBLE = re.compile(
-    r"^\s*(?:(?:sure|certainly|of course|okay)[^\n]*\n+)?\s*(?:here(?:'s| is)[^\n:]*:|(?:the )?(?:new |corrected |rewritten |harder )*"
+    r"^\s*(?:(?:sure|certainly|of course|okay)[^\n]*\n+)?\s*(?:here(?:'s| is)[^\n:]*:|(?:the )?(?:new |corrected |rewritten |harder |better )*"
     r"(?:math )?(?:problem|question)(?: is)?\s*:)\s*",
     re.IGNORECASE,
 )
@@ -219,4 +230,16 @@ def leaks_solution(question: str) -> bool:
     return bool(_LEAK.search(question))
 
 
-_LEAK = re.compile(r"\\boxed|\b(?:the )?(?:final )?answer is\b|^\s*(?:\*\*)?(?:solution|answer)\b\s*:?", re.IGNORECASE | re.MULTILINE)
+def asks(question: str) -> bool:
+    """Whether a text asks for something: a question mark, or a sentence that begins with an order to work something out."""
+    return "?" in question or bool(_ORDER.search(question))
+
+
+_LEAK = re.compile(
+    r"\\boxed|\banswer(?: to [^.?!\n]*)? is\b|^\s*(?:\*\*)?(?:solution|answer)\b\s*:?", re.IGNORECASE | re.MULTILINE
+)
+_ORDER = re.compile(
+    r"(?:^|[.:,;!]\s+|\n\s*)(?:then |and |please )?(?:find|calculate|compute|determine|evaluate|solve|simplify|prove|show|express|"
+    r"factor|expand|convert|round|estimate|write|give|state|list|count|graph|let us find|give)\b",
+    re.IGNORECASE,
+)

@@ -20,7 +20,9 @@ log = logging.getLogger("scalequest")
 MANY_CUT = 0.5
 
 
-def question_rows(generator: str, n: int, shard: int, seed: int, prefix: list[int], complete: Complete) -> list[dict[str, Any]]:
+def question_rows(
+    generator: str, n: int, shard: int, seed: int, prefix: list[int], complete: Complete
+) -> list[dict[str, Any]]:
     """Sample one shard of ``n`` questions; ids are ``generator/shard/row``."""
     completions = complete([prefix] * n, seed)
     return [

@@ -71,7 +71,9 @@ INSTRUCTION = _schema(
 
 
 # One item of a benchmark as a model answered it. `strict`: right in the form asked for, `flexible`: right however it was said.
-SAMPLE = _schema(task=TEXT, id=TEXT, question=TEXT, answer=TEXT, completion=TEXT, strict=REAL, flexible=REAL, unparsed=REAL)
+SAMPLE = _schema(
+    task=TEXT, id=TEXT, question=TEXT, answer=TEXT, completion=TEXT, strict=REAL, flexible=REAL, unparsed=REAL
+)
 
 
 def table(rows: Iterable[dict[str, Any]], schema: pa.Schema) -> pa.Table:

@@ -47,8 +47,10 @@ class Journal:
 
     @classmethod
     def of(cls, facts: StageFacts | None) -> "Journal":
-        """The journal of the running stage. Finished ones of other stages, and the stage's unfinished ones, are dealt
-        with here: the former are removed, the latter kept (a parameter may be set back)."""  # noqa: D401
+        """The journal of the running stage; finished ones of other stages are removed on the way.
+
+        Unfinished ones of this stage under other fingerprints stay: a parameter may be set back.
+        """
         if facts is None:
             return cls(None)
         base = facts.root / ".work" / "journal"

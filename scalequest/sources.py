@@ -111,7 +111,9 @@ def _reasoning_gym(name: str, source: ReasoningGymSource) -> list[Problem]:
     try:
         items = reasoning_gym.create_dataset(source.dataset, size=size, seed=source.seed, **source.config)
     except (AssertionError, TypeError) as error:
-        raise UserError(f"{name}.config: reasoning_gym refuses {source.config} for '{source.dataset}': {error}") from None
+        raise UserError(
+            f"{name}.config: reasoning_gym refuses {source.config} for '{source.dataset}': {error}"
+        ) from None
     convert = _EMBEDDED.get(source.dataset, _plain)
     problems: list[Problem] = []
     seen: set[str] = set()
@@ -149,17 +151,23 @@ def _jsonl(name: str, source: JsonlSource, seed: int, need_solution: bool) -> li
     if source.sha256 is None:
         log.warning("%s: %s is not pinned; put `sha256: %s` beside its path so that a changed file is noticed", name, path, digest)  # fmt: skip
     elif source.sha256 != digest:
-        raise UserError(f"{name}: {path} has sha256 {digest}, params.yaml pins {source.sha256}; restore the file or pin anew")
+        raise UserError(
+            f"{name}: {path} has sha256 {digest}, params.yaml pins {source.sha256}; restore the file or pin anew"
+        )
     columns = ["question", "answer"] + ["solution"] * need_solution
     problems: list[Problem] = []
     seen: set[str] = set()
     no_answer = 0
     for number, row in enumerate(rows, start=1):
         if missing := [c for c in columns if c not in row]:
-            raise UserError(f"{path}:{number}: no column {missing}, found {sorted(row)}; expected {columns} in every row")
+            raise UserError(
+                f"{path}:{number}: no column {missing}, found {sorted(row)}; expected {columns} in every row"
+            )
         question, answer = str(row["question"]).strip(), str(row["answer"]).strip()
         if not question:
-            raise UserError(f"{path}:{number}: the question is empty (id {row.get('id', '?')!r}); remove the row or fill it in")
+            raise UserError(
+                f"{path}:{number}: the question is empty (id {row.get('id', '?')!r}); remove the row or fill it in"
+            )
         if not answer:
             no_answer += 1
             continue
@@ -173,6 +181,8 @@ def _jsonl(name: str, source: JsonlSource, seed: int, need_solution: bool) -> li
     if source.n is None:
         return problems
     if len(problems) < source.n:
-        raise UserError(f"{name}: {path} has {len(problems)} distinct problems with an answer, n is {source.n}; lower n")
+        raise UserError(
+            f"{name}: {path} has {len(problems)} distinct problems with an answer, n is {source.n}; lower n"
+        )
     chosen = sorted(random.Random(f"{seed}/{name}").sample(range(len(problems)), source.n))
     return [problems[i] for i in chosen]

@@ -2,6 +2,7 @@
 
 import json
 import logging
+import math
 import os
 import time
 from hashlib import sha256
@@ -17,6 +18,8 @@ log = logging.getLogger("scalequest")
 EXPERIMENT = "scalequest"
 # MLflow refuses parameter values longer than this; tags may be longer.
 MAX_PARAM = 6000
+# MLflow's limit of metrics in one request.
+BATCH = 1000
 
 
 def pipeline_run(facts: StageFacts) -> tuple[str, str]:
@@ -62,9 +65,7 @@ def _record(run: StageRun, facts: StageFacts, params: Params, started: float) ->
     found = client.search_runs([experiment_id], f"tags.pipeline_run = '{key}' and tags.level = 'pipeline'")
     shared: dict[str, Any] = {"pipeline_run": key, "experiment": os.environ.get("DVC_EXP_NAME", "")}
     shared |= {f"git.{k}": v for k, v in git_facts().items()}
-    parent = (
-        found[0] if found else client.create_run(experiment_id, run_name=name, tags=shared | {"level": "pipeline"})
-    )
+    parent = found[0] if found else client.create_run(experiment_id, run_name=name, tags=shared | {"level": "pipeline"})
     outs = output_hashes(facts.name)
     tags = shared | {
         "level": "stage",
@@ -80,12 +81,16 @@ def _record(run: StageRun, facts: StageFacts, params: Params, started: float) ->
     )
     run_id = child.info.run_id
     now = int(time.time() * 1000)
-    client.log_batch(
-        run_id,
-        metrics=[Metric(k, v, now, 0) for k, v in run.logged.items()]
-        + [Metric("wall_s", time.time() - started, now, 0)],
-        params=[Param(k, str(v)[:MAX_PARAM]) for k, v in facts.params.items()],
-    )
+    metrics = [Metric(k, v, now, 0) for k, v in (run.logged | {"wall_s": time.time() - started}).items()]
+    metrics += [
+        Metric(name.replace("/", "."), value, now, step)
+        for step, entry in enumerate(run.curves, start=1)
+        for name, value in entry.items()
+        if isinstance(value, int | float) and math.isfinite(value)
+    ]
+    for start in range(0, len(metrics), BATCH):
+        client.log_batch(run_id, metrics=metrics[start : start + BATCH])
+    client.log_batch(run_id, params=[Param(k, str(v)[:MAX_PARAM]) for k, v in facts.params.items()])
     inputs = [
         DatasetInput(
             Dataset(name=path, digest=md5, source_type="local", source=json.dumps({"uri": path})),

@@ -107,7 +107,9 @@ def fitting(examples: Sequence[Any], max_length: int, what: str) -> list[Any]:
     return kept
 
 
-def train_causal(model: Path, out: Path, examples: Sequence[Example], params: Training, dtype: str, run: StageRun, seed: int) -> dict[str, Any]:
+def train_causal(
+    model: Path, out: Path, examples: Sequence[Example], params: Training, dtype: str, run: StageRun, seed: int
+) -> dict[str, Any]:
     """Fine-tune a causal model on the targets of ``examples``, and write it (adapters merged) to ``out``."""
     from datasets import Dataset
     from trl import SFTConfig, SFTTrainer
@@ -117,7 +119,9 @@ def train_causal(model: Path, out: Path, examples: Sequence[Example], params: Tr
     with _working_folder(run) as folder:
         trainer = SFTTrainer(
             model=_load_causal(model, dtype, seed),
-            args=SFTConfig(**_arguments(params, dtype, run.params.runtime, folder, len(kept), seed), max_length=None, packing=False),
+            args=SFTConfig(
+                **_arguments(params, dtype, run.params.runtime, folder, len(kept), seed), max_length=None, packing=False
+            ),
             train_dataset=Dataset.from_list(rows),
             processing_class=load_tokenizer(model),
             peft_config=_lora(params),
@@ -126,7 +130,9 @@ def train_causal(model: Path, out: Path, examples: Sequence[Example], params: Tr
         return _fit(trainer, folder, out, run, len(examples), kept)
 
 
-def train_pairs(model: Path, out: Path, pairs: Sequence[Pair], params: Training, beta: float, dtype: str, run: StageRun, seed: int) -> dict[str, Any]:
+def train_pairs(
+    model: Path, out: Path, pairs: Sequence[Pair], params: Training, beta: float, dtype: str, run: StageRun, seed: int
+) -> dict[str, Any]:
     """DPO from ``model`` with itself as the reference, both in ``dtype``, and write it to ``out`` (paper 2.3)."""
     from datasets import Dataset
     from trl import DPOConfig, DPOTrainer
@@ -158,7 +164,16 @@ def train_pairs(model: Path, out: Path, pairs: Sequence[Pair], params: Training,
         return _fit(trainer, folder, out, run, len(pairs), kept)
 
 
-def train_reward(model: Path, out: Path, pairs: Sequence[Pair], params: Training, dtype: str, run: StageRun, seed: int, probe: Sequence[list[int]]) -> tuple[dict[str, Any], list[float]]:
+def train_reward(
+    model: Path,
+    out: Path,
+    pairs: Sequence[Pair],
+    params: Training,
+    dtype: str,
+    run: StageRun,
+    seed: int,
+    probe: Sequence[list[int]],
+) -> tuple[dict[str, Any], list[float]]:
     """Bradley-Terry reward model: a scalar head that puts each chosen sequence above its rejected one.
 
     Returns:
@@ -173,7 +188,9 @@ def train_reward(model: Path, out: Path, pairs: Sequence[Pair], params: Training
     with _working_folder(run) as folder:
         trainer = RewardTrainer(
             model=_load_scorer(model, dtype, tokenizer, seed),
-            args=RewardConfig(**_arguments(params, dtype, run.params.runtime, folder, len(kept), seed), max_length=None),
+            args=RewardConfig(
+                **_arguments(params, dtype, run.params.runtime, folder, len(kept), seed), max_length=None
+            ),
             train_dataset=Dataset.from_list(rows),
             processing_class=tokenizer,
             peft_config=_lora(params, scalar_head=True),
@@ -183,7 +200,16 @@ def train_reward(model: Path, out: Path, pairs: Sequence[Pair], params: Training
         return metrics, _probe(trainer.model, probe)
 
 
-def train_regression(model: Path, out: Path, texts: Sequence[ScoredText], params: Training, dtype: str, run: StageRun, seed: int, probe: Sequence[list[int]]) -> tuple[dict[str, Any], list[float]]:
+def train_regression(
+    model: Path,
+    out: Path,
+    texts: Sequence[ScoredText],
+    params: Training,
+    dtype: str,
+    run: StageRun,
+    seed: int,
+    probe: Sequence[list[int]],
+) -> tuple[dict[str, Any], list[float]]:
     """Scalar head trained with mean squared error on each text's label (paper: the difficulty scorer).
 
     Returns:
@@ -275,7 +301,9 @@ def _load_scorer(model: Path, dtype: str, tokenizer: Any, seed: int) -> Any:
     from transformers import AutoModelForSequenceClassification, set_seed
 
     set_seed(seed)  # the head is drawn at random
-    scorer = AutoModelForSequenceClassification.from_pretrained(local_path(model), num_labels=1, dtype=getattr(torch, dtype))
+    scorer = AutoModelForSequenceClassification.from_pretrained(
+        local_path(model), num_labels=1, dtype=getattr(torch, dtype)
+    )
     scorer.config.use_cache = False
     scorer.config.pad_token_id = tokenizer.pad_token_id
     return scorer
@@ -376,6 +404,9 @@ def _last_checkpoint(folder: Path) -> str | None:
 
 
 def _fit(trainer: Any, folder: Path, out: Path, run: StageRun, n_in: int, kept: Sequence[Any]) -> dict[str, Any]:
+    from transformers import PrinterCallback
+
+    trainer.remove_callback(PrinterCallback)
     checkpoint = _last_checkpoint(folder)
     if checkpoint:
         log.info("resuming from %s", checkpoint)

@@ -1,6 +1,6 @@
 """Write the test sets: what `evaluate` scores, and what `screen` decontaminates against. Local and pinned.
 
-    python -m stages.benchmarks --seeds data/seeds.parquet --out data/benchmarks --metrics reports/metrics/benchmarks.json
+python -m stages.benchmarks --seeds data/seeds.parquet --out data/benchmarks --metrics reports/metrics/benchmarks.json
 """
 
 import argparse
@@ -25,7 +25,9 @@ def main(args: argparse.Namespace, run: StageRun) -> None:
         problems = load_problems(name, source, run.params.seed, need_solution=False)
         kept = unseen(problems, seeds)
         if not kept:
-            raise UserError(f"benchmarks.{name}: all {len(problems)} questions are seeds too; choose another source or seed")
+            raise UserError(
+                f"benchmarks.{name}: all {len(problems)} questions are seeds too; choose another source or seed"
+            )
         write_jsonl(args.out / f"{name}.jsonl", ({k: p[k] for k in ("id", "question", "answer")} for p in kept))
         metrics[name] = {"items": len(kept), "dropped_as_seed": len(problems) - len(kept)}
     run.metrics(args.metrics, metrics)

@@ -1,6 +1,6 @@
 """Score the difficulty of each screened question, unbounded, higher is harder (paper, difficulty filter).
 
-    python -m stages.difficulty --model models/difficulty --screened data/screened --out data/difficulty --metrics M.json
+python -m stages.difficulty --model models/difficulty --screened data/screened --out data/difficulty --metrics M.json
 """
 
 import argparse

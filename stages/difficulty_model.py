@@ -43,7 +43,9 @@ def spearman(first: list[float], second: list[float]) -> float:
 
 def labelled(chat: ChatFormat, seeds: list[dict[str, Any]], rates: dict[str, float]) -> dict[str, ScoredText]:
     """One text a labelled seed, by id; the input is the question alone."""
-    return {row["id"]: ScoredText(chat.user_turn(row["question"]), rates[row["id"]]) for row in seeds if row["id"] in rates}
+    return {
+        row["id"]: ScoredText(chat.user_turn(row["question"]), rates[row["id"]]) for row in seeds if row["id"] in rates
+    }
 
 
 def main(args: argparse.Namespace, run: StageRun) -> None:

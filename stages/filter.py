@@ -1,7 +1,7 @@
 """Apply the thresholds and the mix, and write the ledger of EVERY generated question. No model runs here.
 
-    python -m stages.filter --screened data/screened --judged data/judged --difficulty data/difficulty
-        --out data/filtered.parquet --ledger data/ledger.parquet --metrics M.json
+python -m stages.filter --screened data/screened --judged data/judged --difficulty data/difficulty
+    --out data/filtered.parquet --ledger data/ledger.parquet --metrics M.json
 """
 
 import argparse
@@ -33,7 +33,12 @@ def share_quotas(available: dict[str, int], shares: dict[str, float], n: int) ->
 
 
 def apply_filters(
-    screened: list[dict[str, Any]], verdicts: dict[str, str], scores: dict[str, float], params: Filter, mix: list[str], seed: int
+    screened: list[dict[str, Any]],
+    verdicts: dict[str, str],
+    scores: dict[str, float],
+    params: Filter,
+    mix: list[str],
+    seed: int,
 ) -> list[dict[str, Any]]:
     """The ledger: one row a generated question, in order, with its outcome and what it was judged by.
 

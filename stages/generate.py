@@ -1,6 +1,6 @@
 """Generate the data set's questions from nothing but the open user turn (paper 2.4). Every completion is kept.
 
-    python -m stages.generate --generator sums --model models/qpo/sums --out data/questions/sums --metrics M.json
+python -m stages.generate --generator sums --model models/qpo/sums --out data/questions/sums --metrics M.json
 """
 
 import argparse

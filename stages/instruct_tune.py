@@ -1,6 +1,6 @@
 """Train the student on the selected pairs, loss on the response only (paper 3.1).
 
-    python -m stages.instruct_tune --base models/base/student --data data/instruct.parquet --out models/student --metrics M.json
+python -m stages.instruct_tune --base models/base/student --data data/instruct.parquet --out models/student --metrics M.json
 """
 
 import argparse

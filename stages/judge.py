@@ -26,9 +26,16 @@ def main(args: argparse.Namespace, run: StageRun) -> None:
     complete = engine.complete(params)
 
     def work(rows: Sequence[dict[str, Any]], seed: int, _: int) -> tuple[list[dict[str, Any]], int]:
-        completions = complete([engine.chat.user_turn(judge_prompt(row["question"], params.style)) for row in rows], seed)
+        completions = complete(
+            [engine.chat.user_turn(judge_prompt(row["question"], params.style)) for row in rows], seed
+        )
         made = [
-            {"id": row["id"], "verdict": OUTCOME[parse_verdict(c.text)], "completion": c.text, "finish_reason": c.finish_reason}
+            {
+                "id": row["id"],
+                "verdict": OUTCOME[parse_verdict(c.text)],
+                "completion": c.text,
+                "finish_reason": c.finish_reason,
+            }
             for row, c in zip(rows, completions, strict=True)
         ]
         return made, sum(c.n_tokens for c in completions)

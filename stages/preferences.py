@@ -15,7 +15,7 @@ from typing import Any
 from scalequest.engine import Engine
 from scalequest.errors import UserError
 from scalequest.params import Preferences
-from scalequest.prompts import DIFFICULTY, SOLVABILITY, leaks_solution, parse_rewrite, rewrite_prompt
+from scalequest.prompts import DIFFICULTY, SOLVABILITY, asks, leaks_solution, parse_rewrite, rewrite_prompt
 from scalequest.records import PREFERENCE, QUESTION, read_rows, write_parts
 from scalequest.sources import question_key
 from scalequest.stage import StageRun, rounded, run_stage
@@ -40,8 +40,8 @@ def pair_verdict(question: str, rewrite: str, finish_reason: str, max_growth: fl
         return "over_long"
     if leaks_solution(rewrite):
         return "leaks_solution"
-    if not any(c.isascii() and c.isalpha() for c in rewrite):
-        return "no_text"
+    if not asks(rewrite):
+        return "asks_nothing"
     return KEPT
 
 

@@ -1,6 +1,6 @@
 """Question fine-tuning: teach a solver to ask (paper 2.2). Loss on the question and its end token only.
 
-    python -m stages.qft --generator sums --base models/base/sums --seeds data/seeds.parquet --out models/qft/sums --metrics M.json
+python -m stages.qft --generator sums --base models/base/sums --seeds data/seeds.parquet --out models/qft/sums --metrics M.json
 """
 
 import argparse

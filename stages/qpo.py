@@ -29,7 +29,9 @@ def main(args: argparse.Namespace, run: StageRun) -> None:
     kept = [row for row in read_rows(args.preferences, PREFERENCE) if row["verdict"] == "kept"]
     pairs = [question_pair(chat, row) for row in kept]
     seed = shard_seed(run.params.seed, f"qpo@{args.generator}", 0)
-    run.metrics(args.metrics, train_pairs(args.base, args.out, pairs, params, params.beta, run.params.engine.dtype, run, seed))
+    run.metrics(
+        args.metrics, train_pairs(args.base, args.out, pairs, params, params.beta, run.params.engine.dtype, run, seed)
+    )
 
 
 if __name__ == "__main__":

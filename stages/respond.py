@@ -1,6 +1,6 @@
 """Answer each kept question n times (paper 2.5). Every response is kept, also one that was cut.
 
-    python -m stages.respond --model models/solver --questions data/filtered.parquet --out data/responses --metrics M.json
+python -m stages.respond --model models/solver --questions data/filtered.parquet --out data/responses --metrics M.json
 """
 
 import argparse

@@ -26,7 +26,7 @@ def answer_pairs(chat: ChatFormat, problem: dict[str, Any], attempts: list[dict[
     rather than who wrote it. Cut samples take no part. Pairs with equal texts cannot occur: one is right, one wrong.
     """
     ended = [row for row in attempts if row["finish_reason"] == "stop"]
-    right = list(dict.fromkeys(row["response"] for row in ended if row["outcome"] == RIGHT)) + [problem["solution"]]
+    right = [*dict.fromkeys(row["response"] for row in ended if row["outcome"] == RIGHT), problem["solution"]]
     wrong = list(dict.fromkeys(row["response"] for row in ended if row["outcome"] == WRONG))
     prompt = chat.user_turn(solve_prompt(problem["question"]))
     pairs = [(right[i % len(right)], text) for i, text in enumerate(wrong)][:most]

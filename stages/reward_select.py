@@ -1,7 +1,7 @@
 """Keep, for each question, the response with the highest reward among those that give an answer (paper 2.5).
 
-    python -m stages.reward_select --questions data/filtered.parquet --responses data/responses --rewards data/rewards
-        --out data/instruct.parquet --metrics M.json
+python -m stages.reward_select --questions data/filtered.parquet --responses data/responses --rewards data/rewards
+    --out data/instruct.parquet --metrics M.json
 """
 
 import argparse
@@ -67,7 +67,10 @@ def main(args: argparse.Namespace, run: StageRun) -> None:
             "questions": len(questions),
             "kept": len(rows),
             "dropped": {name: dropped[name] for name in ("no_answer", "low_reward")},
-            "mean_reward": {"kept": rounded(sum(r["reward"] for r in rows) / len(rows), 4), "all": rounded(mean_all, 4)},
+            "mean_reward": {
+                "kept": rounded(sum(r["reward"] for r in rows) / len(rows), 4),
+                "all": rounded(mean_all, 4),
+            },
             "mean_agreement": rounded(sum(r["agreement"] for r in rows) / len(rows), 4),
             "mean_candidates": rounded(sum(r["n_candidates"] for r in rows) / len(rows), 4),
         },

@@ -19,7 +19,7 @@ from scalequest.records import QUESTION, SCREENED, read_rows, write_rows
 from scalequest.sources import question_key
 from scalequest.stage import StageRun, rounded, run_stage
 
-# In the order of the checks.
+# What a question can come out as; `screen` says in which order it checks.
 VERDICTS = ("kept", "cut", "empty", "too_short", "language", "exact_duplicate", "near_duplicate", "contaminated")
 SHINGLE = 3  # words
 PERMUTATIONS = 128
@@ -27,10 +27,12 @@ PERMUTATIONS = 128
 MIN_LETTERS = 20
 # English must be at least this likely among LANGUAGES. Low on purpose: names and terms pull short questions elsewhere.
 MIN_ENGLISH = 0.15
+# fmt: off
 LANGUAGES = (
-    "ENGLISH CHINESE JAPANESE KOREAN RUSSIAN ARABIC HINDI SPANISH FRENCH GERMAN PORTUGUESE ITALIAN DUTCH POLISH "
-    "TURKISH VIETNAMESE INDONESIAN LATIN"
-).split()
+    "ENGLISH", "CHINESE", "JAPANESE", "KOREAN", "RUSSIAN", "ARABIC", "HINDI", "SPANISH", "FRENCH", "GERMAN", "PORTUGUESE",
+    "ITALIAN", "DUTCH", "POLISH", "TURKISH", "VIETNAMESE", "INDONESIAN", "LATIN",
+)
+# fmt: on
 
 
 def words(text: str) -> list[str]:
@@ -196,7 +198,9 @@ def main(args: argparse.Namespace, run: StageRun) -> None:
     screened = screen(rows, benchmark, run.params.screen)
     counts = Counter(row["verdict"] for row in screened)
     if not counts["kept"]:
-        raise UserError(f"screen dropped all {len(rows)} questions: {dict(counts)}; loosen the `screen` parameter that ate them")
+        raise UserError(
+            f"screen dropped all {len(rows)} questions: {dict(counts)}; loosen the `screen` parameter that ate them"
+        )
     write_rows(args.out, screened, SCREENED)
     by_generator = {
         g: {v: n for v in VERDICTS if (n := sum(r["verdict"] == v and r["generator"] == g for r in screened))}

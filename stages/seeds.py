@@ -1,6 +1,6 @@
 """Collect the seed problems: questions, worked solutions and answers from every configured source.
 
-    python -m stages.seeds --out data/seeds.parquet --metrics reports/metrics/seeds.json
+python -m stages.seeds --out data/seeds.parquet --metrics reports/metrics/seeds.json
 """
 
 import argparse

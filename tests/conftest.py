@@ -1,0 +1,28 @@
+import pytest
+
+from scalequest.params import Params, load_all
+from scalequest.prompts import ChatFormat
+from tests.fakes import LAPTOP, chatml_tokenizer, deepseek_tokenizer
+
+
+@pytest.fixture(autouse=True)
+def _outside_dvc(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No test takes the surroundings of a real run for its own."""
+    for name in ("DVC_STAGE", "DVC_ROOT", "DVC_EXP_NAME", "SCALEQUEST_PARAMS"):
+        monkeypatch.delenv(name, raising=False)
+
+
+@pytest.fixture(scope="session")
+def laptop() -> Params:
+    """The laptop profile: real, complete parameters to change from."""
+    return load_all(LAPTOP)
+
+
+@pytest.fixture
+def chatml() -> ChatFormat:
+    return ChatFormat.of(chatml_tokenizer())
+
+
+@pytest.fixture
+def deepseek() -> ChatFormat:
+    return ChatFormat.of(deepseek_tokenizer())

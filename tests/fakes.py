@@ -1,0 +1,118 @@
+"""Stand-ins that need no model: a tokenizer of single characters, an engine that answers from a queue."""
+
+import re
+from collections import deque
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+from scalequest.engine import Completion
+from scalequest.params import Params
+
+ROOT = Path(__file__).resolve().parents[1]
+LAPTOP = ROOT / "profiles" / "laptop.yaml"
+
+# First id of the special tokens: above every code point.
+SPECIAL = 0x110000
+
+
+def render_chatml(question: str) -> str:
+    """ChatML as Qwen2 has it: a system turn that the user did not ask for, then the user's turn, then the open answer."""
+    return (
+        "<|im_start|>system\nYou are a helpful assistant.<|im_end|>\n"
+        f"<|im_start|>user\n{question}<|im_end|>\n<|im_start|>assistant\n"
+    )
+
+
+def render_deepseek(question: str) -> str:
+    """DeepSeekMath's: BOS is written by the template, the user's words follow a space, no token ends the turn."""
+    return f"<|bos|>User: {question}\n\nAssistant:"
+
+
+class CharTokenizer:
+    """One id a character (its code point), one id a special token; like a real one it adds BOS unless told not to."""
+
+    def __init__(
+        self, special: Sequence[str], eos: str | None, render: Callable[[str], str] | None, bos: str | None = None
+    ) -> None:
+        self._ids = {token: SPECIAL + number for number, token in enumerate(special)}
+        self._render, self._bos = render, bos
+        self.name_or_path = "char-model"
+        self.chat_template = "{{ a template }}" if render else None
+        self.eos_token_id = self._ids[eos] if eos else None
+        self.all_special_ids = list(self._ids.values())
+
+    def apply_chat_template(
+        self, messages: list[dict[str, str]], *, tokenize: bool, add_generation_prompt: bool
+    ) -> str:
+        assert not tokenize
+        assert add_generation_prompt
+        assert self._render is not None
+        [message] = messages
+        return self._render(message["content"])
+
+    def encode(self, text: str, add_special_tokens: bool = True) -> list[int]:
+        specials = "|".join(map(re.escape, self._ids))
+        ids = [
+            self._ids[part] if part in self._ids else ord(part)
+            for part in re.findall(rf"{specials}|[\s\S]" if specials else r"[\s\S]", text)
+        ]
+        return [self._ids[self._bos], *ids] if self._bos and add_special_tokens else ids
+
+    def decode(self, ids: Sequence[int], skip_special_tokens: bool = False) -> str:
+        names = {number: "" if skip_special_tokens else token for token, number in self._ids.items()}
+        return "".join(names[i] if i in names else chr(i) for i in ids)
+
+
+def chatml_tokenizer() -> CharTokenizer:
+    return CharTokenizer(["<|im_start|>", "<|im_end|>", "<|endoftext|>"], "<|im_end|>", render_chatml)
+
+
+def deepseek_tokenizer() -> CharTokenizer:
+    return CharTokenizer(["<|bos|>", "<|eos|>"], "<|eos|>", render_deepseek, bos="<|bos|>")
+
+
+def stopped(text: str) -> Completion:
+    """A completion that ended by itself: one token a character and the end token."""
+    return Completion(text, "stop", len(text) + 1)
+
+
+def cut(text: str) -> Completion:
+    """A completion that ran into ``max_tokens``."""
+    return Completion(text, "length", len(text))
+
+
+class QueueEngine:
+    """An engine that answers from a queue, in order, and remembers its calls; put in a stage in ``Engine``'s place."""
+
+    def __init__(self, chat: Any, answers: Iterable[str | Completion]) -> None:
+        self.chat = chat
+        self.answers = deque(stopped(a) if isinstance(a, str) else a for a in answers)
+        self.calls: list[tuple[list[str], int]] = []  # the decoded prompts and the seed of each call
+        self.model: Path | None = None
+
+    def __call__(self, model: Path, engine: Any, runtime: Any) -> "QueueEngine":
+        self.model = model
+        return self
+
+    def complete(
+        self, sampling: Any, stop_ids: Sequence[int] = ()
+    ) -> Callable[[Sequence[list[int]], int], list[Completion]]:
+        def complete(prompts: Sequence[list[int]], seed: int) -> list[Completion]:
+            self.calls.append(([self.chat.decode(p) for p in prompts], seed))
+            return [self.answers.popleft() for _ in prompts]
+
+        return complete
+
+    @property
+    def prompts(self) -> list[str]:
+        return [prompt for prompts, _ in self.calls for prompt in prompts]
+
+
+def changed(params: Params, **sections: Any) -> Params:
+    """The parameters with some keys of some sections replaced: ``changed(laptop, judge={"shard_size": 2})``."""
+    update = {
+        name: getattr(params, name).model_copy(update=new) if hasattr(getattr(params, name), "model_copy") else new
+        for name, new in sections.items()
+    }
+    return params.model_copy(update=update)

@@ -1,0 +1,128 @@
+from argparse import Namespace
+from pathlib import Path
+
+import pytest
+
+from scalequest.errors import UserError
+from scalequest.params import Params
+from scalequest.prompts import ChatFormat
+from scalequest.records import ATTEMPT, PROBLEM, write_rows
+from scalequest.stage import StageRun
+from scalequest.training import hold_out
+from stages import difficulty_model
+from stages.difficulty_model import labelled, main, ranks, spearman
+from tests.fakes import changed
+
+
+@pytest.mark.parametrize(
+    ("values", "expected"),
+    [
+        pytest.param([10.0, 30.0, 20.0], [0, 2, 1], id="order"),
+        pytest.param([5.0, 5.0], [0.5, 0.5], id="pair_of_equals"),
+        # Places 0, (1, 2, 3), 4: the three in the middle share their mean place, 2.
+        pytest.param([1.0, 2.0, 9.0, 2.0, 2.0], [0, 2, 4, 2, 2], id="three_equals_in_the_middle"),
+        pytest.param([], [], id="none"),
+    ],
+)
+def test_equal_values_share_their_mean_rank(values: list[float], expected: list[float]):
+    assert ranks(values) == expected
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "expected"),
+    [
+        pytest.param([1, 2, 3], [10, 200, 3000], 1.0, id="same_order_whatever_the_scale"),
+        pytest.param([1, 2, 3], [3, 2, 1], -1.0, id="reversed"),
+        # Ranks 0 1 2 3 and 1 0 3 2: 1 - 6 * (1 + 1 + 1 + 1) / (4 * 15) = 0.6.
+        pytest.param([1, 2, 3, 4], [2, 1, 4, 3], 0.6, id="two_swaps"),
+        # Ranks 0 .5 .5 ... : deviations (-1, 0, 1) against (-0.5, -0.5, 1): 1.5 / sqrt(2 * 1.5) = sqrt(3) / 2.
+        pytest.param([1, 2, 3], [0, 0, 1], 3**0.5 / 2, id="tie"),
+        pytest.param([1, 2, 3], [0.5, 0.5, 0.5], 0.0, id="labels_do_not_vary"),
+        pytest.param([0.5, 0.5, 0.5], [1, 2, 3], 0.0, id="scores_do_not_vary"),
+    ],
+)
+def test_rank_correlation(first: list[float], second: list[float], expected: float):
+    assert spearman(first, second) == pytest.approx(expected)
+
+
+def test_the_input_is_the_question_alone_and_only_labelled_seeds_take_part(chatml: ChatFormat):
+    seeds = [
+        {"id": "a/0", "question": "A?", "solution": "secret"},
+        {"id": "a/1", "question": "B?", "solution": "secret"},
+    ]
+    texts = labelled(chatml, seeds, {"a/1": 0.25})
+    assert list(texts) == ["a/1"]
+    assert texts["a/1"].ids == chatml.user_turn("B?")
+    assert texts["a/1"].label == 0.25
+
+
+def test_the_held_out_share_moves_no_id_across_when_data_grow():
+    ids = [f"a/{i}" for i in range(1_000)]
+    train, held_out = hold_out(ids, 0.2, 17)
+    assert sorted(train + held_out) == sorted(ids)
+    # 200 expected, standard deviation sqrt(1,000 * 0.2 * 0.8) = 12.6; four of them.
+    assert abs(len(held_out) - 200) < 51
+    more_train, more_held_out = hold_out([f"a/{i}" for i in range(2_000)], 0.2, 17)
+    assert set(train) <= set(more_train)
+    assert set(held_out) <= set(more_held_out)
+    assert hold_out(ids, 0.2, 18)[1] != held_out
+
+
+@pytest.fixture
+def stage(tmp_path: Path, laptop: Params, chatml: ChatFormat, monkeypatch: pytest.MonkeyPatch):
+    """Run the stage with a trainer that remembers its examples and gives these scores to the held-out ones."""
+
+    def run(n: int, score=lambda text: text.label, frac: float = 0.3):
+        seen = {}
+
+        def train(base, out, texts, params, dtype, run, seed, probe):
+            by_ids = {tuple(t.ids): t for t in all_texts.values()}
+            seen.update(train=texts, probe=probe)
+            return {"examples": len(texts)}, [score(by_ids[tuple(ids)]) for ids in probe]
+
+        problems = [
+            {"id": f"a/{i}", "source": "a", "question": f"Q{i}?", "solution": "", "answer": "1"} for i in range(n)
+        ]
+        # Seed i fails i of n samples: all rates differ.
+        attempts = [
+            {"problem_id": f"a/{i}", "sample": k, "response": "", "finish_reason": "stop", "final_answer": "",
+             "outcome": "wrong" if k < i else "right"}
+            for i in range(n) for k in range(n)
+        ]  # fmt: skip
+        all_texts = labelled(chatml, problems, {f"a/{i}": i / n for i in range(n)})
+        monkeypatch.setattr(difficulty_model, "load_chat", lambda base: chatml)
+        monkeypatch.setattr(difficulty_model, "train_regression", train)
+        write_rows(tmp_path / "seeds.parquet", problems, PROBLEM)
+        write_rows(tmp_path / "attempts", attempts, ATTEMPT)
+        args = Namespace(
+            base=tmp_path, seeds=tmp_path / "seeds.parquet", attempts=tmp_path / "attempts", out=tmp_path / "out",
+            metrics=tmp_path / "m.json",
+        )  # fmt: skip
+        stage_run = StageRun(changed(laptop, difficulty_model={"holdout_frac": frac}))
+        main(args, stage_run)
+        return seen, stage_run.logged
+
+    return run
+
+
+def test_held_out_seeds_are_not_trained_on_and_are_what_is_scored(stage):
+    seen, metrics = stage(20)
+    trained = {tuple(t.ids) for t in seen["train"]}
+    probed = {tuple(ids) for ids in seen["probe"]}
+    assert len(trained) + len(probed) == 20
+    assert not trained & probed
+    assert metrics["held_out.problems"] == len(probed) > 1
+
+
+def test_the_correlation_on_held_out_seeds_is_reported(stage):
+    _, right = stage(20)
+    assert (right["held_out.spearman"], right["held_out.mse"], right["degenerate.no_correlation"]) == (1.0, 0.0, 0.0)
+    _, wrong = stage(20, score=lambda text: 1 - text.label)
+    assert (wrong["held_out.spearman"], wrong["degenerate.no_correlation"]) == (-1.0, 1.0)
+    _, constant = stage(20, score=lambda text: 0.5)
+    assert (constant["held_out.spearman"], constant["degenerate.no_correlation"]) == (0.0, 1.0)
+
+
+def test_a_split_without_enough_on_both_sides_is_refused(stage):
+    with pytest.raises(UserError, match="3 labelled seeds give .* raise difficulty_labels.n_seeds"):
+        stage(3, frac=0.001)

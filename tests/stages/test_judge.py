@@ -1,0 +1,66 @@
+import json
+from argparse import Namespace
+from pathlib import Path
+
+import pytest
+
+from scalequest.engine import Completion
+from scalequest.params import Params
+from scalequest.prompts import ChatFormat, judge_prompt
+from scalequest.records import JUDGED, SCREENED, read_rows, write_rows
+from scalequest.stage import StageRun
+from stages import judge
+from tests.fakes import QueueEngine, changed
+
+
+@pytest.fixture
+def stage(tmp_path: Path, laptop: Params, chatml: ChatFormat, monkeypatch: pytest.MonkeyPatch):
+    """Judge these questions with these completions; give the engine, the rows and the metrics."""
+
+    def run(verdicts: list[str], answers: list[str | Completion], style: str = "direct"):
+        engine = QueueEngine(chatml, answers)
+        monkeypatch.setattr(judge, "Engine", engine)
+        rows = [
+            {"id": f"sums/0/{i}", "generator": "sums", "question": f"Question {i}?", "verdict": v, "matched": "", "evidence": ""}
+            for i, v in enumerate(verdicts)
+        ]  # fmt: skip
+        write_rows(tmp_path / "screened", rows, SCREENED)
+        args = Namespace(
+            model=tmp_path, screened=tmp_path / "screened", out=tmp_path / "judged", metrics=tmp_path / "m.json"
+        )
+        judge.main(args, StageRun(changed(laptop, judge={"style": style, "shard_size": 2})))
+        return engine, read_rows(tmp_path / "judged", JUDGED), json.loads((tmp_path / "m.json").read_text())
+
+    return run
+
+
+def test_only_what_screen_kept_is_judged(stage):
+    engine, rows, _ = stage(["kept", "language", "kept"], ["Yes", "No"])
+    assert [row["id"] for row in rows] == ["sums/0/0", "sums/0/2"]
+    assert engine.prompts == [
+        engine.chat.decode(engine.chat.user_turn(judge_prompt(f"Question {i}?", "direct"))) for i in (0, 2)
+    ]
+
+
+def test_no_verdict_is_an_outcome_of_its_own(stage):
+    # "yesterday" holds a yes, the paper's rule would keep it; the last word decides where both occur.
+    answers = ["Yes", "No.", "It was yesterday.", "Yes, but a condition is missing. No"]
+    _, rows, metrics = stage(["kept"] * 4, answers, style="reasoned")
+    assert [row["verdict"] for row in rows] == ["solvable", "unsolvable", "no_verdict", "unsolvable"]
+    assert [row["completion"] for row in rows] == answers
+    assert metrics == {
+        "questions": 4, "solvable": 1, "unsolvable": 2, "no_verdict": 1, "solvable_frac": 0.25,
+        "degenerate": {"one_verdict": 0, "no_verdicts": 0},
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("answers", "flags"),
+    [
+        pytest.param(["Yes", "Yes", "Yes"], {"one_verdict": 1, "no_verdicts": 0}, id="always_yes"),
+        pytest.param(["?", "?", "No"], {"one_verdict": 0, "no_verdicts": 1}, id="mostly_unreadable"),
+        pytest.param(["Yes", "?"], {"one_verdict": 0, "no_verdicts": 0}, id="half_unreadable"),
+    ],
+)
+def test_a_judge_that_decides_nothing_is_told(stage, answers: list[str], flags: dict[str, int]):
+    assert stage(["kept"] * len(answers), answers)[2]["degenerate"] == flags

@@ -1,0 +1,40 @@
+import pytest
+
+from scalequest.errors import UserError
+from scalequest.prompts import ChatFormat
+from stages.qft import pick_questions, question_example
+
+SEEDS = [{"source": source, "question": f"{source} {i}"} for i in range(20) for source in ("sums", "legs")]
+
+
+def test_each_source_gives_what_the_mix_asks_for_in_the_seeds_order():
+    picked = pick_questions(SEEDS, {"legs": 5, "sums": 3}, seed=17)
+    assert sum(q.startswith("legs") for q in picked) == 5
+    assert sum(q.startswith("sums") for q in picked) == 3
+    assert picked == [row["question"] for row in SEEDS if row["question"] in picked]
+
+
+def test_the_draw_follows_the_seed_and_the_source_alone():
+    assert pick_questions(SEEDS, {"sums": 5}, seed=1) == pick_questions(SEEDS, {"sums": 5}, seed=1)
+    assert pick_questions(SEEDS, {"sums": 5}, seed=1) != pick_questions(SEEDS, {"sums": 5}, seed=2)
+    # Another source in the mix moves nothing.
+    with_legs = pick_questions(SEEDS, {"legs": 2, "sums": 5}, seed=1)
+    assert [q for q in with_legs if q.startswith("sums")] == pick_questions(SEEDS, {"sums": 5}, seed=1)
+
+
+def test_a_source_that_is_short_is_named():
+    with pytest.raises(UserError, match=r"seed_mix\.legs: 21 asked for, the seeds hold 20 distinct ones"):
+        pick_questions(SEEDS, {"sums": 1, "legs": 21}, seed=17)
+
+
+@pytest.mark.parametrize("chat_name", ["chatml", "deepseek"])
+def test_the_question_and_its_end_are_learned_and_the_template_is_not(chat_name: str, request: pytest.FixtureRequest):
+    chat: ChatFormat = request.getfixturevalue(chat_name)
+    example = question_example(chat, "Tom has 3. How many?")
+    assert example.prompt == chat.question_prefix
+    assert chat.decode(example.target).strip() == "Tom has 3. How many?" + chat.decode([chat.question_end])
+    # Nothing after the end token, and no second one: a generator that learns more writes on.
+    assert example.target.index(chat.question_end) == len(example.target) - 1
+    # What the model sees is the chat's own text up to that token.
+    turn = chat.decode(chat.user_turn("Tom has 3. How many?"))
+    assert turn.startswith(chat.decode(example.prompt + example.target[:-1]))

@@ -1,0 +1,556 @@
+import argparse
+import re
+from html.parser import HTMLParser
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from scalequest.errors import UserError
+from scalequest.io import read_json, write_json
+from scalequest.page import CLIP, fenced, markdown_line, scale
+from scalequest.params import JsonlSource, Params
+from scalequest.records import INSTRUCTION, LEDGER, SAMPLE, write_rows
+from scalequest.stage import DEGENERATE, Declared, StageRun
+from stages import filter as filter_stage
+from stages import report, screen
+from tests.fakes import changed
+
+HOSTILE = "What is 1 | 2?\n```\n<script>alert('x')</script> & <b>bold</b>"
+
+
+def score(
+    n: int, flexible: float, flexible_se: float, strict: float, strict_se: float, unparsed: float
+) -> dict[str, float]:
+    return {
+        "n": n, "flexible": flexible, "flexible_stderr": flexible_se, "strict": strict, "strict_stderr": strict_se,
+        "unparsed": unparsed, "unparsed_stderr": 0.01,
+    }  # fmt: skip
+
+
+# sqrt(p(1-p)/(n-1)): p .2, n 101: .04; p .5, n 101: .05; p .1, n 101: .03; p .16, n 85: .04.
+SCORES: dict[str, dict[str, Any]] = {
+    "student": {
+        "embedded_sums": score(101, 0.5, 0.05, 0.2, 0.04, 0.02),
+        "embedded_stories": score(101, 0.1, 0.03, 0.0, 0.0, 0.06),
+        "degenerate": {"score_zero": 0, "many_unparsed": 1},
+    },
+    "base": {
+        "embedded_sums": score(101, 0.2, 0.04, 0.0, 0.0, 0.3),
+        "embedded_stories": score(85, 0.16, 0.04, 0.0, 0.0, 0.3),
+        "degenerate": {"score_zero": 0, "many_unparsed": 0},
+    },
+    "alpha": {"embedded_sums": score(101, 0.5, 0.05, 0.2, 0.04, 0.02)},
+    "solver": {
+        "embedded_sums": score(101, 0.5, 0.05, 0.2, 0.04, 0.02),
+        "embedded_stories": score(101, 0.2, 0.04, 0.2, 0.04, 0.02),
+    },
+}
+
+TRAINED = {"examples": 90, "dropped_too_long": 3, "steps": 24, "first_loss": 2.5, "last_loss": 1.25, "mean_loss": 1.5}
+PAIRS = {"questions": 40, "usable": 30, "pairs": 22, "kept_frac": 0.733333, "rejected": {"identical": 5, "cut": 3}}
+METRICS: dict[str, dict[str, Any]] = {
+    "seeds": {"problems": 270},
+    "benchmarks": {"embedded_sums": 101},
+    "solver": {"examples": 0},
+    "difficulty_labels": {"problems": 64, "degenerate": {"one_fail_rate": 0}},
+    "difficulty_model": TRAINED
+    | {"held_out": {"problems": 12, "spearman": 0.345678, "mse": 0.08, "mse_of_the_mean": 0.1}}
+    | {"degenerate": {"no_correlation": 0}},
+    "difficulty": {"questions": 7},
+    "screen": {"questions": 10, "kept": 7},
+    "judge": {"questions": 7, "degenerate": {"one_verdict": 1, "no_verdicts": 0}},
+    "filter": {"generated": 10, "kept": 4},
+    "respond": {"questions": 4, "responses": 16, "cut_at_max_tokens": 2, "mean_tokens": 50.0, "mean_distinct": 3.25},
+    "reward_model": TRAINED | {"held_out": {"pairs": 20, "accuracy": 0.85}, "degenerate": {"coin_reward": 0}},
+    "reward": {"responses": 16},
+    "reward_select": {
+        "questions": 4, "kept": 3, "dropped": {"no_answer": 1, "low_reward": 0},
+        "mean_reward": {"kept": 1.5, "all": 0.25}, "mean_agreement": 0.75, "mean_candidates": 3.0,
+    },
+    "instruct_tune": TRAINED | {"examples": 2, "dropped_too_long": 1, "steps": 2},
+    "qft/sums": TRAINED,
+    "qft/stories": TRAINED,
+    "qpo_questions/sums": {"questions": 40, "degenerate": {"one_question": 0, "no_end": 0}},
+    "qpo_questions/stories": {"questions": 40, "degenerate": {"one_question": 0, "no_end": 0}},
+    "preferences/sums": PAIRS | {"direction": {"solvability": 16, "difficulty": 14}},
+    "preferences/stories": PAIRS | {"rejected": {"over_long": 8}, "direction": {"solvability": 10, "difficulty": 20}},
+    "qpo/sums": TRAINED | {"reward_accuracy": 0.6},
+    "qpo/stories": TRAINED | {"reward_accuracy": 0.7},
+    "generate/sums": {"questions": 6, "degenerate": {"one_question": 0, "no_end": 0}},
+    "generate/stories": {"questions": 4, "degenerate": {"one_question": 0, "no_end": 1}},
+    "generate/left_the_mix": {"questions": 99, "degenerate": {"one_question": 1}},
+}  # fmt: skip
+
+# id, outcome, matched, evidence: 6 of sums, 4 of stories, 4 kept.
+FATES = [
+    ("sums/0/0", "kept", "", ""),
+    ("sums/0/1", "language", "", "U+4F60"),
+    ("sums/0/2", "kept", "", ""),
+    ("sums/0/3", "contaminated", "embedded_sums/7", HOSTILE),
+    ("sums/0/4", "unsolvable", "", ""),
+    ("sums/0/5", "too_easy", "", ""),
+    ("stories/0/0", "kept", "", ""),
+    ("stories/0/1", "near_duplicate", "stories/0/0", "jaccard 0.900"),
+    ("stories/0/2", "no_verdict", "", ""),
+    ("stories/0/3", "kept", "", ""),
+]
+LEDGER_ROWS = [
+    {"id": i, "generator": i.split("/")[0], "question": f"{HOSTILE} ({i})", "outcome": outcome, "matched": matched,
+     "evidence": evidence, "verdict": "solvable", "difficulty": 0.25, "min_difficulty": 0.5}
+    for i, outcome, matched, evidence in FATES
+]  # fmt: skip
+DATA = [
+    {"id": i, "generator": i.split("/")[0], "question": f"{HOSTILE} ({i})", "response": "So it is $\\boxed{3|4}$ ````",
+     "final_answer": "3|4", "reward": 1.5, "agreement": 0.75, "n_candidates": 3}
+    for i in ("sums/0/0", "stories/0/0", "stories/0/3")
+]  # fmt: skip
+
+
+def items(model: str) -> list[dict[str, Any]]:
+    """On sums the base gets items 0-19 right, the student 15-64: 45 gained, 15 lost. On stories 4 lost. Strict: none."""
+    right = {
+        "base": {"embedded_sums": range(20), "embedded_stories": range(4)},
+        "student": {"embedded_sums": range(15, 65)},
+    }[model]
+    return [
+        {"task": task, "id": f"{task}/{n}", "question": "q", "answer": "1", "completion": "1", "strict": 0.0,
+         "flexible": float(n in right.get(task, ())), "unparsed": 0.0}
+        for task in ("embedded_sums", "embedded_stories")
+        for n in range(101)
+    ]  # fmt: skip
+
+
+class Folder:
+    """A finished run in ``tmp_path``."""
+
+    def __init__(self, root: Path, params: Params) -> None:
+        self.root, self.params = root, params
+        self.args = argparse.Namespace(
+            scores=root / "eval/scores", metrics=root / "reports/metrics", ledger=root / "ledger.parquet",
+            data=root / "instruct.parquet", samples=root / "samples", readme=root / "README.md",
+            markdown=root / "reports/report.md", page=root / "reports/index.html",
+        )  # fmt: skip
+        for name, metrics in METRICS.items():
+            write_json(self.args.metrics / f"{name}.json", metrics)
+        for model, scores in SCORES.items():
+            write_json(self.args.scores / f"{model}.json", scores)
+        for model in ("base", "student"):
+            write_rows(self.args.samples / f"{model}.parquet", items(model), SAMPLE)
+        write_rows(self.args.ledger, LEDGER_ROWS, LEDGER)
+        write_rows(self.args.data, DATA, INSTRUCTION)
+        self.args.readme.write_text(f"# Title\n\n{report.BEGIN}\nold\n{report.END}\n\nRest.\n", encoding="utf-8")
+
+    def change(self, metrics: str, **values: Any) -> None:
+        path = self.args.metrics / f"{metrics}.json"
+        write_json(path, read_json(path) | values)
+
+    def run(self) -> tuple[str, str, str]:
+        """Markdown, page, README."""
+        report.main(self.args, StageRun(Declared(self.params, report.SETTINGS)))
+        return tuple(
+            path.read_text(encoding="utf-8") for path in (self.args.markdown, self.args.page, self.args.readme)
+        )  # type: ignore[return-value]
+
+
+@pytest.fixture
+def folder(tmp_path: Path, laptop: Params) -> Folder:
+    return Folder(tmp_path, laptop)
+
+
+def section(text: str, title: str) -> str:
+    return text.split(f"\n## {title}\n")[1].split("\n## ")[0]
+
+
+def row(text: str, *start: str) -> list[str]:
+    """Cells of the one table row that starts so."""
+    found = [line for line in text.splitlines() if line.startswith("| " + " | ".join(start) + " |")]
+    assert len(found) == 1, f"{start}: {found}"
+    return [cell.strip() for cell in re.split(r"(?<!\\)\|", found[0])[1:-1]]
+
+
+class Page(HTMLParser):
+    """What a browser would see: tags with their attributes, and whether every tag is closed by its own end."""
+
+    VOID = frozenset({"meta", "input", "link", "br"})
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.tags: list[tuple[str, dict[str, str | None]]] = []
+        self.open: list[str] = []
+        self.feed(text)
+        self.close()
+        assert self.open == []
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append((tag, dict(attrs)))
+        if tag not in self.VOID:
+            self.open.append(tag)
+
+    def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append((tag, dict(attrs)))
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self.open.pop() == tag
+
+
+# ------------------------------------------------------------------------------------------------------------- results
+
+
+def test_models_stand_in_the_order_of_the_method_then_by_name(folder: Folder) -> None:
+    lines = [
+        line.split(" | ")[1]
+        for line in section(folder.run()[0], "Results").splitlines()
+        if line.startswith("| `embedded_sums` | ")
+    ]
+    assert lines[:4] == ["base", "solver", "student", "alpha"]
+
+
+def test_scores_stand_in_percent_with_their_standard_error(folder: Folder) -> None:
+    text = section(folder.run()[0], "Results")
+    assert row(text, "`embedded_sums`", "base")[2:] == ["101", "20.0 ± 4.0", "0.0 ± 0.0", "30.0"]
+    assert row(text, "`embedded_stories`", "base")[2:] == ["85", "16.0 ± 4.0", "0.0 ± 0.0", "30.0"]
+    # alpha was scored on one task only: the gap is shown.
+    assert row(text, "`embedded_stories`", "alpha")[2:] == ["–"] * 4
+
+
+def test_the_difference_is_told_in_standard_errors_and_words(folder: Folder) -> None:
+    text = section(folder.run()[0], "Results")
+    # sqrt(.04² + .05²) = .0640; 30 / 6.40 = 4.69; two of them are 12.8.
+    assert row(text, "`embedded_sums`", "flexible")[2:] == [
+        "+30.0 ± 6.4",
+        "+4.7",
+        "12.8",
+        "45",
+        "15",
+        "the student is better",
+    ]
+    # .1 - .16 = -6.0; sqrt(.03² + .04²) = .05; -6 / 5 = -1.2 standard errors: under 2.
+    assert row(text, "`embedded_stories`", "flexible")[2:] == [
+        "−6.0 ± 5.0", "−1.2", "10.0", "0", "4", "no difference that this many items could show",
+    ]  # fmt: skip
+    # Both exactly 0: no standard error, and no difference.
+    assert row(text, "`embedded_stories`", "strict")[2:4] == ["+0.0 ± 0.0", "–"]
+    assert "none right of n is still compatible" in text
+
+
+@pytest.mark.parametrize(
+    ("points", "error", "words"),
+    [
+        (9.9, 5.0, "no difference that this many items could show"),
+        (-9.9, 5.0, "no difference that this many items could show"),
+        (10.0, 5.0, "the student is better"),
+        (-10.0, 5.0, "the student is worse"),
+        (0.0, 0.0, "no difference that this many items could show"),
+        (100.0, 0.0, "the student is better"),
+    ],
+    ids=["just-under", "just-under-below", "at-two", "at-two-below", "both-exact-and-equal", "from-none-to-all"],
+)
+def test_two_standard_errors_make_a_difference(points: float, error: float, words: str) -> None:
+    assert report.Difference("t", "strict", points, error, 0, 0).words == words
+
+
+def test_without_both_models_no_difference_is_claimed(folder: Folder) -> None:
+    (folder.args.scores / "student.json").unlink()
+    markdown, page, readme = folder.run()
+    for text in (markdown, page, readme):
+        assert "Base and student were not both scored" in text
+    assert "Student minus base" not in markdown
+
+
+def test_a_limit_is_told(folder: Folder) -> None:
+    folder.params = changed(folder.params, evaluate={"limit": 5})
+    assert "Only the first 5 items of each task" in folder.run()[0]
+
+
+# -------------------------------------------------------------------------------------------------------------- funnel
+
+
+def test_outcomes_sum_to_what_was_generated(folder: Folder) -> None:
+    text = section(folder.run()[0], "The funnel")
+    # columns: outcome, meaning, sums, stories, all, share, paper
+    assert row(text, "`generated`")[2:] == ["6", "4", "10", "100.0", ""]
+    assert row(text, "`kept`")[2:] == ["2", "2", "4", "40.0", ""]
+    assert row(text, "`language`")[2:] == ["1", "0", "1", "10.0", "20.1"]
+    assert row(text, "`no_verdict`")[2:] == ["0", "1", "1", "10.0", "in the line above"]
+    table = text.split("Every generated question")[1].split("\n\n")[1].splitlines()[3:]
+    columns = [[int(line.split(" | ")[column]) for line in table] for column in (2, 3, 4)]
+    assert list(map(sum, columns)) == [6, 4, 10]
+    assert (
+        "Of 10 generated questions the filters kept 4, 3 of them got a response that gives an answer, and the student was trained on 2."
+        in text
+    )
+
+
+def test_an_outcome_of_a_new_filter_is_counted_too(folder: Folder) -> None:
+    write_rows(
+        folder.args.ledger, [r | {"outcome": "rude"} if r["id"] == "sums/0/1" else r for r in LEDGER_ROWS], LEDGER
+    )
+    assert row(section(folder.run()[0], "The funnel"), "`rude`")[2:5] == ["1", "0", "1"]
+
+
+def test_every_outcome_of_the_filters_is_explained() -> None:
+    assert set(report.OUTCOMES) == {*screen.VERDICTS, *filter_stage.OUTCOMES} - {report.KEPT}
+
+
+def test_a_ledger_that_lost_rows_stops_the_report(folder: Folder) -> None:
+    write_rows(folder.args.ledger, LEDGER_ROWS[1:], LEDGER)
+    with pytest.raises(UserError, match=r"'sums': 5.*'sums': 6.*dvc repro filter"):
+        folder.run()
+
+
+# ---------------------------------------------------------------------------------------- degenerate, training, preferences
+
+
+def test_flags_that_are_up_are_shown_with_their_sentence(folder: Folder) -> None:
+    markdown, page, _ = folder.run()
+    text = section(markdown, "What is degenerate")
+    assert row(text, "`judge`") == ["`judge`", "`one_verdict`", DEGENERATE["one_verdict"]]
+    assert row(text, "`generate@stories`")[1:] == ["`no_end`", DEGENERATE["no_end"]]
+    assert row(text, "`evaluate@student`")[1:] == ["`many_unparsed`", DEGENERATE["many_unparsed"]]
+    assert len([line for line in text.splitlines() if line.startswith("| `")]) == 3
+    assert DEGENERATE["no_end"] in page
+    assert "left_the_mix" not in markdown + page
+
+
+def test_nothing_degenerate_is_said(folder: Folder) -> None:
+    folder.change("judge", degenerate={"one_verdict": 0})
+    folder.change("generate/stories", degenerate={"no_end": 0})
+    write_json(folder.args.scores / "student.json", SCORES["student"] | {"degenerate": {}})
+    assert section(folder.run()[0], "What is degenerate").strip().startswith("Nothing")
+
+
+def test_training_runs_tell_losses_and_checks(folder: Folder) -> None:
+    text = section(folder.run()[0], "Training runs")
+    assert row(text, "`solver`")[1:] == ["–"] * 5 + ["not trained: the model is taken as it was fetched"]
+    assert row(text, "`qft@sums`")[1:] == ["90", "3", "24", "2.500", "1.250", ""]
+    assert "60.0 %" in row(text, "`qpo@sums`")[-1]
+    assert row(text, "`difficulty_model`")[-1] == (
+        "rank correlation 0.35 on 12 held-out seeds; squared error 0.080, 0.100 for always saying the mean"
+    )
+    assert row(text, "`reward_model`")[-1] == "right in 85.0 % of 20 held-out pairs"
+
+
+def test_preference_rejects_have_a_column_a_reason(folder: Folder) -> None:
+    text = section(folder.run()[0], "Preference data")
+    head = row(text, "generator")
+    assert head == [
+        "generator",
+        "sampled",
+        "usable",
+        "pairs",
+        "`cut`",
+        "`identical`",
+        "`over_long`",
+        "for solvability",
+        "for difficulty",
+    ]
+    assert row(text, "sums")[1:] == ["40", "30", "22", "3", "5", "0", "16", "14"]
+    assert row(text, "stories")[1:] == ["40", "30", "22", "0", "0", "8", "10", "20"]
+
+
+# ------------------------------------------------------------------------------------------------------------ the data
+
+
+def test_model_text_cannot_leave_its_fence(folder: Folder) -> None:
+    text = section(folder.run()[0], "A look at the data")
+    # The response holds four backticks, so its fence has five; the question holds three, so four.
+    assert "`````text\nSo it is $\\boxed{3|4}$ ````\n`````" in text
+    assert "````text\nWhat is 1 | 2?\n```\n<script>" in text
+    outside = re.sub(r"(`{3,})text\n.*?\n\1(?=\n|$)", "", text, flags=re.DOTALL)
+    assert "<script>" not in re.sub(r"`[^`\n]*`", "", outside)
+
+
+def test_model_text_is_escaped_in_the_page(folder: Folder) -> None:
+    page = folder.run()[1]
+    assert "<b>bold" not in page
+    assert "&lt;script&gt;alert(&#x27;x&#x27;)&lt;/script&gt; &amp; &lt;b&gt;bold&lt;/b&gt;" in page
+    assert page.count("<script>") == 1
+
+
+def test_each_outcome_has_an_example_with_its_evidence(folder: Folder) -> None:
+    markdown, page, _ = folder.run()
+    for text in (section(markdown, "A look at the data"), page):
+        for i, outcome, _, _ in FATES:
+            assert outcome == "kept" or (i in text and outcome in text)
+        assert "jaccard 0.900" in text
+        assert "difficulty 0.250, lowest kept 0.500" in text
+    assert "reward 1.500 · agreement 0.75 · candidates 3 · answer `3\\|4`" in markdown
+
+
+def test_the_draw_does_not_depend_on_the_order_of_rows(folder: Folder) -> None:
+    markdown, page, _ = folder.run()
+    write_rows(folder.args.ledger, LEDGER_ROWS[::-1], LEDGER)
+    write_rows(folder.args.data, DATA[::-1], INSTRUCTION)
+    assert folder.run()[:2] == (markdown, page)
+
+
+def test_what_is_too_long_to_show_is_cut_and_counted(folder: Folder) -> None:
+    write_rows(folder.args.data, [r | {"response": "x" * (CLIP + 1234)} for r in DATA], INSTRUCTION)
+    markdown, page, _ = folder.run()
+    for text in (markdown, page):
+        assert "x" * CLIP + "\n[1,234 more characters]" in text
+        assert "x" * (CLIP + 1) not in text
+
+
+# -------------------------------------------------------------------------------- contamination, settings, repeatability
+
+
+def with_gsm8k(params: Params, tasks: list[str]) -> Params:
+    files = {task: JsonlSource(kind="jsonl", path="gsm8k.jsonl", n=None, sha256=None) for task in tasks}
+    return changed(params, benchmarks=files | params.benchmarks, evaluate={"tasks": tasks})
+
+
+def test_gsm_symbolic_seeds_forbid_a_gsm8k_score(folder: Folder) -> None:
+    markdown, page, readme = folder.run()
+    assert "this run must not quote a GSM8K score as clean" in section(markdown, "Contamination notice")
+    assert "this run must not quote a GSM8K score as clean" in page
+    assert "GSM8K" not in readme
+
+
+def test_a_contaminated_gsm8k_score_is_marked_wherever_it_stands(folder: Folder) -> None:
+    folder.params = with_gsm8k(folder.params, ["gsm8k_flexible", "embedded_sums"])
+    markdown, page, readme = folder.run()
+    for text in (section(markdown, "Contamination notice"), section(markdown, "Results"), page, readme):
+        assert "`gsm8k_flexible`" in text or "<code>gsm8k_flexible</code>" in text
+        assert "must not be quoted as clean" in text
+
+
+def test_clean_seeds_need_no_notice_on_gsm8k(folder: Folder) -> None:
+    folder.params = with_gsm8k(folder.params, ["gsm8k"])
+    clean = {name: source for name, source in folder.params.seeds.items() if name != "gsm_symbolic"}
+    folder.params = changed(folder.params, seeds=clean)
+    text = section(folder.run()[0], "Contamination notice")
+    assert "GSM8K" not in text
+    assert "1 shared a run of 13 words" in text
+
+
+def test_tasks_of_the_seeds_kind_are_named(folder: Folder) -> None:
+    # embedded_sums draws from chain_sum and embedded_stories from gsm_symbolic, as seeds do; a file is of no such kind.
+    folder.params = with_gsm8k(folder.params, ["gsm8k", "embedded_stories"])
+    text = section(folder.run()[0], "Contamination notice")
+    assert "The items of `embedded_stories` come from the same generating programs as seeds do" in text
+
+
+def test_decontamination_that_is_off_is_told(folder: Folder) -> None:
+    folder.params = changed(folder.params, screen={"decontaminate_ngram": 0})
+    assert "Decontamination is off" in section(folder.run()[0], "Contamination notice")
+
+
+def test_settings_are_the_whole_file_but_runtime(folder: Folder) -> None:
+    text = section(folder.run()[0], "Settings")
+    assert row(text, "`qpo.beta`")[1] == "`0.1`"
+    assert row(text, "`generate.from`")[1] == "`qpo`"
+    assert row(text, "`reward_select.min_reward`")[1] == "`null`"
+    assert row(text, "`seeds.gsm_symbolic.templates`")[1] == "`even`"
+    assert "`runtime." not in text
+
+
+# -------------------------------------------------------------------------------------------------------------- README
+
+
+def test_readme_gets_the_results_between_its_marks_and_keeps_the_rest(folder: Folder) -> None:
+    readme = folder.run()[2]
+    assert readme.startswith(f"# Title\n\n{report.BEGIN}\n\n**Right answers")
+    assert readme.endswith(f"[the full report](reports/report.md).\n\n{report.END}\n\nRest.\n")
+    assert "old" not in readme
+    assert row(readme, "`embedded_sums`", "student")[3] == "50.0 ± 5.0"
+    assert "Of 10 generated questions the filters kept 4" in readme
+    assert "no difference that this many items could show" in readme
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        (None, "README.md: no such file"),
+        ("nothing here", "results:begin -->' 0 times"),
+        (f"{report.BEGIN} only", "results:end -->' 0 times"),
+        (f"{report.BEGIN}{report.BEGIN}{report.END}", "results:begin -->' 2 times"),
+        (f"{report.END} {report.BEGIN}", "swap them"),
+    ],
+    ids=["no-file", "no-marks", "no-end", "twice", "swapped"],
+)
+def test_a_readme_without_its_marks_stops_before_anything_is_written(
+    folder: Folder, text: str | None, message: str
+) -> None:
+    folder.args.readme.unlink() if text is None else folder.args.readme.write_text(text, encoding="utf-8")
+    with pytest.raises(UserError, match=re.escape(message)):
+        folder.run()
+    assert not folder.args.markdown.exists()
+
+
+# ---------------------------------------------------------------------------------------------------------- the whole
+
+
+def test_a_second_run_writes_the_same_bytes_and_leaves_the_readme_alone(folder: Folder) -> None:
+    first = folder.run()
+    stamp = folder.args.readme.stat()
+    assert folder.run() == first
+    assert folder.args.readme.stat().st_ino == stamp.st_ino
+    assert str(folder.root) not in "".join(first)
+
+
+@pytest.mark.parametrize(
+    ("name", "command"),
+    [("judge", "dvc repro judge"), ("qft/sums", "dvc repro qft@sums")],
+)
+def test_missing_metrics_name_the_stage_to_run(folder: Folder, name: str, command: str) -> None:
+    (folder.args.metrics / f"{name}.json").unlink()
+    with pytest.raises(UserError, match=re.escape(command)):
+        folder.run()
+
+
+def test_missing_scores_name_the_stage_to_run(folder: Folder) -> None:
+    for path in folder.args.scores.iterdir():
+        path.unlink()
+    with pytest.raises(UserError, match="dvc repro evaluate"):
+        folder.run()
+
+
+def test_the_page_stands_alone_and_can_be_read_aloud(folder: Folder) -> None:
+    text = folder.run()[1]
+    tags = Page(text).tags
+    assert not [a for _, a in tags if a.get("src") or (a.get("href") or "#")[0] != "#"]
+    assert "url(" not in text
+    assert "@import" not in text
+    svgs = [a for tag, a in tags if tag == "svg"]
+    assert len(svgs) == 2
+    assert all(a["role"] == "img" and a["aria-label"] for a in svgs)
+    assert "base 20.0 plus or minus 4.0 percent" in str(svgs[0]["aria-label"])
+    assert all(a["scope"] in ("col", "row") for tag, a in tags if tag == "th")
+    ids = [a["id"] for _, a in tags if "id" in a]
+    assert len(ids) == len(set(ids))
+    assert {str(a["href"])[1:] for tag, a in tags if tag == "a"} <= set(ids)
+
+
+def test_bars_end_inside_the_chart(folder: Folder) -> None:
+    text = folder.run()[1]
+    # 50 ± 5 needs the scale up to 60: the student's bar on sums is 50/60 of the width, its whisker goes from 45/60 to 55/60.
+    assert '<rect class="strong" x="0.00%" y="125" width="83.33%" height="12"/>' in text
+    assert '<line x1="75.00%" x2="91.67%" y1="131" y2="131"/>' in text
+
+
+@pytest.mark.parametrize(("value", "end"), [(0, 5), (5, 5), (5.1, 10), (55, 60), (100, 100), (104, 100)])
+def test_scale_holds_the_value(value: float, end: int) -> None:
+    assert scale(value) == end
+
+
+@pytest.mark.parametrize(
+    ("text", "line"),
+    [
+        ("a | b", "a \\| b"),
+        ("a\nb", "a b"),
+        ("<script>", "\\<script\\>"),
+        ("`x|y` *", "`x\\|y` \\*"),
+        ("max_tokens", "max_tokens"),
+    ],
+)
+def test_a_markdown_line_is_safe_in_a_table(text: str, line: str) -> None:
+    assert markdown_line(text) == line
+
+
+@pytest.mark.parametrize(
+    ("text", "fence"), [("plain", "```"), ("``", "```"), ("```", "````"), ("a\n`````\nb", "``````")]
+)
+def test_a_fence_is_longer_than_any_run_of_backticks(text: str, fence: str) -> None:
+    assert fenced(text) == f"{fence}text\n{text}\n{fence}"

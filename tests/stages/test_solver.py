@@ -1,0 +1,19 @@
+import json
+from argparse import Namespace
+from pathlib import Path
+
+from scalequest.params import Params
+from scalequest.stage import StageRun
+from stages.solver import main
+from tests.fakes import changed
+
+
+def test_method_none_takes_the_fetched_model_as_it_is(tmp_path: Path, laptop: Params):
+    base = tmp_path / "base"
+    base.mkdir()
+    (base / "config.json").write_text("{}")
+    # No seeds, no trainer: what would be needed to train is not there.
+    args = Namespace(base=base, seeds=tmp_path / "none", out=tmp_path / "out", metrics=tmp_path / "m.json")
+    main(args, StageRun(changed(laptop, solver={"method": "none"})))
+    assert (tmp_path / "out" / "config.json").read_text() == "{}"
+    assert json.loads((tmp_path / "m.json").read_text()) == {"examples": 0}

@@ -1,0 +1,216 @@
+"""The whole DAG on a tiny random model: what `make repro` does, in a copy of the repository, in a few minutes."""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from collections import Counter
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+from ruamel.yaml import YAML
+
+from scalequest.records import ATTEMPT, FILTERED, INSTRUCTION, LEDGER, PREFERENCE, QUESTION, RESPONSE, REWARD, read_rows
+from tests.tiny import make_model, tiny_params
+
+ROOT = Path(__file__).parents[1]
+
+pytestmark = pytest.mark.slow
+
+
+@dataclass
+class Checkout:
+    """A copy of the repository with a Git history of its own."""
+
+    path: Path
+
+    def run(self, *command: str, check: bool = True) -> subprocess.CompletedProcess[str]:
+        environment = os.environ | {"PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}", "PYTHONPATH": ""}
+        result = subprocess.run(command, cwd=self.path, capture_output=True, text=True, env=environment, check=False)
+        if check and result.returncode:
+            pytest.fail(f"{command} ended with {result.returncode}\n{result.stdout[-3000:]}\n{result.stderr[-5000:]}")
+        return result
+
+    def ran(self, output: str) -> list[str]:
+        """Names of the stages that DVC ran, in order."""
+        return [line.split("'")[1] for line in output.splitlines() if line.startswith("Running stage")]
+
+    def metrics(self, name: str) -> dict:
+        return json.loads((self.path / "reports" / "metrics" / f"{name}.json").read_text())
+
+
+def write_params(checkout: Path, params: dict) -> None:
+    with (checkout / "params.yaml").open("w") as file:
+        YAML().dump(params, file)
+
+
+@pytest.fixture(scope="module")
+def tiny(tmp_path_factory: pytest.TempPathFactory) -> Checkout:
+    """The finished tiny run; tests below look at it and change one thing at a time, in order."""
+    base = tmp_path_factory.mktemp("tiny")
+    path = base / "repository"
+    listed = subprocess.run(
+        ["git", "ls-files", "--cached", "--others", "--exclude-standard"], cwd=ROOT, capture_output=True, text=True, check=True
+    ).stdout.split("\n")  # fmt: skip
+    for name in filter(None, listed):
+        if name == "dvc.lock" or name.startswith(("reports/", "eval/scores/")) or not (ROOT / name).is_file():
+            continue
+        (path / name).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(ROOT / name, path / name)
+    write_params(path, tiny_params(ROOT / "profiles" / "laptop.yaml", make_model(base / "model")))
+    checkout = Checkout(path)
+    checkout.run("git", "init", "-q", "-b", "main")
+    checkout.run("git", "config", "user.email", "test@example.com")
+    checkout.run("git", "config", "user.name", "test")
+    checkout.run("git", "add", "-A")
+    checkout.run("git", "commit", "-qm", "tiny")
+    checkout.run("dvc", "repro")
+    checkout.run("git", "add", "-A")
+    checkout.run("git", "commit", "-qm", "tiny run")
+    return checkout
+
+
+def test_every_generated_question_is_in_the_ledger_and_the_counts_add_up(tiny: Checkout) -> None:
+    data = tiny.path / "data"
+    questions = [row for g in ("sums", "stories") for row in read_rows(data / "questions" / g, QUESTION)]
+    ledger = read_rows(data / "ledger.parquet", LEDGER)
+    assert [row["id"] for row in ledger] == [row["id"] for row in questions]
+    kept = read_rows(data / "filtered.parquet", FILTERED)
+    assert Counter(row["outcome"] for row in ledger)["kept"] == len(kept) > 0
+    responses = read_rows(data / "responses", RESPONSE)
+    assert len(responses) == 2 * len(kept)
+    assert [row["id"] for row in read_rows(data / "rewards", REWARD)] == [row["id"] for row in responses]
+
+
+def test_the_student_is_trained_on_the_best_response_of_kept_questions(tiny: Checkout) -> None:
+    data = tiny.path / "data"
+    rewards = {row["id"]: row["reward"] for row in read_rows(data / "rewards", REWARD)}
+    responses = {row["id"]: row for row in read_rows(data / "responses", RESPONSE)}
+    kept = {row["id"] for row in read_rows(data / "filtered.parquet", FILTERED)}
+    rows = read_rows(data / "instruct.parquet", INSTRUCTION)
+    assert rows
+    for row in rows:
+        assert row["id"] in kept
+        ended = [i for i, r in responses.items() if r["question_id"] == row["id"] and r["finish_reason"] == "stop"]
+        assert row["response"] in {responses[i]["response"] for i in ended}
+        assert row["reward"] <= max(rewards[i] for i in ended)
+
+
+def test_pairs_are_rewrites_of_sampled_questions_in_both_directions(tiny: Checkout) -> None:
+    rows = [
+        r
+        for g in ("sums", "stories")
+        for r in read_rows(tiny.path / "data" / "preferences" / f"{g}.parquet", PREFERENCE)
+    ]
+    kept = [row for row in rows if row["verdict"] == "kept"]
+    assert kept
+    assert all(row["rewrite"] and row["rewrite"] != row["question"] for row in kept)
+    assert {row["direction"] for row in rows} == {"solvability", "difficulty"}
+
+
+def test_a_random_solver_is_reported_as_degenerate(tiny: Checkout) -> None:
+    attempts = read_rows(tiny.path / "data" / "attempts", ATTEMPT)
+    right = sum(row["outcome"] == "right" for row in attempts)
+    flags = tiny.metrics("difficulty_labels")["degenerate"]
+    assert flags["one_class"] == int(right in (0, len(attempts)))
+    report = (tiny.path / "reports" / "report.md").read_text()
+    for stage in ("difficulty_labels", "judge"):
+        for name, found in tiny.metrics(stage)["degenerate"].items():
+            from scalequest.stage import DEGENERATE
+
+            assert (DEGENERATE[name] in report) or not found
+
+
+def test_scores_of_base_solver_and_student_are_there(tiny: Checkout) -> None:
+    for name in ("base", "solver", "student"):
+        scores = json.loads((tiny.path / "eval" / "scores" / f"{name}.json").read_text())
+        assert scores["embedded_sums"]["n"] > 0
+        assert 0 <= scores["embedded_sums"]["strict"] <= scores["embedded_sums"]["flexible"] + 1e-9 <= 1
+
+
+def test_mlflow_has_one_run_a_stage_under_one_parent(tiny: Checkout) -> None:
+    import mlflow
+
+    client = mlflow.MlflowClient(f"sqlite:///{tiny.path / 'mlflow.db'}")
+    experiment = client.get_experiment_by_name("scalequest")
+    runs = client.search_runs([experiment.experiment_id], max_results=200)
+    parents = [run for run in runs if run.data.tags["level"] == "pipeline"]
+    children = [run for run in runs if run.data.tags["level"] == "stage"]
+    assert len(parents) == 1
+    stages = tiny.run("dvc", "stage", "list", "--name-only").stdout.split()
+    assert sorted(run.data.tags["dvc.stage"] for run in children) == sorted(stages)
+    qpo = next(run for run in children if run.data.tags["dvc.stage"] == "qpo@sums")
+    lock = YAML(typ="safe").load((tiny.path / "dvc.lock").read_text())["stages"]["qpo@sums"]
+    assert qpo.data.params["qpo.beta"] == "0.1"
+    assert qpo.data.metrics["last_loss"] > 0
+    assert json.loads(qpo.data.tags["dvc.outs"])["models/qpo/sums"] == lock["outs"][0]["md5"]
+    assert qpo.data.tags["git.commit"] == tiny.run("git", "rev-list", "--max-parents=0", "HEAD").stdout.strip()
+    assert [i.dataset.name for i in qpo.inputs.dataset_inputs] == ["data/preferences/sums.parquet"]
+    assert client.get_metric_history(qpo.info.run_id, "loss")
+
+
+def test_a_second_repro_runs_nothing(tiny: Checkout) -> None:
+    before = (tiny.path / "dvc.lock").read_bytes()
+    result = tiny.run("dvc", "repro")
+    assert tiny.ran(result.stdout) == []
+    assert "up to date" in result.stdout
+    assert (tiny.path / "dvc.lock").read_bytes() == before
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ("+qpo.betta=0.2", "qpo.betta: unknown parameter; did you mean 'beta'?"),
+        ("generate.max_tokens=4096", "generate.max_tokens: 4096 leaves no room for a prompt"),
+        ("mix=[sums,nobody]", "generator 'nobody' is not defined"),
+        ("generators.sums.n_questions=0", "generators.sums.n_questions: got 0"),
+    ],
+)
+def test_bad_parameters_are_named_and_cost_nothing(tiny: Checkout, change: str, message: str) -> None:
+    outputs = sorted(str(path) for path in (tiny.path / "data").rglob("*.parquet"))
+    result = tiny.run("python", "-m", "scalequest.params", "params.yaml")
+    result = tiny.run("dvc", "exp", "run", "-S", change, "-n", "bad", check=False)
+    text = result.stdout + result.stderr
+    if "nobody" in change:  # DVC itself stops at a matrix key without parameters; ours tells what is wrong
+        result = tiny.run("python", "-m", "scalequest.params", "params.yaml", check=False)
+        text += result.stdout + result.stderr
+    assert message in text
+    tiny.run("git", "checkout", "-q", "--", ".")
+    tiny.run("dvc", "checkout", check=False)
+    assert sorted(str(path) for path in (tiny.path / "data").rglob("*.parquet")) == outputs
+
+
+def test_a_threshold_reruns_no_model_before_respond(tiny: Checkout) -> None:
+    result = tiny.run("dvc", "exp", "run", "-n", "cut", "-S", "filter.drop_easiest_frac.sums=0.6")
+    ran = tiny.ran(result.stdout)
+    assert ran[0] == "filter"
+    assert set(ran) <= {"filter", "respond", "reward", "reward_select", "instruct_tune", "evaluate@student", "report"}
+    assert "respond" in ran
+    diff = tiny.run("dvc", "exp", "diff", "main", "cut").stdout
+    assert "filter.drop_easiest_frac.sums" in diff
+    assert "outcomes.too_easy" in diff
+    assert "cut" in tiny.run("dvc", "exp", "show", "--csv").stdout
+    tiny.run("git", "checkout", "-q", "--", ".")
+    tiny.run("dvc", "checkout")
+
+
+def test_beta_reruns_qpo_and_what_follows_and_nothing_before(tiny: Checkout) -> None:
+    """Run to `screen` only: what follows depends on it, and is covered by the threshold's test."""
+    result = tiny.run("dvc", "exp", "run", "-n", "beta", "-S", "qpo.beta=0.2", "screen")
+    ran = tiny.ran(result.stdout)
+    assert ran[:2] == ["qpo@sums", "qpo@stories"] or set(ran[:1]) <= {"qpo@sums", "qpo@stories"}
+    assert {"qpo@sums", "qpo@stories"} <= set(ran) <= {
+        "qpo@sums", "qpo@stories", "generate@sums", "generate@stories", "screen",
+    }  # fmt: skip
+    tiny.run("git", "checkout", "-q", "--", ".")
+    tiny.run("dvc", "checkout")
+
+
+def test_a_rerun_gives_the_same_bytes(tiny: Checkout) -> None:
+    """Forced reruns of one training, one sampling and one scoring stage leave the lock as it is."""
+    before = (tiny.path / "dvc.lock").read_bytes()
+    for stage in ("qft@sums", "generate@sums", "reward"):
+        tiny.run("dvc", "repro", "-f", "-s", stage)
+    assert (tiny.path / "dvc.lock").read_bytes() == before

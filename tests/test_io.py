@@ -1,0 +1,102 @@
+import json
+import os
+from pathlib import Path
+
+import pytest
+
+from scalequest.errors import UserError
+from scalequest.io import atomic_path, read_json, read_jsonl, write_json, write_jsonl, write_text
+
+
+def names(folder: Path) -> list[str]:
+    return sorted(path.name for path in folder.iterdir())
+
+
+def test_a_file_appears_only_when_it_is_complete(tmp_path: Path):
+    target = tmp_path / "new" / "file.txt"
+    with atomic_path(target) as temporary:
+        temporary.write_text("half")
+        assert not target.exists()
+        assert temporary.parent == target.parent  # the same file system, so that the rename is atomic
+    assert target.read_text() == "half"
+    assert names(target.parent) == ["file.txt"]
+
+
+def test_a_failure_leaves_the_old_file_and_no_rest(tmp_path: Path):
+    target = tmp_path / "file.txt"
+    target.write_text("old")
+
+    def write() -> None:
+        with atomic_path(target) as temporary:
+            temporary.write_text("new, but")
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        write()
+    assert target.read_text() == "old"
+    assert names(tmp_path) == ["file.txt"]
+
+
+def test_a_read_only_file_is_replaced(tmp_path: Path):
+    # DVC makes cached outputs read-only; what is written over one must not reach the cache's copy.
+    target, cached = tmp_path / "file.txt", tmp_path / "cached"
+    cached.write_text("old")
+    cached.chmod(0o444)
+    target.hardlink_to(cached)
+    write_text(target, "new")
+    assert (target.read_text(), cached.read_text()) == ("new", "old")
+
+
+def test_the_temporary_name_is_no_parquet_and_no_shard(tmp_path: Path):
+    with atomic_path(tmp_path / "shard-000000.parquet") as temporary:
+        temporary.touch()
+        assert not list(tmp_path.rglob("*.parquet"))
+        assert str(os.getpid()) in temporary.name
+
+
+def test_equal_data_are_equal_bytes_whatever_their_order(tmp_path: Path):
+    write_json(tmp_path / "a", {"b": 1, "a": {"d": 2.5, "c": None}})
+    write_json(tmp_path / "b", {"a": {"c": None, "d": 2.5}, "b": 1})
+    assert (tmp_path / "a").read_bytes() == (tmp_path / "b").read_bytes()
+    assert (tmp_path / "a").read_bytes().endswith(b"}\n")
+
+
+def test_json_keeps_letters_as_they_are(tmp_path: Path):
+    write_json(tmp_path / "a", {"q": "π ≈ 3.14 \u2028"})
+    assert "π ≈ 3.14" in (tmp_path / "a").read_text(encoding="utf-8")
+    assert read_json(tmp_path / "a") == {"q": "π ≈ 3.14 \u2028"}
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), -float("inf")])
+def test_json_refuses_what_is_no_number(tmp_path: Path, value: float):
+    with pytest.raises(ValueError, match="Out of range float"):
+        write_json(tmp_path / "a", {"score": value})
+    assert not names(tmp_path)
+
+
+def test_jsonl_comes_back_as_it_was(tmp_path: Path):
+    # A line separator inside a text must not break the line.
+    rows = [{"q": "one\ntwo"}, {"q": "three\u2028four\u0085"}, {"z": 1, "a": 2}]
+    write_jsonl(tmp_path / "a.jsonl", rows)
+    assert list(read_jsonl(tmp_path / "a.jsonl")) == rows
+    assert (tmp_path / "a.jsonl").read_bytes().count(b"\n") == 3
+    assert [list(json.loads(x)) for x in (tmp_path / "a.jsonl").read_text().split("\n")[2:3]] == [["z", "a"]]
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        pytest.param('{"a": 1}\n{"a": \n', r"x\.jsonl:2: not JSON \(Expecting value\)", id="broken"),
+        pytest.param('{"a": 1}\n\n[1]\n', r"x\.jsonl:3: a list; expected a JSON object", id="list"),
+        pytest.param('"a"\n', r"x\.jsonl:1: a str; expected a JSON object", id="string"),
+    ],
+)
+def test_the_bad_line_is_named(tmp_path: Path, text: str, expected: str):
+    (tmp_path / "x.jsonl").write_text(text)
+    with pytest.raises(UserError, match=expected):
+        list(read_jsonl(tmp_path / "x.jsonl"))
+
+
+def test_a_missing_jsonl_is_named(tmp_path: Path):
+    with pytest.raises(UserError, match=r"x\.jsonl: no such file; expected a JSONL file"):
+        list(read_jsonl(tmp_path / "x.jsonl"))

@@ -1,0 +1,281 @@
+import copy
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from scalequest.errors import UserError
+from scalequest.params import Params, load_all, main, parse_params, read_yaml
+from tests.fakes import LAPTOP, ROOT
+
+PROFILES = sorted((ROOT / "profiles").glob("*.yaml"))
+
+
+@pytest.fixture
+def data() -> dict[str, Any]:
+    """The laptop profile as plain data: two generators, sums and stories."""
+    return read_yaml(LAPTOP)
+
+
+def put(data: dict[str, Any], key: str, value: Any) -> None:
+    """Set a dotted key."""
+    *parents, leaf = key.split(".")
+    for part in parents:
+        data = data[part]
+    data[leaf] = value
+
+
+def drop(data: dict[str, Any], key: str) -> None:
+    *parents, leaf = key.split(".")
+    for part in parents:
+        data = data[part]
+    del data[leaf]
+
+
+def message(data: dict[str, Any]) -> str:
+    with pytest.raises(UserError) as caught:
+        parse_params(data)
+    return str(caught.value)
+
+
+# ---------------------------------------------------------------------------------------------------------- real files
+
+
+@pytest.mark.parametrize("path", [ROOT / "params.yaml", *PROFILES], ids=lambda p: p.name)
+def test_every_parameter_file_parses(path: Path):
+    assert load_all(path).mix
+
+
+@pytest.mark.parametrize("path", PROFILES, ids=lambda p: p.name)
+def test_every_profile_has_the_same_sections(path: Path):
+    assert list(read_yaml(path)) == list(Params.model_fields)
+
+
+def test_the_laptop_profile_is_params_yaml():
+    assert LAPTOP.read_bytes() == (ROOT / "params.yaml").read_bytes(), (
+        "params.yaml and profiles/laptop.yaml differ; copy the one you meant over the other"
+    )
+
+
+# --------------------------------------------------------------------------------------------------- the YAML dialect
+
+
+@pytest.mark.parametrize(
+    ("text", "value"),
+    [
+        pytest.param("3e-05", 3e-05, id="exponent_without_a_point_is_a_number"),  # PyYAML: the string "3e-05"
+        pytest.param("5.0e-4", 5e-4, id="exponent_with_a_point_is_a_number"),
+        pytest.param("1e5", 100_000.0, id="exponent_without_a_sign_is_a_number"),
+        pytest.param("off", "off", id="off_is_a_string"),  # PyYAML: False
+        pytest.param("yes", "yes", id="yes_is_a_string"),
+        pytest.param("true", True, id="true_is_a_truth_value"),
+        pytest.param("null", None, id="null_is_none"),
+        pytest.param("017", 17, id="no_octal"),  # YAML 1.1: 15
+        pytest.param("none", "none", id="none_is_a_string"),
+    ],
+)
+def test_yaml_is_read_as_dvc_reads_it(tmp_path: Path, text: str, value: Any):
+    file = tmp_path / "p.yaml"
+    file.write_text(f"key: {text}\n")
+    read = read_yaml(file)["key"]
+    assert read == value
+    assert type(read) is type(value)
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        pytest.param("a: [1", "not YAML", id="broken"),
+        pytest.param("a: 1\na: 2\n", "not YAML", id="key_twice"),
+        pytest.param("- 1\n- 2\n", "a list; expected sections", id="list"),
+        pytest.param("", "a NoneType; expected sections", id="empty"),
+    ],
+)
+def test_a_file_that_holds_no_sections_is_refused(tmp_path: Path, text: str, expected: str):
+    file = tmp_path / "p.yaml"
+    file.write_text(text)
+    with pytest.raises(UserError, match=expected) as caught:
+        read_yaml(file)
+    assert str(file) in str(caught.value)
+
+
+def test_a_missing_file_is_named(tmp_path: Path):
+    with pytest.raises(UserError, match=r"nowhere\.yaml: no such parameter file"):
+        read_yaml(tmp_path / "nowhere.yaml")
+
+
+# ---------------------------------------------------------------------------------------------- unknown, missing, type
+
+
+@pytest.mark.parametrize(
+    ("key", "expected"),
+    [
+        pytest.param("sede", "sede: unknown parameter; did you mean 'seed'?", id="top_level"),
+        pytest.param("qpo.betta", "qpo.betta: unknown parameter; did you mean 'beta'?", id="in_a_section"),
+        pytest.param(
+            "generate.form", "generate.form: unknown parameter; did you mean 'from'?", id="key_with_an_alias"
+        ),
+        pytest.param("screen.zzz", "screen.zzz: unknown parameter; known keys here: decontaminate_ngram, language,", id="nothing_close"),
+        pytest.param("generators.sums.n_question", "generators.sums.n_question: unknown parameter", id="in_a_named_entry"),
+        pytest.param("seeds.products.sead", "seeds.products.sead: unknown parameter", id="in_a_source"),
+        pytest.param("generate.from_", "generate.from_: unknown parameter", id="python_spelling_of_from"),
+    ],
+)  # fmt: skip
+def test_an_unknown_key_is_named_with_its_neighbour(data: dict[str, Any], key: str, expected: str):
+    put(data, key, 1)
+    assert expected in message(data)
+
+
+def test_the_python_spelling_does_not_stand_in_for_from(data: dict[str, Any]):
+    # dvc.yaml interpolates ${generate.from}: a file with `from_` alone must not pass.
+    data["generate"]["from_"] = data["generate"].pop("from")
+    text = message(data)
+    assert "generate.from: missing" in text or "generate.from_: unknown parameter" in text
+
+
+@pytest.mark.parametrize(
+    "key",
+    ["seed", "judge", "engine.dtype", "qpo.beta", "generate.from", "generators.stories.n_questions", "runtime.mlflow_uri", "seeds.products.n"],
+)  # fmt: skip
+def test_a_missing_key_is_named(data: dict[str, Any], key: str):
+    drop(data, key)
+    assert f"  {key}: missing; add it" in message(data)
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "expected"),
+    [
+        pytest.param("seed", -1, "seed: got -1; input should be greater than or equal to 0", id="negative_seed"),
+        pytest.param("qft.epochs", "two", "qft.epochs: got 'two';", id="word_for_a_number"),
+        pytest.param("qft.epochs", 1.5, "qft.epochs: got 1.5;", id="fraction_for_a_count"),
+        pytest.param("qft.epochs", True, "qft.epochs: got True;", id="truth_value_for_a_number"),
+        pytest.param("qft.epochs", "2", "qft.epochs: got '2';", id="quoted_number"),
+        pytest.param("filter.require_solvable", "off", "filter.require_solvable: got 'off';", id="off_is_no_truth_value"),
+        pytest.param("mix", "sums", "mix: got 'sums';", id="word_for_a_list"),
+        pytest.param("mix", [], "mix: got [];", id="empty_mix"),
+        pytest.param("engine.dtype", "float16", "engine.dtype: got 'float16'; input should be 'float32' or 'bfloat16'", id="unknown_choice"),
+        pytest.param("qft.method", "none", "qft.method: got 'none'; input should be 'full' or 'lora'", id="none_where_training_is_the_stage"),
+        pytest.param("generate.top_p", 0, "generate.top_p: got 0; input should be greater than 0", id="below_range"),
+        pytest.param("generate.top_p", 1.01, "generate.top_p: got 1.01; input should be less than or equal to 1", id="above_range"),
+        pytest.param("reward_model.holdout_frac", 1.0, "reward_model.holdout_frac: got 1.0; input should be less than 1", id="open_range"),
+        pytest.param("preferences.max_growth", 1.0, "preferences.max_growth: got 1.0; input should be greater than 1", id="no_growth"),
+        pytest.param("seeds.products.n", 0, "seeds.products.n: got 0;", id="in_a_source_without_the_union_tag"),
+        pytest.param("seeds.products.kind", "csv", "seeds.products", id="unknown_kind_of_source"),
+        pytest.param("filter.shares", {"sums": 0, "stories": 1}, "filter.shares.sums: got 0; input should be greater than 0", id="empty_share"),
+        pytest.param("evaluate.tasks", [], "evaluate.tasks: got [];", id="no_task"),
+    ],
+)  # fmt: skip
+def test_an_ill_typed_value_is_named_with_what_was_expected(data: dict[str, Any], key: str, value: Any, expected: str):
+    put(data, key, value)
+    assert expected in message(data)
+
+
+def test_every_problem_is_told_at_once(data: dict[str, Any]):
+    put(data, "qpo.betta", 1)
+    put(data, "qft.epochs", 0)
+    drop(data, "judge.style")
+    lines = message(data).splitlines()
+    assert lines[0] == "params.yaml: 3 problem(s)"
+    assert sorted(line.split(":")[0].strip() for line in lines[1:]) == ["judge.style", "qft.epochs", "qpo.betta"]
+
+
+# ------------------------------------------------------------------------------------------------------ contradictions
+
+
+CONTRADICTIONS = [
+    ("twice_in_the_mix", {"mix": ["sums", "sums"]}, "mix: ['sums', 'sums'] names a generator twice"),
+    ("mix_without_a_generator", {"mix": ["sums", "rhymes"]}, "mix: generator 'rhymes' is not defined; `generators` has ['stories', 'sums']"),
+    ("mix_without_a_model", {"mix": ["sums", "rhymes"]}, "models: no source for generator 'rhymes' of the mix"),
+    ("generator_is_a_role", {"generators.judge": {"seed_mix": {"products": 1}, "n_questions": 1}}, "generators: 'judge' must be lower-case letters"),
+    ("generator_has_a_capital", {"generators.Big": {"seed_mix": {"products": 1}, "n_questions": 1}}, "generators: 'Big' must be lower-case letters"),
+    ("generator_would_leave_its_folder", {"generators.a/b": {"seed_mix": {"products": 1}, "n_questions": 1}}, "generators: 'a/b' must be lower-case"),
+    ("role_without_a_model", {"models": {"sums": "path:a", "stories": "path:b"}}, "models: no source for the role 'student'"),
+    ("model_without_a_role", {"models.critic": "path:a"}, "models: 'critic' is neither a role"),
+    ("seed_mix_of_an_unknown_source", {"generators.sums.seed_mix": {"algebra": 1}}, "generators.sums.seed_mix: no seed source 'algebra'; `seeds` has"),
+    ("seed_mix_asks_for_too_many", {"generators.sums.seed_mix": {"products": 10_000}, "seeds.products.n": 60}, "generators.sums.seed_mix.products: 10000 asked for, seeds.products.n is 60"),
+    ("no_easiness_for_one_of_the_mix", {"filter.drop_easiest_frac": {"sums": 0.3}}, "filter.drop_easiest_frac: no value for generator ['stories'] of the mix"),
+    ("easiness_for_a_stranger", {"filter.drop_easiest_frac.rhymes": 0.1}, "filter.drop_easiest_frac: ['rhymes'] is no generator; `generators` has"),
+    ("no_share_for_one_of_the_mix", {"filter.shares": {"stories": 1.0}}, "filter.shares: no value for generator ['sums'] of the mix"),
+    ("share_for_a_stranger", {"filter.shares.rhymes": 0.1}, "filter.shares: ['rhymes'] is no generator; `generators` has"),
+    ("equal_responses", {"respond.temperature": 0.0, "respond.n_samples": 4}, "respond: temperature 0 gives 4 equal samples; set n_samples 1 or a temperature"),
+    ("equal_labels", {"difficulty_labels.temperature": 0, "difficulty_labels.n_samples": 2}, "difficulty_labels: temperature 0 gives 2 equal samples"),
+    ("one_question_for_qpo", {"qpo_questions.temperature": 0.0}, "qpo_questions.temperature: 0 gives the same question every time"),
+    ("one_question_for_the_data_set", {"generate.temperature": 0.0}, "generate.temperature: 0 gives the same question every time"),
+    *[
+        (f"{stage}_leaves_no_room", {f"{stage}.max_tokens": 512, "engine.max_model_len": 512}, f"{stage}.max_tokens: 512 leaves no room for a prompt in engine.max_model_len 512")
+        for stage in ("qpo_questions", "preferences", "generate", "judge", "difficulty_labels", "respond", "evaluate")
+    ],
+    ("task_without_a_benchmark", {"evaluate.tasks": ["gsm8k"]}, "evaluate.tasks: 'gsm8k' has no benchmark of that name; `benchmarks` has"),
+    ("ragged_accumulation", {"qpo.batch_size": 8, "qpo.per_device_batch_size": 3}, "qpo: batch_size 8 is not a multiple of per_device_batch_size 3"),
+    ("templates_of_a_set_without", {"seeds.products.templates": "even"}, "templates 'even' needs dataset gsm_symbolic, got 'products'; set 'all'"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("changes", "expected"), [pytest.param(changes, expected, id=name) for name, changes, expected in CONTRADICTIONS]
+)
+def test_a_contradiction_is_named(data: dict[str, Any], changes: dict[str, Any], expected: str):
+    for key, value in changes.items():
+        put(data, key, value)
+    assert expected in message(data)
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        pytest.param({"respond.temperature": 0.0, "respond.n_samples": 1}, id="one_greedy_sample"),
+        pytest.param({"mix": ["sums"]}, id="a_generator_out_of_the_mix_may_keep_its_settings"),
+        pytest.param({"solver.method": "none", "reward_model.method": "none"}, id="released_models"),
+        pytest.param({"judge.max_tokens": 4095, "engine.max_model_len": 4096}, id="room_for_one_token"),
+        pytest.param({"generators.sums.seed_mix": {"products": 60}, "seeds.products.n": 60}, id="all_of_a_source"),
+        pytest.param({"qft.learning_rate": 1}, id="whole_number_for_a_real_one"),
+        pytest.param(
+            {
+                "seeds.file": {"kind": "jsonl", "path": "x.jsonl", "n": None, "sha256": None},
+                "generators.sums.seed_mix": {"file": 9},
+            },
+            id="a_whole_file_has_as_many_as_it_has",
+        ),
+    ],
+)
+def test_what_is_no_contradiction_passes(data: dict[str, Any], changes: dict[str, Any]):
+    for key, value in changes.items():
+        put(data, key, value)
+    parse_params(data)
+
+
+def test_sections_are_frozen(data: dict[str, Any]):
+    params = parse_params(data)
+    with pytest.raises(ValueError, match="frozen"):
+        params.qpo.beta = 1.0
+
+
+def test_parsing_leaves_the_data_alone(data: dict[str, Any]):
+    before = copy.deepcopy(data)
+    parse_params(data)
+    assert data == before
+
+
+# -------------------------------------------------------------------------------------------------------- command line
+
+
+def test_the_checker_says_what_is_wrong_and_fails(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+):
+    file = tmp_path / "p.yaml"
+    file.write_text(LAPTOP.read_text().replace("  beta:", "  betta:"))
+    monkeypatch.setattr("sys.argv", ["params", str(file)])
+    with pytest.raises(SystemExit) as caught:
+        main()
+    # A string as exit code: Python prints it on stderr and ends with 1.
+    assert "did you mean 'beta'?" in str(caught.value.code)
+    monkeypatch.setattr("sys.argv", ["params", str(LAPTOP)])
+    main()
+    assert f"{LAPTOP}: fine (2 generators, 8 roles)" in capsys.readouterr().out
+
+
+def test_the_environment_may_name_another_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    file = tmp_path / "other.yaml"
+    file.write_text(LAPTOP.read_text().replace("seed: 17", "seed: 4711", 1))
+    monkeypatch.setenv("SCALEQUEST_PARAMS", str(file))
+    assert load_all().seed == 4711

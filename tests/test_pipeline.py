@@ -1,0 +1,331 @@
+"""dvc.yaml against the code: what a stage depends on is what it imports, what it reads is what it lists."""
+
+import ast
+import re
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from scalequest.params import Params, read_yaml
+from tests.fakes import ROOT
+
+# Modules that cannot change a byte of an output, so that a change of them must not cost a rerun.
+EXEMPT = {"errors", "io", "params", "lineage", "stage", "tracking", "records"}
+# The section that no stage lists, because it cannot change a result.
+UNLISTED = {"runtime"}
+
+PIPELINE = read_yaml(ROOT / "dvc.yaml")
+MODULES = sorted((ROOT / "scalequest").glob("*.py"))
+STAGE_FILES = sorted(p for p in (ROOT / "stages").glob("*.py") if p.stem != "__init__")
+
+
+def definition(stage: Any) -> dict[str, Any]:
+    """A stage's own fields, out of ``do`` where it is a ``foreach``."""
+    return stage.get("do", stage)
+
+
+STAGES: dict[str, dict[str, Any]] = {name: definition(stage) for name, stage in PIPELINE["stages"].items()}
+each_stage = pytest.mark.parametrize("name", STAGES)
+
+
+def entries(name: str, kind: str) -> dict[str, dict[str, Any]]:
+    """Paths of a stage's outs, metrics or plots, with their settings."""
+    found: dict[str, dict[str, Any]] = {}
+    for entry in STAGES[name].get(kind, []):
+        found |= {entry: {}} if isinstance(entry, str) else {path: dict(more or {}) for path, more in entry.items()}
+    return found
+
+
+def listed_params(name: str) -> list[str]:
+    return [p for p in STAGES[name].get("params", []) if isinstance(p, str)]
+
+
+# --------------------------------------------------------------------------------------------------- reading the code
+
+
+@cache
+def tree(path: Path) -> ast.Module:
+    return ast.parse(path.read_text(encoding="utf-8"))
+
+
+def imports(path: Path) -> Iterator[str]:
+    """Names of the scalequest modules that a file imports, also inside functions."""
+    for node in ast.walk(tree(path)):
+        if isinstance(node, ast.ImportFrom) and node.module == "scalequest":
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom) and (node.module or "").startswith("scalequest."):
+            yield (node.module or "").split(".")[1]
+        elif isinstance(node, ast.Import):
+            yield from (a.name.split(".")[1] for a in node.names if a.name.startswith("scalequest."))
+
+
+def attributes(path: Path) -> Iterator[str]:
+    yield from (node.attr for node in ast.walk(tree(path)) if isinstance(node, ast.Attribute))
+
+
+def sources(name: str) -> list[Path]:
+    """A stage's own file, and Python files in the folders it depends on (lm-eval's task code)."""
+    folders = [ROOT / dep for dep in STAGES[name]["deps"] if "$" not in dep and (ROOT / dep).is_dir()]
+    tracked = [f for f in folders if f.relative_to(ROOT).parts[0] not in ("data", "models", "reports")]
+    return [ROOT / "stages" / f"{name}.py", *(file for folder in tracked for file in sorted(folder.rglob("*.py")))]
+
+
+def closure(name: str) -> list[Path]:
+    """Files whose code can change a stage's bytes: its sources and what they import, not through exempt modules.
+
+    One thing of an exempt module counts: ``run.map_shards`` runs ``scalequest.shards``, which cuts, seeds and joins.
+    """
+    found: dict[Path, None] = dict.fromkeys(sources(name))
+    waiting = list(found)
+    while waiting:
+        path = waiting.pop()
+        needed = set(imports(path)) - EXEMPT
+        if "map_shards" in attributes(path):
+            needed.add("shards")
+        for module in needed:
+            file = ROOT / "scalequest" / f"{module}.py"
+            if file not in found:
+                found[file] = None
+                waiting.append(file)
+    return list(found)
+
+
+def reads(path: Path) -> set[str]:
+    """Dotted parameters that a file reads as ``run.params.section`` or ``run.params.section.key``."""
+    found: set[str] = set()
+    inner: set[int] = set()  # nodes that are a part of a longer chain
+    for node in ast.walk(tree(path)):  # outer attributes come before inner ones
+        if not isinstance(node, ast.Attribute) or id(node) in inner:
+            continue
+        chain, at = [node.attr], node.value
+        while isinstance(at, ast.Attribute | ast.Subscript):
+            inner.add(id(at))
+            if isinstance(at, ast.Attribute):
+                chain.append(at.attr)
+            at = at.value
+        if isinstance(at, ast.Name) and at.id == "run" and len(chain) > 1 and chain[-1] == "params":
+            found.add(".".join(chain[-2::-1]))
+    return found
+
+
+def literals(path: Path) -> Iterator[tuple[int, str]]:
+    """String literals of a file with their lines, docstrings left out."""
+    docstrings = {
+        id(node.body[0].value)
+        for node in ast.walk(tree(path))
+        if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef)
+        and node.body
+        and isinstance(node.body[0], ast.Expr)
+    }
+    for node in ast.walk(tree(path)):
+        if isinstance(node, ast.Constant) and isinstance(node.value, str) and id(node) not in docstrings:
+            yield node.lineno, node.value
+
+
+# ---------------------------------------------------------------------------------------------------- stages and files
+
+
+def test_every_stage_has_a_file_and_every_file_a_stage():
+    assert {p.stem for p in STAGE_FILES} == set(STAGES)
+
+
+@each_stage
+def test_every_stage_says_what_it_does(name: str):
+    assert len(STAGES[name].get("desc", "").split()) >= 5
+
+
+@each_stage
+def test_a_stage_runs_its_own_file(name: str):
+    assert re.match(rf"python -m stages\.{name}\b", STAGES[name]["cmd"])
+
+
+@each_stage
+def test_a_stage_file_has_a_test_file(name: str):
+    # qpo_questions is `generate` with other numbers and is tested beside it; instruct_tune is one call of the trainer.
+    assert name in ("qpo_questions", "instruct_tune") or (ROOT / "tests" / "stages" / f"test_{name}.py").is_file()
+
+
+@each_stage
+def test_no_stage_imports_another(name: str):
+    for node in ast.walk(tree(ROOT / "stages" / f"{name}.py")):
+        if isinstance(node, ast.ImportFrom):
+            assert not (node.module or "").startswith("stages")
+        if isinstance(node, ast.Import):
+            assert not any(alias.name.startswith("stages") for alias in node.names)
+
+
+@pytest.mark.parametrize("path", MODULES, ids=lambda p: p.stem)
+def test_no_shared_module_imports_a_stage(path: Path):
+    names = [n.module or "" for n in ast.walk(tree(path)) if isinstance(n, ast.ImportFrom)]
+    names += [a.name for n in ast.walk(tree(path)) if isinstance(n, ast.Import) for a in n.names]
+    assert not [name for name in names if name.split(".")[0] == "stages"]
+
+
+# --------------------------------------------------------------------------------------------------------------- deps
+
+
+@each_stage
+def test_code_dependencies_are_what_the_stage_imports(name: str):
+    listed = {dep for dep in STAGES[name]["deps"] if dep.endswith(".py")}
+    folders = [dep for dep in STAGES[name]["deps"] if not dep.endswith(".py")]
+    imported = {str(path.relative_to(ROOT)) for path in closure(name)}
+    # A file in a folder that is a dependency as a whole is covered by it.
+    assert listed == {f for f in imported if not any(f.startswith(f"{folder}/") for folder in folders)}
+
+
+@each_stage
+def test_paths_on_the_command_line_are_declared(name: str):
+    stage = STAGES[name]
+    outputs = [*entries(name, "outs"), *entries(name, "metrics"), *entries(name, "plots")]
+    words = set(stage["cmd"].split())
+    for path in [dep for dep in stage["deps"] if not dep.endswith(".py")] + outputs:
+        # `report` reads and writes folders of small files that are declared one by one.
+        assert path in words or name == "report", f"{path} is declared but not handed to the stage"
+    for word in words:
+        if re.match(r"(data|models|reports|eval)/", word) and name != "report":
+            assert word in stage["deps"] or word in outputs, f"{word} is used but neither a dependency nor an output"
+
+
+# ------------------------------------------------------------------------------------------------------------- params
+
+
+@each_stage
+def test_listed_parameters_are_read_and_read_ones_listed(name: str):
+    if name == "report":
+        pytest.skip("report prints every section, by iterating over the names of Params")
+    used: set[str] = set()
+    for path in closure(name):
+        used |= reads(path)
+        if "map_shards" in attributes(path):
+            used.add("seed")  # StageRun.map_shards seeds the shards
+    used = {key for key in used if key.split(".")[0] not in UNLISTED}
+    listed = listed_params(name)
+    # `generators.${item.g}.seed_mix`: which generator is decided on the command line.
+    sections = {key.split(".")[0] for key in listed}
+    assert sections == {key.split(".")[0] for key in used}
+    for key in listed:
+        section, *rest = key.split(".")
+        if rest and not rest[0].startswith("$"):
+            # A single leaf is listed: the code may read no other leaf of that section.
+            assert {k for k in used if k.split(".")[0] == section} == {key}
+
+
+def test_the_reader_of_parameters_sees_what_stages_read():
+    assert reads(ROOT / "stages" / "qft.py") == {"generators", "seed", "qft", "engine.dtype"}
+    assert reads(ROOT / "stages" / "generate.py") == {"generators.n_questions", "generate"}
+    assert reads(ROOT / "scalequest" / "questions.py") == {"engine", "runtime"}
+
+
+def test_every_section_is_listed_by_a_stage():
+    listed = {key.split(".")[0] for name in STAGES for key in listed_params(name)}
+    assert listed == set(Params.model_fields) - UNLISTED
+
+
+def test_every_listed_parameter_exists():
+    data = read_yaml(ROOT / "params.yaml")
+    for name in STAGES:
+        for key in listed_params(name):
+            found: Any = data
+            for part in re.sub(r"\$\{[^}]*\}", "*", key).split("."):
+                if part == "*":  # one generator or role, named on the command line
+                    found = next(iter(found.values()))
+                else:
+                    assert part in found, f"{name} lists {key}, params.yaml has no such key"
+                    found = found[part]
+
+
+def test_the_generators_own_settings_are_listed_leaf_by_leaf():
+    # Whole `generators` would rerun every generator for a change of one.
+    keys = {key for name in STAGES for key in listed_params(name) if key.startswith("generators")}
+    assert keys == {"generators.${item.g}.seed_mix", "generators.${item.g}.n_questions"}
+
+
+# ---------------------------------------------------------------------------------------------------- metrics, paths
+
+
+@each_stage
+def test_metrics_are_in_git_and_everything_else_in_the_cache(name: str):
+    for path, settings in entries(name, "metrics").items():
+        assert settings.get("cache") is False, f"{path}: metrics are small, so Git keeps them"
+    if name != "report":  # its pages are small, too, and are read on the web
+        for path, settings in {**entries(name, "outs"), **entries(name, "plots")}.items():
+            assert settings.get("cache", True) is True, f"{path}: an uncached output costs the stage its run cache"
+
+
+@each_stage
+def test_a_stage_leaves_a_metric(name: str):
+    assert entries(name, "metrics") or name in ("fetch_model", "report")
+
+
+# Where a path may be written in Python, with the reason.
+ALLOWED_PATHS = {("tracking.py", "data/")}  # tells data from code among the dependencies that DVC names
+
+
+@pytest.mark.parametrize("path", [*MODULES, *STAGE_FILES], ids=lambda p: f"{p.parent.name}/{p.stem}")
+def test_only_dvc_yaml_knows_paths(path: Path):
+    for line, text in literals(path):
+        found = re.search(r"(?<![\w./-])(data|models|reports)/", text)
+        assert not found or (path.name, text) in ALLOWED_PATHS, f"{path.name}:{line}: {text!r}"
+
+
+def test_the_reader_of_literals_sees_messages_and_not_docstrings(tmp_path: Path):
+    file = tmp_path / "x.py"
+    file.write_text('"""data/a"""\ndef f(x):\n    """data/b"""\n    raise ValueError(f"see data/{x}")\n')
+    assert [text for _, text in literals(file)] == ["see data/"]
+
+
+def test_no_tracked_file_holds_a_path_of_a_machine():
+    if not shutil.which("git") or not (ROOT / ".git").exists():
+        pytest.skip("not a Git checkout: which files are tracked is not known")
+    listed = subprocess.run(["git", "ls-files", "-z"], cwd=ROOT, capture_output=True, text=True, check=True)
+    home = re.compile(r"(?<![\w.$}])/(?:home|Users|root|work|scratch|mnt)/\w")
+    for name in filter(None, listed.stdout.split("\0")):
+        file = ROOT / name
+        if file.is_file():
+            text = file.read_bytes().decode("utf-8", errors="replace")
+            assert str(ROOT) not in text, f"{name} holds the path of this checkout"
+            found = home.search(text)
+            assert not found, f"{name} holds the path of a machine: {text[found.start() : found.start() + 40]!r}"
+
+
+# ------------------------------------------------------------------------------------------------------- tools, imports
+
+
+def make_targets() -> tuple[set[str], set[str]]:
+    """Targets with a rule, and those called phony."""
+    text = (ROOT / "Makefile").read_text()
+    rules = set(re.findall(r"^([a-z][\w-]*):(?!=)", text, re.MULTILINE))
+    phony = set(" ".join(re.findall(r"^\.PHONY:(.*)$", text, re.MULTILINE)).split())
+    return rules, phony
+
+
+def test_the_makefile_has_the_targets_that_the_readme_promises():
+    rules, phony = make_targets()
+    assert {"repro", "test", "test-fast", "lint", "fix", "setup"} <= rules
+    assert rules == phony  # a file named like a target must not hide it
+
+
+def test_every_make_target_says_what_it_does():
+    for line in (ROOT / "Makefile").read_text().splitlines():
+        if re.match(r"[a-z][\w-]*:(?!=)", line):
+            assert "##" in line, line
+
+
+def test_every_module_imports_without_torch_vllm_and_transformers():
+    names = [f"{p.parent.name}.{p.stem}" for p in [*MODULES, *STAGE_FILES] if p.stem != "__init__"]
+    code = f"""
+import importlib, sys
+for name in {names!r}:
+    importlib.import_module(name)
+heavy = ("torch", "vllm", "transformers", "trl", "peft", "datasets", "lm_eval", "mlflow", "dvc", "reasoning_gym", "lingua")
+print(*[name for name in heavy if name in sys.modules])
+"""
+    result = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=False)
+    assert result.returncode == 0, result.stderr
+    assert result.stdout.split() == []

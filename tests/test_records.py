@@ -1,0 +1,104 @@
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from scalequest import records
+from scalequest.errors import UserError
+from scalequest.records import FILTERED, SCORE, read_rows, read_table, table, write_parts, write_rows, write_table
+
+SCHEMAS = {name: value for name, value in vars(records).items() if isinstance(value, pa.Schema)}
+
+
+def scores(n: int) -> list[dict[str, Any]]:
+    return [{"id": f"sums/0/{i}", "score": i / 4} for i in range(n)]  # quarters are exact in 32 bits
+
+
+@pytest.mark.parametrize("path", ["scores.parquet", "scores"], ids=["file", "folder"])
+def test_rows_come_back_as_they_were(tmp_path: Path, path: str):
+    write_rows(tmp_path / path, scores(5), SCORE)
+    assert read_rows(tmp_path / path, SCORE) == scores(5)
+
+
+@pytest.mark.parametrize("schema", SCHEMAS.values(), ids=SCHEMAS)
+def test_every_record_type_keeps_empty_values_and_no_rows(tmp_path: Path, schema: pa.Schema):
+    row = dict.fromkeys(schema.names)
+    write_rows(tmp_path / "one.parquet", [row], schema)
+    assert read_rows(tmp_path / "one.parquet", schema) == [row]
+    write_rows(tmp_path / "none", [], schema)
+    assert read_rows(tmp_path / "none", schema) == []
+
+
+@pytest.mark.parametrize(
+    "row",
+    [
+        pytest.param({"id": "a"}, id="field_missing"),
+        pytest.param({"id": "a", "score": 1.0, "rank": 2}, id="field_unknown"),
+        pytest.param({"score": 1.0, "ident": "a"}, id="field_misspelt"),
+    ],
+)
+def test_a_row_of_another_shape_is_our_bug(row: dict[str, Any]):
+    with pytest.raises(AssertionError, match="row has"):
+        table([{"id": "b", "score": 0.0}, row], SCORE)
+
+
+def test_a_value_of_another_type_is_refused():
+    with pytest.raises((pa.ArrowInvalid, pa.ArrowTypeError)):
+        table([{"id": "a", "score": "high"}], SCORE)
+
+
+def test_a_folder_is_cut_into_parts_and_read_in_order(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(records, "ROWS_PER_PART", 4)
+    write_parts(tmp_path / "scores", table(scores(9), SCORE))
+    parts = sorted((tmp_path / "scores").iterdir())
+    # 9 rows in parts of 4: 4 + 4 + 1.
+    assert [p.name for p in parts] == ["part-00000.parquet", "part-00001.parquet", "part-00002.parquet"]
+    assert [pq.read_metadata(p).num_rows for p in parts] == [4, 4, 1]
+    assert read_rows(tmp_path / "scores", SCORE) == scores(9)
+
+
+def test_equal_tables_are_equal_bytes_however_they_were_put_together(tmp_path: Path):
+    whole = table(scores(1_000), SCORE)
+    pieces = pa.concat_tables([table(scores(1_000)[i : i + 7], SCORE) for i in range(0, 1_000, 7)])
+    write_table(tmp_path / "a", whole)
+    write_table(tmp_path / "b", pieces)
+    write_table(tmp_path / "c", read_table(tmp_path / "a", SCORE))
+    assert (tmp_path / "a").read_bytes() == (tmp_path / "b").read_bytes() == (tmp_path / "c").read_bytes()
+
+
+def test_only_the_columns_asked_for_are_read(tmp_path: Path):
+    write_rows(tmp_path / "s.parquet", scores(2), SCORE)
+    assert read_rows(tmp_path / "s.parquet", SCORE, columns=["id"]) == [{"id": "sums/0/0"}, {"id": "sums/0/1"}]
+
+
+def test_a_file_of_other_columns_is_refused_with_both(tmp_path: Path):
+    write_rows(tmp_path / "s.parquet", scores(1), SCORE)
+    with pytest.raises(UserError) as caught:
+        read_rows(tmp_path / "s.parquet", FILTERED)
+    assert f"{tmp_path / 's.parquet'}: columns {{'id': 'string', 'score': 'float'}}, expected" in str(caught.value)
+    assert "'difficulty': 'float'" in str(caught.value)
+    assert "rerun its stage" in str(caught.value)
+
+
+def test_a_column_of_another_type_is_refused(tmp_path: Path):
+    doubles = pa.schema([pa.field("id", pa.string()), pa.field("score", pa.float64())])
+    pq.write_table(pa.Table.from_pylist(scores(1), schema=doubles), tmp_path / "s.parquet")
+    with pytest.raises(UserError, match="'score': 'double'"):
+        read_rows(tmp_path / "s.parquet", SCORE)
+
+
+def test_one_bad_part_of_many_is_refused(tmp_path: Path):
+    write_rows(tmp_path / "s" / "part-00000.parquet", scores(1), SCORE)
+    write_rows(tmp_path / "s" / "part-00001.parquet", [dict.fromkeys(FILTERED.names)], FILTERED)
+    with pytest.raises(UserError, match=r"part-00001\.parquet: columns"):
+        read_rows(tmp_path / "s", SCORE)
+
+
+@pytest.mark.parametrize("make_folder", [False, True], ids=["nothing_there", "empty_folder"])
+def test_what_is_not_there_is_named(tmp_path: Path, make_folder: bool):
+    if make_folder:
+        (tmp_path / "s").mkdir()
+    with pytest.raises(UserError, match="s: no Parquet file there; run the stage that writes it"):
+        read_rows(tmp_path / "s", SCORE)

@@ -1,0 +1,266 @@
+"""Training on a tiny real model: what is learned, full and LoRA, and the same bytes after a kill."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from hashlib import sha256
+from pathlib import Path
+
+import pytest
+
+from scalequest.errors import UserError
+from scalequest.params import Params, Training
+from scalequest.stage import StageRun
+
+pytestmark = pytest.mark.slow
+ROOT = Path(__file__).parents[1]
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    from tests.tiny import make_model
+
+    return make_model(tmp_path_factory.mktemp("model"))
+
+
+def settings(method: str = "full", **changes: object) -> Training:
+    values = {
+        "method": method, "epochs": 1, "learning_rate": 1e-2, "warmup_frac": 0.0, "batch_size": 4, "per_device_batch_size": 2,
+        "max_length": 256, "weight_decay": 0.0, "lora_r": 4, "lora_alpha": 8,
+    }  # fmt: skip
+    return Training(**(values | changes))
+
+
+def digest(folder: Path) -> str:
+    return sha256((folder / "model.safetensors").read_bytes()).hexdigest()
+
+
+QUESTIONS = ["What is 3 + 4?", "What is 12 - 5?", "How many legs do 2 dogs have?", "What is 6 * 7?"] * 4
+
+
+def test_learned_tokens_are_question_and_end(
+    model: Path, laptop: Params, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """QFT learns the question and its end token; the template is masked, and nothing follows the end (PAPER.md 10.18)."""
+    from scalequest.training import load_chat, train_causal
+    from stages.qft import question_example
+
+    chat = load_chat(model)
+    examples = [question_example(chat, q) for q in QUESTIONS]
+    # 7 tokens at most besides the words; the last learned token is the template's end of the user turn.
+    assert examples[0].target[-1] == chat.question_end == chat.tokenizer.convert_tokens_to_ids("<|im_end|>")
+    with caplog.at_level("INFO", logger="scalequest"):
+        metrics = train_causal(model, tmp_path / "out", examples, settings(), "float32", StageRun(laptop), seed=1)
+    shown = [r.getMessage() for r in caplog.records if r.getMessage().startswith("preflight")]
+    assert shown[0] == "preflight: <|im_start|>user\n⟦What is 3 + 4?<|im_end|>⟧"
+    assert len(shown) == 2
+    assert metrics["learned_tokens"] == sum(len(e.target) for e in examples)
+    assert metrics["last_loss"] < metrics["first_loss"]
+
+
+def test_a_wrong_mask_stops_the_stage(
+    model: Path, laptop: Params, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As if a new TRL ignored the labels that it is given: everything would be learned, template included."""
+    from trl.trainer import sft_trainer
+
+    from scalequest.training import load_chat, train_causal
+    from stages.qft import question_example
+
+    original = sft_trainer.DataCollatorForLanguageModeling.torch_call
+
+    def forgetful(self, examples):
+        return original(self, [{"input_ids": e["input_ids"], "labels": e["input_ids"]} for e in examples])
+
+    monkeypatch.setattr(sft_trainer.DataCollatorForLanguageModeling, "torch_call", forgetful)
+    chat = load_chat(model)
+    with pytest.raises(UserError, match="preflight: the trainer would learn"):
+        train_causal(
+            model,
+            tmp_path / "out",
+            [question_example(chat, q) for q in QUESTIONS],
+            settings(),
+            "float32",
+            StageRun(laptop),
+            seed=1,
+        )
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("method", ["full", "lora"])
+def test_both_methods_write_whole_models_that_answer_as_trained(
+    method: str, model: Path, laptop: Params, tmp_path: Path
+) -> None:
+    """LoRA comes out merged: no adapter files, and the same questions more likely than before."""
+    import torch
+    from transformers import AutoModelForCausalLM
+
+    from scalequest.training import load_chat, train_causal
+    from stages.qft import question_example
+
+    chat = load_chat(model)
+    examples = [question_example(chat, q) for q in QUESTIONS]
+    train_causal(model, tmp_path / "out", examples, settings(method, epochs=3), "float32", StageRun(laptop), seed=1)
+    assert sorted(p.name for p in (tmp_path / "out").iterdir()) == sorted(
+        p.name for p in model.iterdir()
+    )  # the same files as the model that came in
+
+    def loss(folder: Path) -> float:
+        net = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32)
+        ids = torch.tensor([examples[0].prompt + examples[0].target])
+        return net(input_ids=ids, labels=ids).loss.item()
+
+    assert loss(tmp_path / "out") < loss(model) - 0.1
+
+
+def pairs(model: Path) -> list:
+    from scalequest.training import load_chat
+    from stages.qpo import question_pair
+
+    chat = load_chat(model)
+    return [question_pair(chat, {"rewrite": q + " Explain.", "question": q}) for q in QUESTIONS]
+
+
+@pytest.mark.parametrize("method", ["full", "lora"])
+def test_dpo_prefers_the_rewrite(method: str, model: Path, laptop: Params, tmp_path: Path) -> None:
+    from scalequest.training import train_pairs
+
+    metrics = train_pairs(
+        model, tmp_path / "out", pairs(model), settings(method, epochs=4), 0.1, "float32", StageRun(laptop), seed=1
+    )
+    # Before the first step policy and reference are equal: the loss is ln 2, whatever the pairs (so they share a precision).
+    assert metrics["first_loss"] == pytest.approx(0.693147, abs=1e-4)
+    assert metrics["last_loss"] < 0.6
+    assert metrics["reward_accuracy"] == 1.0
+
+
+def test_dpo_hides_nothing_from_attention(model: Path) -> None:
+    """The paper's collator masks every end token inside a sequence out of attention (PAPER.md 10.9)."""
+    from trl.trainer.dpo_trainer import DataCollatorForPreference
+
+    some = pairs(model)[:2]
+    rows = [{"prompt_ids": p.prompt, "chosen_ids": p.chosen, "rejected_ids": p.rejected} for p in some]
+    batch = DataCollatorForPreference(pad_token_id=0)(rows)
+    lengths = [
+        len(p.prompt) + len(t)
+        for targets in ([p.chosen for p in some], [p.rejected for p in some])
+        for p, t in zip(some, targets, strict=True)
+    ]
+    assert batch["attention_mask"].sum(dim=1).tolist() == lengths
+    end = some[0].chosen[-1]
+    assert ((batch["input_ids"] == end) <= (batch["attention_mask"] == 1)).all()
+
+
+def test_reference_has_the_policy_precision(model: Path, laptop: Params, tmp_path: Path) -> None:
+    """The paper's code loads the policy in float16 and the reference in bfloat16 (PAPER.md 10.10): at step 0 their
+    log-probabilities would differ. Here the first loss is ln 2 to float32's precision, in bfloat16 too."""
+    from scalequest.training import train_pairs
+
+    metrics = train_pairs(model, tmp_path / "out", pairs(model), settings(), 0.1, "bfloat16", StageRun(laptop), seed=1)
+    assert metrics["first_loss"] == pytest.approx(0.693147, abs=2e-3)
+
+
+def test_reward_model_ranks_right_above_wrong(model: Path, laptop: Params, tmp_path: Path) -> None:
+    from scalequest.training import Pair, load_chat, train_reward
+
+    chat = load_chat(model)
+    made = [Pair(chat.user_turn(q), chat.encode("It is \\boxed{7}"), chat.encode("No idea")) for q in QUESTIONS]
+    probe = [ids for p in made[:2] for ids in (p.prompt + p.chosen, p.prompt + p.rejected)]
+    for method in ("full", "lora"):
+        _, scores = train_reward(
+            model, tmp_path / method, made, settings(method, epochs=4), "float32", StageRun(laptop), 1, probe
+        )
+        assert scores[0] > scores[1]
+        assert scores[2] > scores[3]
+
+
+def test_regression_learns_its_labels(model: Path, laptop: Params, tmp_path: Path) -> None:
+    from scalequest.training import ScoredText, load_chat, train_regression
+
+    chat = load_chat(model)
+    texts = [ScoredText(chat.user_turn(q), float("legs" in q)) for q in QUESTIONS]
+    for method in ("full", "lora"):
+        _, scores = train_regression(
+            model,
+            tmp_path / method,
+            texts,
+            settings(method, epochs=12),
+            "float32",
+            StageRun(laptop),
+            1,
+            [t.ids for t in texts[:4]],
+        )
+        assert scores[2] > max(scores[0], scores[1], scores[3])
+
+
+def test_texts_that_end_in_padding_are_refused(model: Path, laptop: Params, tmp_path: Path) -> None:
+    """transformers reads the head before trailing padding tokens, vLLM at the last token: the scores would differ."""
+    from scalequest.training import ScoredText, load_tokenizer, train_regression
+
+    pad = load_tokenizer(model).pad_token_id
+    with pytest.raises(UserError, match="end in the padding token"):
+        train_regression(
+            model, tmp_path / "out", [ScoredText([5, 6, pad], 1.0)] * 4, settings(), "float32", StageRun(laptop), 1, []
+        )
+
+
+def test_long_examples_are_dropped_and_counted_and_none_left_is_an_error(
+    model: Path, laptop: Params, tmp_path: Path
+) -> None:
+    from scalequest.training import load_chat, train_causal
+    from stages.qft import question_example
+
+    chat = load_chat(model)
+    examples = [question_example(chat, q) for q in [*QUESTIONS, "What is 1 + 1? " * 60]]
+    metrics = train_causal(model, tmp_path / "out", examples, settings(), "float32", StageRun(laptop), seed=1)
+    assert metrics["dropped_too_long"] == 1
+    with pytest.raises(UserError, match="longer than max_length 16 tokens"):
+        train_causal(
+            model, tmp_path / "no", [examples[-1]], settings(max_length=16), "float32", StageRun(laptop), seed=1
+        )
+
+
+TRAIN = """
+import sys
+from pathlib import Path
+from scalequest.lineage import StageFacts
+from scalequest.params import Training, load_all
+from scalequest.stage import StageRun
+from scalequest.training import load_chat, train_causal
+from stages.qft import question_example
+model, root, out = map(Path, sys.argv[1:4])
+chat = load_chat(model)
+examples = [question_example(chat, f"What is {i} + {i}?") for i in range(160)]
+settings = Training(method="full", epochs=1, learning_rate=1e-3, warmup_frac=0.0, batch_size=4, per_device_batch_size=4,
+                    max_length=256, weight_decay=0.0, lora_r=4, lora_alpha=8)
+run = StageRun(load_all(), StageFacts("train", root))
+train_causal(model, out, examples, settings, "float32", run, 1)
+"""
+
+
+def test_a_killed_training_resumes_to_the_same_weights(model: Path, tmp_path: Path) -> None:
+    """Kill -9 as soon as a checkpoint exists; the rerun goes on from it and ends with the bytes of an undisturbed run."""
+
+    def start(root: str) -> subprocess.Popen[str]:
+        command = [sys.executable, "-c", TRAIN, str(model), str(tmp_path / root), str(tmp_path / root / "out")]
+        return subprocess.Popen(command, cwd=ROOT, stderr=subprocess.PIPE, text=True, start_new_session=True)
+
+    whole = start("whole")
+    assert whole.wait(timeout=240) == 0, whole.stderr
+    killed = start("killed")
+    deadline = time.monotonic() + 240
+    while not list((tmp_path / "killed").rglob("checkpoint-*/trainer_state.json")):
+        assert killed.poll() is None, "finished before a checkpoint was seen"
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+    os.killpg(killed.pid, signal.SIGKILL)
+    killed.wait()
+    assert not (tmp_path / "killed" / "out").exists()
+    resumed = start("killed")
+    assert resumed.wait(timeout=240) == 0
+    state = next((tmp_path / "killed").rglob("trainer_state.json"))
+    assert json.loads(state.read_text())["global_step"] == 40  # 160 examples / batches of 4
+    assert digest(tmp_path / "killed" / "out") == digest(tmp_path / "whole" / "out")
