@@ -7,12 +7,15 @@ import re
 from collections import Counter
 from collections.abc import Sequence
 from concurrent.futures import TimeoutError as FutureTimeoutError
-from decimal import Decimal, InvalidOperation
+from decimal import Decimal, InvalidOperation, localcontext
 from typing import Any
 
 # Where an answer is announced without a box. The paper's rule: "boxed", "he answer is" or "final answer is" must occur.
-_ANNOUNCED = re.compile(r"(?:answer\s+is|answer:|####)\s*:?\s*(.+)", re.IGNORECASE)
-_NUMBER = re.compile(r"-?\d[\d,]*(?:\.\d+)?(?:/\d+)?|-?\.\d+")
+_ANNOUNCED = re.compile(r"(?:answer\s+is\b|answer:|####)[\s:]*", re.IGNORECASE)
+_NUMBER = re.compile(r"-?\d+(?:,\d{3})*(?:\.\d+)?(?:/\d+)?|-?\.\d+")
+_THOUSANDS = re.compile(r"[-+]?\d{1,3}(?:,\d{3})+(?:\.\d*)?")
+# An announced formula or tuple, taken whole: of "$\frac{3}{4}$" the first number would be 3.
+_FORMULA = re.compile(r"\$([^$\n]+)\$|\\\((.+?)\\\)|(\([^()\n]*,[^()\n]*\))")
 
 RIGHT, WRONG, MISSING, TIMEOUT = "right", "wrong", "no_answer", "timeout"
 # Hard limit of one comparison. math-verify's own limit is a signal, which dies in threads and in hung C code.
@@ -41,12 +44,18 @@ def announced_answer(text: str) -> str | None:
     """The paper's presence rule: a box, or a phrase that announces the answer; None without either or with nothing in it."""
     if found := strict_answer(text):
         return found
-    phrases = _ANNOUNCED.findall(text)
-    if not phrases:
+    announcements = list(_ANNOUNCED.finditer(text))
+    if not announcements:
         return None
-    # "The answer is 12." and "the answer is $12$ dollars": the first number, else the words up to the sentence's end.
-    number = _NUMBER.search(phrases[-1])
-    return (number.group() if number else phrases[-1].split(". ")[0].strip().rstrip(".")) or None
+    # What the last announcement is followed by, up to the line's end. A box there is an empty or a broken one.
+    phrase, *_ = text[announcements[-1].end() :].split("\n", 1)
+    if "\\boxed" in phrase:
+        return None
+    if formula := _FORMULA.match(phrase):
+        return next(filter(None, formula.groups())).strip() or None
+    # "The answer is 12 dollars.": the first number, else the words up to the sentence's end.
+    number = _NUMBER.search(phrase)
+    return (number.group() if number else phrase.split(". ")[0].strip().rstrip(".")) or None
 
 
 def flexible_answer(text: str) -> str | None:
@@ -61,13 +70,14 @@ def normalise(answer: str) -> str:
     """A spelling that makes the common trivial differences equal: ``$ 1,000.0 $`` and ``1000``."""
     text = answer.strip().strip("$").strip().removeprefix("\\$").rstrip(".").strip()
     try:
-        number = Decimal(text.replace(",", ""))
+        number = Decimal(text.replace(",", "") if _THOUSANDS.fullmatch(text) else text)
     except InvalidOperation:
         return re.sub(r"\s+", "", text).replace("\\dfrac", "\\frac").replace("\\tfrac", "\\frac")
-    if not number.is_finite():
+    if not number.is_finite() or not -40 < number.adjusted() < 40:
         return text
-    number = number.normalize()
-    return format(number if number != 0 else Decimal(0), "f") if -40 < number.adjusted() < 40 else str(number)
+    with localcontext(prec=len(text) + 1):  # by default 28 digits: longer numbers would be rounded to equality
+        number = number.normalize()
+    return format(number if number != 0 else Decimal(0), "f")
 
 
 def _equivalent(gold: str, answer: str) -> bool:
@@ -79,6 +89,11 @@ def _equivalent(gold: str, answer: str) -> bool:
     logging.getLogger("math_verify").setLevel(logging.CRITICAL)
     options: dict[str, Any] = {"parsing_timeout": None}
     return bool(verify(parse(f"${gold}$", **options), parse(f"${answer}$", **options), timeout_seconds=None))
+
+
+def _warm_up() -> None:
+    """Load math-verify in a new worker: it takes seconds on a busy machine, which must not count as comparing."""
+    _equivalent("1", "2")
 
 
 def compare(gold: Sequence[str], answers: Sequence[str | None], workers: int = 2) -> list[str]:
@@ -129,7 +144,8 @@ def _verify_pool(pairs: Sequence[tuple[str, str]], workers: int) -> dict[tuple[s
 
     verdicts = {}
     # forkserver: a fork of a process that runs torch's threads may hang.
-    with ProcessPool(max_workers=workers, max_tasks=500, context=get_context("forkserver")) as pool:
+    context = get_context("forkserver")
+    with ProcessPool(max_workers=workers, max_tasks=500, initializer=_warm_up, context=context) as pool:
         futures = [pool.schedule(_equivalent, args=pair, timeout=TIMEOUT_S) for pair in pairs]
         for pair, future in zip(pairs, futures, strict=True):
             try:

@@ -59,7 +59,6 @@ def prepare_environment(runtime: Runtime) -> None:
         VLLM_CPU_OMP_THREADS_BIND="nobind",
         VLLM_LOGGING_LEVEL=os.environ.get("VLLM_LOGGING_LEVEL", "ERROR"),
         VLLM_NO_USAGE_STATS="1",
-        TQDM_DISABLE="1",
     )
     if runtime.threads:
         os.environ["OMP_NUM_THREADS"] = str(runtime.threads)
@@ -86,6 +85,7 @@ def _load(model: Path, engine: EngineParams, runtime: Runtime, **kwargs: Any) ->
         max_model_len=engine.max_model_len,
         seed=0,
         disable_log_stats=True,
+        use_tqdm_on_load=False,
         **kwargs,
     )
 

@@ -30,7 +30,7 @@ Fraction = Annotated[float, Field(ge=0.0, le=1.0)]
 class Section(BaseModel):
     """A section: frozen, and closed to keys it does not know."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, populate_by_name=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
 
 
 class ReasoningGymSource(Section):
@@ -130,7 +130,7 @@ class Preferences(Sampling):
     """How the optimizer rewrites."""
 
     solvability_frac: Fraction
-    style: Literal["sections", "direct"]
+    style: Literal["sections", "few_shot"]
     max_growth: Annotated[float, Field(gt=1.0)]
 
 
@@ -158,7 +158,7 @@ class Screen(Section):
 class Judge(Sampling):
     """Solvability check."""
 
-    style: Literal["reasoned", "direct"]
+    style: Literal["reasoned", "few_shot"]
 
 
 class DifficultyLabels(Sampling):

@@ -93,6 +93,14 @@ class ChatFormat:
         """A whole prompt: the user's words and the opened assistant turn."""
         return self.encode(self.prefix + self.lead + content + self.suffix)
 
+    def conversation(self, turns: list[str]) -> list[int]:
+        """A whole prompt of several turns, the user's first and last, and the opened assistant turn."""
+        if len(turns) == 1:
+            return self.user_turn(turns[0])
+        roles = ("user", "assistant")
+        messages = [{"role": roles[i % 2], "content": turn} for i, turn in enumerate(turns)]
+        return self.encode(self.tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True))
+
     def response(self, text: str) -> list[int]:
         """A response and its end token, as the continuation of ``user_turn``."""
         return [*self.encode(text), int(self.tokenizer.eos_token_id)]
@@ -126,18 +134,30 @@ Decide whether it is a mathematics problem that can be solved. Go through these 
 2. Are all the conditions given that a solution needs, and do they agree with each other?
 3. Try to solve it, if that helps you to tell.
 Write down your reasoning briefly. Then end with one last line that is only "Yes" if it can be solved, or "No" if not.""",
-    "direct": """Here is a text:
-
-{question}
-
-Is it a mathematics problem with everything that is needed to solve it? Answer with one word, Yes or No.""",
 }
-_VERDICT = re.compile(r"\b(yes|no)\b", re.IGNORECASE)
+# A conversation that shows the task, turn about: a model of 135M parameters follows examples, not instructions.
+_JUDGE_EXAMPLES = [
+    "You check math questions. Answer Yes if a question can be solved, No if not. First question: What is 3 + 4?", "Yes",
+    "Where is the blue house?", "No",
+    "Ann has 2 cats and 3 dogs. How many pets does Ann have?", "Yes",
+    "Tom has some apples. How many are red?", "No",
+    "What is 20 / 5?", "Yes",
+    "After 50 tents in 8 hours.", "No",
+    "A car goes 30 miles an hour. How far does it go in 2 hours?", "Yes",
+    "What is 9 * +?", "No",
+    "How many legs do 3 dogs have?", "Yes",
+]  # fmt: skip
+# A word of its own; "_Yes_" is one, too, though \b takes the underscore for a letter.
+_VERDICT = re.compile(r"(?<![^\W_])(yes|no)(?![^\W_])", re.IGNORECASE)
 
 
-def judge_prompt(question: str, style: str) -> str:
-    """Ask whether a question can be solved (after the paper's Fig. 12, in our words)."""
-    return _JUDGE[style].format(question=question)
+def judge_turns(question: str, style: str) -> list[str]:
+    """Ask whether a question can be solved (after the paper's Fig. 12, in our words).
+
+    Returns:
+        The turns of a conversation, the user's first and last, the model's between.
+    """
+    return [*_JUDGE_EXAMPLES, question] if style == "few_shot" else [_JUDGE[style].format(question=question)]
 
 
 def parse_verdict(completion: str) -> bool | None:
@@ -170,59 +190,77 @@ STEP 2, PLAN: choose some of them and say how you apply them.
 STEP 3, REWRITE: write the harder question; add no more than 10 to 20 words.
 STEP 4, REVIEW: check that it can be solved and repair it if not.
 FINAL QUESTION: the reviewed question alone.""",
-    # One example each: without it a 135M model answers the question instead of rewriting it.
-    ("direct", SOLVABILITY): """Rewrite a math question so that it is clear, complete and can be solved. Do not answer it.
-
-Question: Tom has some apples and buys 3. How many?
-Better question: Tom has 5 apples and buys 3 more. How many apples does Tom have now?
-
-Question: {question}
-Better question:""",
-    ("direct", DIFFICULTY): """Rewrite a math question so that it becomes a little harder. Do not answer it.
-
-Question: Tom has 5 apples and buys 3 more. How many apples does Tom have now?
-Harder question: Tom has 5 apples, buys 3 more and then gives away 2. How many apples does Tom have now?
-
-Question: {question}
-Harder question:""",
+    ("few_shot", SOLVABILITY): """Rewrite the question so that it can be solved. Do not answer it.
+{question}""",
+    ("few_shot", DIFFICULTY): """Rewrite the question so that it is harder. Do not answer it.
+{question}""",
 }
-# What models put around the header: markdown, a number, "Finally", "Rewritten", a colon or none.
+# Shown before a few-shot request: without examples a model of 135M parameters answers the question instead of rewriting it.
+_REWRITE_EXAMPLES = {
+    SOLVABILITY: [
+        (
+            "Tom has some apples and buys 3. How many?",
+            "Tom has 5 apples and buys 3 more. How many apples does Tom have?",
+        ),
+        ("What is 7 + * 2?", "What is 7 + 2?"),
+        ("How many wheels do cars have?", "How many wheels do 3 cars have in total?"),
+        ("What is 6 times?", "What is 6 * 9?"),
+    ],
+    DIFFICULTY: [
+        ("What is 3 + 4?", "What is 3 + 4 - 2 + 8?"),
+        (
+            "Tom has 5 apples and buys 3 more. How many apples does Tom have?",
+            "Tom has 5 apples, buys 3 more and gives 2 to Ann. How many apples does Tom have?",
+        ),
+        ("How many wheels do 2 cars have?", "How many wheels do 2 cars and 3 bikes have?"),
+        ("What is 6 * 9?", "What is 6 * 9 + 17?"),
+    ],
+}
+# What models put around the header: markdown, a number, "Finally", "Rewritten", "is". A header ends in a colon or a dash, or
+# its line ends: "The final question asks for .." is none. Possessive (*+) where a run of blanks or signs would backtrack.
 _FINAL_HEADER = re.compile(
-    r"^[\s#*>\-]*(?:(?:step|section)\s*\d+\s*[:,.\-]?\s*)?(?:the\s+)?final(?:ly)?\s*(?:rewritten|rewrite|created)?\s*(?:question|problem)?"
-    r"\s*[:#*]*[ \t]*[:]?[ \t]*(.*?)\s*$",
+    r"^[ \t#*>_\-]*+(?:\(?(?:(?:step|section)[ \t]*)?\d+[ \t]*[:,.)\-]*[ \t]*)?[#*_]*(?:the[ \t]+)?final(?:ly)?[ \t]+"
+    r"(?:(?:rewritten|rewrite|created)[ \t]+)?(?:question|problem)(?:[ \t]+is)?[ \t#*_]*+(?:[:\-–—][ \t#*_:]*+(.*?))?[ \t]*$",
     re.IGNORECASE | re.MULTILINE,
 )
-_FIRST_HEADER = {SOLVABILITY: "CREATED QUESTION", DIFFICULTY: "STEP 1"}
-# A direct answer often starts with a remark on itself.
+# A direct answer often starts with a remark on itself, or with a label.
 _PREAMBLE = re.compile(
-    r"^\s*(?:(?:sure|certainly|of course|okay)[^\n]*\n+)?\s*(?:here(?:'s| is)[^\n:]*:|(?:the )?(?:new |corrected |rewritten |harder |better )*"
-    r"(?:math )?(?:problem|question)(?: is)?\s*:)\s*",
+    r"(?:(?:sure|certainly|of course|okay|absolutely)\b[!,.]*+\s*+)?[#*_\s]*+"
+    r"(?:here(?:['’]s| is)\s[^\n:]*\b(?:problem|question|version|exercise|rewrite)\b[^\n:]*:"
+    r"|(?:the |an? )?(?:(?:new|corrected|rewritten|revised|modified|better|harder|more (?:difficult|challenging)) )*(?:math )?"
+    r"(?:problem|question)(?: is)?(?:[ \t]*:|[ \t*_]*\n))[\s*_]*",
     re.IGNORECASE,
 )
+# A model may go on with a next example.
+_NEXT_EXAMPLE = re.compile(r"\n+question:", re.IGNORECASE)
 
 
-def rewrite_prompt(question: str, direction: str, style: str) -> str:
-    """Ask for a rewrite that improves one thing (after the paper's Figs 10 and 11, in our words)."""
-    return _REWRITE[style, direction].format(question=question)
+def rewrite_turns(question: str, direction: str, style: str) -> list[str]:
+    """Ask for a rewrite that improves one thing (after the paper's Figs 10 and 11, in our words).
+
+    Returns:
+        The turns of a conversation, the user's first and last, the model's between.
+    """
+    template = _REWRITE[style, direction]
+    shown = _REWRITE_EXAMPLES[direction] if style == "few_shot" else []
+    examples = [turn for before, after in shown for turn in (template.format(question=before), after)]
+    return [*examples, template.format(question=question)]
 
 
 def parse_rewrite(completion: str, style: str) -> str:
     """The rewritten question in the optimizer's completion; empty if there is none."""
-    if style == "direct":
-        text = _PREAMBLE.sub("", completion, count=1)
+    if style == "few_shot":
+        text = completion.strip()
+        if remark := _PREAMBLE.match(text):
+            text = text[remark.end() :]
+        text = _NEXT_EXAMPLE.split(text, maxsplit=1)[0]
     else:
-        headers = [m for m in _FINAL_HEADER.finditer(completion) if _is_header(m)]
+        headers = list(_FINAL_HEADER.finditer(completion))
         if not headers:
             return ""
         last = headers[-1]
-        text = last.group(1) + completion[last.end() :]
+        text = (last.group(1) or "") + completion[last.end() :]
     return text.strip().strip("*").strip().strip('"').strip()
-
-
-def _is_header(match: "re.Match[str]") -> bool:
-    """A line that only begins with the word "final" is no header ("Final speed was 3 m/s"): it must name what follows."""
-    head = match.group(0)[: match.start(1) - match.start(0)].lower()
-    return "question" in head or "problem" in head or "rewrit" in head
 
 
 def leaks_solution(question: str) -> bool:
@@ -235,11 +273,19 @@ def asks(question: str) -> bool:
     return "?" in question or bool(_ORDER.search(question))
 
 
+# "Solution A holds 20% acid" and "Answer as a fraction" leak nothing: a heading or a colon makes the difference.
 _LEAK = re.compile(
-    r"\\boxed|\banswer(?: to [^.?!\n]*)? is\b|^\s*(?:\*\*)?(?:solution|answer)\b\s*:?", re.IGNORECASE | re.MULTILINE
+    r"\\boxed|\banswer(?: to [^.?!\n]*)? is\b|^[ \t#*>_]*+(?:final )?(?:solution|answer)[ \t*_]*+(?::|$)|\((?:answer|solution):"
+    r"|, which is -?\d[\d,.]*\s*$",
+    re.IGNORECASE | re.MULTILINE,
 )
+# An order where a sentence or a clause begins (also after a formula), or one with an object; or a question word without its mark.
+# Of MATH's training questions 99.4% ask by this rule.
 _ORDER = re.compile(
-    r"(?:^|[.:,;!]\s+|\n\s*)(?:then |and |please )?(?:find|calculate|compute|determine|evaluate|solve|simplify|prove|show|express|"
-    r"factor|expand|convert|round|estimate|write|give|state|list|count|graph|let us find|give)\b",
+    r"(?:^|[.:,;!)$\]}][ \t]*+|\n[ \t]*+)(?:(?:then|and|please|fully|completely|now|also|algebraically) )*"
+    r"(?:find|calculate|compute|determine|evaluate|solve|simplify|prove|show|express|factor|expand|convert|round|estimate|write|give|"
+    r"state|list|count|graph|rationalize|identify|name|arrange|choose|enter)\b"
+    r"|(?<!to )(?<!we )(?<!can )\b(?:find|calculate|compute|determine|evaluate)\b (?:the|all|an?|\$|how|its|each|every|both)"
+    r"|\b(?:how (?:many|much|long|far|old|fast)|what(?:'s| is| are| was| were| would| will)|(?:in|at|by) what)\b",
     re.IGNORECASE,
 )

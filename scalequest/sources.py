@@ -97,6 +97,10 @@ _EMBEDDED: dict[str, Callable[[dict[str, Any]], tuple[str, str]]] = {
     "gsm_symbolic": _gsm_symbolic,
 }
 
+# Templates of gsm_symbolic whose solution cuts off a fraction without a word ("90 / 12 = 7 trays"), so that step and answer
+# are wrong: 2% of all items, found by recomputing every step of 30,000 (reasoning_gym 0.1.25).
+_ROUNDING_TEMPLATES = {2, 3, 4, 49, 75, 99}
+
 
 def _reasoning_gym(name: str, source: ReasoningGymSource) -> list[Problem]:
     import reasoning_gym
@@ -122,6 +126,8 @@ def _reasoning_gym(name: str, source: ReasoningGymSource) -> list[Problem]:
             break
         item = items[index]
         if source.templates != "all" and items.task_indices[index] % 2 != (source.templates == "odd"):
+            continue
+        if source.dataset == "gsm_symbolic" and items.task_indices[index] in _ROUNDING_TEMPLATES:
             continue
         question, steps = convert(item)
         if (key := question_key(question)) in seen:
@@ -163,7 +169,9 @@ def _jsonl(name: str, source: JsonlSource, seed: int, need_solution: bool) -> li
             raise UserError(
                 f"{path}:{number}: no column {missing}, found {sorted(row)}; expected {columns} in every row"
             )
-        question, answer = str(row["question"]).strip(), str(row["answer"]).strip()
+        question, answer, solution = (
+            "" if row.get(c) is None else str(row[c]).strip() for c in ("question", "answer", "solution")
+        )
         if not question:
             raise UserError(
                 f"{path}:{number}: the question is empty (id {row.get('id', '?')!r}); remove the row or fill it in"
@@ -174,8 +182,7 @@ def _jsonl(name: str, source: JsonlSource, seed: int, need_solution: bool) -> li
         if (key := question_key(question)) in seen:
             continue
         seen.add(key)
-        solution = worked_solution(str(row.get("solution", "")), answer)
-        problems.append(_problem(name, str(number - 1), question, solution, answer))
+        problems.append(_problem(name, str(number - 1), question, worked_solution(solution, answer), answer))
     if no_answer:
         log.warning("%s: %d of %d rows have no answer and are left out", name, no_answer, len(rows))
     if source.n is None:

@@ -159,7 +159,7 @@ def run_stage(
         names: options that take a plain name, all required.
     """
     # Read when the libraries are imported: bars of a dozen libraries would drown the few lines that matter.
-    os.environ |= {"TQDM_DISABLE": "1", "HF_HUB_DISABLE_PROGRESS_BARS": "1", "MLFLOW_LOGGING_LEVEL": "ERROR", "TRANSFORMERS_VERBOSITY": "error", "TOKENIZERS_PARALLELISM": "false"}  # fmt: skip
+    os.environ |= {"HF_HUB_DISABLE_PROGRESS_BARS": "1", "MLFLOW_LOGGING_LEVEL": "ERROR", "TRANSFORMERS_VERBOSITY": "error", "TOKENIZERS_PARALLELISM": "false"}  # fmt: skip
     logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr, force=True)
     for noisy in ("httpx", "absl", "datasets", "urllib3", "alembic", "lm_eval"):
         logging.getLogger(noisy).setLevel(logging.WARNING)

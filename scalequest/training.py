@@ -62,6 +62,15 @@ class ScoredText:
         return len(self.ids)
 
 
+def quiet_libraries() -> None:
+    """No progress bars: a stage's log holds what matters, and a bar is no use in a file."""
+    import datasets
+    import transformers
+
+    datasets.disable_progress_bars()
+    transformers.utils.logging.disable_progress_bar()
+
+
 def load_tokenizer(model: Path) -> Any:
     """The model's tokenizer."""
     from transformers import AutoTokenizer
@@ -317,6 +326,7 @@ class _working_folder:  # noqa: N801  reads as a function in `with`
         self.temporary = None if self.journal.folder else tempfile.TemporaryDirectory()
 
     def __enter__(self) -> Path:
+        quiet_libraries()
         return self.journal.folder or Path(self.temporary.name)  # type: ignore[union-attr]
 
     def __exit__(self, *error: object) -> None:

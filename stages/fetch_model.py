@@ -22,7 +22,7 @@ from scalequest.errors import UserError
 from scalequest.io import write_json
 from scalequest.models import LOCK_FILE, WEIGHTS, link_model
 from scalequest.stage import StageRun, run_stage
-from scalequest.training import save_model
+from scalequest.training import quiet_libraries, save_model
 
 log = logging.getLogger("scalequest")
 
@@ -109,6 +109,7 @@ def _convert_gguf(gguf: Path, out: Path) -> None:
     import torch
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
+    quiet_libraries()
     log.info("converting %s", gguf.name)
     loaded = AutoModelForCausalLM.from_pretrained(gguf.parent, gguf_file=gguf.name, dtype=torch.float32)
     config: dict[str, Any] = loaded.config.to_dict()

@@ -29,7 +29,8 @@ def share_quotas(available: dict[str, int], shares: dict[str, float], n: int) ->
     total = sum(shares[name] for name in available)
     fractions = {name: shares[name] / total for name in available}
     size = min([float(n)] + [count / fractions[name] for name, count in available.items()])
-    return {name: min(count, round(size * fractions[name])) for name, count in available.items()}
+    # Rounded down (a product may lie just under a whole number), so that the sum never exceeds n.
+    return {name: int(size * fractions[name] + 1e-9) for name in available}
 
 
 def apply_filters(

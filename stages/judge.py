@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from scalequest.engine import Engine
-from scalequest.prompts import judge_prompt, parse_verdict
+from scalequest.prompts import judge_turns, parse_verdict
 from scalequest.records import JUDGED, SCREENED, read_rows, write_parts
 from scalequest.stage import StageRun, rounded, run_stage
 
@@ -27,7 +27,7 @@ def main(args: argparse.Namespace, run: StageRun) -> None:
 
     def work(rows: Sequence[dict[str, Any]], seed: int, _: int) -> tuple[list[dict[str, Any]], int]:
         completions = complete(
-            [engine.chat.user_turn(judge_prompt(row["question"], params.style)) for row in rows], seed
+            [engine.chat.conversation(judge_turns(row["question"], params.style)) for row in rows], seed
         )
         made = [
             {

@@ -15,7 +15,7 @@ from typing import Any
 from scalequest.engine import Engine
 from scalequest.errors import UserError
 from scalequest.params import Preferences
-from scalequest.prompts import DIFFICULTY, SOLVABILITY, asks, leaks_solution, parse_rewrite, rewrite_prompt
+from scalequest.prompts import DIFFICULTY, SOLVABILITY, asks, leaks_solution, parse_rewrite, rewrite_turns
 from scalequest.records import PREFERENCE, QUESTION, read_rows, write_parts
 from scalequest.sources import question_key
 from scalequest.stage import StageRun, rounded, run_stage
@@ -79,8 +79,8 @@ def main(args: argparse.Namespace, run: StageRun) -> None:
 
     def work(rows: Sequence[dict[str, Any]], seed: int, _: int) -> tuple[list[dict[str, Any]], int]:
         directions = [flip(row["id"], run.params.seed, params.solvability_frac) for row in rows]
-        prompts = [rewrite_prompt(row["question"], d, params.style) for row, d in zip(rows, directions, strict=True)]
-        completions = complete([engine.chat.user_turn(prompt) for prompt in prompts], seed)
+        turns = [rewrite_turns(row["question"], d, params.style) for row, d in zip(rows, directions, strict=True)]
+        completions = complete([engine.chat.conversation(t) for t in turns], seed)
         made = [rewrite_row(row, d, c, params) for row, d, c in zip(rows, directions, completions, strict=True)]
         return made, sum(c.n_tokens for c in completions)
 

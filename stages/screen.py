@@ -20,7 +20,7 @@ from scalequest.sources import question_key
 from scalequest.stage import StageRun, rounded, run_stage
 
 # What a question can come out as; `screen` says in which order it checks.
-VERDICTS = ("kept", "cut", "empty", "too_short", "language", "exact_duplicate", "near_duplicate", "contaminated")
+VERDICTS = ("kept", "cut", "empty", "language", "too_short", "exact_duplicate", "near_duplicate", "contaminated")
 SHINGLE = 3  # words
 PERMUTATIONS = 128
 # Below so many letters outside formulas a language cannot be told; the question is kept if it is in Latin script.
@@ -152,10 +152,11 @@ def screen(rows: list[dict[str, Any]], benchmark: list[dict[str, str]], params: 
             return "cut", "", row["finish_reason"]
         if not question:
             return "empty", "", ""
-        if len(words(question)) < params.min_words:
-            return "too_short", "", f"{len(words(question))} words"
         if evidence := foreign(question):
             return "language", "", evidence
+        # After the language: without spaces, a Chinese question is one word.
+        if len(words(question)) < params.min_words:
+            return "too_short", "", f"{len(words(question))} words"
         # Before the duplicates, so that a contaminated question does not stand for its clean neighbours.
         if found := contamination.match(question):
             return "contaminated", *found

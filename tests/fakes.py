@@ -6,11 +6,24 @@ from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from scalequest.engine import Completion
 from scalequest.params import Params
 
 ROOT = Path(__file__).resolve().parents[1]
 LAPTOP = ROOT / "profiles" / "laptop.yaml"
+
+REAL_DATA = ROOT.parent / "shared" / "data"
+
+
+def real_data(name: str) -> Path:
+    """A file of real benchmark data that may lie beside the checkout; without it the test is skipped."""
+    path = REAL_DATA / name
+    if not path.is_file():
+        pytest.skip(f"{name} is not beside this checkout (looked for ../shared/data/{name})")
+    return path
+
 
 # First id of the special tokens: above every code point.
 SPECIAL = 0x110000
@@ -48,8 +61,7 @@ class CharTokenizer:
         assert not tokenize
         assert add_generation_prompt
         assert self._render is not None
-        [message] = messages
-        return self._render(message["content"])
+        return self._render("\n".join(message["content"] for message in messages))
 
     def encode(self, text: str, add_special_tokens: bool = True) -> list[int]:
         specials = "|".join(map(re.escape, self._ids))

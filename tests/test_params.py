@@ -192,7 +192,7 @@ CONTRADICTIONS = [
     ("role_without_a_model", {"models": {"sums": "path:a", "stories": "path:b"}}, "models: no source for the role 'student'"),
     ("model_without_a_role", {"models.critic": "path:a"}, "models: 'critic' is neither a role"),
     ("seed_mix_of_an_unknown_source", {"generators.sums.seed_mix": {"algebra": 1}}, "generators.sums.seed_mix: no seed source 'algebra'; `seeds` has"),
-    ("seed_mix_asks_for_too_many", {"generators.sums.seed_mix": {"products": 10_000}, "seeds.products.n": 60}, "generators.sums.seed_mix.products: 10000 asked for, seeds.products.n is 60"),
+    ("seed_mix_asks_for_too_many", {"generators.sums.seed_mix": {"products": 61}, "seeds.products.n": 60}, "generators.sums.seed_mix.products: 61 asked for, seeds.products.n is 60"),
     ("no_easiness_for_one_of_the_mix", {"filter.drop_easiest_frac": {"sums": 0.3}}, "filter.drop_easiest_frac: no value for generator ['stories'] of the mix"),
     ("easiness_for_a_stranger", {"filter.drop_easiest_frac.rhymes": 0.1}, "filter.drop_easiest_frac: ['rhymes'] is no generator; `generators` has"),
     ("no_share_for_one_of_the_mix", {"filter.shares": {"stories": 1.0}}, "filter.shares: no value for generator ['sums'] of the mix"),

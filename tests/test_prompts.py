@@ -3,18 +3,20 @@ import time
 import pytest
 
 from scalequest.errors import UserError
+from scalequest.io import read_jsonl
 from scalequest.prompts import (
     DIFFICULTY,
     SOLVABILITY,
     ChatFormat,
-    judge_prompt,
+    asks,
+    judge_turns,
     leaks_solution,
     parse_rewrite,
     parse_verdict,
-    rewrite_prompt,
+    rewrite_turns,
     solve_prompt,
 )
-from tests.fakes import CharTokenizer, chatml_tokenizer, deepseek_tokenizer, render_chatml, render_deepseek
+from tests.fakes import CharTokenizer, chatml_tokenizer, deepseek_tokenizer, real_data, render_chatml, render_deepseek
 
 # Braces, a percent sign and a backslash: what a template engine would take for its own.
 QUESTION = "If {a} = 50%, what is \\frac{a}{2}?"
@@ -34,11 +36,25 @@ Decide whether it is a mathematics problem that can be solved. Go through these 
 3. Try to solve it, if that helps you to tell.
 Write down your reasoning briefly. Then end with one last line that is only "Yes" if it can be solved, or "No" if not."""
 
-JUDGE_DIRECT = """Here is a text:
-
-If {a} = 50%, what is \\frac{a}{2}?
-
-Is it a mathematics problem with everything that is needed to solve it? Answer with one word, Yes or No."""
+JUDGE_FEW_SHOT = """You check math questions. Answer Yes if a question can be solved, No if not. First question: What is 3 + 4?
+> Yes
+Where is the blue house?
+> No
+Ann has 2 cats and 3 dogs. How many pets does Ann have?
+> Yes
+Tom has some apples. How many are red?
+> No
+What is 20 / 5?
+> Yes
+After 50 tents in 8 hours.
+> No
+A car goes 30 miles an hour. How far does it go in 2 hours?
+> Yes
+What is 9 * +?
+> No
+How many legs do 3 dogs have?
+> Yes
+If {a} = 50%, what is \\frac{a}{2}?"""
 
 REWRITE_SECTIONS_SOLVABILITY = """You are a mathematics teacher who prepares exercises. Below is a draft:
 
@@ -60,37 +76,64 @@ STEP 3, REWRITE: write the harder question; add no more than 10 to 20 words.
 STEP 4, REVIEW: check that it can be solved and repair it if not.
 FINAL QUESTION: the reviewed question alone."""
 
-REWRITE_DIRECT_SOLVABILITY = """Correct this math problem so that it is clear and can be solved. Write only the problem.
-
+REWRITE_FEW_SHOT_SOLVABILITY = """Rewrite the question so that it can be solved. Do not answer it.
+Tom has some apples and buys 3. How many?
+> Tom has 5 apples and buys 3 more. How many apples does Tom have?
+Rewrite the question so that it can be solved. Do not answer it.
+What is 7 + * 2?
+> What is 7 + 2?
+Rewrite the question so that it can be solved. Do not answer it.
+How many wheels do cars have?
+> How many wheels do 3 cars have in total?
+Rewrite the question so that it can be solved. Do not answer it.
+What is 6 times?
+> What is 6 * 9?
+Rewrite the question so that it can be solved. Do not answer it.
 If {a} = 50%, what is \\frac{a}{2}?"""
 
-REWRITE_DIRECT_DIFFICULTY = """Make this math problem a little harder. Write only the new problem, without its solution.
-
+REWRITE_FEW_SHOT_DIFFICULTY = """Rewrite the question so that it is harder. Do not answer it.
+What is 3 + 4?
+> What is 3 + 4 - 2 + 8?
+Rewrite the question so that it is harder. Do not answer it.
+Tom has 5 apples and buys 3 more. How many apples does Tom have?
+> Tom has 5 apples, buys 3 more and gives 2 to Ann. How many apples does Tom have?
+Rewrite the question so that it is harder. Do not answer it.
+How many wheels do 2 cars have?
+> How many wheels do 2 cars and 3 bikes have?
+Rewrite the question so that it is harder. Do not answer it.
+What is 6 * 9?
+> What is 6 * 9 + 17?
+Rewrite the question so that it is harder. Do not answer it.
 If {a} = 50%, what is \\frac{a}{2}?"""
+
+
+def script(turns: list[str]) -> str:
+    """A conversation as one text, the model's turns marked."""
+    return "\n".join(f"> {turn}" if number % 2 else turn for number, turn in enumerate(turns))
 
 
 @pytest.mark.parametrize(
     ("made", "golden"),
     [
         pytest.param(solve_prompt(QUESTION), SOLVE, id="solve"),
-        pytest.param(judge_prompt(QUESTION, "reasoned"), JUDGE_REASONED, id="judge_reasoned"),
-        pytest.param(judge_prompt(QUESTION, "direct"), JUDGE_DIRECT, id="judge_direct"),
-        pytest.param(rewrite_prompt(QUESTION, SOLVABILITY, "sections"), REWRITE_SECTIONS_SOLVABILITY, id="sections_solvability"),
-        pytest.param(rewrite_prompt(QUESTION, DIFFICULTY, "sections"), REWRITE_SECTIONS_DIFFICULTY, id="sections_difficulty"),
-        pytest.param(rewrite_prompt(QUESTION, SOLVABILITY, "direct"), REWRITE_DIRECT_SOLVABILITY, id="direct_solvability"),
-        pytest.param(rewrite_prompt(QUESTION, DIFFICULTY, "direct"), REWRITE_DIRECT_DIFFICULTY, id="direct_difficulty"),
+        pytest.param(script(judge_turns(QUESTION, "reasoned")), JUDGE_REASONED, id="judge_reasoned"),
+        pytest.param(script(judge_turns(QUESTION, "few_shot")), JUDGE_FEW_SHOT, id="judge_few_shot"),
+        pytest.param(script(rewrite_turns(QUESTION, SOLVABILITY, "sections")), REWRITE_SECTIONS_SOLVABILITY, id="sections_solvability"),
+        pytest.param(script(rewrite_turns(QUESTION, DIFFICULTY, "sections")), REWRITE_SECTIONS_DIFFICULTY, id="sections_difficulty"),
+        pytest.param(script(rewrite_turns(QUESTION, SOLVABILITY, "few_shot")), REWRITE_FEW_SHOT_SOLVABILITY, id="few_shot_solvability"),
+        pytest.param(script(rewrite_turns(QUESTION, DIFFICULTY, "few_shot")), REWRITE_FEW_SHOT_DIFFICULTY, id="few_shot_difficulty"),
     ],
 )  # fmt: skip
 def test_prompts_are_these_bytes(made: str, golden: str):
     assert made == golden
 
 
-@pytest.mark.parametrize("style", ["sections", "direct"])
+@pytest.mark.parametrize("style", ["sections", "few_shot"])
 def test_rewrite_prompts_are_named_for_what_they_ask(style: str):
     # The paper's code crosses the two names (docs/paper-differences.md, 1).
-    assert "harder" in rewrite_prompt("Q", DIFFICULTY, style)
-    assert "harder" not in rewrite_prompt("Q", SOLVABILITY, style)
-    assert "solve" in rewrite_prompt("Q", SOLVABILITY, style)
+    assert "harder" in rewrite_turns("Q", DIFFICULTY, style)[-1]
+    assert "harder" not in rewrite_turns("Q", SOLVABILITY, style)[-1]
+    assert "solve" in rewrite_turns("Q", SOLVABILITY, style)[-1]
 
 
 # --------------------------------------------------------------------------------------------------------- chat format
@@ -307,6 +350,10 @@ def test_a_rewrite_in_sections_is_what_follows_the_last_final_header(completion:
         pytest.param(f"The corrected math problem is:\n{Q}", Q, id="the_corrected_math_problem_is"),
         pytest.param(f"Rewritten question:\n{Q}", Q, id="rewritten_question"),
         pytest.param(f"A harder problem:\n{Q}", Q, id="a_harder_problem"),
+        pytest.param(f"Better question: {Q}", Q, id="better_question"),
+        pytest.param(f"Harder question: {Q}", Q, id="harder_question"),
+        # The prompt shows pairs of questions; a base model may go on with the next pair.
+        pytest.param(f"{Q}\n\nQuestion: Ann has 2.\nBetter question: Ann has 2. How many?", Q, id="next_example"),
         pytest.param(f"**New problem:** {Q}", Q, id="bold_label"),
         pytest.param(f"### Problem\n{Q}", Q, id="markdown_heading"),
         pytest.param("The problem set has 3 items. How many?", "The problem set has 3 items. How many?", id="a_question_about_a_problem_stays"),
@@ -318,7 +365,7 @@ def test_a_rewrite_in_sections_is_what_follows_the_last_final_header(completion:
     ],
 )  # fmt: skip
 def test_a_direct_rewrite_loses_the_remark_before_it(completion: str, rewrite: str):
-    assert parse_rewrite(completion, "direct") == rewrite
+    assert parse_rewrite(completion, "few_shot") == rewrite
 
 
 @pytest.mark.parametrize(
@@ -334,6 +381,7 @@ def test_a_direct_rewrite_loses_the_remark_before_it(completion: str, rewrite: s
         pytest.param("Express your answer in simplest form.", False, id="express_your_answer"),
         pytest.param("What is 2 + 2? The answer is 4.", True, id="the_answer_is"),
         pytest.param("What is 2 + 2? the final answer is 4", True, id="final_answer_is"),
+        pytest.param("The answer to this math problem is 3.", True, id="the_answer_to_this_problem_is"),
         pytest.param("What is 2 + 2?\nAnswer: 4", True, id="answer_line"),
         pytest.param("What is 2 + 2?\n**Answer:** 4", True, id="bold_answer_line"),
         pytest.param("What is 2 + 2?\n\nSolution:\n2 + 2 = 4", True, id="solution_section"),
@@ -351,11 +399,48 @@ def test_a_question_that_holds_its_solution_is_told(question: str, leaks: bool):
 
 
 @pytest.mark.parametrize(
+    ("text", "asking"),
+    [
+        pytest.param("Tom has 3. How many?", True, id="question_mark"),
+        pytest.param("Find x if 2x = 6.", True, id="order"),
+        pytest.param("Let 2x = 6. Find x.", True, id="order_in_a_later_sentence"),
+        pytest.param("If 2x = 6, find x.", True, id="order_after_a_comma"),
+        pytest.param("Two lines:\nCompute their sum.", True, id="order_on_its_own_line"),
+        pytest.param("Let \\[f(x) = x + 1.\\]Find $f(3)$.", True, id="order_after_a_formula"),
+        pytest.param("Since $a < b$ find the pair $(a,b)$.", True, id="order_without_a_comma"),
+        pytest.param("Fully factor the following expression: $2x^2-8$", True, id="adverb_before_the_order"),
+        pytest.param("How much does he have to pay in a year.", True, id="question_word_without_a_mark"),
+        pytest.param("Tom has 3 apples.", False, id="statement"),
+        pytest.param("3 + 2 = 5", False, id="equation"),
+        # Real answers of a 135M optimizer that was asked to rewrite.
+        pytest.param("1. No solution yet.", False, id="no_solution_yet"),
+        pytest.param("The original math problem is 9 * 2 = 18.", False, id="talks_about_the_problem"),
+        pytest.param("The problem is asking for the total number of legs of three snakes.", False, id="explains_the_problem"),
+        pytest.param("To find 4 * 5, we can multiply 4 by 5, which gives us 20.", False, id="explains_how_to_find"),
+        pytest.param("The number of legs needed to hang 6 chicken legs is 6.", False, id="answers"),
+        pytest.param("汤姆有三个苹果。", False, id="statement_in_another_script"),
+        pytest.param("", False, id="empty"),
+    ],
+)  # fmt: skip
+def test_a_text_that_asks_for_nothing_is_no_question(text: str, asking: bool):
+    assert asks(text) is asking
+
+
+@pytest.mark.parametrize("name", ["gsm8k/train.jsonl", "math/train.jsonl"])
+def test_nearly_every_real_question_asks_and_leaks_nothing(name: str):
+    questions = [row["question"] for row in read_jsonl(real_data(name))]
+    # A rewrite as good as these must pass the pair filters. What is left are multiple choices that end in "... is".
+    assert sum(map(asks, questions)) > 0.98 * len(questions)
+    assert sum(map(leaks_solution, questions)) < 0.002 * len(questions)
+
+
+@pytest.mark.parametrize(
     "read",
     [
         pytest.param(lambda text: parse_rewrite(text, "sections"), id="sections"),
-        pytest.param(lambda text: parse_rewrite(text, "direct"), id="direct"),
+        pytest.param(lambda text: parse_rewrite(text, "few_shot"), id="few_shot"),
         pytest.param(leaks_solution, id="leaks_solution"),
+        pytest.param(asks, id="asks"),
         pytest.param(parse_verdict, id="verdict"),
     ],
 )

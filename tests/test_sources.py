@@ -13,9 +13,7 @@ from scalequest.errors import UserError
 from scalequest.io import read_jsonl
 from scalequest.params import JsonlSource, ReasoningGymSource
 from scalequest.sources import load_problems, question_key, worked_solution
-from tests.fakes import ROOT
-
-REAL_DATA = ROOT.parent / "shared" / "data"
+from tests.fakes import real_data
 
 
 def gym(dataset: str, n: int, seed: int = 1_000_000, templates: str = "all", **config: Any) -> ReasoningGymSource:
@@ -347,15 +345,8 @@ def test_a_missing_file_is_named(tmp_path: Path):
 # ----------------------------------------------------------------------------------------------------------- real data
 
 
-def real(name: str) -> Path:
-    path = REAL_DATA / name
-    if not path.is_file():
-        pytest.skip(f"{name} is not beside this checkout (looked for ../shared/data/{name})")
-    return path
-
-
 def test_gsm8k_train_is_read_whole():
-    path = real("gsm8k/train.jsonl")
+    path = real_data("gsm8k/train.jsonl")
     problems = load_problems("gsm8k", jsonl(path), 17, True)
     # 7,473 rows (its README); what is gone repeats an earlier question.
     distinct = len({question_key(r["question"]) for r in read_jsonl(path)})
@@ -369,7 +360,7 @@ def test_gsm8k_train_is_read_whole():
 
 
 def test_math_train_keeps_its_boxes_and_loses_the_two_empty_ones(caplog: pytest.LogCaptureFixture):
-    path = real("math/train.jsonl")
+    path = real_data("math/train.jsonl")
     with caplog.at_level("WARNING", logger="scalequest"):
         problems = load_problems("math", jsonl(path), 17, True)
     # Its README: the box is empty in two of the 7,500 rows.

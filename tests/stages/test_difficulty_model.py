@@ -124,5 +124,5 @@ def test_the_correlation_on_held_out_seeds_is_reported(stage):
 
 
 def test_a_split_without_enough_on_both_sides_is_refused(stage):
-    with pytest.raises(UserError, match="3 labelled seeds give .* raise difficulty_labels.n_seeds"):
+    with pytest.raises(UserError, match=r"3 labelled seeds give .* raise difficulty_labels\.n_seeds"):
         stage(3, frac=0.001)

@@ -6,7 +6,7 @@ import pytest
 
 from scalequest.engine import Completion
 from scalequest.params import Params
-from scalequest.prompts import ChatFormat, judge_prompt
+from scalequest.prompts import ChatFormat, judge_turns
 from scalequest.records import JUDGED, SCREENED, read_rows, write_rows
 from scalequest.stage import StageRun
 from stages import judge
@@ -17,7 +17,7 @@ from tests.fakes import QueueEngine, changed
 def stage(tmp_path: Path, laptop: Params, chatml: ChatFormat, monkeypatch: pytest.MonkeyPatch):
     """Judge these questions with these completions; give the engine, the rows and the metrics."""
 
-    def run(verdicts: list[str], answers: list[str | Completion], style: str = "direct"):
+    def run(verdicts: list[str], answers: list[str | Completion], style: str = "few_shot"):
         engine = QueueEngine(chatml, answers)
         monkeypatch.setattr(judge, "Engine", engine)
         rows = [
@@ -38,7 +38,7 @@ def test_only_what_screen_kept_is_judged(stage):
     engine, rows, _ = stage(["kept", "language", "kept"], ["Yes", "No"])
     assert [row["id"] for row in rows] == ["sums/0/0", "sums/0/2"]
     assert engine.prompts == [
-        engine.chat.decode(engine.chat.user_turn(judge_prompt(f"Question {i}?", "direct"))) for i in (0, 2)
+        engine.chat.decode(engine.chat.conversation(judge_turns(f"Question {i}?", "few_shot"))) for i in (0, 2)
     ]
 
 

@@ -9,7 +9,7 @@ import pytest
 from scalequest.engine import Completion
 from scalequest.errors import UserError
 from scalequest.params import Params
-from scalequest.prompts import DIFFICULTY, SOLVABILITY, ChatFormat, rewrite_prompt
+from scalequest.prompts import DIFFICULTY, SOLVABILITY, ChatFormat, rewrite_turns
 from scalequest.records import PREFERENCE, QUESTION, read_rows, write_rows
 from scalequest.stage import StageRun
 from stages import preferences
@@ -61,12 +61,13 @@ ORIGINAL = "Tom has 3 apples."  # 17 characters; with max_growth 4.0 a rewrite m
         pytest.param("", "length", "cut", id="cut_before_unparsed"),
         pytest.param(ORIGINAL, "stop", "identical", id="identical"),
         pytest.param("TOM HAS  3 apples", "stop", "identical", id="identical_but_for_case_and_spaces"),
-        pytest.param("x" * 68, "stop", "kept", id="as_long_as_allowed"),
-        pytest.param("x" * 69, "stop", "over_long", id="over_long"),
+        pytest.param("x" * 67 + "?", "stop", "kept", id="as_long_as_allowed"),
+        pytest.param("x" * 68 + "?", "stop", "over_long", id="over_long"),
         pytest.param("How many? The answer is 5.", "stop", "leaks_solution", id="leaks_solution"),
         pytest.param("The answer is 5." + "x" * 60, "stop", "over_long", id="over_long_before_leak"),
-        pytest.param("3 + 2 = ?", "stop", "no_text", id="signs_only"),
-        pytest.param("汤姆有三个苹果。", "stop", "no_text", id="other_script"),
+        pytest.param("Tom has 3 apples and 2 pears.", "stop", "asks_nothing", id="statement"),
+        pytest.param("3 + 2 = 5", "stop", "asks_nothing", id="equation"),
+        pytest.param("The answer is 5.", "stop", "leaks_solution", id="leak_before_asking"),
         pytest.param("Find α if α + 2 = 5.", "stop", "kept", id="greek_letters_are_mathematics"),
     ],
 )
@@ -106,7 +107,7 @@ def stage(tmp_path: Path, laptop: Params, chatml: ChatFormat, monkeypatch: pytes
             generator="sums", optimizer=tmp_path / "optimizer", questions=tmp_path / "questions",
             out=tmp_path / "out.parquet", metrics=tmp_path / "m.json",
         )  # fmt: skip
-        params = changed(laptop, preferences={"style": "direct", "shard_size": 2, "max_growth": 4.0})
+        params = changed(laptop, preferences={"style": "few_shot", "shard_size": 2, "max_growth": 4.0})
         main(args, StageRun(params))
         return engine
 
@@ -123,7 +124,7 @@ def test_each_question_is_asked_for_one_aim_and_every_rewrite_is_accounted_for(s
     engine = stage(rows, ["Tom has 3. How many?", "Ann has 4."])
     directions = [flip(f"sums/0/{i}", laptop.seed, laptop.preferences.solvability_frac) for i in (0, 1)]
     assert engine.prompts == [
-        engine.chat.decode(engine.chat.user_turn(rewrite_prompt(text, direction, "direct")))
+        engine.chat.decode(engine.chat.conversation(rewrite_turns(text, direction, "few_shot")))
         for text, direction in zip(["Tom has 3.", "Ann has 4."], directions, strict=True)
     ]
     written = read_rows(tmp_path / "out.parquet", PREFERENCE)

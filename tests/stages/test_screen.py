@@ -212,6 +212,15 @@ def test_thirteen_words_in_a_row_of_a_benchmark_contaminate():
     assert screened[1]["verdict"] == "kept"
 
 
+@pytest.mark.parametrize(
+    "text", ["{} It is long.", "Listen: {}", "Listen: {} It is long."], ids=["first", "last", "inside"]
+)
+def test_a_benchmark_question_of_just_thirteen_words_is_found_anywhere(text: str):
+    exam = "A farmer has nine cows and seven hens, how many legs has he?"
+    assert len(exam.split()) == 13
+    assert verdicts(text.format(exam), benchmark=(exam,), decontaminate_ngram=13) == ["contaminated"]
+
+
 def test_a_short_benchmark_question_matches_as_a_whole_only():
     texts = ["what is 17+25", "What is 17 + 25 + 3?", "Tom asks: What is 17 + 25?"]
     assert verdicts(*texts, benchmark=(SHORT_EXAM,), decontaminate_ngram=13) == ["contaminated", "kept", "kept"]

