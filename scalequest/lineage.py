@@ -4,6 +4,7 @@ import json
 import os
 import platform
 import subprocess
+import sys
 from dataclasses import dataclass, field
 from functools import cache
 from hashlib import sha256
@@ -111,12 +112,7 @@ def hardware() -> dict[str, str]:
         lines = [line for line in cpuinfo.read_text().splitlines() if line.startswith("model name")]
         model = lines[0].split(":", 1)[1].strip() if lines else model
     facts = {"cpu": model, "cores": str(os.cpu_count()), "python": platform.python_version()}
-    try:
-        import torch
-
-        if torch.cuda.is_available():
-            facts["gpu"] = torch.cuda.get_device_name(0)
-            facts["cuda"] = str(torch.version.cuda)
-    except ImportError:
-        pass
+    torch = sys.modules.get("torch")  # a stage that has not loaded it has not used the GPU either
+    if torch and torch.cuda.is_available():
+        facts |= {"gpu": torch.cuda.get_device_name(0), "cuda": str(torch.version.cuda)}
     return facts

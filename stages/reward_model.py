@@ -9,7 +9,7 @@ Not in the paper, which takes InternLM2-7B-Reward: with `reward_model.method: no
 import argparse
 from typing import Any
 
-from scalequest.answers import RIGHT, WRONG
+from scalequest.answers import MISSING, RIGHT, WRONG
 from scalequest.errors import UserError
 from scalequest.models import link_model
 from scalequest.prompts import ChatFormat, solve_prompt
@@ -23,11 +23,11 @@ def answer_pairs(chat: ChatFormat, problem: dict[str, Any], attempts: list[dict[
     """Right against wrong solutions of one seed, at most ``most`` pairs.
 
     Right are the sampled ones that match, then the seed's own: a sampled one first, so that the model learns what is right
-    rather than who wrote it. Cut samples take no part. Pairs with equal texts cannot occur: one is right, one wrong.
+    rather than who wrote it. Wrong are those that do not match or give no answer. Cut samples take no part. Pairs with equal texts cannot occur: one is right, one wrong.
     """
     ended = [row for row in attempts if row["finish_reason"] == "stop"]
     right = [*dict.fromkeys(row["response"] for row in ended if row["outcome"] == RIGHT), problem["solution"]]
-    wrong = list(dict.fromkeys(row["response"] for row in ended if row["outcome"] == WRONG))
+    wrong = list(dict.fromkeys(row["response"] for row in ended if row["outcome"] in (WRONG, MISSING)))
     prompt = chat.user_turn(solve_prompt(problem["question"]))
     pairs = [(right[i % len(right)], text) for i, text in enumerate(wrong)][:most]
     return [Pair(prompt, chat.encode(good), chat.encode(bad)) for good, bad in pairs]

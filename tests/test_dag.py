@@ -133,6 +133,7 @@ def test_scores_of_base_solver_and_student_are_there(tiny: Checkout) -> None:
 def test_mlflow_has_one_run_a_stage_under_one_parent(tiny: Checkout) -> None:
     import mlflow
 
+    tiny.run("python", "-m", "scalequest.tracking")  # waits for the last stage's, which is posted beside what follows
     client = mlflow.MlflowClient(f"sqlite:///{tiny.path / 'mlflow.db'}")
     experiment = client.get_experiment_by_name("scalequest")
     runs = client.search_runs([experiment.experiment_id], max_results=200)

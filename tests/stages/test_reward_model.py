@@ -42,7 +42,8 @@ def texts(chat: ChatFormat, attempts: list[dict[str, Any]], most: int = 9) -> li
         pytest.param([("w", "wrong"), ("x", "wrong"), ("y", "wrong")], 2, [("seed's own", "w"), ("seed's own", "x")], id="at_most_so_many"),
         pytest.param([("w", "wrong"), ("w", "wrong")], 9, [("seed's own", "w")], id="equal_samples_once"),
         pytest.param([("r", "right")], 9, [], id="nothing_wrong_no_pair"),
-        pytest.param([("n", "no_answer"), ("t", "timeout")], 9, [], id="unreadable_is_not_wrong"),
+        pytest.param([("n", "no_answer")], 9, [("seed's own", "n")], id="no_answer_is_wrong"),
+        pytest.param([("t", "timeout")], 9, [], id="undecided_is_not_wrong"),
         pytest.param([], 9, [], id="no_attempt"),
     ],
 )  # fmt: skip
