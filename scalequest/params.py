@@ -17,6 +17,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from scalequest.errors import UserError
+from scalequest.models import parse_source
 
 PARAMS_FILE = "params.yaml"
 # Roles that every run fills; the generators' names come on top.
@@ -30,7 +31,7 @@ Fraction = Annotated[float, Field(ge=0.0, le=1.0)]
 class Section(BaseModel):
     """A section: frozen, and closed to keys it does not know."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
 
 
 class ReasoningGymSource(Section):
@@ -277,7 +278,11 @@ class Params(Section):
         for role in ROLES:
             if role not in self.models:
                 yield f"models: no source for the role '{role}'"
-        for role in self.models:
+        for role, source in self.models.items():
+            try:
+                parse_source(role, source)
+            except UserError as error:
+                yield str(error)
             if role not in ROLES and role not in self.generators:
                 yield f"models: '{role}' is neither a role {ROLES} nor a generator {sorted(self.generators)}"
         for name, generator in self.generators.items():
@@ -306,6 +311,10 @@ class Params(Section):
                     f"{stage}.max_tokens: {tokens} leaves no room for a prompt in "
                     f"engine.max_model_len {self.engine.max_model_len}"
                 )
+        for section in ("seeds", "benchmarks"):
+            for name in getattr(self, section):
+                if not NAME.fullmatch(name):
+                    yield f"{section}: '{name}' becomes part of ids and file names; expected lower-case letters, digits and _"
         for task in self.evaluate.tasks:
             if task not in self.benchmarks:
                 yield f"evaluate.tasks: '{task}' has no benchmark of that name; `benchmarks` has {sorted(self.benchmarks)}"

@@ -47,6 +47,11 @@ class ChatFormat:
             raise UserError(
                 f"{name}: its tokenizer has no chat template; take an instruct model or add chat_template.jinja"
             )
+        if "strftime_now" in tokenizer.chat_template:
+            raise UserError(
+                f"{name}: its chat template prints today's date, so prompts would differ from day to day; copy the model folder, "
+                "write a fixed date into chat_template.jinja, and name it as path:DIR"
+            )
         text = tokenizer.apply_chat_template(
             [{"role": "user", "content": _SENTINEL}], tokenize=False, add_generation_prompt=True
         )
@@ -84,6 +89,13 @@ class ChatFormat:
     def stop_ids(self) -> list[int]:
         """Tokens that end any completion. Ids, because vLLM strips special tokens before it compares stop strings."""
         return sorted({self.question_end, int(self.tokenizer.eos_token_id)})
+
+    @cached_property
+    def question_stops(self) -> list[str]:
+        """Text that ends a question where the template marks a turn's end by words alone ("Assistant:"), else nothing."""
+        after = self.suffix.strip()
+        special = self.encode(after)[:1]
+        return [] if not after or special[0] in set(self.tokenizer.all_special_ids) else [after]
 
     def question(self, text: str) -> list[int]:
         """A question and its end token, as the continuation of ``question_prefix``."""

@@ -42,7 +42,7 @@ def question_rows(
 def sample_questions(run: StageRun, model: Path, generator: str, n: int, sampling: Sampling) -> pa.Table:
     """Sample ``n`` questions in shards (paper 2.4). Equal prompts in one shard still differ: one seed, many draws."""
     engine = Engine(model, run.params.engine, run.params.runtime)
-    complete = engine.complete(sampling)
+    complete = engine.complete(sampling, engine.chat.question_stops)
 
     def work(rows: Sequence[int], seed: int, shard: int) -> tuple[list[dict[str, Any]], int]:
         made = question_rows(generator, len(rows), shard, seed, engine.chat.question_prefix, complete)

