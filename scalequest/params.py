@@ -3,7 +3,7 @@
     python -m scalequest.params [FILE]     # check a parameter file
 
 The whole file is checked by every stage, so a misspelt key of the last stage stops the first one. A stage is handed its
-declared sections only: what ``dvc.yaml`` does not list under ``params`` cannot be read (DVC would not rerun on a change).
+declared sections only: one of which ``dvc.yaml`` lists nothing under ``params`` cannot be read.
 """
 
 import argparse

@@ -22,24 +22,27 @@ from scalequest.records import SAMPLE, write_rows
 from scalequest.stage import StageRun, rounded, run_stage
 
 METRICS = ("strict", "flexible", "unparsed")
+# What a benchmark is scored by that has no task file of its own name.
+DEFAULT_TASK = "maths.yaml"
 # More unparsed answers than this make a score doubtful.
 MANY_UNPARSED = 0.05
 
 
 def resolve_tasks(source: Path, benchmarks: Path, target: Path, names: list[str]) -> None:
-    """Copy the task files to ``target`` with the benchmarks' folder filled in (lm-eval wants absolute paths).
+    """Write a task file for each benchmark to ``target``: its own one, else that of a mathematics task.
+
+    Task and benchmark have one name. ``${task}`` and ``${benchmarks}`` are filled in (lm-eval wants absolute paths).
 
     Raises:
-        UserError: a task has no file, or its benchmark was not written.
+        UserError: the benchmark was not written.
     """
     for name in names:
-        if not (source / f"{name}.yaml").is_file():
-            have = sorted(path.stem for path in source.glob("*.yaml"))
-            raise UserError(f"evaluate.tasks: no task file {source / name}.yaml; there are {have}")
         if not (benchmarks / f"{name}.jsonl").is_file():
             raise UserError(f"evaluate.tasks: task '{name}' needs {benchmarks / name}.jsonl; run: dvc repro benchmarks")
-        text = (source / f"{name}.yaml").read_text(encoding="utf-8")
-        (target / f"{name}.yaml").write_text(text.replace("${benchmarks}", str(benchmarks.resolve())), encoding="utf-8")
+        own = source / f"{name}.yaml"
+        text = (own if own.is_file() else source / DEFAULT_TASK).read_text(encoding="utf-8")
+        text = text.replace("${task}", name).replace("${benchmarks}", str(benchmarks.resolve()))
+        (target / f"{name}.yaml").write_text(text, encoding="utf-8")
     for helper in source.glob("*.py"):
         shutil.copy(helper, target)
 

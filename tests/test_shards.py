@@ -273,3 +273,12 @@ def test_the_tokens_of_the_work_are_counted(tmp_path: Path, clock, caplog: pytes
         "generate@sums: 8/10 rows, 2 tokens/s, 0:10 left",
         "generate@sums: 10/10 rows, 2 tokens/s, 0:00 left",
     ]
+
+
+def test_a_forced_rerun_of_a_recorded_result_starts_afresh(tmp_path: Path):
+    """`dvc repro --force` of what dvc.lock already holds is meant to compute again, not to hand out its own journal."""
+    run(Work(), Journal.of(facts(tmp_path)))
+    Journal.of(facts(tmp_path)).finish()
+    again = Work()
+    run(again, Journal.of(facts(tmp_path, recorded=True)))
+    assert again.shards == [0, 1, 2]  # 10 items in shards of 4

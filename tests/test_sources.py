@@ -371,3 +371,29 @@ def test_math_train_keeps_its_boxes_and_loses_the_two_empty_ones(caplog: pytest.
         if boxed(original):
             assert problem["solution"] == original.strip()
         assert boxed(problem["solution"])
+
+
+@pytest.mark.parametrize(
+    ("original", "expected"),
+    [
+        pytest.param(
+            {"question": "Q?", "answer": "He has 48/2 = <<48/2=24>>24.\n#### 1,024"},
+            ("Q?", "He has 48/2 = 24.\nThe answer is \\boxed{1,024}.", "1,024"),
+            id="gsm8k",
+        ),
+        pytest.param(
+            {"problem": "P?", "level": "Level 5", "solution": "So $x = \\boxed{\\frac{1}{2}}$."},
+            ("P?", "So $x = \\boxed{\\frac{1}{2}}$.", "\\frac{1}{2}"),
+            id="math",
+        ),
+    ],
+)
+def test_original_files_are_read_in_their_own_form(write, original: dict[str, str], expected: tuple[str, str, str]):
+    [problem] = load_problems("x", jsonl(write(original)), 17, need_solution=True)
+    assert (problem["question"], problem["solution"], problem["answer"]) == expected
+
+
+@pytest.mark.parametrize("dataset", ["time_intervals", "polynomial_multiplication"])
+def test_a_data_set_that_cannot_be_repeated_is_refused(dataset: str):
+    with pytest.raises(UserError, match=rf"'{dataset}' (draws from today's date|follows Python's hash seed)"):
+        load_problems("x", gym(dataset, 3), 17, need_solution=True)

@@ -165,6 +165,27 @@ def test_reference_has_the_policy_precision(model: Path, laptop: Params, tmp_pat
     assert metrics["first_loss"] == pytest.approx(0.693147, abs=2e-3)
 
 
+def test_small_steps_move_weights_in_bfloat16(model: Path, laptop: Params, tmp_path: Path) -> None:
+    """A step of 1e-5 on a bfloat16 weight of 0.01 is rounded away (its neighbours are 6e-5 apart): trained weights are float32."""
+    import torch
+    from safetensors.torch import load_file
+
+    from scalequest.training import load_chat, train_causal
+    from stages.qft import question_example
+
+    chat = load_chat(model)
+    examples = [question_example(chat, q) for q in QUESTIONS]
+    # 40 steps of AdamW at 1e-5 move a weight by up to 4e-4, if they add up.
+    train_causal(
+        model, tmp_path / "out", examples, settings(learning_rate=1e-5, epochs=10), "bfloat16", StageRun(laptop), seed=1
+    )
+    before, after = load_file(model / "model.safetensors"), load_file(tmp_path / "out" / "model.safetensors")
+    name = "model.layers.0.mlp.down_proj.weight"
+    assert after[name].dtype == torch.bfloat16
+    moved = (before[name].to(torch.bfloat16) != after[name]).float().mean().item()
+    assert moved > 0.3
+
+
 def test_reward_model_ranks_right_above_wrong(model: Path, laptop: Params, tmp_path: Path) -> None:
     from scalequest.training import Pair, load_chat, train_reward
 
