@@ -1,4 +1,4 @@
-"""The whole DAG on a tiny random model: what `make repro` does, in a copy of the repository, in a few minutes."""
+"""The whole DAG on a tiny model: what `make repro` does, in a copy of the repository, in a few minutes."""
 
 import json
 import os
@@ -13,6 +13,7 @@ import pytest
 from ruamel.yaml import YAML
 
 from scalequest.records import ATTEMPT, FILTERED, INSTRUCTION, LEDGER, PREFERENCE, QUESTION, RESPONSE, REWARD, read_rows
+from scalequest.stage import DEGENERATE
 from tests.tiny import make_model, tiny_params
 
 ROOT = Path(__file__).parents[1]
@@ -110,7 +111,7 @@ def test_pairs_are_rewrites_of_sampled_questions_in_both_directions(tiny: Checko
     assert {row["direction"] for row in rows} == {"solvability", "difficulty"}
 
 
-def test_a_random_solver_is_reported_as_degenerate(tiny: Checkout) -> None:
+def test_what_is_degenerate_is_in_the_report(tiny: Checkout) -> None:
     attempts = read_rows(tiny.path / "data" / "attempts", ATTEMPT)
     right = sum(row["outcome"] == "right" for row in attempts)
     flags = tiny.metrics("difficulty_labels")["degenerate"]
@@ -118,8 +119,6 @@ def test_a_random_solver_is_reported_as_degenerate(tiny: Checkout) -> None:
     report = (tiny.path / "reports" / "report.md").read_text()
     for stage in ("difficulty_labels", "judge"):
         for name, found in tiny.metrics(stage)["degenerate"].items():
-            from scalequest.stage import DEGENERATE
-
             assert (DEGENERATE[name] in report) or not found
 
 
@@ -171,7 +170,6 @@ def test_a_second_repro_runs_nothing(tiny: Checkout) -> None:
 )
 def test_bad_parameters_are_named_and_cost_nothing(tiny: Checkout, change: str, message: str) -> None:
     outputs = sorted(str(path) for path in (tiny.path / "data").rglob("*.parquet"))
-    result = tiny.run("python", "-m", "scalequest.params", "params.yaml")
     result = tiny.run("dvc", "exp", "run", "-S", change, "-n", "bad", check=False)
     text = result.stdout + result.stderr
     if "nobody" in change:  # DVC itself stops at a matrix key without parameters; ours tells what is wrong
@@ -189,7 +187,7 @@ def test_a_threshold_reruns_no_model_before_respond(tiny: Checkout) -> None:
     assert ran[0] == "filter"
     assert set(ran) <= {"filter", "respond", "reward", "reward_select", "instruct_tune", "evaluate@student", "report"}
     assert "respond" in ran
-    diff = tiny.run("dvc", "exp", "diff", "main", "cut").stdout
+    diff = tiny.run("dvc", "exp", "diff", "--json", "main", "cut").stdout
     assert "filter.drop_easiest_frac.sums" in diff
     assert "outcomes.too_easy" in diff
     assert "cut" in tiny.run("dvc", "exp", "show", "--csv").stdout
@@ -201,10 +199,9 @@ def test_beta_reruns_qpo_and_what_follows_and_nothing_before(tiny: Checkout) -> 
     """Run to `screen` only: what follows depends on it, and is covered by the threshold's test."""
     result = tiny.run("dvc", "exp", "run", "-n", "beta", "-S", "qpo.beta=0.2", "screen")
     ran = tiny.ran(result.stdout)
-    assert ran[:2] == ["qpo@sums", "qpo@stories"] or set(ran[:1]) <= {"qpo@sums", "qpo@stories"}
-    assert {"qpo@sums", "qpo@stories"} <= set(ran) <= {
-        "qpo@sums", "qpo@stories", "generate@sums", "generate@stories", "screen",
-    }  # fmt: skip
+    allowed = {"qpo@sums", "qpo@stories", "generate@sums", "generate@stories", "screen"}
+    assert {"qpo@sums", "qpo@stories"} <= set(ran) <= allowed
+    assert ran[0].startswith("qpo@")
     tiny.run("git", "checkout", "-q", "--", ".")
     tiny.run("dvc", "checkout")
 
