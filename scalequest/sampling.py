@@ -1,7 +1,7 @@
 """A faster top-p for vLLM on CPU, token for token the same.
 
 vLLM sorts the whole vocabulary of every row at every step to find the nucleus. Over 49k tokens on two cores that costs
-as much as the 135M model itself (183 against 305 generated tokens/s, benchmarks/README.md). The nucleus is nearly always inside
+a quarter of the time of a 135M model (201 against 266 generated tokens/s, benchmarks/README.md). The nucleus is nearly always inside
 the largest 1,024 logits: find those, and sort only the rows whose nucleus is wider.
 """
 
@@ -28,11 +28,12 @@ def install_fast_top_p() -> None:
         mass = torch.exp(top - torch.logsumexp(logits, dim=-1, keepdim=True))
         # A token belongs to the nucleus when the mass before it is below p: the smallest set that reaches p.
         inside = mass.cumsum(-1) - mass < p.unsqueeze(1)
-        smallest = top.gather(1, inside.sum(-1, keepdim=True) - 1)
+        n = inside.sum(-1, keepdim=True)
+        smallest = top.gather(1, n - 1)
         masked = logits.masked_fill(logits < smallest, -float("inf"))
         # Exact for the rest: rows whose nucleus is wider, and rows where a tie at its edge lets in more than vLLM's sort does.
-        tied = (logits >= smallest).sum(-1) != inside.sum(-1)
-        wide = (inside[:, -1] | tied).nonzero().flatten()
+        tied = top.gather(1, n.clamp(max=CANDIDATES - 1)) == smallest
+        wide = (inside[:, -1] | tied.squeeze(1)).nonzero().flatten()
         if len(wide):
             masked[wide] = exact(logits[wide], None, p[wide], *args, **kwargs)
         return masked
