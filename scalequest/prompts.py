@@ -180,7 +180,6 @@ def parse_verdict(completion: str) -> bool | None:
 
 # ----------------------------------------------------------------------------------------------------------- rewriting
 
-_FINAL = "FINAL QUESTION:"
 _REWRITE = {
     ("sections", SOLVABILITY): """You are a mathematics teacher who prepares exercises. Below is a draft:
 

@@ -71,7 +71,6 @@ class StageRun:
     facts: StageFacts | None = None
     logged: dict[str, float] = field(default_factory=dict)
     curves: list[dict[str, float]] = field(default_factory=list)
-    inputs: dict[str, Path] = field(default_factory=dict)
 
     @cached_property
     def journal(self) -> Journal:
@@ -177,7 +176,6 @@ def run_stage(
         params = load_all()
         facts = current_stage()
         run = StageRun(Declared(params, list(facts.params) if facts else None), facts)
-        run.inputs = {name: getattr(args, name) for name in paths}
         with only_writer(facts):
             main(args, run)
             if facts:

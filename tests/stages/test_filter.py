@@ -192,7 +192,10 @@ def test_a_generator_with_nothing_left_is_named_where_the_shares_take_the_rest()
 
 
 def test_one_question_is_enough():
-    require_some([{"outcome": "kept", "generator": "a"}, {"outcome": "cut", "generator": "a"}])
+    ledger = [{"outcome": "kept", "generator": "a"}, {"outcome": "cut", "generator": "a"}]
+    require_some(ledger)
+    with pytest.raises(UserError, match="'cut' took 1"):  # without the one it would be refused
+        require_some(ledger[1:])
 
 
 # -------------------------------------------------------------------------------------------------------- whole stage
