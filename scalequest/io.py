@@ -1,5 +1,6 @@
 """Files that exist are complete: everything is written under a temporary name, flushed to disk, then renamed."""
 
+import fcntl
 import json
 import os
 from collections.abc import Iterable, Iterator
@@ -22,6 +23,26 @@ def atomic_path(path: Path) -> Iterator[Path]:
         temporary.replace(path)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+@contextmanager
+def only_holder(path: Path, refusal: str) -> Iterator[None]:
+    """Hold the lock file ``path`` for the length of the block; the system frees it however the process ends.
+
+    Raises:
+        UserError: another process holds it; ``refusal`` with that process's id in the place of ``{}``.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("a+") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            file.seek(0)
+            raise UserError(refusal.format(file.read().strip() or "?")) from None
+        file.truncate(0)
+        file.write(str(os.getpid()))
+        file.flush()
+        yield
 
 
 def write_text(path: Path, text: str) -> None:

@@ -223,6 +223,10 @@ class Runtime(Section):
     gpu_memory_utilization: Annotated[float, Field(gt=0.0, le=1.0)]
     cpu_kv_cache_gib: Positive
     threads: Positive | None
+    engine: Literal["local", "ray"]
+    workers: Positive
+    ray_address: str | None
+    accelerate: str | None
     mlflow: bool
     mlflow_uri: str | None
 

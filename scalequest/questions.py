@@ -13,6 +13,7 @@ from scalequest.errors import UserError
 from scalequest.params import Sampling
 from scalequest.records import QUESTION
 from scalequest.stage import StageRun, rounded
+from scalequest.workers import Work
 
 log = logging.getLogger("scalequest")
 
@@ -41,14 +42,18 @@ def question_rows(
 
 def sample_questions(run: StageRun, model: Path, generator: str, n: int, sampling: Sampling) -> pa.Table:
     """Sample ``n`` questions in shards (paper 2.4). Equal prompts in one shard still differ: one seed, many draws."""
-    engine = Engine(model, run.params.engine, run.params.runtime)
-    complete = engine.complete(sampling, engine.chat.question_stops)
 
-    def work(rows: Sequence[int], seed: int, shard: int) -> tuple[list[dict[str, Any]], int]:
-        made = question_rows(generator, len(rows), shard, seed, engine.chat.question_prefix, complete)
-        return made, sum(row["n_tokens"] for row in made)
+    def start() -> Work[int]:
+        engine = Engine(model, run.params.engine, run.params.runtime)
+        complete = engine.complete(sampling, engine.chat.question_stops)
 
-    return run.map_shards(range(n), work, QUESTION, sampling.shard_size)
+        def work(rows: Sequence[int], seed: int, shard: int) -> tuple[list[dict[str, Any]], int]:
+            made = question_rows(generator, len(rows), shard, seed, engine.chat.question_prefix, complete)
+            return made, sum(row["n_tokens"] for row in made)
+
+        return work
+
+    return run.map_shards(range(n), start, QUESTION, sampling.shard_size)
 
 
 def question_metrics(table: pa.Table) -> tuple[dict[str, Any], dict[str, bool]]:

@@ -1,31 +1,25 @@
 """The shard: a fixed cut of a stage's rows in a fixed order, and at once the batch that goes into the engine in one
 call, the unit of randomness, of resuming and of distribution.
 
-A finished shard lies in a journal outside every DVC output (DVC deletes a stage's outputs before it runs), named by a
-fingerprint of the stage's inputs, parameters, code and packages. Kill the stage at any second and run it again: the
-finished shards are taken as they are, at most the shard in flight is paid twice, and the result is the same bytes.
+A finished shard lies in the journal (scalequest.journal). Kill the stage at any second and run it again: the finished shards
+are taken as they are, at most the shard in flight (one a worker) is paid twice, and the result is the same bytes.
 """
 
 import logging
-import shutil
 import sys
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from hashlib import sha256
-from pathlib import Path
-from typing import Any, TypeVar
 
 import pyarrow as pa
 
-from scalequest.errors import UserError
-from scalequest.io import read_json, write_json
-from scalequest.lineage import StageFacts
-from scalequest.records import read_table, table, write_table
+from scalequest.journal import Journal
+from scalequest.params import Runtime
+from scalequest.records import read_table, write_table
+from scalequest.workers import Item, Work, work_here, work_on_ray
 
 log = logging.getLogger("scalequest")
 
-Item = TypeVar("Item")
 # Seconds between two lines of progress where there is no terminal.
 PROGRESS_EVERY_S = 10.0
 
@@ -33,50 +27,6 @@ PROGRESS_EVERY_S = 10.0
 def shard_seed(run_seed: int, stage: str, shard: int) -> int:
     """Seed of one shard, in [0, 2**31): from the run's seed, the stage's name and the shard's number only."""
     return int.from_bytes(sha256(f"{run_seed}/{stage}/{shard}".encode()).digest()[:4], "big") >> 1
-
-
-@dataclass(frozen=True)
-class Journal:
-    """The scratch folder that holds a stage's finished shards and checkpoints; ``None`` as folder keeps nothing.
-
-    ``DONE`` marks one whose output was published. It stays until another stage starts, because DVC may still be
-    killed between the stage's exit and its own commit.
-    """
-
-    folder: Path | None
-
-    @classmethod
-    def of(cls, facts: StageFacts | None) -> "Journal":
-        """The journal of the running stage; finished ones of other stages are removed on the way.
-
-        Unfinished ones of this stage under other fingerprints stay: a parameter may be set back.
-        """
-        if facts is None:
-            return cls(None)
-        base = facts.root / ".work" / "journal"
-        folder = base / facts.name / facts.fingerprint
-        for done in base.glob("*/*/DONE"):
-            if done.parent.parent.name != facts.name:
-                shutil.rmtree(done.parent, ignore_errors=True)
-        if (folder / "DONE").exists() and facts.recorded:
-            # DVC has this very result and runs the stage again all the same (`repro --force`): then it is to be done again.
-            shutil.rmtree(folder)
-        folder.mkdir(parents=True, exist_ok=True)
-        identity = {"stage": facts.name, "deps": facts.deps, "params": {k: str(v) for k, v in facts.params.items()}}
-        identity_file = folder / "identity.json"
-        if identity_file.exists() and read_json(identity_file) != identity:
-            raise UserError(f"{folder}: a journal of other inputs under this fingerprint; remove the folder and rerun")
-        write_json(identity_file, identity)
-        return cls(folder)
-
-    def shard_path(self, shard: int) -> Path | None:
-        """File of one shard; it exists only when complete."""
-        return self.folder / f"shard-{shard:06d}.parquet" if self.folder else None
-
-    def finish(self) -> None:
-        """Say that the output is published."""
-        if self.folder:
-            (self.folder / "DONE").touch()
 
 
 class Progress:
@@ -107,44 +57,46 @@ class Progress:
 
 def map_shards(
     items: Sequence[Item],
-    work: Callable[[Sequence[Item], int, int], tuple[list[dict[str, Any]], int]],
+    start: Callable[[], Work[Item]],
     *,
     schema: pa.Schema,
     shard_size: int,
     run_seed: int,
     stage: str,
     journal: Journal,
+    runtime: Runtime,
 ) -> pa.Table:
-    """Map ``work`` over ``items``, shard by shard, resuming from the journal.
+    """Map a stage's work over ``items``, shard by shard, resuming from the journal.
 
     Args:
         items: N rows, in an order that depends on inputs and parameters only.
-        work: maps one shard's items, its seed and its number to its rows (any number, in the schema) and the tokens paid.
-        schema: of the rows that ``work`` returns.
+        start: starts the engine and returns what maps one shard's items, its seed and its number to its rows (any number, in the
+            schema) and the tokens paid. Called where the work is done, and only when a shard is missing.
+        schema: of the rows.
         shard_size: items a shard; part of what makes the bytes.
         run_seed: ``seed`` of params.yaml.
         stage: DVC's name of the stage, part of each shard's seed.
         journal: where finished shards are kept.
+        runtime: says who works, ``engine`` and ``workers``; no part in the bytes.
 
     Returns:
         The rows of all shards, in the items' order.
     """
-    starts = range(0, len(items), shard_size)
-    paths = [journal.shard_path(number) for number in range(len(starts))]
-    have = [bool(path and path.exists()) for path in paths]
-    resumed = sum(len(items[start : start + shard_size]) for start, there in zip(starts, have, strict=True) if there)
-    progress = Progress(stage, len(items), resumed)
-    tables = []
-    for number, (start, path, there) in enumerate(zip(starts, paths, have, strict=True)):
-        if there:
-            assert path is not None
-            tables.append(read_table(path, schema))
-            continue
-        part = items[start : start + shard_size]
-        rows, tokens = work(part, shard_seed(run_seed, stage, number), number)
-        data = table(rows, schema)
+    cuts = [items[at : at + shard_size] for at in range(0, len(items), shard_size)]
+    tables: dict[int, pa.Table] = {}
+    for number in range(len(cuts)):
+        path = journal.shard_path(number)
+        if path and path.exists():
+            tables[number] = read_table(path, schema)
+    progress = Progress(stage, len(items), resumed=sum(len(cuts[number]) for number in tables))
+    missing = [(n, shard_seed(run_seed, stage, n), cut) for n, cut in enumerate(cuts) if n not in tables]
+    results = (
+        work_on_ray(start, missing, schema, runtime) if runtime.engine == "ray" else work_here(start, missing, schema)
+    )
+    for number, data, tokens in results:
+        path = journal.shard_path(number)
         if path:
             write_table(path, data)
-        tables.append(data)
-        progress.add(len(part), tokens)
-    return pa.concat_tables(tables) if tables else schema.empty_table()
+        tables[number] = data
+        progress.add(len(cuts[number]), tokens)
+    return pa.concat_tables(tables[number] for number in range(len(cuts))) if cuts else schema.empty_table()

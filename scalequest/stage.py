@@ -5,15 +5,13 @@ A stage file ends with ``run_stage(main, __doc__, paths=(...))`` and its ``main(
 
 import argparse
 import errno
-import fcntl
 import logging
 import os
 import signal
 import sys
 import time
 import traceback
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -23,9 +21,11 @@ import pyarrow as pa
 
 from scalequest.errors import UserError
 from scalequest.io import write_json
+from scalequest.journal import Journal, only_writer
 from scalequest.lineage import StageFacts, current_stage
 from scalequest.params import Params, load_all
-from scalequest.shards import Item, Journal, map_shards
+from scalequest.shards import map_shards
+from scalequest.workers import Item, Work
 
 log = logging.getLogger("scalequest")
 
@@ -53,6 +53,8 @@ class Declared:
         self._tops = None if declared is None else {key.split(".", 1)[0] for key in declared} | {"runtime"}
 
     def __getattr__(self, name: str) -> Any:
+        if name.startswith("_"):  # asked for while being unpickled in a worker, before anything is there
+            raise AttributeError(name)
         if self._tops is not None and name not in self._tops:
             raise AssertionError(f"params.{name} is read but not listed under this stage's params in dvc.yaml")
         return getattr(self._params, name)
@@ -80,13 +82,14 @@ class StageRun:
     def map_shards(
         self,
         items: Sequence[Item],
-        work: Callable[[Sequence[Item], int, int], tuple[list[dict[str, Any]], int]],
+        start: Callable[[], Work[Item]],
         schema: pa.Schema,
         shard_size: int,
     ) -> pa.Table:
-        """``scalequest.shards.map_shards`` with this run's seed, name and journal."""
+        """``scalequest.shards.map_shards`` with this run's seed, name, journal and workers."""
         return map_shards(
-            items, work, schema=schema, shard_size=shard_size, run_seed=self.params.seed, stage=self.name, journal=self.journal
+            items, start, schema=schema, shard_size=shard_size, run_seed=self.params.seed, stage=self.name,
+            journal=self.journal, runtime=self.params.runtime,
         )  # fmt: skip
 
     @property
@@ -119,29 +122,6 @@ def flatten(values: dict[str, Any], prefix: str = "") -> dict[str, float]:
 def rounded(value: float, digits: int = 6) -> float:
     """A metric without the noise of the last bits."""
     return round(float(value), digits)
-
-
-@contextmanager
-def only_writer(facts: StageFacts | None) -> Iterator[None]:
-    """Hold the stage's lock: a stage whose DVC was killed lives on, and a rerun must not write beside it."""
-    if facts is None:
-        yield
-        return
-    path = facts.root / ".work" / "locks" / facts.name
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open("a+") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            file.seek(0)
-            raise UserError(
-                f"stage {facts.name} is still being run by process {file.read().strip() or '?'}, left over from a DVC "
-                f"that was killed, or by a parallel experiment; wait for it or stop it (kill PID), then run again"
-            ) from None
-        file.truncate(0)
-        file.write(str(os.getpid()))
-        file.flush()
-        yield
 
 
 def run_stage(

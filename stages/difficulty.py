@@ -10,19 +10,24 @@ from typing import Any
 from scalequest.engine import Scorer
 from scalequest.records import SCORE, SCREENED, read_rows, write_parts
 from scalequest.stage import StageRun, rounded, run_stage
+from scalequest.workers import Work
 
 
 def main(args: argparse.Namespace, run: StageRun) -> None:
     """Score what `screen` kept."""
     questions = [row for row in read_rows(args.screened, SCREENED) if row["verdict"] == "kept"]
-    scorer = Scorer(args.model, run.params.engine, run.params.runtime)
 
-    def work(rows: Sequence[dict[str, Any]], _seed: int, _: int) -> tuple[list[dict[str, Any]], int]:
-        prompts = [scorer.chat.user_turn(row["question"]) for row in rows]
-        scores = scorer.score(prompts)
-        return [{"id": row["id"], "score": s} for row, s in zip(rows, scores, strict=True)], sum(map(len, prompts))
+    def start() -> Work[dict[str, Any]]:
+        scorer = Scorer(args.model, run.params.engine, run.params.runtime)
 
-    table = run.map_shards(questions, work, SCORE, run.params.difficulty.shard_size)
+        def work(rows: Sequence[dict[str, Any]], _seed: int, _: int) -> tuple[list[dict[str, Any]], int]:
+            prompts = [scorer.chat.user_turn(row["question"]) for row in rows]
+            scores = scorer.score(prompts)
+            return [{"id": row["id"], "score": s} for row, s in zip(rows, scores, strict=True)], sum(map(len, prompts))
+
+        return work
+
+    table = run.map_shards(questions, start, SCORE, run.params.difficulty.shard_size)
     write_parts(args.out, table)
     scores = {row["id"]: row["score"] for row in table.to_pylist()}
     by_generator: dict[str, list[float]] = {}

@@ -15,6 +15,7 @@ from scalequest.engine import Engine
 from scalequest.prompts import solve_prompt
 from scalequest.records import ATTEMPT, PROBLEM, read_rows, write_parts
 from scalequest.stage import StageRun, rounded, run_stage
+from scalequest.workers import Work
 
 
 def pick_evenly(seeds: list[dict[str, str]], n: int) -> list[dict[str, str]]:
@@ -31,23 +32,27 @@ def main(args: argparse.Namespace, run: StageRun) -> None:
     """Sample and check."""
     params = run.params.difficulty_labels
     problems = pick_evenly(read_rows(args.seeds, PROBLEM), params.n_seeds)
-    engine = Engine(args.model, run.params.engine, run.params.runtime)
-    complete = engine.complete(params)
 
-    def work(rows: Sequence[dict[str, str]], seed: int, _: int) -> tuple[list[dict[str, Any]], int]:
-        samples = [(row, k) for row in rows for k in range(params.n_samples)]
-        prompts = [engine.chat.user_turn(solve_prompt(row["question"])) for row, _ in samples]
-        completions = complete(prompts, seed)
-        answers = [announced_answer(c.text) for c in completions]
-        outcomes = compare([row["answer"] for row, _ in samples], answers)
-        made = [
-            {"problem_id": row["id"], "sample": k, "response": c.text.strip(), "finish_reason": c.finish_reason,
-             "final_answer": answer or "", "outcome": outcome}
-            for (row, k), c, answer, outcome in zip(samples, completions, answers, outcomes, strict=True)
-        ]  # fmt: skip
-        return made, sum(c.n_tokens for c in completions)
+    def start() -> Work[dict[str, str]]:
+        engine = Engine(args.model, run.params.engine, run.params.runtime)
+        complete = engine.complete(params)
 
-    table = run.map_shards(problems, work, ATTEMPT, params.shard_size)
+        def work(rows: Sequence[dict[str, str]], seed: int, _: int) -> tuple[list[dict[str, Any]], int]:
+            samples = [(row, k) for row in rows for k in range(params.n_samples)]
+            prompts = [engine.chat.user_turn(solve_prompt(row["question"])) for row, _ in samples]
+            completions = complete(prompts, seed)
+            answers = [announced_answer(c.text) for c in completions]
+            outcomes = compare([row["answer"] for row, _ in samples], answers)
+            made = [
+                {"problem_id": row["id"], "sample": k, "response": c.text.strip(), "finish_reason": c.finish_reason,
+                 "final_answer": answer or "", "outcome": outcome}
+                for (row, k), c, answer, outcome in zip(samples, completions, answers, outcomes, strict=True)
+            ]  # fmt: skip
+            return made, sum(c.n_tokens for c in completions)
+
+        return work
+
+    table = run.map_shards(problems, start, ATTEMPT, params.shard_size)
     write_parts(args.out, table)
     attempts = table.to_pylist()
     rates = fail_rates(attempts)

@@ -12,11 +12,13 @@ from typing import Any
 
 from scalequest.answers import fail_rates
 from scalequest.errors import UserError
+from scalequest.examples import ScoredText, hold_out
 from scalequest.prompts import ChatFormat
 from scalequest.records import ATTEMPT, PROBLEM, read_rows
 from scalequest.shards import shard_seed
 from scalequest.stage import StageRun, rounded, run_stage
-from scalequest.training import ScoredText, hold_out, load_chat, train_regression
+from scalequest.training import train_regression
+from scalequest.weights import load_chat
 
 
 def ranks(values: list[float]) -> list[float]:

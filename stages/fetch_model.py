@@ -22,7 +22,7 @@ from scalequest.errors import UserError
 from scalequest.io import write_json
 from scalequest.models import LOCK_FILE, WEIGHTS, link_model, parse_source
 from scalequest.stage import StageRun, run_stage
-from scalequest.training import quiet_libraries, save_model
+from scalequest.weights import quiet_libraries, save_model
 
 log = logging.getLogger("scalequest")
 

@@ -5,10 +5,12 @@ python -m stages.instruct_tune --base models/base/student --data data/instruct.p
 
 import argparse
 
+from scalequest.examples import solved_example
 from scalequest.records import INSTRUCTION, read_rows
 from scalequest.shards import shard_seed
 from scalequest.stage import StageRun, run_stage
-from scalequest.training import load_chat, solved_example, train_causal
+from scalequest.training import train_causal
+from scalequest.weights import load_chat
 
 
 def main(args: argparse.Namespace, run: StageRun) -> None:

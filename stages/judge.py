@@ -14,6 +14,7 @@ from scalequest.engine import Engine
 from scalequest.prompts import judge_turns, parse_verdict
 from scalequest.records import JUDGED, SCREENED, read_rows, write_parts
 from scalequest.stage import StageRun, rounded, run_stage
+from scalequest.workers import Work
 
 OUTCOME = {True: "solvable", False: "unsolvable", None: "no_verdict"}
 
@@ -22,25 +23,29 @@ def main(args: argparse.Namespace, run: StageRun) -> None:
     """Judge what `screen` kept."""
     params = run.params.judge
     questions = [row for row in read_rows(args.screened, SCREENED) if row["verdict"] == "kept"]
-    engine = Engine(args.model, run.params.engine, run.params.runtime)
-    complete = engine.complete(params)
 
-    def work(rows: Sequence[dict[str, Any]], seed: int, _: int) -> tuple[list[dict[str, Any]], int]:
-        completions = complete(
-            [engine.chat.conversation(judge_turns(row["question"], params.style)) for row in rows], seed
-        )
-        made = [
-            {
-                "id": row["id"],
-                "verdict": OUTCOME[parse_verdict(c.text)],
-                "completion": c.text,
-                "finish_reason": c.finish_reason,
-            }
-            for row, c in zip(rows, completions, strict=True)
-        ]
-        return made, sum(c.n_tokens for c in completions)
+    def start() -> Work[dict[str, Any]]:
+        engine = Engine(args.model, run.params.engine, run.params.runtime)
+        complete = engine.complete(params)
 
-    table = run.map_shards(questions, work, JUDGED, params.shard_size)
+        def work(rows: Sequence[dict[str, Any]], seed: int, _: int) -> tuple[list[dict[str, Any]], int]:
+            completions = complete(
+                [engine.chat.conversation(judge_turns(row["question"], params.style)) for row in rows], seed
+            )
+            made = [
+                {
+                    "id": row["id"],
+                    "verdict": OUTCOME[parse_verdict(c.text)],
+                    "completion": c.text,
+                    "finish_reason": c.finish_reason,
+                }
+                for row, c in zip(rows, completions, strict=True)
+            ]
+            return made, sum(c.n_tokens for c in completions)
+
+        return work
+
+    table = run.map_shards(questions, start, JUDGED, params.shard_size)
     write_parts(args.out, table)
     counts = Counter(table["verdict"].to_pylist())
     run.metrics(

@@ -19,6 +19,7 @@ from scalequest.prompts import DIFFICULTY, SOLVABILITY, asks, leaks_solution, pa
 from scalequest.records import PREFERENCE, QUESTION, read_rows, write_parts
 from scalequest.sources import question_key
 from scalequest.stage import StageRun, rounded, run_stage
+from scalequest.workers import Work
 
 KEPT = "kept"
 
@@ -74,17 +75,21 @@ def main(args: argparse.Namespace, run: StageRun) -> None:
     params = run.params.preferences
     sampled = read_rows(args.questions, QUESTION)
     questions = usable(sampled)
-    engine = Engine(args.optimizer, run.params.engine, run.params.runtime)
-    complete = engine.complete(params)
 
-    def work(rows: Sequence[dict[str, Any]], seed: int, _: int) -> tuple[list[dict[str, Any]], int]:
-        directions = [flip(row["id"], run.params.seed, params.solvability_frac) for row in rows]
-        turns = [rewrite_turns(row["question"], d, params.style) for row, d in zip(rows, directions, strict=True)]
-        completions = complete([engine.chat.conversation(t) for t in turns], seed)
-        made = [rewrite_row(row, d, c, params) for row, d, c in zip(rows, directions, completions, strict=True)]
-        return made, sum(c.n_tokens for c in completions)
+    def start() -> Work[dict[str, Any]]:
+        engine = Engine(args.optimizer, run.params.engine, run.params.runtime)
+        complete = engine.complete(params)
 
-    table = run.map_shards(questions, work, PREFERENCE, params.shard_size)
+        def work(rows: Sequence[dict[str, Any]], seed: int, _: int) -> tuple[list[dict[str, Any]], int]:
+            directions = [flip(row["id"], run.params.seed, params.solvability_frac) for row in rows]
+            turns = [rewrite_turns(row["question"], d, params.style) for row, d in zip(rows, directions, strict=True)]
+            completions = complete([engine.chat.conversation(t) for t in turns], seed)
+            made = [rewrite_row(row, d, c, params) for row, d, c in zip(rows, directions, completions, strict=True)]
+            return made, sum(c.n_tokens for c in completions)
+
+        return work
+
+    table = run.map_shards(questions, start, PREFERENCE, params.shard_size)
     verdicts = Counter(table["verdict"].to_pylist())
     if not verdicts[KEPT]:
         raise UserError(

@@ -7,11 +7,13 @@ import argparse
 import random
 
 from scalequest.errors import UserError
+from scalequest.examples import Example
 from scalequest.prompts import ChatFormat
 from scalequest.records import PROBLEM, read_rows
 from scalequest.shards import shard_seed
 from scalequest.stage import StageRun, run_stage
-from scalequest.training import Example, load_chat, train_causal
+from scalequest.training import train_causal
+from scalequest.weights import load_chat
 
 
 def pick_questions(seeds: list[dict[str, str]], seed_mix: dict[str, int], seed: int) -> list[str]:

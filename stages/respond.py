@@ -12,6 +12,7 @@ from scalequest.engine import Engine
 from scalequest.prompts import solve_prompt
 from scalequest.records import FILTERED, RESPONSE, read_rows, write_parts
 from scalequest.stage import StageRun, rounded, run_stage
+from scalequest.workers import Work
 
 
 def distinct_responses(rows: list[dict[str, Any]]) -> Counter[str]:
@@ -23,20 +24,24 @@ def main(args: argparse.Namespace, run: StageRun) -> None:
     """Sample n responses a question; each is a request of its own, all of a shard in one call."""
     params = run.params.respond
     questions = read_rows(args.questions, FILTERED)
-    engine = Engine(args.model, run.params.engine, run.params.runtime)
-    complete = engine.complete(params)
 
-    def work(rows: Sequence[dict[str, Any]], seed: int, _: int) -> tuple[list[dict[str, Any]], int]:
-        samples = [(row, k) for row in rows for k in range(params.n_samples)]
-        completions = complete([engine.chat.user_turn(solve_prompt(row["question"])) for row, _ in samples], seed)
-        made = [
-            {"id": f"{row['id']}#{k}", "question_id": row["id"], "sample": k, "response": c.text.strip(),
-             "finish_reason": c.finish_reason, "n_tokens": c.n_tokens}
-            for (row, k), c in zip(samples, completions, strict=True)
-        ]  # fmt: skip
-        return made, sum(c.n_tokens for c in completions)
+    def start() -> Work[dict[str, Any]]:
+        engine = Engine(args.model, run.params.engine, run.params.runtime)
+        complete = engine.complete(params)
 
-    table = run.map_shards(questions, work, RESPONSE, params.shard_size)
+        def work(rows: Sequence[dict[str, Any]], seed: int, _: int) -> tuple[list[dict[str, Any]], int]:
+            samples = [(row, k) for row in rows for k in range(params.n_samples)]
+            completions = complete([engine.chat.user_turn(solve_prompt(row["question"])) for row, _ in samples], seed)
+            made = [
+                {"id": f"{row['id']}#{k}", "question_id": row["id"], "sample": k, "response": c.text.strip(),
+                 "finish_reason": c.finish_reason, "n_tokens": c.n_tokens}
+                for (row, k), c in zip(samples, completions, strict=True)
+            ]  # fmt: skip
+            return made, sum(c.n_tokens for c in completions)
+
+        return work
+
+    table = run.map_shards(questions, start, RESPONSE, params.shard_size)
     write_parts(args.out, table)
     rows = table.to_pylist()
     distinct = distinct_responses(rows)

@@ -14,24 +14,29 @@ from typing import Any
 from scalequest.engine import Scorer
 from scalequest.records import FILTERED, RESPONSE, REWARD, read_rows, write_parts
 from scalequest.stage import StageRun, rounded, run_stage
+from scalequest.workers import Work
 
 
 def main(args: argparse.Namespace, run: StageRun) -> None:
     """Score all responses."""
     questions = {row["id"]: row["question"] for row in read_rows(args.questions, FILTERED)}
     responses = read_rows(args.responses, RESPONSE)
-    scorer = Scorer(args.model, run.params.engine, run.params.runtime)
 
-    def work(rows: Sequence[dict[str, Any]], _seed: int, _: int) -> tuple[list[dict[str, Any]], int]:
-        prompts = [scorer.chat.solution(questions[row["question_id"]], row["response"]) for row in rows]
-        rewards = scorer.score(prompts)
-        made = [
-            {"id": row["id"], "question_id": row["question_id"], "sample": row["sample"], "reward": reward}
-            for row, reward in zip(rows, rewards, strict=True)
-        ]
-        return made, sum(map(len, prompts))
+    def start() -> Work[dict[str, Any]]:
+        scorer = Scorer(args.model, run.params.engine, run.params.runtime)
 
-    table = run.map_shards(responses, work, REWARD, run.params.reward.shard_size)
+        def work(rows: Sequence[dict[str, Any]], _seed: int, _: int) -> tuple[list[dict[str, Any]], int]:
+            prompts = [scorer.chat.solution(questions[row["question_id"]], row["response"]) for row in rows]
+            rewards = scorer.score(prompts)
+            made = [
+                {"id": row["id"], "question_id": row["question_id"], "sample": row["sample"], "reward": reward}
+                for row, reward in zip(rows, rewards, strict=True)
+            ]
+            return made, sum(map(len, prompts))
+
+        return work
+
+    table = run.map_shards(responses, start, REWARD, run.params.reward.shard_size)
     write_parts(args.out, table)
     rewards = table["reward"].to_pylist()
     run.metrics(

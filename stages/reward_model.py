@@ -11,12 +11,14 @@ from typing import Any
 
 from scalequest.answers import MISSING, RIGHT, WRONG
 from scalequest.errors import UserError
+from scalequest.examples import Pair, hold_out
 from scalequest.models import link_model
 from scalequest.prompts import ChatFormat, solve_prompt
 from scalequest.records import ATTEMPT, PROBLEM, read_rows
 from scalequest.shards import shard_seed
 from scalequest.stage import StageRun, rounded, run_stage
-from scalequest.training import Pair, hold_out, load_chat, train_reward
+from scalequest.training import train_reward
+from scalequest.weights import load_chat
 
 
 def answer_pairs(chat: ChatFormat, problem: dict[str, Any], attempts: list[dict[str, Any]], most: int) -> list[Pair]:

@@ -7,11 +7,13 @@ Not in the paper, whose solvers are strong models as released: with `solver.meth
 
 import argparse
 
+from scalequest.examples import solved_example
 from scalequest.models import link_model
 from scalequest.records import PROBLEM, read_rows
 from scalequest.shards import shard_seed
 from scalequest.stage import StageRun, run_stage
-from scalequest.training import load_chat, solved_example, train_causal
+from scalequest.training import train_causal
+from scalequest.weights import load_chat
 
 
 def main(args: argparse.Namespace, run: StageRun) -> None:

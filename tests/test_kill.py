@@ -20,7 +20,9 @@ import random, sys, time
 from pathlib import Path
 from scalequest.lineage import StageFacts
 from scalequest.records import SCORE, write_parts
-from scalequest.shards import Journal, map_shards
+from scalequest.journal import Journal
+from scalequest.params import load_all
+from scalequest.shards import map_shards
 root, out, paid = Path(sys.argv[1]), Path(sys.argv[2]), Path(sys.argv[3])
 def work(items, seed, shard):
     with paid.open("a") as file:
@@ -29,7 +31,8 @@ def work(items, seed, shard):
     draw = random.Random(seed)
     return [{"id": str(item), "score": draw.random()} for item in items], len(items)
 facts = StageFacts("generate", root, {"models/x": "0" * 32}, {"generate.top_p": 0.9})
-table = map_shards(range(SHARDS * 5), work, schema=SCORE, shard_size=5, run_seed=17, stage="generate", journal=Journal.of(facts))
+table = map_shards(range(SHARDS * 5), lambda: work, schema=SCORE, shard_size=5, run_seed=17, stage="generate",
+                   journal=Journal.of(facts), runtime=load_all(Path("profiles/laptop.yaml")).runtime)
 write_parts(out, table)
 """.replace("SHARDS", str(SHARDS))
 

@@ -16,7 +16,7 @@ from scalequest.params import Params, read_yaml
 from tests.fakes import ROOT
 
 # Modules that cannot change a byte of an output, so that a change of them must not cost a rerun.
-EXEMPT = {"errors", "io", "params", "lineage", "stage", "tracking", "records"}
+EXEMPT = {"errors", "io", "journal", "launch", "lineage", "params", "records", "stage", "tracking", "workers"}
 # The section that no stage lists, because it cannot change a result.
 UNLISTED = {"runtime"}
 

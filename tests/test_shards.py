@@ -8,9 +8,14 @@ import pytest
 
 from scalequest import shards
 from scalequest.errors import UserError
+from scalequest.journal import Journal
 from scalequest.lineage import StageFacts
+from scalequest.params import load_all
 from scalequest.records import SCORE, write_table
-from scalequest.shards import Journal, Progress, map_shards, shard_seed
+from scalequest.shards import Progress, map_shards, shard_seed
+from tests.fakes import LAPTOP
+
+RUNTIME = load_all(LAPTOP).runtime
 
 
 def facts(root: Path, name: str = "generate@sums", **changes: Any) -> StageFacts:
@@ -37,7 +42,9 @@ class Work:
 
 
 def run(work: Work, journal: Journal, n: int = 10, shard_size: int = 4, stage: str = "generate@sums", seed: int = 17):
-    return map_shards(range(n), work, schema=SCORE, shard_size=shard_size, run_seed=seed, stage=stage, journal=journal)
+    return map_shards(
+        range(n), lambda: work, schema=SCORE, shard_size=shard_size, run_seed=seed, stage=stage, journal=journal, runtime=RUNTIME
+    )  # fmt: skip
 
 
 def as_bytes(table: Any, path: Path) -> bytes:
@@ -89,7 +96,16 @@ def test_a_shard_may_give_more_or_fewer_rows_than_items():
     def work(items: Sequence[int], seed: int, shard: int) -> tuple[list[dict[str, Any]], int]:
         return [{"id": f"{i}#{k}", "score": 0.0} for i in items for k in range(i)], 0
 
-    table = map_shards(range(4), work, schema=SCORE, shard_size=2, run_seed=1, stage="s", journal=Journal(None))
+    table = map_shards(
+        range(4),
+        lambda: work,
+        schema=SCORE,
+        shard_size=2,
+        run_seed=1,
+        stage="s",
+        journal=Journal(None),
+        runtime=RUNTIME,
+    )
     assert table["id"].to_pylist() == ["1#0", "2#0", "2#1", "3#0", "3#1", "3#2"]
 
 

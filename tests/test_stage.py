@@ -13,7 +13,8 @@ import pytest
 
 from scalequest.lineage import StageFacts
 from scalequest.params import Params
-from scalequest.stage import DEGENERATE, Declared, StageRun, flatten, only_writer, rounded
+from scalequest.journal import only_writer
+from scalequest.stage import DEGENERATE, Declared, StageRun, flatten, rounded
 from tests.fakes import LAPTOP, ROOT
 
 HEAD = """\
@@ -180,7 +181,8 @@ def test_a_second_writer_is_refused_and_told_who_is_first(stage):
     assert ended(stage("pass", facts=IN_DVC))[0] == 0
 
 
-def test_the_lock_is_free_after_a_failure(tmp_path: Path):
+def test_the_lock_is_free_after_a_failure(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.chdir(tmp_path)
     facts = StageFacts("judge", tmp_path)
 
     def fail() -> None:
@@ -277,5 +279,6 @@ def test_shards_get_the_runs_seed_and_the_stages_name(laptop: Params):
         seen.append(seed)
         return [{"id": "a", "score": 0.0} for _ in items], 0
 
-    StageRun(SimpleNamespace(seed=5)).map_shards(range(3), work, SCORE, shard_size=2)
+    params = SimpleNamespace(seed=5, runtime=laptop.runtime)
+    StageRun(params).map_shards(range(3), lambda: work, SCORE, shard_size=2)
     assert seen == [shard_seed(5, "by-hand", 0), shard_seed(5, "by-hand", 1)]

@@ -45,7 +45,8 @@ def test_learned_tokens_are_question_and_end(
     model: Path, laptop: Params, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     """QFT learns the question and its end token; the template is masked, and nothing follows the end (PAPER.md 10.18)."""
-    from scalequest.training import load_chat, train_causal
+    from scalequest.training import train_causal
+    from scalequest.weights import load_chat
     from stages.qft import question_example
 
     chat = load_chat(model)
@@ -69,7 +70,8 @@ def test_a_wrong_mask_stops_the_stage(
     """As if a new TRL ignored the labels that it is given: everything would be learned, template included."""
     from trl.trainer import sft_trainer
 
-    from scalequest.training import load_chat, train_causal
+    from scalequest.training import train_causal
+    from scalequest.weights import load_chat
     from stages.qft import question_example
 
     original = sft_trainer.DataCollatorForLanguageModeling.torch_call
@@ -100,7 +102,8 @@ def test_both_methods_write_whole_models_that_answer_as_trained(
     import torch
     from transformers import AutoModelForCausalLM
 
-    from scalequest.training import load_chat, train_causal
+    from scalequest.training import train_causal
+    from scalequest.weights import load_chat
     from stages.qft import question_example
 
     chat = load_chat(model)
@@ -119,7 +122,7 @@ def test_both_methods_write_whole_models_that_answer_as_trained(
 
 
 def pairs(model: Path) -> list:
-    from scalequest.training import load_chat
+    from scalequest.weights import load_chat
     from stages.qpo import question_pair
 
     chat = load_chat(model)
@@ -170,7 +173,8 @@ def test_small_steps_move_weights_in_bfloat16(model: Path, laptop: Params, tmp_p
     import torch
     from safetensors.torch import load_file
 
-    from scalequest.training import load_chat, train_causal
+    from scalequest.training import train_causal
+    from scalequest.weights import load_chat
     from stages.qft import question_example
 
     chat = load_chat(model)
@@ -187,7 +191,9 @@ def test_small_steps_move_weights_in_bfloat16(model: Path, laptop: Params, tmp_p
 
 
 def test_reward_model_ranks_right_above_wrong(model: Path, laptop: Params, tmp_path: Path) -> None:
-    from scalequest.training import Pair, load_chat, train_reward
+    from scalequest.examples import Pair
+    from scalequest.training import train_reward
+    from scalequest.weights import load_chat
 
     chat = load_chat(model)
     made = [Pair(chat.user_turn(q), chat.encode("It is \\boxed{7}"), chat.encode("No idea")) for q in QUESTIONS]
@@ -201,7 +207,9 @@ def test_reward_model_ranks_right_above_wrong(model: Path, laptop: Params, tmp_p
 
 
 def test_regression_learns_its_labels(model: Path, laptop: Params, tmp_path: Path) -> None:
-    from scalequest.training import ScoredText, load_chat, train_regression
+    from scalequest.examples import ScoredText
+    from scalequest.training import train_regression
+    from scalequest.weights import load_chat
 
     chat = load_chat(model)
     texts = [ScoredText(chat.user_turn(q), float("legs" in q)) for q in QUESTIONS]
@@ -221,7 +229,9 @@ def test_regression_learns_its_labels(model: Path, laptop: Params, tmp_path: Pat
 
 def test_texts_that_end_in_padding_are_refused(model: Path, laptop: Params, tmp_path: Path) -> None:
     """transformers reads the head before trailing padding tokens, vLLM at the last token: the scores would differ."""
-    from scalequest.training import ScoredText, load_tokenizer, train_regression
+    from scalequest.examples import ScoredText
+    from scalequest.training import train_regression
+    from scalequest.weights import load_tokenizer
 
     pad = load_tokenizer(model).pad_token_id
     with pytest.raises(UserError, match="end in the padding token"):
@@ -233,7 +243,8 @@ def test_texts_that_end_in_padding_are_refused(model: Path, laptop: Params, tmp_
 def test_long_examples_are_dropped_and_counted_and_none_left_is_an_error(
     model: Path, laptop: Params, tmp_path: Path
 ) -> None:
-    from scalequest.training import load_chat, train_causal
+    from scalequest.training import train_causal
+    from scalequest.weights import load_chat
     from stages.qft import question_example
 
     chat = load_chat(model)
@@ -252,7 +263,8 @@ from pathlib import Path
 from scalequest.lineage import StageFacts
 from scalequest.params import Training, load_all
 from scalequest.stage import StageRun
-from scalequest.training import load_chat, train_causal
+from scalequest.training import train_causal
+from scalequest.weights import load_chat
 from stages.qft import question_example
 model, root, out = map(Path, sys.argv[1:4])
 chat = load_chat(model)
