@@ -77,6 +77,11 @@ def launch(job: "Job", folder: Path, checkpoint: Path | None) -> "Trained":
     result: Trained | UserError = pickle.loads((folder / RESULT).read_bytes())
     if isinstance(result, UserError):
         raise result
+    if result.metrics["processes"] != processes:
+        raise UserError(
+            f"runtime.accelerate: {config} says num_processes {processes}, but {result.metrics['processes']} trained: its "
+            "distributed_type starts no more (MULTI_GPU starts several, on CPUs too, with use_cpu: true)"
+        )
     return result
 
 

@@ -141,7 +141,7 @@ def _train(job: Job, run: StageRun, n_in: int) -> Trained:
             log.info("resuming from %s", checkpoint)
         trained = launch(job, folder, checkpoint) if job.runtime.accelerate else run_job(job, folder, checkpoint)
     run.curves = trained.curves
-    trained.metrics.update(dropped_too_long=n_in - len(job.rows), processes=processes)
+    trained.metrics["dropped_too_long"] = n_in - len(job.rows)
     return trained
 
 
@@ -178,6 +178,7 @@ def run_job(job: Job, folder: Path, checkpoint: Path | None) -> Trained:
         "last_loss": rounded(last),
         "mean_loss": rounded(sum(entry["loss"] for entry in history) / len(history)),
         "tokens": sum(map(len, job.rows)),
+        "processes": trainer.args.world_size,
     }
     if job.kind == "causal":
         metrics["learned_tokens"] = sum(len(example.target) for example in job.rows)
@@ -207,7 +208,6 @@ def _causal_trainer(job: Job, folder: Path) -> Any:
 
 
 def _pairs_trainer(job: Job, folder: Path) -> Any:
-    from datasets import Dataset
     from trl import DPOConfig, DPOTrainer
 
     class TokenDPOTrainer(DPOTrainer):
@@ -217,22 +217,38 @@ def _pairs_trainer(job: Job, folder: Path) -> Any:
             return dataset
 
     rows = [{"prompt_ids": p.prompt, "chosen_ids": p.chosen, "rejected_ids": p.rejected} for p in job.rows]
+    args = DPOConfig(
+        **_arguments(job, folder),
+        beta=job.beta,
+        loss_type=["sigmoid"],
+        max_length=None,
+        # The reference's log-probabilities, once, from the same weights in the same precision.
+        precompute_ref_log_probs=job.params.method == "full",
+    )
     trainer = TokenDPOTrainer(
         model=_load_causal(job),
-        args=DPOConfig(
-            **_arguments(job, folder),
-            beta=job.beta,
-            loss_type=["sigmoid"],
-            max_length=None,
-            # The reference's log-probabilities, once, from the same weights in the same precision.
-            precompute_ref_log_probs=job.params.method == "full",
-        ),
-        train_dataset=Dataset.from_list(rows),
+        args=args,
+        train_dataset=_shared_dataset(rows, args, folder / "pairs"),
         processing_class=load_tokenizer(job.model),
         peft_config=_lora(job.params),
     )
     check_pairs(trainer, job.rows)
     return trainer
+
+
+def _shared_dataset(rows: list[dict[str, Any]], args: Any, path: Path) -> Any:
+    """The rows, in a file where several processes train: TRL's first one writes its reference's log-probabilities beside it, and
+    the others read them there.
+    """
+    from datasets import Dataset, load_from_disk
+
+    if args.world_size == 1:
+        return Dataset.from_list(rows)
+    with args.main_process_first():
+        if args.process_index == 0:
+            shutil.rmtree(path, ignore_errors=True)
+            Dataset.from_list(rows).save_to_disk(path)
+    return load_from_disk(path)
 
 
 def _reward_trainer(job: Job, folder: Path) -> Any:
@@ -324,6 +340,7 @@ def _arguments(job: Job, folder: Path) -> dict[str, Any]:
         "save_total_limit": 1,
         "report_to": "none",
         "disable_tqdm": True,
+        "ddp_find_unused_parameters": False,
     }
 
 

@@ -47,16 +47,22 @@ class _Actor:
         # Ray sets the threads to the actor's share of the CPUs; another number sums floats in another order.
         os.environ["OMP_NUM_THREADS"] = str(threads)
         os.chdir(folder)
-        self._work, self._schema = start(), schema
+        self._start, self._schema = start, schema
+        self._work: Work | None = None
 
     def __call__(self, row: dict[str, Any]) -> dict[str, Any]:
         import pickle
 
-        rows, tokens = self._work(pickle.loads(row["items"]), row["seed"], row["shard"])
-        sink = pa.BufferOutputStream()
-        with pa.ipc.new_stream(sink, self._schema) as writer:
-            writer.write_table(table(rows, self._schema))
-        return {"shard": row["shard"], "rows": sink.getvalue().to_pybytes(), "tokens": tokens}
+        refused, sink, tokens = "", pa.BufferOutputStream(), 0
+        try:
+            if self._work is None:  # not in __init__, out of which no refusal could be returned
+                self._work = self._start()
+            rows, tokens = self._work(pickle.loads(row["items"]), row["seed"], row["shard"])
+            with pa.ipc.new_stream(sink, self._schema) as writer:
+                writer.write_table(table(rows, self._schema))
+        except UserError as error:  # Ray would pass it on as an error of its own, its text lengthened
+            refused = str(error)
+        return {"shard": row["shard"], "rows": sink.getvalue().to_pybytes(), "tokens": tokens, "refused": refused}
 
 
 def work_on_ray(
@@ -82,7 +88,6 @@ def work_on_ray(
     )  # fmt: skip
     context = ray.data.DataContext.get_current()
     context.enable_progress_bars = False
-    context.raise_original_map_exception = True
     logging.getLogger("ray.data").setLevel(logging.ERROR)
     try:
         given = ray.data.from_items(
@@ -99,12 +104,11 @@ def work_on_ray(
             max_task_retries=RESTARTS,
         )
         for row in done.iter_rows():
+            if row["refused"]:
+                raise UserError(row["refused"])
             with pa.ipc.open_stream(row["rows"]) as reader:
                 yield row["shard"], reader.read_all(), row["tokens"]
     except ray.exceptions.RayError as error:
-        cause = _own(error)
-        if cause:
-            raise cause from None
         raise UserError(
             f"the Ray workers failed, and were started again {RESTARTS} times: {str(error).strip().splitlines()[-1]}; the actors' "
             "logs are in /tmp/ray/session_latest/logs; too little memory for runtime.workers engines is the usual cause; "
@@ -112,10 +116,3 @@ def work_on_ray(
         ) from error
     finally:
         ray.shutdown()
-
-
-def _own(error: BaseException | None) -> UserError | None:
-    """The ``UserError`` behind an error that crossed a process border."""
-    while error is not None and not isinstance(error, UserError):
-        error = getattr(error, "cause", None) or error.__cause__
-    return error

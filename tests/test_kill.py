@@ -1,5 +1,6 @@
 """Kill -9 at any moment: the rerun's bytes are those of an undisturbed run, and at most the shard in flight is paid twice."""
 
+import multiprocessing
 import os
 import random
 import signal
@@ -9,6 +10,8 @@ import time
 from pathlib import Path
 
 import pytest
+
+from scalequest.lineage import StageFacts
 
 pytestmark = pytest.mark.slow
 ROOT = Path(__file__).parents[1]
@@ -71,3 +74,85 @@ def test_killed_at_random_moments_it_ends_with_the_same_bytes(tmp_path: Path) ->
     runs = len(list(tmp_path.glob("killed*")))
     # Each finished run pays each shard once; each kill at most the one in flight once more.
     assert runs * SHARDS <= len(paid) <= runs * SHARDS + kills
+
+
+# ------------------------------------------------------------------------------------------------------------ training
+
+STEPS, BETWEEN_CHECKPOINTS, TRAINING_KILLS = 40, 8, 22
+
+
+def train(model: Path, folder: Path) -> None:
+    """A training of 40 steps with 5 checkpoints, each step noted when it is paid."""
+    import transformers
+
+    from scalequest.params import Training, load_all
+    from scalequest.stage import StageRun
+    from scalequest.training import train_causal
+    from scalequest.weights import load_chat
+    from stages.qft import question_example
+
+    os.setpgid(0, 0)
+    paid = transformers.Trainer.training_step
+
+    def training_step(self: object, *args: object, **kwargs: object) -> object:
+        with (folder / "paid").open("a") as file:
+            file.write("step\n")
+        return paid(self, *args, **kwargs)
+
+    transformers.Trainer.training_step = training_step
+    chat = load_chat(model)
+    examples = [question_example(chat, f"What is {i} + {i}?") for i in range(4 * STEPS)]
+    settings = Training(
+        method="full", epochs=1, learning_rate=1e-3, warmup_frac=0.0, batch_size=4, per_device_batch_size=4, max_length=256,
+        weight_decay=0.0, lora_r=4, lora_alpha=8,
+    )  # fmt: skip
+    run = StageRun(load_all(ROOT / "profiles" / "laptop.yaml"), StageFacts("train", folder))
+    train_causal(model, folder / "out", examples, settings, "float32", run, 1)
+
+
+def test_a_training_killed_at_random_moments_ends_with_the_same_weights(tmp_path: Path) -> None:
+    from tests.tiny import make_model
+
+    model = make_model(tmp_path / "model")
+    # Importing torch and TRL takes longer than the training: a server that has them loaded forks each run.
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(["trl.trainer.sft_trainer", "scalequest.training", "stages.qft"])
+
+    def start(folder: Path) -> multiprocessing.process.BaseProcess:
+        folder.mkdir(exist_ok=True)
+        process = context.Process(target=train, args=(model, folder))
+        process.start()
+        return process
+
+    def weights(folder: Path) -> bytes:
+        return (folder / "out" / "model.safetensors").read_bytes()
+
+    start(tmp_path / "warm-up").join()
+    began = time.monotonic()
+    process = start(tmp_path / "whole")
+    process.join()
+    length = time.monotonic() - began
+    assert process.exitcode == 0
+
+    draw = random.Random(20)
+    kills, run = 0, 0
+    while kills < TRAINING_KILLS:
+        folder = tmp_path / f"killed{run}"
+        process = start(folder)
+        time.sleep(draw.uniform(0.1, 1.0) * length)
+        if process.is_alive():
+            os.kill(process.pid, signal.SIGKILL)
+            kills += 1
+        process.join()
+        if (folder / "out").exists():
+            run += 1
+    runs = sorted(tmp_path.glob("killed*"))
+    for folder in runs:
+        process = start(folder)
+        process.join()
+        assert process.exitcode == 0
+        assert weights(folder) == weights(tmp_path / "whole")
+    paid = sum((folder / "paid").read_text().count("step") for folder in runs)
+    # What lies between two checkpoints is paid twice at most, and the steps that follow while one is being written.
+    assert len(runs) * STEPS <= paid <= len(runs) * STEPS + kills * BETWEEN_CHECKPOINTS
+    print(f"{kills} kills, {len(runs)} runs of {STEPS} steps, {paid - len(runs) * STEPS} steps paid twice")

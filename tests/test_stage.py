@@ -11,9 +11,9 @@ from typing import Any
 
 import pytest
 
+from scalequest.journal import only_writer
 from scalequest.lineage import StageFacts
 from scalequest.params import Params
-from scalequest.journal import only_writer
 from scalequest.stage import DEGENERATE, Declared, StageRun, flatten, rounded
 from tests.fakes import LAPTOP, ROOT
 

@@ -1,12 +1,5 @@
 """Training on a tiny real model: what is learned, full and LoRA, and the same bytes after a kill."""
 
-import json
-import os
-import signal
-import subprocess
-import sys
-import time
-from hashlib import sha256
 from pathlib import Path
 
 import pytest
@@ -14,6 +7,7 @@ import pytest
 from scalequest.errors import UserError
 from scalequest.params import Params, Training
 from scalequest.stage import StageRun
+from tests.fakes import changed
 
 pytestmark = pytest.mark.slow
 ROOT = Path(__file__).parents[1]
@@ -32,10 +26,6 @@ def settings(method: str = "full", **changes: object) -> Training:
         "max_length": 256, "weight_decay": 0.0, "lora_r": 4, "lora_alpha": 8,
     }  # fmt: skip
     return Training(**(values | changes))
-
-
-def digest(folder: Path) -> str:
-    return sha256((folder / "model.safetensors").read_bytes()).hexdigest()
 
 
 QUESTIONS = ["What is 3 + 4?", "What is 12 - 5?", "How many legs do 2 dogs have?", "What is 6 * 7?"] * 4
@@ -257,45 +247,39 @@ def test_long_examples_are_dropped_and_counted_and_none_left_is_an_error(
         )
 
 
-TRAIN = """
-import sys
-from pathlib import Path
-from scalequest.lineage import StageFacts
-from scalequest.params import Training, load_all
-from scalequest.stage import StageRun
-from scalequest.training import train_causal
-from scalequest.weights import load_chat
-from stages.qft import question_example
-model, root, out = map(Path, sys.argv[1:4])
-chat = load_chat(model)
-examples = [question_example(chat, f"What is {i} + {i}?") for i in range(160)]
-settings = Training(method="full", epochs=1, learning_rate=1e-3, warmup_frac=0.0, batch_size=4, per_device_batch_size=4,
-                    max_length=256, weight_decay=0.0, lora_r=4, lora_alpha=8)
-run = StageRun(load_all(), StageFacts("train", root))
-train_causal(model, out, examples, settings, "float32", run, 1)
-"""
+@pytest.mark.parametrize("method", ["full", "lora"])
+def test_two_processes_train_what_one_does(method: str, model: Path, laptop: Params, tmp_path: Path) -> None:
+    """SFT and DPO under `accelerate launch` (gloo): the same batches, so the same losses and weights up to rounding."""
+    from safetensors.torch import load_file
+
+    from scalequest.training import train_causal, train_pairs
+    from scalequest.weights import load_chat
+    from stages.qft import question_example
+
+    chat = load_chat(model)
+    examples = [question_example(chat, q) for q in QUESTIONS]
+    two = changed(laptop, runtime={"accelerate": str(ROOT / "profiles" / "accelerate" / "two-processes.yaml")})
+    for name, train in {
+        "sft": lambda out, run: train_causal(model, out, examples, settings(method), "float32", run, seed=1),
+        "dpo": lambda out, run: train_pairs(model, out, pairs(model), settings(method), 0.1, "float32", run, seed=1),
+    }.items():
+        alone = train(tmp_path / f"{name}-1", StageRun(laptop))
+        shared = train(tmp_path / f"{name}-2", StageRun(two))
+        assert (alone.pop("processes"), shared.pop("processes")) == (1, 2)
+        assert shared == pytest.approx(alone, abs=1e-5)
+        weights = [load_file(tmp_path / f"{name}-{n}" / "model.safetensors") for n in (1, 2)]
+        assert max((weights[0][key] - weights[1][key]).abs().max().item() for key in weights[0]) < 1e-4
 
 
-def test_a_killed_training_resumes_to_the_same_weights(model: Path, tmp_path: Path) -> None:
-    """Kill -9 as soon as a checkpoint exists; the rerun goes on from it and ends with the bytes of an undisturbed run."""
+def test_processes_that_cannot_share_the_batch_are_refused(model: Path, laptop: Params, tmp_path: Path) -> None:
+    """What a process refuses is told by the stage, in its words."""
+    from scalequest.training import train_pairs
 
-    def start(root: str) -> subprocess.Popen[str]:
-        command = [sys.executable, "-c", TRAIN, str(model), str(tmp_path / root), str(tmp_path / root / "out")]
-        return subprocess.Popen(command, cwd=ROOT, stderr=subprocess.PIPE, text=True, start_new_session=True)
-
-    whole = start("whole")
-    assert whole.wait(timeout=240) == 0, whole.stderr
-    killed = start("killed")
-    deadline = time.monotonic() + 240
-    while not list((tmp_path / "killed").rglob("checkpoint-*/trainer_state.json")):
-        assert killed.poll() is None, "finished before a checkpoint was seen"
-        assert time.monotonic() < deadline
-        time.sleep(0.01)
-    os.killpg(killed.pid, signal.SIGKILL)
-    killed.wait()
-    assert not (tmp_path / "killed" / "out").exists()
-    resumed = start("killed")
-    assert resumed.wait(timeout=240) == 0
-    state = next((tmp_path / "killed").rglob("trainer_state.json"))
-    assert json.loads(state.read_text())["global_step"] == 40  # 160 examples / batches of 4
-    assert digest(tmp_path / "killed" / "out") == digest(tmp_path / "whole" / "out")
+    two = changed(laptop, runtime={"accelerate": str(ROOT / "profiles" / "accelerate" / "two-processes.yaml")})
+    with pytest.raises(
+        UserError, match="batch_size 2 cannot be shared by 2 processes that take per_device_batch_size 2"
+    ):
+        train_pairs(
+            model, tmp_path / "out", pairs(model), settings(batch_size=2), 0.1, "float32", StageRun(two), seed=1
+        )
+    assert not (tmp_path / "out").exists()
