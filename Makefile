@@ -43,5 +43,5 @@ $(STAMP): $(LOCK) pyproject.toml
 	python -m pip install -q --no-deps --no-build-isolation -e .
 	touch $@
 
-clean-work:  ## forget journals of half-done stages (finished outputs stay)
-	rm -rf .work/journal
+clean-work: setup  ## forget journals of half-done stages (finished outputs stay)
+	python -m scalequest.journal --clean

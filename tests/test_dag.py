@@ -3,8 +3,10 @@
 import json
 import os
 import shutil
+import signal
 import subprocess
 import sys
+import time
 from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
@@ -33,6 +35,16 @@ class Checkout:
         if check and result.returncode:
             pytest.fail(f"{command} ended with {result.returncode}\n{result.stdout[-3000:]}\n{result.stderr[-5000:]}")
         return result
+
+    def start(self, *command: str) -> subprocess.Popen[str]:
+        """The same in a process group of its own, to be stopped."""
+        environment = os.environ | {"PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}", "PYTHONPATH": ""}
+        return subprocess.Popen(
+            command, cwd=self.path, env=environment, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+            start_new_session=True,
+            # A shell's background job ignores Ctrl-C, and its children inherit that: these must not.
+            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+        )  # fmt: skip
 
     def ran(self, output: str) -> list[str]:
         """Names of the stages that DVC ran, in order."""
@@ -206,9 +218,61 @@ def test_beta_reruns_qpo_and_what_follows_and_nothing_before(tiny: Checkout) -> 
     tiny.run("dvc", "checkout")
 
 
-def test_a_rerun_gives_the_same_bytes(tiny: Checkout) -> None:
-    """Forced reruns of one training, one sampling and one scoring stage leave the lock as it is."""
+@pytest.mark.parametrize(
+    ("number", "group"),
+    [
+        pytest.param(signal.SIGINT, True, id="ctrl-c"),
+        pytest.param(signal.SIGTERM, True, id="sigterm"),
+        pytest.param(signal.SIGKILL, True, id="sigkill"),
+        pytest.param(signal.SIGKILL, False, id="sigkill-of-dvc-alone"),
+    ],
+)
+def test_stopped_in_the_middle_it_goes_on_from_its_last_shard(tiny: Checkout, number: int, group: bool) -> None:
+    """DVC is not left locked, the finished shards are taken, and the lock file is what it was."""
     before = (tiny.path / "dvc.lock").read_bytes()
-    for stage in ("qft@sums", "generate@sums", "reward"):
-        tiny.run("dvc", "repro", "-f", "-s", stage)
+    journal = tiny.path / ".work" / "journal" / "generate@sums"
+    shutil.rmtree(journal, ignore_errors=True)
+    process = tiny.start("dvc", "repro", "-f", "-s", "generate@sums")
+    deadline = time.monotonic() + 200
+    while not list(journal.glob("*/shard-000000.parquet")):
+        assert process.poll() is None, process.communicate()
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+    (os.killpg if group else os.kill)(process.pid, number)
+    process.communicate()
+    assert process.returncode != 0
+    assert (tiny.path / "dvc.lock").read_bytes() == before
+    if not group:  # the stage lives on without its DVC; a second writer is refused for as long as it does
+        refused = tiny.run("dvc", "repro", "-f", "-s", "generate@sums", check=False)
+        assert "is still being run by process" in refused.stderr or refused.returncode == 0
+    again = tiny.run("dvc", "repro", "-f", "-s", "generate@sums")
+    assert "rows are there from an earlier run" in again.stderr + again.stdout or not group
+    assert (tiny.path / "dvc.lock").read_bytes() == before
+    assert "up to date" in tiny.run("dvc", "status").stdout
+
+
+def test_a_temporary_experiment_that_was_killed_goes_on_from_its_last_shard(tiny: Checkout) -> None:
+    """`dvc exp run --temp` works in a folder that DVC throws away; its journal lies in the repository."""
+    command = ["dvc", "exp", "run", "--temp", "-n", "warm", "-S", "generate.temperature=0.9", "-s", "generate@sums"]
+    journal = tiny.path / ".work" / "journal" / "generate@sums"
+    shutil.rmtree(journal, ignore_errors=True)
+    process = tiny.start(*command)
+    deadline = time.monotonic() + 200
+    while not list(journal.glob("*/shard-000000.parquet")):
+        assert process.poll() is None, process.communicate()
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+    os.killpg(process.pid, signal.SIGKILL)
+    process.communicate()
+    again = tiny.run(*command)
+    assert "rows are there from an earlier run" in again.stderr + again.stdout
+    assert "warm" in tiny.run("dvc", "exp", "list", "--name-only").stdout
+
+
+def test_a_forced_rerun_of_everything_gives_the_same_bytes(tiny: Checkout) -> None:
+    """Every stage again, nothing taken from the journal, DVC's run cache or the lock: data, models, metrics and scores."""
+    before = (tiny.path / "dvc.lock").read_bytes()
+    result = tiny.run("dvc", "repro", "-f")
+    assert sorted(tiny.ran(result.stdout)) == sorted(tiny.run("dvc", "stage", "list", "--name-only").stdout.split())
+    assert "from an earlier run" not in result.stderr
     assert (tiny.path / "dvc.lock").read_bytes() == before

@@ -201,6 +201,45 @@ def test_by_hand_there_is_no_lock(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
         assert list(tmp_path.iterdir()) == []
 
 
+def test_a_full_disk_is_told_and_costs_no_finished_shard(stage, tmp_path: Path):
+    """A real one: a tmpfs of one megabyte. After room was made, the rerun pays only the shards that were not yet written."""
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    if subprocess.run(
+        ["mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", disk], capture_output=True, check=False
+    ).returncode:
+        pytest.skip("a small tmpfs cannot be mounted here (needs root)")
+    body = """
+import random
+from scalequest.records import JUDGED
+def work(items, seed, shard):
+    print("paid", shard, flush=True)
+    draw = random.Random(seed)
+    text = "".join(chr(draw.randrange(33, 127)) for _ in range(100_000))  # zstd makes 82 kB of it
+    return [{"id": "a", "verdict": "solvable", "completion": text, "finish_reason": "stop"}], 1
+table = run.map_shards(range(20), lambda: work, JUDGED, shard_size=1)
+print("rows", table.num_rows)
+"""
+    facts = 'StageFacts("judge", Path("disk").resolve(), {"data/x": "abc"}, {"judge": {}, "seed": 17})'
+    try:
+        code, out, err = ended(stage(body, facts=facts))
+        assert code == 2
+        assert "error: disk full while writing" in err
+        assert "finished shards are kept" in err
+        paid = out.split("\n").count("paid 0"), out.count("paid")
+        assert paid[0] == 1
+        assert 5 < paid[1] < 20
+        finished = list(disk.glob(".work/journal/judge/*/shard-*.parquet"))
+        assert len(finished) == paid[1] - 1
+        subprocess.run(["mount", "-o", "remount,size=8m", disk], check=True)
+        code, again, _ = ended(stage(body, facts=facts))
+        assert code == 0
+        assert again.endswith("rows 20\n")
+        assert again.count("paid") == 20 - len(finished)
+    finally:
+        subprocess.run(["umount", disk], check=True)
+
+
 # ------------------------------------------------------------------------------------------------ parameters, journal
 
 

@@ -1,0 +1,94 @@
+"""Generated tokens a second of the generate stage, of a bare ``LLM.generate`` over all rows at once, and of it with per-request seeds.
+
+    python benchmarks/generate.py models/base/student [--rows 512] [--shard-size 64] [--rounds 3] [--params profiles/laptop.yaml]
+
+One engine in one process, the same prompts and sampling, the three in turn. The stage's time holds its shards' seeding, its
+rows, its journal on disk and its output; starting the engine is in none of them. Prints JSON.
+"""
+
+import argparse
+import json
+import statistics
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+from scalequest.engine import Engine, seed_everything
+from scalequest.journal import Journal
+from scalequest.params import load_all
+from scalequest.questions import question_rows
+from scalequest.records import QUESTION, write_parts
+from scalequest.shards import map_shards
+
+
+def main() -> None:
+    """Measure in turn."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("model", type=Path)
+    parser.add_argument("--rows", type=int, default=512)
+    parser.add_argument("--shard-size", type=int, help="rows a shard; the profile's unless given")
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--params", type=Path, default=Path("params.yaml"))
+    args = parser.parse_args()
+    params = load_all(args.params)
+    sampling = params.generate
+    shard_size = args.shard_size or sampling.shard_size
+    engine = Engine(args.model, params.engine, params.runtime)
+    from vllm import SamplingParams
+
+    complete = engine.complete(sampling, engine.chat.question_stops)
+    prefix = engine.chat.question_prefix
+
+    def settings(seed: int | None) -> SamplingParams:
+        return SamplingParams(
+            temperature=sampling.temperature, top_p=sampling.top_p, max_tokens=sampling.max_tokens, seed=seed,
+            stop_token_ids=engine.chat.stop_ids, stop=list(engine.chat.question_stops),
+        )  # fmt: skip
+
+    def bare(round_: int, per_request_seeds: bool = False) -> int:
+        seed_everything(round_)
+        each = [settings(round_ * args.rows + row if per_request_seeds else None) for row in range(args.rows)]
+        outputs = engine._llm.generate([{"prompt_token_ids": prefix}] * args.rows, each, use_tqdm=False)
+        return sum(len(o.outputs[0].token_ids) for o in outputs)
+
+    def stage(round_: int) -> int:
+        def work(rows: range, seed: int, shard: int) -> tuple[list[dict], int]:
+            made = question_rows("benchmark", len(rows), shard, seed, prefix, complete)
+            return made, sum(row["n_tokens"] for row in made)
+
+        with tempfile.TemporaryDirectory() as folder:
+            table = map_shards(
+                range(args.rows), lambda: work, schema=QUESTION, shard_size=shard_size, run_seed=round_, stage="generate",
+                journal=Journal(Path(folder)), runtime=params.runtime,
+            )  # fmt: skip
+            write_parts(Path(folder) / "out", table)
+        return sum(table["n_tokens"].to_pylist())
+
+    ways: dict[str, Callable[[int], int]] = {
+        "bare": bare,
+        "stage": stage,
+        "per_request_seeds": lambda round_: bare(round_, per_request_seeds=True),
+    }
+    bare(0)  # warm up
+    rates: dict[str, list[float]] = {name: [] for name in ways}
+    for round_ in range(1, args.rounds + 1):
+        for name, run in ways.items():
+            start = time.perf_counter()
+            tokens = run(round_)
+            rates[name].append(round(tokens / (time.perf_counter() - start), 1))
+    medians = {name: statistics.median(values) for name, values in rates.items()}
+    print(
+        json.dumps(
+            {
+                "model": str(args.model), "rows": args.rows, "shard_size": shard_size,
+                "max_num_seqs": params.engine.max_num_seqs, "tokens_per_s": rates,
+                "ratio_to_bare": {name: round(value / medians["bare"], 3) for name, value in medians.items()},
+            },
+            indent=2,
+        )
+    )  # fmt: skip
+
+
+if __name__ == "__main__":
+    main()

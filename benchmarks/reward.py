@@ -1,0 +1,134 @@
+"""Sequences scored a second: the reward stage, the bare pooling runner over all rows at once, and transformers one at a time.
+
+    python benchmarks/reward.py models/reward [--rows 512] [--rounds 3] [--slow-rows 64] [--params profiles/laptop.yaml]
+
+The model needs a scalar head (stage reward_model makes one; ``--head`` puts a random one on any model). Sequences are the
+embedded seeds' questions with their solutions. The three in turn in one process; the last, the paper's way, on its first
+``--slow-rows`` rows. Also prints the largest difference between the scores of the stage and of transformers. Prints JSON.
+"""
+
+import argparse
+import json
+import statistics
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+from scalequest.engine import Scorer
+from scalequest.journal import Journal
+from scalequest.params import Params, ReasoningGymSource, load_all
+from scalequest.records import SCORE, write_parts
+from scalequest.shards import map_shards
+from scalequest.sources import load_problems
+
+
+def with_random_head(model: Path, out: Path) -> Path:
+    """The model as a sequence classifier whose head is drawn with seed 0."""
+    import torch
+    from transformers import AutoModelForSequenceClassification
+
+    from scalequest.models import local_path
+    from scalequest.weights import load_tokenizer, save_model
+
+    torch.manual_seed(0)
+    tokenizer = load_tokenizer(model)
+    scorer = AutoModelForSequenceClassification.from_pretrained(local_path(model), num_labels=1)
+    scorer.config.pad_token_id = tokenizer.pad_token_id
+    save_model(scorer, tokenizer, out)
+    return out
+
+
+def one_at_a_time(model: Path, params: Params) -> Callable[[list[list[int]]], list[float]]:
+    """The paper's loop: one sequence a forward pass in transformers."""
+    import torch
+    from transformers import AutoModelForSequenceClassification
+
+    scorer = AutoModelForSequenceClassification.from_pretrained(model, dtype=getattr(torch, params.engine.dtype)).eval()
+    scorer.to("cuda" if torch.cuda.is_available() else "cpu")
+
+    def score(rows: list[list[int]]) -> list[float]:
+        with torch.no_grad():
+            return [scorer(torch.tensor([ids], device=scorer.device)).logits[0, 0].item() for ids in rows]
+
+    return score
+
+
+def main() -> None:
+    """Measure in turn."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("model", type=Path)
+    parser.add_argument("--head", action="store_true", help="put a random scalar head on the model first")
+    parser.add_argument("--rows", type=int, default=512)
+    parser.add_argument("--slow-rows", type=int, default=64)
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--params", type=Path, default=Path("params.yaml"))
+    args = parser.parse_args()
+    params = load_all(args.params)
+    scratch = tempfile.TemporaryDirectory()
+    model = with_random_head(args.model, Path(scratch.name) / "model") if args.head else args.model
+    scorer = Scorer(model, params.engine, params.runtime)
+    from vllm import PoolingParams
+
+    source = ReasoningGymSource(
+        kind="reasoning_gym", dataset="gsm_symbolic", n=args.rows, seed=9_000_000, templates="all", config={}
+    )
+    problems = load_problems("gsm_symbolic", source, 0, need_solution=True)
+    rows = [scorer.chat.solution(p["question"], p["solution"]) for p in problems]
+    tokens = sum(map(len, rows)) / len(rows)
+
+    def bare() -> list[float]:
+        outputs = scorer._llm.classify(
+            [{"prompt_token_ids": ids} for ids in rows],
+            pooling_params=PoolingParams(use_activation=False),
+            use_tqdm=False,
+        )
+        return [float(output.outputs.probs[0]) for output in outputs]
+
+    def stage() -> list[float]:
+        def work(part: list[list[int]], _seed: int, shard: int) -> tuple[list[dict], int]:
+            made = [{"id": f"{shard}/{i}", "score": score} for i, score in enumerate(scorer.score(part))]
+            return made, sum(map(len, part))
+
+        with tempfile.TemporaryDirectory() as folder:
+            table = map_shards(
+                rows, lambda: work, schema=SCORE, shard_size=params.reward.shard_size, run_seed=0, stage="reward",
+                journal=Journal(Path(folder)), runtime=params.runtime,
+            )  # fmt: skip
+            write_parts(Path(folder) / "out", table)
+        return table["score"].to_pylist()
+
+    slow = one_at_a_time(model, params)
+    few = rows[: args.slow_rows]
+    ways: dict[str, tuple[Callable[[], list[float]], int]] = {
+        "bare": (bare, len(rows)),
+        "stage": (stage, len(rows)),
+        "transformers_one_at_a_time": (lambda: slow(few), len(few)),
+    }
+    bare()  # warm up
+    slow(few[:4])
+    rates: dict[str, list[float]] = {name: [] for name in ways}
+    scores = {}
+    for _ in range(args.rounds):
+        for name, (run, n) in ways.items():
+            start = time.perf_counter()
+            scores[name] = run()
+            rates[name].append(round(n / (time.perf_counter() - start), 1))
+    medians = {name: statistics.median(values) for name, values in rates.items()}
+    difference = max(
+        abs(a - b) for a, b in zip(scores["stage"], scores["transformers_one_at_a_time"], strict=False)
+    )  # the second is shorter
+    print(
+        json.dumps(
+            {
+                "model": str(args.model), "rows": len(rows), "mean_tokens": round(tokens, 1), "sequences_per_s": rates,
+                "ratio_to_bare": {name: round(value / medians["bare"], 3) for name, value in medians.items()},
+                "largest_difference": difference,
+            },
+            indent=2,
+        )
+    )  # fmt: skip
+
+
+if __name__ == "__main__":
+    main()
