@@ -28,7 +28,8 @@ class Completion:
 
     Attributes:
         text: raw text, special tokens left out.
-        finish_reason: ``stop`` (the model ended by itself) or ``length`` (cut at ``max_tokens``).
+        finish_reason: ``stop`` (the model ended by itself), ``length`` (cut at ``max_tokens``) or ``too_long`` (the prompt did not
+            fit, nothing was generated).
         n_tokens: generated tokens, the end token included.
     """
 
@@ -90,6 +91,11 @@ def _load(model: Path, engine: EngineParams, runtime: Runtime, **kwargs: Any) ->
     )
 
 
+def _completion(output: Any) -> Completion:
+    first = output.outputs[0]
+    return Completion(first.text, first.finish_reason, len(first.token_ids))
+
+
 class Engine:
     """A generating model.
 
@@ -106,7 +112,8 @@ class Engine:
     def complete(self, sampling: Sampling, stops: Sequence[str] = ()) -> Complete:
         """Sampler with these settings; it stops at the model's own end and before any text of ``stops``.
 
-        The sampler raises ``UserError`` for a prompt that leaves no room for ``max_tokens`` in the context.
+        A prompt that leaves no room for ``max_tokens`` in the context gets the empty completion ``too_long``: one row among
+        millions must not end a run. The sampler raises ``UserError`` where no prompt of a shard fits.
         """
         from vllm import SamplingParams
 
@@ -121,23 +128,31 @@ class Engine:
         room = self._max_model_len - sampling.max_tokens
 
         def complete(prompts: Sequence[list[int]], seed: int) -> list[Completion]:
-            for number, prompt in enumerate(prompts):
-                if len(prompt) > room:
-                    raise UserError(
-                        f"prompt {number} of the shard has {len(prompt)} tokens, the context takes {room} beside "
-                        f"max_tokens {sampling.max_tokens} (engine.max_model_len {self._max_model_len}): raise "
-                        f"max_model_len or lower max_tokens; it begins {self.chat.decode(prompt[:40])!r}"
-                    )
+            fits = [len(prompt) <= room for prompt in prompts]
+            self._tell_too_long(
+                [prompt for prompt, fit in zip(prompts, fits, strict=True) if not fit], len(prompts), room
+            )
             # A shard must not depend on what ran before it, be it only by rounding: a resumed stage starts with a cold cache.
             self._llm.reset_prefix_cache()
             seed_everything(seed)
-            outputs = self._llm.generate([{"prompt_token_ids": p} for p in prompts], settings, use_tqdm=False)
-            assert len(outputs) == len(prompts)
-            return [
-                Completion(o.outputs[0].text, o.outputs[0].finish_reason, len(o.outputs[0].token_ids)) for o in outputs
-            ]
+            given = [{"prompt_token_ids": prompt} for prompt, fit in zip(prompts, fits, strict=True) if fit]
+            outputs = iter(self._llm.generate(given, settings, use_tqdm=False))
+            completions = [_completion(next(outputs)) if fit else Completion("", "too_long", 0) for fit in fits]
+            assert next(outputs, None) is None
+            return completions
 
         return complete
+
+    def _tell_too_long(self, prompts: Sequence[list[int]], n: int, room: int) -> None:
+        if not prompts:
+            return
+        text = (
+            f"{len(prompts)} of {n} prompts of the shard are too long: {max(map(len, prompts))} tokens at most, the context takes "
+            f"{room} beside max_tokens (engine.max_model_len {self._max_model_len}); the first begins {self.chat.decode(prompts[0][:40])!r}"
+        )
+        if len(prompts) == n:
+            raise UserError(f"{text}; raise max_model_len or lower max_tokens")
+        log.warning("%s; they are marked too_long", text)
 
     def _self_test(self) -> None:
         """Two calls with one seed must be equal and two with two seeds not, else no shard could be repeated."""

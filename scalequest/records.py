@@ -26,7 +26,7 @@ def _schema(**fields: pa.DataType) -> pa.Schema:
 PROBLEM = _schema(id=TEXT, source=TEXT, question=TEXT, solution=TEXT, answer=TEXT)
 
 # A question that a generator wrote. `completion` is the raw text, `question` the stripped one, `finish_reason` vLLM's
-# ("length" means cut: such a row is never used), `seed` the shard's.
+# ("length" means cut, "too_long" that the prompt did not fit: such a row is never used), `seed` the shard's.
 QUESTION = _schema(
     id=TEXT, generator=TEXT, question=TEXT, completion=TEXT, finish_reason=TEXT, n_tokens=INT, seed=pa.int64()
 )  # fmt: skip

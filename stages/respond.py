@@ -52,6 +52,7 @@ def main(args: argparse.Namespace, run: StageRun) -> None:
             "questions": len(questions),
             "responses": len(rows),
             "cut_at_max_tokens": sum(row["finish_reason"] == "length" for row in rows),
+            "prompt_too_long": sum(row["finish_reason"] == "too_long" for row in rows),
             "mean_tokens": rounded(sum(row["n_tokens"] for row in rows) / len(rows), 2),
             "mean_distinct": rounded(sum(distinct.values()) / len(questions), 4),
         },

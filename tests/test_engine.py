@@ -15,10 +15,10 @@ import json, sys
 from pathlib import Path
 from scalequest.engine import Engine
 from scalequest.errors import UserError
-from scalequest.params import Engine as EngineParams, Runtime, Sampling
+from scalequest.params import Engine as EngineParams, Sampling, load_all
 from scalequest.questions import question_rows
 model = Path(sys.argv[1])
-runtime = Runtime(gpu_memory_utilization=0.9, cpu_kv_cache_gib=1, threads=None, mlflow=False, mlflow_uri=None)
+runtime = load_all(Path("profiles/laptop.yaml")).runtime
 engine = Engine(model, EngineParams(dtype="float32", max_num_seqs=32, max_model_len=256), runtime)
 sampling = Sampling(temperature=1.0, top_p=0.9, max_tokens=24, shard_size=32)
 complete = engine.complete(sampling)
@@ -39,6 +39,8 @@ try:
     complete([[5] * 240], 1)
 except UserError as error:
     result["too_long"] = str(error)
+mixed = complete([*prompts[:2], [5] * 240, *prompts[:2]], 1)
+result["mixed"] = [(c.finish_reason == "too_long", c.text == "", c.n_tokens == 0) for c in mixed]
 # The fast nucleus against vLLM's own, on logits flat enough that some rows need the fallback.
 import torch
 from vllm.v1.sample.ops import topk_topp_sampler as sampler
@@ -57,9 +59,9 @@ SCORER = """
 import json, sys
 from pathlib import Path
 from scalequest.engine import Scorer
-from scalequest.params import Engine as EngineParams, Runtime
+from scalequest.params import Engine as EngineParams, load_all
 model = Path(sys.argv[1])
-runtime = Runtime(gpu_memory_utilization=0.9, cpu_kv_cache_gib=1, threads=None, mlflow=False, mlflow_uri=None)
+runtime = load_all(Path("profiles/laptop.yaml")).runtime
 scorer = Scorer(model, EngineParams(dtype="float32", max_num_seqs=32, max_model_len=256), runtime)
 rows = [scorer.chat.solution(q, r) for q, r in (("What is 1 + 1?", "2"), ("What is 1 + 1?", "It is three, I think."), ("Why?", ""))]
 scores = scorer.score(rows)
@@ -112,7 +114,11 @@ def test_ids_are_generator_shard_row(seen: dict) -> None:
 
 def test_a_prompt_longer_than_the_context_is_named(seen: dict) -> None:
     # 256 of context less 24 to generate leave 232.
-    assert "has 240 tokens, the context takes 232" in seen["too_long"]
+    # 240 tokens of prompt and 24 to come make more than 256. Where nothing fits the settings are wrong, and that is told.
+    assert "1 of 1 prompts of the shard are too long: 240 tokens at most, the context takes 232" in seen["too_long"]
+    # One among others is a row of its own kind; the others are answered.
+    assert [too_long for too_long, _, _ in seen["mixed"]] == [False, False, True, False, False]
+    assert seen["mixed"][2] == [True, True, True]
 
 
 def test_fast_top_p_masks_exactly_what_vllm_masks(seen: dict) -> None:

@@ -50,7 +50,7 @@ def test_each_question_is_asked_n_times_and_every_response_is_kept(stage, laptop
         ("sums/0/2#1", "sums/0/2", 1, "", "stop"),
     ]
     assert metrics == {
-        "questions": 3, "responses": 6, "cut_at_max_tokens": 1,
+        "questions": 3, "responses": 6, "cut_at_max_tokens": 1, "prompt_too_long": 0,
         # One token a character and the end token, none where cut: 6 + 2 + 6 + 6 + 5 + 1.
         "mean_tokens": round(26 / 6, 2),
         # 2, 1 and 2 distinct ones.
