@@ -1,6 +1,6 @@
 """Generated tokens a second of the generate stage, of a bare ``LLM.generate`` over all rows at once, and of it with per-request seeds.
 
-    python benchmarks/generate.py models/base/student [--rows 512] [--shard-size 64] [--rounds 3] [--params profiles/laptop.yaml]
+    python benchmarks/generate.py models/base/student [--rows 512] [--shard-size 64] [--max-tokens 128] [--rounds 3] [--params profiles/laptop.yaml]
 
 One engine in one process, the same prompts and sampling, the three in turn. The stage's time holds its shards' seeding, its
 rows, its journal on disk and its output; starting the engine is in none of them. Prints JSON.
@@ -28,11 +28,12 @@ def main() -> None:
     parser.add_argument("model", type=Path)
     parser.add_argument("--rows", type=int, default=512)
     parser.add_argument("--shard-size", type=int, help="rows a shard; the profile's unless given")
+    parser.add_argument("--max-tokens", type=int, help="tokens a row; the profile's unless given")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--params", type=Path, default=Path("params.yaml"))
     args = parser.parse_args()
     params = load_all(args.params)
-    sampling = params.generate
+    sampling = params.generate.model_copy(update={"max_tokens": args.max_tokens or params.generate.max_tokens})
     shard_size = args.shard_size or sampling.shard_size
     engine = Engine(args.model, params.engine, params.runtime)
     from vllm import SamplingParams
@@ -81,7 +82,7 @@ def main() -> None:
     print(
         json.dumps(
             {
-                "model": str(args.model), "rows": args.rows, "shard_size": shard_size,
+                "model": str(args.model), "rows": args.rows, "max_tokens": sampling.max_tokens, "shard_size": shard_size,
                 "max_num_seqs": params.engine.max_num_seqs, "tokens_per_s": rates,
                 "ratio_to_bare": {name: round(value / medians["bare"], 3) for name, value in medians.items()},
             },
