@@ -121,9 +121,9 @@ def rewrite_turns(question: str, direction: str, style: str) -> list[str]:
 
 
 def leaks_solution(question: str) -> bool:
-    """Whether a question holds its own solution: under a heading, or as a function with a body of more than one statement.
+    """Whether a question holds its own solution: under a heading, or as a block of functions that are all complete.
 
-    A stub to be completed (a signature, a docstring, ``pass``) and examples of calls are part of many tasks.
+    A stub to be completed (a signature, a docstring, ``pass``), with or without helpers, and calls are part of many tasks.
     """
     return bool(_LEAK.search(question)) or any(_is_solved(block) for block in _BLOCK.findall(question))
 
@@ -140,7 +140,16 @@ def _is_solved(block: str) -> bool:
             tree = ast.parse(block)
     except (SyntaxError, ValueError, RecursionError, MemoryError):
         return False
-    return any(isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef) and len(node.body) > 1 for node in tree.body)
+    functions = [node for node in tree.body if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)]
+    return bool(functions) and not any(_is_stub(function) for function in functions)
+
+
+def _is_stub(function: ast.FunctionDef | ast.AsyncFunctionDef) -> bool:
+    """Nothing but a docstring, ``pass`` or ``...``."""
+    return all(
+        isinstance(node, ast.Pass) or (isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant))
+        for node in function.body
+    )
 
 
 _BLOCK = re.compile(r"```\w*\n(.*?)```", re.DOTALL)
