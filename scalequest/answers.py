@@ -3,6 +3,7 @@
 One home for the answer filter, the labels of difficulty and reward, and the evaluation.
 """
 
+import atexit
 import re
 from collections import Counter
 from collections.abc import Sequence
@@ -13,6 +14,8 @@ from typing import Any
 # Where an answer is announced without a box. The paper's rule: "boxed", "he answer is" or "final answer is" must occur.
 _ANNOUNCED = re.compile(r"(?:answer\s+is\b|answer:|####)[\s:]*", re.IGNORECASE)
 _NUMBER = re.compile(r"-?\d+(?:,\d{3})*(?:\.\d+)?(?:/\d+)?|-?\.\d+")
+_BRACE = re.compile(r"\\boxed\{|[{}]")
+_PLAIN = re.compile(r"-?\d{1,18}")
 _THOUSANDS = re.compile(r"[-+]?\d{1,3}(?:,\d{3})+(?:\.\d*)?")
 # An announced formula or tuple, taken whole: of "$\frac{3}{4}$" the first number would be 3.
 _FORMULA = re.compile(r"\$([^$\n]+)\$|\\\((.+?)\\\)|(\([^()\n]*,[^()\n]*\))")
@@ -20,19 +23,24 @@ _FORMULA = re.compile(r"\$([^$\n]+)\$|\\\((.+?)\\\)|(\([^()\n]*,[^()\n]*\))")
 RIGHT, WRONG, MISSING, TIMEOUT = "right", "wrong", "no_answer", "timeout"
 # Hard limit of one comparison. math-verify's own limit is a signal, which dies in threads and in hung C code.
 TIMEOUT_S = 5.0
+# Memory of one comparing process, code included; what needs more is wrong.
+MEMORY_BYTES = 2 << 30
+# Characters of an answer that is still compared as mathematics. The longest answer in MATH's 12,500 problems has 159.
+LONGEST = 1_000
 
 
 def boxed(text: str) -> str | None:
-    r"""Content of the last complete ``\boxed{...}``, braces balanced; None without one."""
-    start = text.rfind("\\boxed{")
-    while start >= 0:
-        depth = 0
-        for position in range(start + len("\\boxed"), len(text)):
-            depth += (text[position] == "{") - (text[position] == "}")
-            if depth == 0:
-                return text[start + len("\\boxed{") : position].strip()
-        start = text.rfind("\\boxed{", 0, start)
-    return None
+    r"""Content of the last complete ``\boxed{...}``, braces balanced; None without one. One pass, however long the text."""
+    opened: list[tuple[int, bool]] = []  # where each open brace's content starts, and whether it is a box
+    start, end = -1, -1
+    for brace in _BRACE.finditer(text):
+        if brace.group() != "}":
+            opened.append((brace.end(), brace.group() != "{"))
+        elif opened:
+            content, is_box = opened.pop()
+            if is_box and content > start:
+                start, end = content, brace.start()
+    return text[start:end].strip() if start >= 0 else None
 
 
 def strict_answer(text: str) -> str | None:
@@ -82,46 +90,33 @@ def normalise(answer: str) -> str:
     return format(number if number != 0 else Decimal(0), "f")
 
 
-def _equivalent(gold: str, answer: str) -> bool:
-    """math-verify's judgement, in a worker process. Bare LaTeX gold parses to nothing, so both are put in ``$``."""
-    import logging
-
-    from math_verify import parse, verify
-
-    logging.getLogger("math_verify").setLevel(logging.CRITICAL)
-    options: dict[str, Any] = {"parsing_timeout": None}
-    try:
-        return bool(verify(parse(f"${gold}$", **options), parse(f"${answer}$", **options), timeout_seconds=None))
-    except Exception:  # a string that sympy cannot digest is a wrong answer, whatever it raises
-        return False
-
-
-def _warm_up() -> None:
-    """Load math-verify in a new worker: it takes seconds on a busy machine, which must not count as comparing."""
-    _equivalent("1", "2")
-
-
 def compare(gold: Sequence[str], answers: Sequence[str | None], workers: int = 2) -> list[str]:
     """Compare N extracted answers with N gold answers, in order.
 
-    Equal spellings are decided here; the rest goes to math-verify in a pool of processes, where a comparison that runs
-    longer than 5 s is killed with its process.
+    Equal spellings are decided here, and an answer longer than any final answer is wrong; the rest goes to math-verify in
+    processes, where a comparison that runs longer than 5 s is killed with its process. The processes stay for the next call.
 
     Returns:
         For each pair ``right``, ``wrong``, ``no_answer`` (nothing was extracted) or ``timeout``.
     """
-    outcomes = [
-        MISSING if a is None else RIGHT if normalise(g) == normalise(a) else ""
-        for g, a in zip(gold, answers, strict=True)
-    ]
+    pairs = list(zip(gold, answers, strict=True))
+    outcomes = [_without_mathematics(g, a) for g, a in pairs]
+    asked = sorted({(g, a) for (g, a), o in zip(pairs, outcomes, strict=True) if o is None and a is not None})
+    settled = _verify(asked, workers) if asked else {}
+    return [o or settled[g, a or ""] for (g, a), o in zip(pairs, outcomes, strict=True)]
+
+
+def _without_mathematics(gold: str, answer: str | None) -> str | None:
+    """The outcome where spelling and length decide it, else None."""
+    if answer is None:
+        return MISSING
+    if len(answer) > LONGEST:
+        return RIGHT if gold == answer else WRONG
+    first, second = normalise(gold), normalise(answer)
+    if first == second:
+        return RIGHT
     # Two plain numbers that differ in value are different: no need to ask.
-    open_pairs = {
-        (g, a)
-        for g, a, o in zip(gold, answers, outcomes, strict=True)
-        if not o and a is not None and not _both_plain(g, a)
-    }
-    settled = _verify_pool(sorted(open_pairs), workers) if open_pairs else {}
-    return [o or settled.get((g, a or ""), WRONG) for g, a, o in zip(gold, answers, outcomes, strict=True)]
+    return WRONG if _PLAIN.fullmatch(first) and _PLAIN.fullmatch(second) else None
 
 
 def fail_rates(attempts: Sequence[dict[str, Any]]) -> dict[str, float]:
@@ -138,27 +133,73 @@ def fail_rates(attempts: Sequence[dict[str, Any]]) -> dict[str, float]:
     return {problem: failed[problem] / total[problem] for problem in total}
 
 
-def _both_plain(first: str, second: str) -> bool:
-    return all(re.fullmatch(r"-?\d{1,18}", normalise(x)) for x in (first, second))
+# ------------------------------------------------------------------------------------------------- math-verify's processes
 
 
-def _verify_pool(pairs: Sequence[tuple[str, str]], workers: int) -> dict[tuple[str, str], str]:
-    from multiprocessing import get_context
+def _equivalent(gold: str, answer: str) -> bool:
+    """math-verify's judgement, in a worker process. Bare LaTeX gold parses to nothing, so both are put in ``$``."""
+    import logging
 
-    from pebble import ProcessExpired, ProcessPool
+    from math_verify import parse, verify
 
-    verdicts = {}
-    # forkserver: a fork of a process that runs torch's threads may hang.
-    context = get_context("forkserver")
-    with ProcessPool(max_workers=workers, max_tasks=500, initializer=_warm_up, context=context) as pool:
-        # A pool that cannot start would fail every comparison: one that must hold is asked first, and its failure is raised.
+    logging.getLogger("math_verify").setLevel(logging.CRITICAL)
+    options: dict[str, Any] = {"parsing_timeout": None}
+    try:
+        return bool(verify(parse(f"${gold}$", **options), parse(f"${answer}$", **options), timeout_seconds=None))
+    except Exception:  # a string that sympy cannot digest is a wrong answer, whatever it raises
+        return False
+
+
+def _warm_up() -> None:
+    """Limit a new worker's memory (``9^{9^{9}}`` would take the machine's) and load math-verify.
+
+    Loading takes seconds on a busy machine, which must not count as comparing.
+    """
+    import resource
+
+    resource.setrlimit(resource.RLIMIT_AS, (MEMORY_BYTES, MEMORY_BYTES))
+    _equivalent("1", "2")
+
+
+_pools: dict[int, Any] = {}
+
+
+def _pool(workers: int) -> Any:
+    """The running pool of so many processes; started once, because that takes seconds."""
+    if workers not in _pools:
+        from multiprocessing import get_context
+
+        from pebble import ProcessPool
+
+        # forkserver: a fork of a process that runs torch's threads may hang.
+        context = get_context("forkserver")
+        pool = ProcessPool(max_workers=workers, max_tasks=500, initializer=_warm_up, context=context)
+        # One that cannot start would fail every comparison: it is asked what must hold, and its failure is raised.
         assert pool.schedule(_equivalent, args=("\\frac{1}{2}", "0.5")).result(), (
             "math-verify does not know 1/2 from 0.5"
         )
-        futures = [pool.schedule(_equivalent, args=pair, timeout=TIMEOUT_S) for pair in pairs]
-        for pair, future in zip(pairs, futures, strict=True):
-            try:
-                verdicts[pair] = RIGHT if future.result() else WRONG
-            except (FutureTimeoutError, ProcessExpired, MemoryError, RecursionError):
-                verdicts[pair] = TIMEOUT
+        _pools[workers] = pool
+    return _pools[workers]
+
+
+@atexit.register
+def close_pools() -> None:
+    """End the processes that compare; the next comparison starts new ones."""
+    while _pools:
+        _, pool = _pools.popitem()
+        pool.stop()
+        pool.join()
+
+
+def _verify(pairs: Sequence[tuple[str, str]], workers: int) -> dict[tuple[str, str], str]:
+    from pebble import ProcessExpired
+
+    pool = _pool(workers)
+    futures = [pool.schedule(_equivalent, args=pair, timeout=TIMEOUT_S) for pair in pairs]
+    verdicts = {}
+    for pair, future in zip(pairs, futures, strict=True):
+        try:
+            verdicts[pair] = RIGHT if future.result() else WRONG
+        except (FutureTimeoutError, ProcessExpired, MemoryError, RecursionError):
+            verdicts[pair] = TIMEOUT
     return verdicts

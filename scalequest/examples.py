@@ -7,7 +7,7 @@ from hashlib import sha256
 from typing import Any
 
 from scalequest.errors import UserError
-from scalequest.prompts import ChatFormat, solve_prompt
+from scalequest.prompts import ChatFormat
 
 log = logging.getLogger("scalequest")
 
@@ -49,9 +49,9 @@ class ScoredText:
         return len(self.ids)
 
 
-def solved_example(chat: ChatFormat, question: str, response: str) -> Example:
-    """Masked: the question and the asking for a boxed answer. Learned: the response and its end."""
-    return Example(chat.user_turn(solve_prompt(question)), chat.response(response))
+def solved_example(chat: ChatFormat, prompt: str, response: str) -> Example:
+    """Masked: what the solver is asked (the question and how to answer it). Learned: the response and its end."""
+    return Example(chat.user_turn(prompt), chat.response(response))
 
 
 def hold_out(ids: Sequence[str], frac: float, seed: int) -> tuple[list[str], list[str]]:

@@ -1,6 +1,7 @@
 """Files that exist are complete: everything is written under a temporary name, flushed to disk, then renamed."""
 
 import fcntl
+import gzip
 import json
 import os
 from collections.abc import Iterable, Iterator
@@ -67,14 +68,14 @@ def write_jsonl(path: Path, rows: Iterable[dict[str, Any]]) -> None:
 
 
 def read_jsonl(path: Path) -> Iterator[dict[str, Any]]:
-    """Yield the objects of a JSONL file.
+    """Yield the objects of a JSONL file, also a compressed one (.gz).
 
     Raises:
         UserError: the file is missing, or a line is not a JSON object (the line is named).
     """
     if not path.is_file():
         raise UserError(f"{path}: no such file; expected a JSONL file (one JSON object a line)")
-    with path.open(encoding="utf-8") as file:
+    with gzip.open(path, "rt", encoding="utf-8") if path.suffix == ".gz" else path.open(encoding="utf-8") as file:
         for number, line in enumerate(file, start=1):
             if not line.strip():
                 continue

@@ -54,18 +54,43 @@ class ReasoningGymSource(Section):
         return self
 
 
-class JsonlSource(Section):
-    """Problems from a local JSONL file with ``question``, ``answer`` and (for seeds) ``solution``."""
+class FileSource(Section):
+    """Rows of one file: JSONL (also .gz), a JSON list or Parquet, in this project's columns or those of a known test set."""
 
-    kind: Literal["jsonl"]
-    path: str
     # How many, drawn by the run's seed and kept in file order; null = all.
     n: Positive | None
     # Of the file's bytes; null = whatever is there (the stage then prints the hash to pin).
     sha256: str | None
+    # Column values that a row must have, {split: train}. The one key that may be left out: few files hold more than is wanted.
+    where: dict[str, str | int | bool] = {}
 
 
-Source = Annotated[ReasoningGymSource | JsonlSource, Field(discriminator="kind")]
+class JsonlSource(FileSource):
+    """Problems from a local file with ``question``, ``answer`` and (for seeds) ``solution``."""
+
+    kind: Literal["jsonl"]
+    path: str
+
+
+class HubSource(FileSource):
+    """Problems from one file of a hub data set, pinned to a commit."""
+
+    kind: Literal["hub"]
+    repo: Annotated[str, Field(pattern=r"[\w.-]+/[\w.-]+")]
+    commit: Annotated[str, Field(pattern=r"[0-9a-f]{40}")]
+    file: str
+
+
+class PackageSource(FileSource):
+    """Problems from one file of an installed Python package, pinned to its version."""
+
+    kind: Literal["package"]
+    package: str
+    version: str
+    file: str
+
+
+Source = Annotated[ReasoningGymSource | JsonlSource | HubSource | PackageSource, Field(discriminator="kind")]
 
 
 class Engine(Section):
@@ -206,6 +231,7 @@ class RewardModel(OptionalTraining):
 class RewardSelect(Section):
     """Best-of-n selection."""
 
+    execute: bool
     min_reward: float | None
 
 
@@ -235,6 +261,7 @@ class Params(Section):
     """The whole file."""
 
     seed: Annotated[int, Field(ge=0)]
+    domain: Literal["maths", "code"]
     mix: Annotated[list[str], Field(min_length=1)]
     models: dict[str, str]
     engine: Engine
@@ -319,6 +346,8 @@ class Params(Section):
             for name in getattr(self, section):
                 if not NAME.fullmatch(name):
                     yield f"{section}: '{name}' becomes part of ids and file names; expected lower-case letters, digits and _"
+        if self.reward_select.execute and self.domain != "code":
+            yield f"reward_select.execute: true runs responses as programs, which domain '{self.domain}' has none of; set false"
         for task in self.evaluate.tasks:
             if task not in self.benchmarks:
                 yield f"evaluate.tasks: '{task}' has no benchmark of that name; `benchmarks` has {sorted(self.benchmarks)}"
@@ -355,7 +384,7 @@ def parse_params(data: dict[str, Any], origin: str = PARAMS_FILE) -> Params:
 def _explain(item: Any, data: dict[str, Any]) -> list[str]:
     """One pydantic error in this project's words."""
     # A union's tag ('jsonl') is part of pydantic's location but not of the file's.
-    location = [str(p) for p in item["loc"] if p not in ("reasoning_gym", "jsonl") or p in data]
+    location = [str(p) for p in item["loc"] if p not in ("reasoning_gym", "jsonl", "hub", "package") or p in data]
     key = ".".join(location)
     if item["type"] == "extra_forbidden":
         known = _known_keys(item["loc"][:-1])

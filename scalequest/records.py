@@ -70,9 +70,18 @@ INSTRUCTION = _schema(
 )  # fmt: skip
 
 
-# One item of a benchmark as a model answered it. `strict`: right in the form asked for, `flexible`: right however it was said.
+# One item of a benchmark as a model answered it. `strict`: right in the form asked for, `flexible`: right however it was said,
+# `timeout`: a check of it ran into its time limit.
 SAMPLE = _schema(
-    task=TEXT, id=TEXT, question=TEXT, answer=TEXT, completion=TEXT, strict=REAL, flexible=REAL, unparsed=REAL
+    task=TEXT,
+    id=TEXT,
+    question=TEXT,
+    answer=TEXT,
+    completion=TEXT,
+    strict=REAL,
+    flexible=REAL,
+    unparsed=REAL,
+    timeout=REAL,
 )
 
 

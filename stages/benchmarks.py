@@ -8,7 +8,7 @@ import argparse
 from scalequest.errors import UserError
 from scalequest.io import write_jsonl
 from scalequest.records import PROBLEM, read_rows
-from scalequest.sources import Problem, load_problems, question_key
+from scalequest.sources import Problem, benchmark_row, load_problems, question_key
 from scalequest.stage import StageRun, run_stage
 
 
@@ -28,7 +28,7 @@ def main(args: argparse.Namespace, run: StageRun) -> None:
             raise UserError(
                 f"benchmarks.{name}: all {len(problems)} questions are seeds too; choose another source or seed"
             )
-        write_jsonl(args.out / f"{name}.jsonl", ({k: p[k] for k in ("id", "question", "answer")} for p in kept))
+        write_jsonl(args.out / f"{name}.jsonl", map(benchmark_row, kept))
         metrics[name] = {"items": len(kept), "dropped_as_seed": len(problems) - len(kept)}
     run.metrics(args.metrics, metrics)
 

@@ -2,7 +2,8 @@
 
     python -m stages.difficulty_labels --model models/solver --seeds data/seeds.parquet --out data/attempts --metrics M.json
 
-A problem's label is its fail rate, the share of its n samples that are not right (paper, difficulty filter, after DART-Math).
+A problem's label is its fail rate, the share of its n samples that are not right (paper, difficulty filter, after DART-Math). In a
+code run right means that the seed's tests pass, in the sandbox; a seed without tests is left out and counted.
 """
 
 import argparse
@@ -10,9 +11,11 @@ from collections import Counter
 from collections.abc import Sequence
 from typing import Any
 
-from scalequest.answers import RIGHT, announced_answer, compare, fail_rates
+from scalequest.answers import RIGHT, fail_rates
+from scalequest.checks import check, final_answer
+from scalequest.domains import wording
 from scalequest.engine import Engine
-from scalequest.prompts import solve_prompt
+from scalequest.errors import UserError
 from scalequest.records import ATTEMPT, PROBLEM, read_rows, write_parts
 from scalequest.stage import StageRun, rounded, run_stage
 from scalequest.workers import Work
@@ -30,8 +33,16 @@ def pick_evenly(seeds: list[dict[str, str]], n: int) -> list[dict[str, str]]:
 
 def main(args: argparse.Namespace, run: StageRun) -> None:
     """Sample and check."""
-    params = run.params.difficulty_labels
-    problems = pick_evenly(read_rows(args.seeds, PROBLEM), params.n_seeds)
+    params, domain = run.params.difficulty_labels, run.params.domain
+    ask = wording(domain).solve_prompt
+    seeds = read_rows(args.seeds, PROBLEM)
+    checkable = [row for row in seeds if row["answer"]]
+    if not checkable:
+        raise UserError(
+            f"difficulty_labels: none of {len(seeds)} seeds has an answer or tests to check a response by; add a source that has "
+            "(MBPP's train rows)"
+        )
+    problems = pick_evenly(checkable, params.n_seeds)
 
     def start() -> Work[dict[str, str]]:
         engine = Engine(args.model, run.params.engine, run.params.runtime)
@@ -39,10 +50,10 @@ def main(args: argparse.Namespace, run: StageRun) -> None:
 
         def work(rows: Sequence[dict[str, str]], seed: int, _: int) -> tuple[list[dict[str, Any]], int]:
             samples = [(row, k) for row in rows for k in range(params.n_samples)]
-            prompts = [engine.chat.user_turn(solve_prompt(row["question"])) for row, _ in samples]
+            prompts = [engine.chat.user_turn(ask(row["question"])) for row, _ in samples]
             completions = complete(prompts, seed)
-            answers = [announced_answer(c.text) for c in completions]
-            outcomes = compare([row["answer"] for row, _ in samples], answers)
+            answers = [final_answer(domain, c.text) for c in completions]
+            outcomes = check(domain, [row["answer"] for row, _ in samples], answers)
             made = [
                 {"problem_id": row["id"], "sample": k, "response": c.text.strip(), "finish_reason": c.finish_reason,
                  "final_answer": answer or "", "outcome": outcome}
@@ -62,6 +73,7 @@ def main(args: argparse.Namespace, run: StageRun) -> None:
         args.metrics,
         {
             "problems": len(problems),
+            "seeds_without_answer": len(seeds) - len(checkable),
             "samples": len(attempts),
             "outcomes": dict(outcomes),
             "right_frac": rounded(outcomes[RIGHT] / len(attempts)),

@@ -5,6 +5,7 @@ python -m stages.instruct_tune --base models/base/student --data data/instruct.p
 
 import argparse
 
+from scalequest.domains import wording
 from scalequest.examples import solved_example
 from scalequest.records import INSTRUCTION, read_rows
 from scalequest.shards import shard_seed
@@ -15,8 +16,9 @@ from scalequest.weights import load_chat
 
 def main(args: argparse.Namespace, run: StageRun) -> None:
     """Train."""
-    chat = load_chat(args.base)
-    examples = [solved_example(chat, row["question"], row["response"]) for row in read_rows(args.data, INSTRUCTION)]
+    chat, ask = load_chat(args.base), wording(run.params.domain).solve_prompt
+    rows = read_rows(args.data, INSTRUCTION)
+    examples = [solved_example(chat, ask(row["question"]), row["response"]) for row in rows]
     seed = shard_seed(run.params.seed, "instruct_tune", 0)
     metrics = train_causal(args.base, args.out, examples, run.params.instruct_tune, run.params.engine.dtype, run, seed)
     run.metrics(args.metrics, metrics)

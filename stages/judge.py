@@ -10,8 +10,9 @@ from collections import Counter
 from collections.abc import Sequence
 from typing import Any
 
+from scalequest.domains import wording
 from scalequest.engine import Engine
-from scalequest.prompts import judge_turns, parse_verdict
+from scalequest.prompts import parse_verdict
 from scalequest.records import JUDGED, SCREENED, read_rows, write_parts
 from scalequest.stage import StageRun, rounded, run_stage
 from scalequest.workers import Work
@@ -21,7 +22,7 @@ OUTCOME = {True: "solvable", False: "unsolvable", None: "no_verdict"}
 
 def main(args: argparse.Namespace, run: StageRun) -> None:
     """Judge what `screen` kept."""
-    params = run.params.judge
+    params, words = run.params.judge, wording(run.params.domain)
     questions = [row for row in read_rows(args.screened, SCREENED) if row["verdict"] == "kept"]
 
     def start() -> Work[dict[str, Any]]:
@@ -30,7 +31,7 @@ def main(args: argparse.Namespace, run: StageRun) -> None:
 
         def work(rows: Sequence[dict[str, Any]], seed: int, _: int) -> tuple[list[dict[str, Any]], int]:
             completions = complete(
-                [engine.chat.conversation(judge_turns(row["question"], params.style)) for row in rows], seed
+                [engine.chat.conversation(words.judge_turns(row["question"], params.style)) for row in rows], seed
             )
             made = [
                 {

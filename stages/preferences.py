@@ -12,10 +12,11 @@ from collections import Counter
 from collections.abc import Sequence
 from typing import Any
 
+from scalequest.domains import Wording, wording
 from scalequest.engine import Engine
 from scalequest.errors import UserError
 from scalequest.params import Preferences
-from scalequest.prompts import DIFFICULTY, SOLVABILITY, asks, leaks_solution, parse_rewrite, rewrite_turns
+from scalequest.prompts import DIFFICULTY, SOLVABILITY, parse_rewrite
 from scalequest.records import PREFERENCE, QUESTION, read_rows, write_parts
 from scalequest.sources import question_key
 from scalequest.stage import StageRun, rounded, run_stage
@@ -29,7 +30,7 @@ def flip(question_id: str, seed: int, solvability_frac: float) -> str:
     return SOLVABILITY if random.Random(f"{seed}/{question_id}").random() < solvability_frac else DIFFICULTY
 
 
-def pair_verdict(question: str, rewrite: str, finish_reason: str, max_growth: float) -> str:
+def pair_verdict(question: str, rewrite: str, finish_reason: str, max_growth: float, words: Wording) -> str:
     """``kept``, or why a rewrite makes no pair."""
     if finish_reason != "stop":
         return "cut"
@@ -39,14 +40,16 @@ def pair_verdict(question: str, rewrite: str, finish_reason: str, max_growth: fl
         return "identical"
     if len(rewrite) > max_growth * len(question):
         return "over_long"
-    if leaks_solution(rewrite):
+    if words.leaks_solution(rewrite):
         return "leaks_solution"
-    if not asks(rewrite):
+    if not words.asks(rewrite):
         return "asks_nothing"
     return KEPT
 
 
-def rewrite_row(row: dict[str, Any], direction: str, completion: Any, params: Preferences) -> dict[str, Any]:
+def rewrite_row(
+    row: dict[str, Any], direction: str, completion: Any, params: Preferences, words: Wording
+) -> dict[str, Any]:
     """One row of the output from one completion of the optimizer."""
     rewrite = parse_rewrite(completion.text, params.style)
     return {
@@ -57,7 +60,7 @@ def rewrite_row(row: dict[str, Any], direction: str, completion: Any, params: Pr
         "rewrite": rewrite,
         "completion": completion.text,
         "finish_reason": completion.finish_reason,
-        "verdict": pair_verdict(row["question"], rewrite, completion.finish_reason, params.max_growth),
+        "verdict": pair_verdict(row["question"], rewrite, completion.finish_reason, params.max_growth, words),
     }
 
 
@@ -72,7 +75,7 @@ def usable(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
 
 def main(args: argparse.Namespace, run: StageRun) -> None:
     """Flip, rewrite, parse, filter."""
-    params = run.params.preferences
+    params, words = run.params.preferences, wording(run.params.domain)
     sampled = read_rows(args.questions, QUESTION)
     questions = usable(sampled)
 
@@ -82,9 +85,13 @@ def main(args: argparse.Namespace, run: StageRun) -> None:
 
         def work(rows: Sequence[dict[str, Any]], seed: int, _: int) -> tuple[list[dict[str, Any]], int]:
             directions = [flip(row["id"], run.params.seed, params.solvability_frac) for row in rows]
-            turns = [rewrite_turns(row["question"], d, params.style) for row, d in zip(rows, directions, strict=True)]
+            turns = [
+                words.rewrite_turns(row["question"], d, params.style) for row, d in zip(rows, directions, strict=True)
+            ]
             completions = complete([engine.chat.conversation(t) for t in turns], seed)
-            made = [rewrite_row(row, d, c, params) for row, d, c in zip(rows, directions, completions, strict=True)]
+            made = [
+                rewrite_row(row, d, c, params, words) for row, d, c in zip(rows, directions, completions, strict=True)
+            ]
             return made, sum(c.n_tokens for c in completions)
 
         return work

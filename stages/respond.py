@@ -8,8 +8,8 @@ from collections import Counter
 from collections.abc import Sequence
 from typing import Any
 
+from scalequest.domains import wording
 from scalequest.engine import Engine
-from scalequest.prompts import solve_prompt
 from scalequest.records import FILTERED, RESPONSE, read_rows, write_parts
 from scalequest.stage import StageRun, rounded, run_stage
 from scalequest.workers import Work
@@ -22,7 +22,7 @@ def distinct_responses(rows: list[dict[str, Any]]) -> Counter[str]:
 
 def main(args: argparse.Namespace, run: StageRun) -> None:
     """Sample n responses a question; each is a request of its own, all of a shard in one call."""
-    params = run.params.respond
+    params, ask = run.params.respond, wording(run.params.domain).solve_prompt
     questions = read_rows(args.questions, FILTERED)
 
     def start() -> Work[dict[str, Any]]:
@@ -31,7 +31,7 @@ def main(args: argparse.Namespace, run: StageRun) -> None:
 
         def work(rows: Sequence[dict[str, Any]], seed: int, _: int) -> tuple[list[dict[str, Any]], int]:
             samples = [(row, k) for row in rows for k in range(params.n_samples)]
-            completions = complete([engine.chat.user_turn(solve_prompt(row["question"])) for row, _ in samples], seed)
+            completions = complete([engine.chat.user_turn(ask(row["question"])) for row, _ in samples], seed)
             made = [
                 {"id": f"{row['id']}#{k}", "question_id": row["id"], "sample": k, "response": c.text.strip(),
                  "finish_reason": c.finish_reason, "n_tokens": c.n_tokens}

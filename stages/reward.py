@@ -3,14 +3,15 @@
     python -m stages.reward --model models/reward --questions data/filtered.parquet --responses data/responses
         --out data/rewards --metrics M.json
 
-The reward model reads the question with the asking for a boxed answer, as the responder got it (the paper's code leaves it
-out). Rewards are unbounded logits, higher is better.
+The reward model reads the question with the asking for an answer in a certain form, as the responder got it (the paper's code
+leaves it out). Rewards are unbounded logits, higher is better.
 """
 
 import argparse
 from collections.abc import Sequence
 from typing import Any
 
+from scalequest.domains import wording
 from scalequest.engine import Scorer
 from scalequest.records import FILTERED, RESPONSE, REWARD, read_rows, write_parts
 from scalequest.stage import StageRun, rounded, run_stage
@@ -19,20 +20,21 @@ from scalequest.workers import Work
 
 def main(args: argparse.Namespace, run: StageRun) -> None:
     """Score all responses."""
-    questions = {row["id"]: row["question"] for row in read_rows(args.questions, FILTERED)}
+    ask = wording(run.params.domain).solve_prompt
+    prompts = {row["id"]: ask(row["question"]) for row in read_rows(args.questions, FILTERED)}
     responses = read_rows(args.responses, RESPONSE)
 
     def start() -> Work[dict[str, Any]]:
         scorer = Scorer(args.model, run.params.engine, run.params.runtime)
 
         def work(rows: Sequence[dict[str, Any]], _seed: int, _: int) -> tuple[list[dict[str, Any]], int]:
-            prompts = [scorer.chat.solution(questions[row["question_id"]], row["response"]) for row in rows]
-            rewards = scorer.score(prompts)
+            solved = [scorer.chat.solution(prompts[row["question_id"]], row["response"]) for row in rows]
+            rewards = scorer.score(solved)
             made = [
                 {"id": row["id"], "question_id": row["question_id"], "sample": row["sample"], "reward": reward}
                 for row, reward in zip(rows, rewards, strict=True)
             ]
-            return made, sum(map(len, prompts))
+            return made, sum(map(len, solved))
 
         return work
 

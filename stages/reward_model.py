@@ -10,10 +10,11 @@ import argparse
 from typing import Any
 
 from scalequest.answers import MISSING, RIGHT, WRONG
+from scalequest.domains import wording
 from scalequest.errors import UserError
 from scalequest.examples import Pair, hold_out
 from scalequest.models import link_model
-from scalequest.prompts import ChatFormat, solve_prompt
+from scalequest.prompts import ChatFormat
 from scalequest.records import ATTEMPT, PROBLEM, read_rows
 from scalequest.shards import shard_seed
 from scalequest.stage import StageRun, rounded, run_stage
@@ -21,8 +22,10 @@ from scalequest.training import train_reward
 from scalequest.weights import load_chat
 
 
-def answer_pairs(chat: ChatFormat, problem: dict[str, Any], attempts: list[dict[str, Any]], most: int) -> list[Pair]:
-    """Right against wrong solutions of one seed, at most ``most`` pairs.
+def answer_pairs(
+    chat: ChatFormat, prompt: str, problem: dict[str, Any], attempts: list[dict[str, Any]], most: int
+) -> list[Pair]:
+    """Right against wrong solutions of one seed to ``prompt``, at most ``most`` pairs.
 
     Right are the sampled ones that match, then the seed's own: a sampled one first, so that the model learns what is right
     rather than who wrote it. Wrong are those that do not match or give no answer. Cut samples take no part. Pairs with equal texts cannot occur: one is right, one wrong.
@@ -30,9 +33,9 @@ def answer_pairs(chat: ChatFormat, problem: dict[str, Any], attempts: list[dict[
     ended = [row for row in attempts if row["finish_reason"] == "stop"]
     right = [*dict.fromkeys(row["response"] for row in ended if row["outcome"] == RIGHT), problem["solution"]]
     wrong = list(dict.fromkeys(row["response"] for row in ended if row["outcome"] in (WRONG, MISSING)))
-    prompt = chat.user_turn(solve_prompt(problem["question"]))
+    asked = chat.user_turn(prompt)
     pairs = [(right[i % len(right)], text) for i, text in enumerate(wrong)][:most]
-    return [Pair(prompt, chat.encode(good), chat.encode(bad)) for good, bad in pairs]
+    return [Pair(asked, chat.encode(good), chat.encode(bad)) for good, bad in pairs]
 
 
 def main(args: argparse.Namespace, run: StageRun) -> None:
@@ -42,14 +45,15 @@ def main(args: argparse.Namespace, run: StageRun) -> None:
         link_model(args.base, args.out)
         run.metrics(args.metrics, {"examples": 0})
         return
-    chat = load_chat(args.base)
+    chat, ask = load_chat(args.base), wording(run.params.domain).solve_prompt
     attempts: dict[str, list[dict[str, Any]]] = {}
     for row in read_rows(args.attempts, ATTEMPT):
         attempts.setdefault(row["problem_id"], []).append(row)
     pairs = {
         row["id"]: found
         for row in read_rows(args.seeds, PROBLEM)
-        if row["id"] in attempts and (found := answer_pairs(chat, row, attempts[row["id"]], params.pairs_per_question))
+        if (tried := attempts.get(row["id"]))
+        and (found := answer_pairs(chat, ask(row["question"]), row, tried, params.pairs_per_question))
     }
     train, held_out = hold_out(sorted(pairs), params.holdout_frac, run.params.seed)
     if not train or not held_out:

@@ -7,6 +7,7 @@ Not in the paper, whose solvers are strong models as released: with `solver.meth
 
 import argparse
 
+from scalequest.domains import wording
 from scalequest.examples import solved_example
 from scalequest.models import link_model
 from scalequest.records import PROBLEM, read_rows
@@ -23,8 +24,8 @@ def main(args: argparse.Namespace, run: StageRun) -> None:
         link_model(args.base, args.out)
         run.metrics(args.metrics, {"examples": 0})
         return
-    chat = load_chat(args.base)
-    examples = [solved_example(chat, row["question"], row["solution"]) for row in read_rows(args.seeds, PROBLEM)]
+    chat, ask = load_chat(args.base), wording(run.params.domain).solve_prompt
+    examples = [solved_example(chat, ask(row["question"]), row["solution"]) for row in read_rows(args.seeds, PROBLEM)]
     seed = shard_seed(run.params.seed, "solver", 0)
     run.metrics(args.metrics, train_causal(args.base, args.out, examples, params, run.params.engine.dtype, run, seed))
 

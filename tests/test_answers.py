@@ -1,10 +1,14 @@
+import subprocess
+import sys
 import time
 from pathlib import Path
 
+import psutil
 import pytest
 
 from scalequest import answers
 from scalequest.answers import (
+    LONGEST,
     MISSING,
     RIGHT,
     TIMEOUT,
@@ -18,6 +22,7 @@ from scalequest.answers import (
     normalise,
     strict_answer,
 )
+from tests.fakes import ROOT
 
 
 @pytest.mark.parametrize(
@@ -154,7 +159,7 @@ def test_plain_numbers_are_decided_without_a_process(monkeypatch: pytest.MonkeyP
     def no_pool(*_: object) -> dict[tuple[str, str], str]:
         raise AssertionError("a pool was started")
 
-    monkeypatch.setattr("scalequest.answers._verify_pool", no_pool)
+    monkeypatch.setattr("scalequest.answers._verify", no_pool)
     _, gold, found, outcomes = map(list, zip(*PLAIN, strict=True))
     assert compare(gold, found) == outcomes
 
@@ -195,7 +200,56 @@ def test_loading_the_library_is_not_counted_as_comparing(tmp_path: Path, monkeyp
     )
     monkeypatch.syspath_prepend(tmp_path)  # also the worker processes' path
     monkeypatch.setattr(answers, "TIMEOUT_S", 1.0)
-    assert compare(["x", "y"], ["x + 0", "y + 0"]) == [RIGHT, RIGHT]
+    answers.close_pools()
+    assert compare(["x", "y"], ["z", "z"]) == [RIGHT, RIGHT]  # the stand-in calls everything equal
+    answers.close_pools()
+
+
+def test_the_processes_stay_for_the_next_comparison():
+    compare(["\\frac{1}{2}"], ["0.5"])
+    pool = answers._pools[2]
+    compare(["\\frac{1}{4}"], ["0.25"])
+    assert answers._pools[2] is pool
+
+
+def test_no_process_outlives_the_one_that_compared():
+    code = """
+import os, psutil
+from scalequest.answers import compare
+print(compare(["\\\\frac{1}{2}"], ["0.5"]), *[child.pid for child in psutil.Process().children(recursive=True)], flush=True)
+os._exit(0)  # as a stage ends
+"""
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=ROOT)
+    verdict, *pids = result.stdout.split()
+    assert verdict == "['right']"
+    assert len(pids) >= 3  # two that compare, and the one that starts them
+    deadline = time.monotonic() + 10
+    while any(map(psutil.pid_exists, map(int, pids))) and time.monotonic() < deadline:
+        time.sleep(0.1)
+    assert not any(map(psutil.pid_exists, map(int, pids)))
+
+
+@pytest.mark.parametrize(
+    ("answer", "outcome"),
+    [
+        pytest.param("x" * LONGEST, WRONG, id="as_long_as_an_answer_may_be"),
+        pytest.param("+".join("1" * LONGEST), WRONG, id="too_long_to_be_asked"),
+        pytest.param("\\frac{" * 150 + "1" + "}{2}" * 150, WRONG, id="too_deep_to_be_asked"),
+    ],
+)
+def test_an_answer_longer_than_any_answer_is_wrong(answer: str, outcome: str, monkeypatch: pytest.MonkeyPatch):
+    asked: list[tuple[str, str]] = []
+    monkeypatch.setattr(
+        "scalequest.answers._verify", lambda pairs, _: asked.extend(pairs) or dict.fromkeys(pairs, WRONG)
+    )
+    assert compare(["\\frac{1}{2}"], [answer]) == [outcome]
+    assert bool(asked) is (len(answer) <= LONGEST)
+
+
+def test_a_text_of_open_boxes_is_read_at_once():
+    started = time.monotonic()
+    assert boxed("\\boxed{" * 20_000) is None
+    assert time.monotonic() - started < 1
 
 
 @pytest.mark.slow  # one comparison runs into the limit of 5 s

@@ -21,7 +21,9 @@ EXEMPT = {"errors", "io", "journal", "launch", "lineage", "params", "records", "
 UNLISTED = {"runtime"}
 
 PIPELINE = read_yaml(ROOT / "dvc.yaml")
-MODULES = sorted((ROOT / "scalequest").glob("*.py"))
+MODULES = sorted((ROOT / "scalequest").rglob("*.py"))
+# The wording of the run's domain, as dvc.yaml names it: which one is decided by `domain` of params.yaml.
+WORDING = "scalequest/domains/${domain}.py"
 STAGE_FILES = sorted(p for p in (ROOT / "stages").glob("*.py") if p.stem != "__init__")
 
 
@@ -51,18 +53,28 @@ def listed_params(name: str) -> list[str]:
 
 @cache
 def tree(path: Path) -> ast.Module:
-    return ast.parse(path.read_text(encoding="utf-8"))
+    # What either domain's wording imports counts for both.
+    files = sorted(path.parent.glob("[a-z]*.py")) if path == ROOT / WORDING else [path]
+    return ast.parse("\n".join(file.read_text(encoding="utf-8") for file in files))
 
 
 def imports(path: Path) -> Iterator[str]:
-    """Names of the scalequest modules that a file imports, also inside functions."""
+    """Names of the scalequest modules that a file imports, also inside functions: ``answers``, ``domains.maths``."""
     for node in ast.walk(tree(path)):
         if isinstance(node, ast.ImportFrom) and node.module == "scalequest":
             yield from (alias.name for alias in node.names)
         elif isinstance(node, ast.ImportFrom) and (node.module or "").startswith("scalequest."):
-            yield (node.module or "").split(".")[1]
+            yield (node.module or "").removeprefix("scalequest.")
         elif isinstance(node, ast.Import):
-            yield from (a.name.split(".")[1] for a in node.names if a.name.startswith("scalequest."))
+            yield from (a.name.removeprefix("scalequest.") for a in node.names if a.name.startswith("scalequest."))
+    if path.name == "sandbox.py":
+        yield "sandbox_child"  # run as a program of its own
+
+
+def module_file(name: str) -> Path:
+    """File of a module of scalequest, by its dotted name."""
+    path = ROOT / "scalequest" / name.replace(".", "/")
+    return path / "__init__.py" if path.is_dir() else path.with_suffix(".py")
 
 
 def attributes(path: Path) -> Iterator[str]:
@@ -88,8 +100,11 @@ def closure(name: str) -> list[Path]:
         needed = set(imports(path)) - EXEMPT
         if "map_shards" in attributes(path):
             needed.add("shards")
-        for module in needed:
-            file = ROOT / "scalequest" / f"{module}.py"
+        files = {module_file(module) for module in needed}
+        files |= {file.with_name("__init__.py") for file in files if file.parent.name == "domains"}
+        if "domain" in reads(path) and "domains" in needed:
+            files.add(ROOT / WORDING)  # what `wording(run.params.domain)` imports
+        for file in files:
             if file not in found:
                 found[file] = None
                 waiting.append(file)
@@ -334,7 +349,8 @@ def test_every_make_target_says_what_it_does():
 
 
 def test_every_module_imports_without_torch_vllm_and_transformers():
-    names = [f"{p.parent.name}.{p.stem}" for p in [*MODULES, *STAGE_FILES] if p.stem != "__init__"]
+    files = [p.relative_to(ROOT).with_suffix("") for p in [*MODULES, *STAGE_FILES] if p.stem not in ("__init__", "sandbox_child")]
+    names = [".".join(file.parts) for file in files]
     code = f"""
 import importlib, sys
 for name in {names!r}:

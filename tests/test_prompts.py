@@ -2,20 +2,10 @@ import time
 
 import pytest
 
+from scalequest.domains.maths import asks, judge_turns, leaks_solution, rewrite_turns, solve_prompt
 from scalequest.errors import UserError
 from scalequest.io import read_jsonl
-from scalequest.prompts import (
-    DIFFICULTY,
-    SOLVABILITY,
-    ChatFormat,
-    asks,
-    judge_turns,
-    leaks_solution,
-    parse_rewrite,
-    parse_verdict,
-    rewrite_turns,
-    solve_prompt,
-)
+from scalequest.prompts import DIFFICULTY, SOLVABILITY, ChatFormat, parse_rewrite, parse_verdict
 from tests.fakes import CharTokenizer, chatml_tokenizer, deepseek_tokenizer, real_data, render_chatml, render_deepseek
 
 # Braces, a percent sign and a backslash: what a template engine would take for its own.
@@ -222,7 +212,7 @@ def test_a_response_ends_with_the_end_of_sequence(tokenizer, render):
 def test_a_solution_for_the_reward_model_asks_for_the_box_and_has_no_end_token(tokenizer, render):
     chat = ChatFormat.of(tokenizer)
     expected = render(solve_prompt("Tom has 3.")) + "It is 3."
-    assert chat.solution("Tom has 3.", "It is 3.") == tokenizer.encode(expected, add_special_tokens=False)
+    assert chat.solution(solve_prompt("Tom has 3."), "It is 3.") == tokenizer.encode(expected, add_special_tokens=False)
 
 
 @pytest.mark.parametrize(

@@ -1,7 +1,7 @@
 """What the mathematics tasks share: the prompt that training used, and one home for answers (scalequest.answers)."""
 
-from scalequest.answers import RIGHT, compare, flexible_answer, strict_answer
-from scalequest.prompts import solve_prompt
+from scalequest.answers import RIGHT, TIMEOUT, compare, flexible_answer, strict_answer
+from scalequest.domains.maths import solve_prompt
 
 
 def doc_to_text(doc):
@@ -16,4 +16,5 @@ def process_results(doc, results):
         "strict": float(strict_outcome == RIGHT),
         "flexible": float(flexible_outcome == RIGHT),
         "unparsed": float(flexible is None),
+        "timeout": float(TIMEOUT in (strict_outcome, flexible_outcome)),
     }

@@ -55,7 +55,7 @@ def test_tests_share_no_question_with_seeds_also_where_the_draws_overlap(laptop:
         laptop.seeds["chain_sum"].model_copy(update={"seed": seed, "n": n, "config": small})
         for seed, n in sources.values()
     )
-    seeds = {question_key(p["question"]) for p in collect({"seeds": seed_source}, 17)}
+    seeds = {question_key(p["question"]) for p in collect({"seeds": seed_source}, 17, "maths")}
     problems = load_problems("tests", test_source, 17, need_solution=False)
     kept = unseen(problems, seeds)
     assert 0 < len(kept) < len(problems) == 60
@@ -63,7 +63,7 @@ def test_tests_share_no_question_with_seeds_also_where_the_draws_overlap(laptop:
 
 
 def test_the_laptop_runs_tests_share_no_question_with_its_seeds(laptop: Params):
-    seeds = {question_key(p["question"]) for p in collect(laptop.seeds, laptop.seed)}
+    seeds = {question_key(p["question"]) for p in collect(laptop.seeds, laptop.seed, laptop.domain)}
     for name, source in laptop.benchmarks.items():
         left = unseen(load_problems(name, source, laptop.seed, need_solution=False), seeds)
         assert left

@@ -4,9 +4,10 @@ from pathlib import Path
 
 import pytest
 
+from scalequest.domains.maths import judge_turns
 from scalequest.engine import Completion
 from scalequest.params import Params
-from scalequest.prompts import ChatFormat, judge_turns
+from scalequest.prompts import ChatFormat
 from scalequest.records import JUDGED, SCREENED, read_rows, write_rows
 from scalequest.stage import StageRun
 from stages import judge

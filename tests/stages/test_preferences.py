@@ -6,10 +6,12 @@ from typing import Any
 
 import pytest
 
+from scalequest.domains import wording
+from scalequest.domains.maths import rewrite_turns
 from scalequest.engine import Completion
 from scalequest.errors import UserError
 from scalequest.params import Params
-from scalequest.prompts import DIFFICULTY, SOLVABILITY, ChatFormat, rewrite_turns
+from scalequest.prompts import DIFFICULTY, SOLVABILITY, ChatFormat
 from scalequest.records import PREFERENCE, QUESTION, read_rows, write_rows
 from scalequest.stage import StageRun
 from stages import preferences
@@ -72,12 +74,12 @@ ORIGINAL = "Tom has 3 apples."  # 17 characters; with max_growth 4.0 a rewrite m
     ],
 )
 def test_why_a_rewrite_makes_no_pair(rewrite: str, finish_reason: str, verdict: str):
-    assert pair_verdict(ORIGINAL, rewrite, finish_reason, max_growth=4.0) == verdict
+    assert pair_verdict(ORIGINAL, rewrite, finish_reason, max_growth=4.0, words=wording("maths")) == verdict
 
 
 def test_a_rejected_rewrite_keeps_its_completion_and_its_reason(laptop: Params):
     params = laptop.preferences.model_copy(update={"style": "sections"})
-    row = rewrite_row(question(3, ORIGINAL), SOLVABILITY, stopped("I made no sections."), params)
+    row = rewrite_row(question(3, ORIGINAL), SOLVABILITY, stopped("I made no sections."), params, wording("maths"))
     assert row == {
         "id": "sums/0/3", "generator": "sums", "direction": SOLVABILITY, "question": ORIGINAL, "rewrite": "",
         "completion": "I made no sections.", "finish_reason": "stop", "verdict": "unparsed",

@@ -24,7 +24,7 @@ def score(
 ) -> dict[str, float]:
     return {
         "n": n, "flexible": flexible, "flexible_stderr": flexible_se, "strict": strict, "strict_stderr": strict_se,
-        "unparsed": unparsed, "unparsed_stderr": 0.01,
+        "unparsed": unparsed, "unparsed_stderr": 0.01, "timeouts": 0,
     }  # fmt: skip
 
 
@@ -115,7 +115,7 @@ def items(model: str) -> list[dict[str, Any]]:
     }[model]
     return [
         {"task": task, "id": f"{task}/{n}", "question": "q", "answer": "1", "completion": "1", "strict": 0.0,
-         "flexible": float(n in right.get(task, ())), "unparsed": 0.0}
+         "flexible": float(n in right.get(task, ())), "unparsed": 0.0, "timeout": 0.0}
         for task in ("embedded_sums", "embedded_stories")
         for n in range(101)
     ]  # fmt: skip

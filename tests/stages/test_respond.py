@@ -4,8 +4,9 @@ from pathlib import Path
 
 import pytest
 
+from scalequest.domains.maths import solve_prompt
 from scalequest.params import Params
-from scalequest.prompts import ChatFormat, solve_prompt
+from scalequest.prompts import ChatFormat
 from scalequest.records import FILTERED, RESPONSE, read_rows, write_rows
 from scalequest.shards import shard_seed
 from scalequest.stage import StageRun

@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 
+from scalequest.domains.maths import solve_prompt
 from scalequest.params import Params
 from scalequest.prompts import ChatFormat
 from scalequest.records import FILTERED, RESPONSE, REWARD, read_rows, write_rows
@@ -42,7 +43,7 @@ def test_each_response_is_scored_with_its_own_question_and_the_asking_for_a_box(
     )  # fmt: skip
     reward.main(args, StageRun(changed(laptop, reward={"shard_size": 3})))
     # The paper's code leaves the asking out (docs/paper-differences.md, 16).
-    assert seen == [chatml.solution(f"{q}?", f"{q}{k}") for q in ("y", "x") for k in (0, 1)]
+    assert seen == [chatml.solution(solve_prompt(f"{q}?"), f"{q}{k}") for q in ("y", "x") for k in (0, 1)]
     assert read_rows(tmp_path / "rewards", REWARD) == [
         {"id": "y#0", "question_id": "y", "sample": 0, "reward": 1.5},
         {"id": "y#1", "question_id": "y", "sample": 1, "reward": 2.5},

@@ -5,9 +5,10 @@ from typing import Any
 
 import pytest
 
+from scalequest.domains.maths import solve_prompt
 from scalequest.errors import UserError
 from scalequest.params import Params
-from scalequest.prompts import ChatFormat, solve_prompt
+from scalequest.prompts import ChatFormat
 from scalequest.records import ATTEMPT, PROBLEM, write_rows
 from scalequest.stage import StageRun
 from stages import reward_model
@@ -25,7 +26,7 @@ def attempt(response: str, outcome: str, finish_reason: str = "stop", problem: s
 
 
 def texts(chat: ChatFormat, attempts: list[dict[str, Any]], most: int = 9) -> list[tuple[str, str]]:
-    pairs = answer_pairs(chat, PROBLEM_ROW, attempts, most)
+    pairs = answer_pairs(chat, solve_prompt("Q?"), PROBLEM_ROW, attempts, most)
     return [(chat.decode(p.chosen), chat.decode(p.rejected)) for p in pairs]
 
 
@@ -57,11 +58,11 @@ def test_cut_samples_take_no_part(chatml: ChatFormat):
 
 
 def test_a_pair_is_read_as_the_scorer_will_read_it(chatml: ChatFormat):
-    [pair] = answer_pairs(chatml, PROBLEM_ROW, [attempt("r", "right"), attempt("w", "wrong")], 1)
+    [pair] = answer_pairs(chatml, solve_prompt("Q?"), PROBLEM_ROW, [attempt("r", "right"), attempt("w", "wrong")], 1)
     # With the asking for a boxed answer, and without an end token: what stages.reward hands to the model.
     assert pair.prompt == chatml.user_turn(solve_prompt("Q?"))
-    assert pair.prompt + pair.chosen == chatml.solution("Q?", "r")
-    assert pair.prompt + pair.rejected == chatml.solution("Q?", "w")
+    assert pair.prompt + pair.chosen == chatml.solution(solve_prompt("Q?"), "r")
+    assert pair.prompt + pair.rejected == chatml.solution(solve_prompt("Q?"), "w")
 
 
 @pytest.fixture

@@ -32,7 +32,7 @@ def rewards(*values: float) -> dict[str, float]:
 
 
 def chosen(answers: list[Any], values: list[float], min_reward: float | None = None) -> Any:
-    row = select(QUESTION, responses(*answers), rewards(*values), min_reward)
+    row = select(QUESTION, responses(*answers), rewards(*values), min_reward, "maths")
     return row if isinstance(row, str) else row["response"]
 
 
@@ -57,7 +57,7 @@ def test_the_best_rewarded_complete_answer_is_chosen(answers: list[Any], values:
 def test_equal_rewards_go_to_the_lowest_sample_in_any_order_of_rows():
     rows = responses("\\boxed{1}", "\\boxed{2}", "\\boxed{3}")
     for order in ([2, 1, 0], [1, 2, 0], [0, 2, 1]):
-        row = select(QUESTION, [rows[k] for k in order], rewards(0.5, 0.5, 0.5), None)
+        row = select(QUESTION, [rows[k] for k in order], rewards(0.5, 0.5, 0.5), None, "maths")
         assert row["response"] == "\\boxed{1}"
 
 
@@ -78,7 +78,7 @@ def test_agreement_is_the_share_of_all_responses_with_the_same_final_answer():
         "\\boxed{7}",
         "I do not know.",
     ]
-    row = select(QUESTION, responses(*answers), rewards(5, 1, 1, 1, 1), None)
+    row = select(QUESTION, responses(*answers), rewards(5, 1, 1, 1, 1), None, "maths")
     assert row == {
         "id": "q", "generator": "sums", "question": "Q?", "response": "\\boxed{1,000}", "final_answer": "1,000",
         "reward": 5, "agreement": 3 / 5, "n_candidates": 3,
@@ -86,7 +86,7 @@ def test_agreement_is_the_share_of_all_responses_with_the_same_final_answer():
 
 
 def test_a_lone_answer_agrees_with_itself():
-    assert select(QUESTION, responses("\\boxed{1}"), rewards(0.0), None)["agreement"] == 1.0
+    assert select(QUESTION, responses("\\boxed{1}"), rewards(0.0), None, "maths")["agreement"] == 1.0
 
 
 # --------------------------------------------------------------------------------------------------- scores are finite
@@ -144,7 +144,7 @@ def test_every_question_is_kept_or_counted(stage):
     assert [(r["id"], r["final_answer"], r["reward"], r["agreement"]) for r in rows] == [("c", "3", 2.0, 1.0)]
     metrics = json.loads((folder / "m.json").read_text())
     assert metrics == {
-        "questions": 3, "kept": 1, "dropped": {"no_answer": 1, "low_reward": 1},
+        "questions": 3, "kept": 1, "dropped": {"no_answer": 1, "crashed": 0, "low_reward": 1}, "crashed_responses": 0,
         "mean_reward": {"kept": 2.0, "all": round(10 / 6, 4)},  # -1 - 2 + 5 + 5 + 1 + 2 = 10
         "mean_agreement": 1.0, "mean_candidates": 2.0,
     }  # fmt: skip

