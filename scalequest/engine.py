@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from scalequest.errors import UserError
-from scalequest.models import local_path
+from scalequest.models import local_path, remote_code
 from scalequest.params import Engine as EngineParams
 from scalequest.params import Runtime, Sampling
 from scalequest.prompts import ChatFormat
@@ -68,6 +68,8 @@ def prepare_environment(runtime: Runtime) -> None:
 def _load(model: Path, engine: EngineParams, runtime: Runtime, **kwargs: Any) -> Any:
     prepare_environment(runtime)
     path = local_path(model)
+    if remote_code(model):
+        kwargs |= {"trust_remote_code": True}
     import torch
     from vllm import LLM
 
