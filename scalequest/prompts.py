@@ -125,6 +125,11 @@ class ChatFormat:
         """
         return self.user_turn(solve_prompt(question)) + self.encode(response)
 
+    def answered(self, question: str, response: str) -> list[int]:
+        """A solved question as the template itself writes it, both turns closed: what released reward models were trained on."""
+        turns = [{"role": "user", "content": solve_prompt(question)}, {"role": "assistant", "content": response}]
+        return self.encode(self.tokenizer.apply_chat_template(turns, tokenize=False, add_generation_prompt=False))
+
 
 # ------------------------------------------------------------------------------------------------------------- solving
 

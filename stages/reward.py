@@ -4,7 +4,8 @@
         --out data/rewards --metrics M.json
 
 The reward model reads the question with the asking for a boxed answer, as the responder got it (the paper's code leaves it
-out). Rewards are unbounded logits, higher is better.
+out). A released one reads both turns as its own template closes them; one that was trained here reads what it was trained on.
+Rewards are unbounded logits, higher is better.
 """
 
 import argparse
@@ -24,9 +25,10 @@ def main(args: argparse.Namespace, run: StageRun) -> None:
 
     def start() -> Work[dict[str, Any]]:
         scorer = Scorer(args.model, run.params.engine, run.params.runtime)
+        solved = scorer.chat.answered if run.params.reward_model.method == "none" else scorer.chat.solution
 
         def work(rows: Sequence[dict[str, Any]], _seed: int, _: int) -> tuple[list[dict[str, Any]], int]:
-            prompts = [scorer.chat.solution(questions[row["question_id"]], row["response"]) for row in rows]
+            prompts = [solved(questions[row["question_id"]], row["response"]) + scorer.end for row in rows]
             rewards = scorer.score(prompts)
             made = [
                 {"id": row["id"], "question_id": row["question_id"], "sample": row["sample"], "reward": reward}
