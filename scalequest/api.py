@@ -1,17 +1,19 @@
 """An optimizer behind any OpenAI-compatible endpoint: asked politely, paid once.
 
-At most ``concurrency`` requests are under way; a busy or failing server is tried again after a growing pause, or after the one
+At most ``concurrency`` requests are under way (by each worker, on Ray); a busy or failing server is tried again after a growing pause, or after the one
 that it asks for. Every answer is appended to a journal under a hash of its request as soon as it is there, so that a rerun,
 also one after a kill, pays for what is missing only. The key comes from the environment and is written nowhere.
 """
 
+import fcntl
 import json
 import logging
 import os
 import random
 import threading
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
@@ -65,9 +67,10 @@ class Journal:
             return
         file.parent.mkdir(parents=True, exist_ok=True)
         self._stream = file.open("ab+")
-        self._stream.seek(0)
-        whole, newline, _ = self._stream.read().rpartition(b"\n")
-        self._stream.truncate(len(whole) + len(newline))
+        with self._alone():
+            self._stream.seek(0)
+            whole, newline, _ = self._stream.read().rpartition(b"\n")
+            self._stream.truncate(len(whole) + len(newline))
         for line in whole.splitlines():
             row = json.loads(line)
             key = row.pop("key")
@@ -84,9 +87,20 @@ class Journal:
         with self._lock:
             self._answers[key] = answer
             if self._stream:
-                self._stream.write(json.dumps({"key": key} | asdict(answer), ensure_ascii=False).encode() + b"\n")
-                self._stream.flush()
-                os.fsync(self._stream.fileno())
+                with self._alone():
+                    self._stream.write(json.dumps({"key": key} | asdict(answer), ensure_ascii=False).encode() + b"\n")
+                    self._stream.flush()
+                    os.fsync(self._stream.fileno())
+
+    @contextmanager
+    def _alone(self) -> Iterator[None]:
+        """Hold the file's lock: on Ray several workers append to one journal."""
+        assert self._stream is not None
+        fcntl.flock(self._stream, fcntl.LOCK_EX)
+        try:
+            yield
+        finally:
+            fcntl.flock(self._stream, fcntl.LOCK_UN)
 
 
 class ApiOptimizer:

@@ -106,7 +106,6 @@ def main(args: argparse.Namespace, run: StageRun) -> None:
     def start() -> Work[dict[str, Any]]:
         ask = open_optimizer(args.optimizer, run)
 
-
         def work(rows: Sequence[dict[str, Any]], seed: int, _: int) -> tuple[list[dict[str, Any]], int]:
             directions = [flip(row["id"], run.params.seed, params.solvability_frac) for row in rows]
             turns = [rewrite_turns(row["question"], d, params.style) for row, d in zip(rows, directions, strict=True)]
