@@ -299,17 +299,22 @@ def render(
 
 
 def beside_table_4(found: list[Work], gpu: dict[str, Any], table: dict[str, Any]) -> str:
-    """The estimate beside the paper's Table 4, stage by stage; what the paper leaves out is left out here, too."""
+    """The estimate beside the A100 hours of the paper's Table 4; what the paper leaves out is left out here, too."""
     spent = {work.stage: hours(work, gpu, table) for work in found}
     spent["judge and difficulty"] = spent["judge"] + spent["difficulty"]
-    lines = ["", f"{'A100 hours':<22}{'estimate':>10}{'Table 4':>10}{'ratio':>8}"]
+    lines = [
+        "",
+        f"Hours of one {gpu['name']} beside the paper's of one A100 40 GB",
+        f"{'':<22}{'estimate':>10}{'Table 4':>10}{'ratio':>8}",
+    ]
     total = 0.0
     for stage, paper in table["table_4"].items():
         total += spent[stage]
         lines.append(f"{stage:<22}{spent[stage]:>10.1f}{paper:>10.1f}{spent[stage] / paper:>8.2f}")
     paper = sum(table["table_4"].values())
     lines.append(f"{'total':<22}{total:>10.1f}{paper:>10.1f}{total / paper:>8.2f}")
-    lines.append("`respond` gave the A100's rate of generation, so only the other lines test anything.")
+    if "from_paper" in gpu:
+        lines.append(gpu["from_paper"])
     return "\n".join(lines)
 
 
@@ -349,7 +354,7 @@ def main(argv: list[str] | None = None) -> None:
     gpu = table["gpus"][args.gpu]
     price = gpu["usd_per_hour"] if args.usd_per_hour is None else args.usd_per_hour
     print(render(found, gpu, table, price, assumed.origin))
-    if args.gpu == "a100-40gb" and params.filter.n_questions == 1_000_000:
+    if params.filter.n_questions == table["table_4_pairs"]:
         print(beside_table_4(found, gpu, table))
 
 

@@ -155,7 +155,7 @@ def test_a_finished_run_gives_its_own_tokens_and_shares(tmp_path: Path, table: d
         of_run(tmp_path, found, ["a", "b"])
 
 
-@pytest.mark.parametrize("profile", [p.stem for p in sorted((ROOT / "profiles").glob("*.yaml"))])
+@pytest.mark.parametrize("profile", ["laptop", "gpu-135m", "paper-math"])
 @pytest.mark.parametrize("gpu", ["h100", "a100-40gb"])
 def test_every_profile_can_be_estimated(
     profile: str, gpu: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
@@ -164,7 +164,8 @@ def test_every_profile_can_be_estimated(
     main(["--profile", profile, "--gpu", gpu, "--usd-per-hour", "2"])
     out = capsys.readouterr().out
     assert "total" in out
-    assert ("Table 4" in out) == (profile == "paper-math" and gpu == "a100-40gb")
+    assert ("Table 4" in out) == (profile == "paper-math")
+    assert ("only the other lines test anything" in out) == (profile == "paper-math" and gpu == "a100-40gb")
 
 
 def test_an_estimate_loads_nothing_heavy():
