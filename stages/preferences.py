@@ -9,12 +9,16 @@ Rejects stay in the output with their reason.
 import argparse
 import random
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any
 
+from scalequest.api import REFUSAL, ApiOptimizer
 from scalequest.domains import Wording, wording
-from scalequest.engine import Engine
+from scalequest.engine import Completion, Engine
 from scalequest.errors import UserError
+from scalequest.io import read_json
+from scalequest.models import API_FILE
 from scalequest.params import Preferences
 from scalequest.prompts import DIFFICULTY, SOLVABILITY, parse_rewrite
 from scalequest.records import PREFERENCE, QUESTION, read_rows, write_parts
@@ -32,6 +36,8 @@ def flip(question_id: str, seed: int, solvability_frac: float) -> str:
 
 def pair_verdict(question: str, rewrite: str, finish_reason: str, max_growth: float, words: Wording) -> str:
     """``kept``, or why a rewrite makes no pair."""
+    if finish_reason == REFUSAL:
+        return "refused"
     if finish_reason != "stop":
         return "cut"
     if not rewrite:
@@ -73,6 +79,27 @@ def usable(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
     return list(first.values())
 
 
+def open_optimizer(model: Path, run: StageRun) -> Callable[[Sequence[list[str]], int], list[Completion]]:
+    """What answers N conversations with a shard's seed: a local engine, or an endpoint (then each request has its own seed)."""
+    params = run.params.preferences
+    if (model / API_FILE).is_file():
+        journal = run.facts.root / ".work" / "api" / f"{run.name}.jsonl" if run.facts else None
+        client = ApiOptimizer(
+            **read_json(model / API_FILE), sampling=params, settings=run.params.runtime.api, journal=journal, seed=run.params.seed
+        )  # fmt: skip
+
+        def ask(conversations: Sequence[list[str]], seed: int) -> list[Completion]:
+            completions = client.complete(conversations, seed)
+            # To MLflow only: what was paid depends on what an earlier run had paid for.
+            run.logged |= client.cost()
+            return completions
+
+        return ask
+    engine = Engine(model, run.params.engine, run.params.runtime)
+    complete = engine.complete(params)
+    return lambda conversations, seed: complete([engine.chat.conversation(t) for t in conversations], seed)
+
+
 def main(args: argparse.Namespace, run: StageRun) -> None:
     """Flip, rewrite, parse, filter."""
     params, words = run.params.preferences, wording(run.params.domain)
@@ -80,15 +107,14 @@ def main(args: argparse.Namespace, run: StageRun) -> None:
     questions = usable(sampled)
 
     def start() -> Work[dict[str, Any]]:
-        engine = Engine(args.optimizer, run.params.engine, run.params.runtime)
-        complete = engine.complete(params)
+        ask = open_optimizer(args.optimizer, run)
 
         def work(rows: Sequence[dict[str, Any]], seed: int, _: int) -> tuple[list[dict[str, Any]], int]:
             directions = [flip(row["id"], run.params.seed, params.solvability_frac) for row in rows]
             turns = [
                 words.rewrite_turns(row["question"], d, params.style) for row, d in zip(rows, directions, strict=True)
             ]
-            completions = complete([engine.chat.conversation(t) for t in turns], seed)
+            completions = ask(turns, seed)
             made = [
                 rewrite_row(row, d, c, params, words) for row, d, c in zip(rows, directions, completions, strict=True)
             ]

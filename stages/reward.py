@@ -4,7 +4,8 @@
         --out data/rewards --metrics M.json
 
 The reward model reads the question with the asking for an answer in a certain form, as the responder got it (the paper's code
-leaves it out). Rewards are unbounded logits, higher is better.
+leaves it out). A released one reads both turns as its own template closes them; one that was trained here reads what it was
+trained on. Rewards are unbounded logits, higher is better.
 """
 
 import argparse
@@ -26,15 +27,16 @@ def main(args: argparse.Namespace, run: StageRun) -> None:
 
     def start() -> Work[dict[str, Any]]:
         scorer = Scorer(args.model, run.params.engine, run.params.runtime)
+        solved = scorer.chat.answered if run.params.reward_model.method == "none" else scorer.chat.solution
 
         def work(rows: Sequence[dict[str, Any]], _seed: int, _: int) -> tuple[list[dict[str, Any]], int]:
-            solved = [scorer.chat.solution(prompts[row["question_id"]], row["response"]) for row in rows]
-            rewards = scorer.score(solved)
+            sequences = [solved(prompts[row["question_id"]], row["response"]) + scorer.end for row in rows]
+            rewards = scorer.score(sequences)
             made = [
                 {"id": row["id"], "question_id": row["question_id"], "sample": row["sample"], "reward": reward}
                 for row, reward in zip(rows, rewards, strict=True)
             ]
-            return made, sum(map(len, solved))
+            return made, sum(map(len, sequences))
 
         return work
 

@@ -176,7 +176,11 @@ def test_a_domain_is_chosen_by_its_exact_name():
         pytest.param("Write a function that adds two numbers.\nSolution:\nreturn a + b", True, id="heading"),
         pytest.param("Write f.\n```python\ndef f(x):\n    y = 2 * x\n    return y\n```", True, id="a_whole_function"),
         pytest.param("Complete f.\n```python\ndef f(x):\n    pass\n```", False, id="a_stub"),
-        pytest.param("Complete f.\n```python\ndef g(x):\n    return x\n\ndef f(x):\n    \"\"\"Twice.\"\"\"\n```", False, id="a_stub_and_its_helper"),
+        pytest.param(
+            'Complete f.\n```python\ndef g(x):\n    return x\n\ndef f(x):\n    """Twice."""\n```',
+            False,
+            id="a_stub_and_its_helper",
+        ),
         pytest.param("Write f.\n```python\nprint(f(2))\n```", False, id="a_call"),
         pytest.param("Write f.\n```\nf(2) -> 4\n```", False, id="no_python"),
         pytest.param("Write a function that finds the solution of a linear equation.", False, id="the_word"),

@@ -207,6 +207,10 @@ CONTRADICTIONS = [
     ],
     ("task_without_a_benchmark", {"evaluate.tasks": ["gsm8k"]}, "evaluate.tasks: 'gsm8k' has no benchmark of that name; `benchmarks` has"),
     ("ragged_accumulation", {"qpo.batch_size": 8, "qpo.per_device_batch_size": 3}, "qpo: batch_size 8 is not a multiple of per_device_batch_size 3"),
+    ("template_for_a_stranger", {"chat_templates": {"critic": "plain"}}, "chat_templates: 'critic' is no role of `models`, which has"),
+    ("consent_without_a_commit", {"trust_remote_code": ["org/m"]}, "trust_remote_code: 'org/m' names no commit; expected ORG/NAME@ and 40 hex digits"),
+    ("consent_to_another_commit", {"trust_remote_code": [f"org/m@{'1' * 40}"], "models.reward": f"hf:org/m@{'2' * 40}"}, f"trust_remote_code: 'org/m@{'1' * 40}' is the source of no model"),
+    ("judge_behind_an_api", {"models.judge": "api:https://host/v1#m"}, "models.judge: 'api:https://host/v1#m': only the optimizer can stand behind an API"),
     ("templates_of_a_set_without", {"seeds.products.templates": "even"}, "templates 'even' needs dataset gsm_symbolic, got 'products'; set 'all'"),
 ]  # fmt: skip
 
@@ -228,6 +232,14 @@ def test_a_contradiction_is_named(data: dict[str, Any], changes: dict[str, Any],
         pytest.param({"solver.method": "none", "reward_model.method": "none"}, id="released_models"),
         pytest.param({"judge.max_tokens": 4095, "engine.max_model_len": 4096}, id="room_for_one_token"),
         pytest.param({"generators.sums.seed_mix": {"products": 60}, "seeds.products.n": 60}, id="all_of_a_source"),
+        pytest.param(
+            {"models.optimizer": "api:https://host/v1#m", "preferences.max_tokens": 4096, "engine.max_model_len": 4096},
+            id="the_context_of_an_api_is_its_own",
+        ),
+        pytest.param(
+            {"trust_remote_code": [f"org/m@{'1' * 40}"], "models.reward": f"hf:org/m@{'1' * 40}"},
+            id="consent_to_the_commit_that_is_used",
+        ),
         pytest.param({"qft.learning_rate": 1}, id="whole_number_for_a_real_one"),
         pytest.param(
             {

@@ -349,7 +349,11 @@ def test_every_make_target_says_what_it_does():
 
 
 def test_every_module_imports_without_torch_vllm_and_transformers():
-    files = [p.relative_to(ROOT).with_suffix("") for p in [*MODULES, *STAGE_FILES] if p.stem not in ("__init__", "sandbox_child")]
+    files = [
+        p.relative_to(ROOT).with_suffix("")
+        for p in [*MODULES, *STAGE_FILES]
+        if p.stem not in ("__init__", "sandbox_child")
+    ]
     names = [".".join(file.parts) for file in files]
     code = f"""
 import importlib, sys

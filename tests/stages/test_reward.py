@@ -1,6 +1,8 @@
 import json
 from argparse import Namespace
 from pathlib import Path
+from types import SimpleNamespace
+from typing import ClassVar
 
 import pytest
 
@@ -22,6 +24,7 @@ def test_each_response_is_scored_with_its_own_question_and_the_asking_for_a_box(
         """Scores 1.5, 2.5, ... in the order of the prompts."""
 
         chat = chatml
+        end: ClassVar[list[int]] = []
 
         def __init__(self, *_: object) -> None: ...
 
@@ -52,3 +55,30 @@ def test_each_response_is_scored_with_its_own_question_and_the_asking_for_a_box(
     ]
     metrics = json.loads((tmp_path / "m.json").read_text())
     assert metrics == {"responses": 4, "mean": 3.0, "lowest": 1.5, "highest": 4.5}
+
+
+def test_a_released_reward_model_reads_closed_turns_and_its_own_end(
+    tmp_path: Path, laptop: Params, monkeypatch: pytest.MonkeyPatch
+):
+    seen: list[list[int]] = []
+
+    class Scorer:
+        chat = SimpleNamespace(answered=lambda q, r: [len(q), len(r)], solution=None)
+        end: ClassVar[list[int]] = [99]
+
+        def __init__(self, *_: object) -> None: ...
+
+        def score(self, prompts: list[list[int]]) -> list[float]:
+            seen.extend(prompts)
+            return [0.0] * len(prompts)
+
+    monkeypatch.setattr(reward, "Scorer", Scorer)
+    write_rows(tmp_path / "q.parquet", [{"id": "x", "generator": "a", "question": "Why?", "difficulty": 0.5}], FILTERED)
+    row = {"id": "x#0", "question_id": "x", "sample": 0, "response": "So.", "finish_reason": "stop", "n_tokens": 2}
+    write_rows(tmp_path / "responses", [row], RESPONSE)
+    args = Namespace(
+        model=tmp_path, questions=tmp_path / "q.parquet", responses=tmp_path / "responses", out=tmp_path / "rewards",
+        metrics=tmp_path / "m.json",
+    )  # fmt: skip
+    reward.main(args, StageRun(changed(laptop, reward_model={"method": "none"})))
+    assert seen == [[4, 3, 99]]
