@@ -130,3 +130,9 @@ def hardware() -> dict[str, str]:
     if torch and torch.cuda.is_available():
         facts |= {"gpu": torch.cuda.get_device_name(0), "cuda": str(torch.version.cuda)}
     return facts
+
+
+def environment() -> list[str]:
+    """Packages and machine kind as a stage's metrics keep them: ``torch==2.13.0+cpu``, ..., ``cpu: ...``."""
+    packages = [f"{name}=={number}" for name, number in package_versions().items()]
+    return packages + [f"{name}: {value}" for name, value in hardware().items()]

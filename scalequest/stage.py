@@ -23,7 +23,7 @@ import pyarrow as pa
 
 from scalequest.errors import UserError
 from scalequest.io import write_json
-from scalequest.lineage import StageFacts, current_stage
+from scalequest.lineage import StageFacts, current_stage, environment
 from scalequest.params import Params, load_all
 from scalequest.shards import Item, Journal, map_shards
 
@@ -100,7 +100,8 @@ class StageRun:
         for name in (name for name, found in flags.items() if found):
             log.warning("degenerate step: %s", DEGENERATE[name])
         values = values | ({"degenerate": flags} if flags else {})
-        write_json(path, values)
+        # For the audit: which packages and machine made this. A list, because DVC's tables of metrics leave lists out.
+        write_json(path, values | ({"environment": environment()} if self.facts else {}))
         self.logged |= flatten(values)
 
 

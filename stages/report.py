@@ -110,7 +110,7 @@ class Run:
     @property
     def tasks(self) -> list[str]:
         """List the tasks in the order of ``evaluate.tasks``, then others that were scored."""
-        found = {task for scores in self.scores.values() for task in scores} - {"degenerate"}
+        found = {task for scores in self.scores.values() for task in scores} - {"degenerate", "environment"}
         return [*self.params.evaluate.tasks, *sorted(found - set(self.params.evaluate.tasks))]
 
     @property
