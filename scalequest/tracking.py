@@ -103,7 +103,9 @@ def describe(run: StageRun, facts: StageFacts, params: Params, started: float) -
             "dvc.stage": facts.name,
             "dvc.deps": json.dumps(facts.deps),
             "dvc.outs": json.dumps(outs),
-            "audit": "; ".join(f"scalequest audit {value}" for path, value in outs.items() if not path.endswith(".json")),
+            "audit": "; ".join(
+                f"scalequest audit {value}" for path, value in outs.items() if not path.endswith(".json")
+            ),
             "packages": json.dumps(package_versions()),
             "hardware": json.dumps(hardware()),
         },

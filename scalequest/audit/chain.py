@@ -49,7 +49,7 @@ class Code:
 
 def folder_hash(files: dict[str, str]) -> str:
     """DVC's hash of a folder from its files' paths (relative to it) and hashes."""
-    entries = [{"md5": files[path], "relpath": path} for path in sorted(files, key=lambda path: path.split("/"))]
+    entries = [{"md5": files[path], "relpath": path} for path in sorted(files)]
     return md5(json.dumps(entries, sort_keys=True).encode()).hexdigest() + ".dir"
 
 
@@ -89,7 +89,7 @@ class Chain:
     @cached_property
     def stages(self) -> list[Stage]:
         """The stage itself, then what it needed, nearest first; every stage after all that need it."""
-        return upstream(self.lock, self.stage)
+        return self.lock.order(self.stage.name)[::-1]
 
     def inputs(self, stage: Stage) -> list[Input]:
         """What a stage read, apart from code."""
@@ -131,22 +131,6 @@ class Chain:
         ]  # fmt: skip
 
 
-def upstream(lock: Lock, stage: Stage) -> list[Stage]:
-    """A stage and all it needed, nearest first, in an order in which every stage comes after all that need it."""
-    order: list[str] = []
-
-    def visit(name: str) -> None:
-        if name in order:
-            return
-        for dep in lock.stages[name].deps:
-            for maker, _ in lock.makers(dep.path):
-                visit(maker.name)
-        order.append(name)
-
-    visit(stage.name)
-    return [lock.stages[name] for name in reversed(order)]
-
-
 def downstream(lock: Lock, hashes: Iterable[str]) -> dict[str, tuple[Artifact, ...]]:
     """Outputs made from any of these hashes, each with the way to it: what was read first, and so on to the output itself.
 
@@ -157,7 +141,7 @@ def downstream(lock: Lock, hashes: Iterable[str]) -> dict[str, tuple[Artifact, .
         value: (artifact,) for value in hashes for artifact in _artifacts(lock, value)
     }
     found: dict[str, tuple[Artifact, ...]] = {}
-    for stage in reversed(_in_order(lock)):
+    for stage in lock.order():
         way = next((reached[dep.md5] for dep in stage.deps if dep.md5 in reached), None)
         if way is None:
             parts = [(dep, out) for dep in stage.deps for _, out in lock.makers(dep.path) if out.path != dep.path]
@@ -173,15 +157,6 @@ def _artifacts(lock: Lock, value: str) -> list[Artifact]:
     """The first dependency or output of that hash."""
     every = (a for stage in lock.stages.values() for a in (*stage.outs, *stage.deps) if a.md5 == value)
     return list(every)[:1]
-
-
-def _in_order(lock: Lock) -> list[Stage]:
-    """All stages, consumers before what they need."""
-    order: dict[str, Stage] = {}
-    for stage in lock.stages.values():
-        for needed in reversed(upstream(lock, stage)):
-            order.setdefault(needed.name, needed)
-    return list(reversed(order.values()))
 
 
 def _stale(dep: Artifact, makers: list[tuple[Stage, Artifact]]) -> bool:
@@ -263,7 +238,7 @@ def _difference(a: Stage, b: Stage, first: Lock, second: Lock) -> Difference:
         causes.append(("command", a.cmd, b.cmd))
     for key in dict.fromkeys([*a.params, *b.params]):
         one, two = a.params.get(key, MISSING), b.params.get(key, MISSING)
-        if one != two or type(one) is not type(two):
+        if one != two:
             causes.append((f"parameter {key}", one, two))
     inputs = []
     for path, one, two in _changed(a.deps, b.deps):

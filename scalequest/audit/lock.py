@@ -7,7 +7,7 @@ import itertools
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, cached_property
 from typing import Any
 
 import yaml
@@ -32,12 +32,11 @@ for _tag, _pattern, _first in (
     ("bool", r"true|True|TRUE|false|False|FALSE", "tTfF"),
     ("null", r"~|null|Null|NULL|", ["~", "n", "N", ""]),
     ("int", r"[-+]?[0-9]+", "-+0123456789"),
-    ("float", r"[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)([eE][-+]?[0-9]+)?|[-+]?\.(inf|Inf|INF)|\.(nan|NaN|NAN)", "-+.0123456789"),
+    ("float", r"[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)([eE][-+]?[0-9]+)?", "-+.0123456789"),
 ):  # fmt: skip
     _Yaml12.add_implicit_resolver(f"tag:yaml.org,2002:{_tag}", re.compile(f"^(?:{_pattern})$"), list(_first))
 # PyYAML's own reading of integers would take 010 for octal.
 _Yaml12.add_constructor("tag:yaml.org,2002:int", lambda loader, node: int(loader.construct_scalar(node)))
-_Yaml12.add_constructor("tag:yaml.org,2002:float", lambda loader, node: float(loader.construct_scalar(node)))
 
 
 def parse_yaml(content: bytes, origin: str) -> dict[str, Any]:
@@ -127,7 +126,28 @@ class Lock:
 
     def makers(self, path: str) -> list[tuple[Stage, Artifact]]:
         """The stages whose outputs make up ``path``: one for an output or a file in it, several for a folder above some."""
-        return [(stage, out) for stage, out in self.outs() if out.overlaps(path)]
+        if path not in self._makers:
+            self._makers[path] = [(stage, out) for stage, out in self.outs() if out.overlaps(path)]
+        return self._makers[path]
+
+    @cached_property
+    def _makers(self) -> dict[str, list[tuple[Stage, Artifact]]]:
+        return {}
+
+    def order(self, *roots: str) -> list[Stage]:
+        """Stages and all they need (without ``roots`` all stages), each after those that it needs."""
+        found: dict[str, Stage] = {}
+
+        def visit(name: str) -> None:
+            if name not in found:
+                for dep in self.stages[name].deps:
+                    for maker, _ in self.makers(dep.path):
+                        visit(maker.name)
+                found[name] = self.stages[name]
+
+        for name in roots or self.stages:
+            visit(name)
+        return list(found.values())
 
 
 def flatten(values: dict[str, Any], prefix: str = "") -> dict[str, Any]:

@@ -18,7 +18,7 @@ from dataclasses import asdict, dataclass
 from functools import cached_property
 from hashlib import md5
 
-from scalequest.audit.chain import MODELS, code_hashes, folder_hash, hash_of, upstream
+from scalequest.audit.chain import MODELS, code_hashes, folder_hash, hash_of
 from scalequest.audit.lock import PARAMS, Artifact, Lock, Stage, flatten, parse_yaml, read_lock
 from scalequest.audit.repository import WORKSPACE, Repository, Revision, nearest
 from scalequest.audit.tables import Store, Tables, pull_command, read_metrics
@@ -289,7 +289,7 @@ class Verifier:
             if stage is None:
                 yield Broken(f"generator {generator}", f"training rows name it, no stage of dvc.lock generates under that name; there are: {', '.join(sorted(made))}")  # fmt: skip
                 continue
-            chain = upstream(self.lock, stage)
+            chain = self.lock.order(stage.name)
             for needed in chain:
                 lost = [d for d in needed.deps if d.path.startswith((MODELS, "data/")) and not self.lock.makers(d.path)]
                 for dep in lost:
