@@ -7,6 +7,9 @@ from functools import cached_property
 from scalequest.audit.lock import LOCK, PARAMS, PIPELINE, Lock, Stage, make_lock
 from scalequest.audit.repository import EXPERIMENT, WORKSPACE, Repository, Revision, blob_hash
 
+# Before the name of an experiment, where it stands beside names of branches.
+EXPERIMENT_LABEL = "experiment "
+
 
 @dataclass(frozen=True)
 class Version:
@@ -41,12 +44,13 @@ class Version:
         """Where its files are read from."""
         if WORKSPACE in self.names or self.commit is None:
             return Revision(WORKSPACE, None)
-        return Revision(self.names[0].removeprefix("experiment ") if self.names else self.commit, self.commit)
+        name = self.names[0] if self.names else self.commit
+        return Revision(name.removeprefix(EXPERIMENT_LABEL), self.commit, name.startswith(EXPERIMENT_LABEL))
 
 
 def _short(ref: str) -> str:
     experiment = EXPERIMENT.fullmatch(ref)
-    return f"experiment {experiment[1]}" if experiment else ref.split("/", 2)[2]
+    return f"{EXPERIMENT_LABEL}{experiment[1]}" if experiment else ref.split("/", 2)[2]
 
 
 class History:

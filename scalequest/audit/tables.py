@@ -88,7 +88,10 @@ class Store:
         path = self.object(artifact.md5)
         if not path.is_file():
             return None
-        return {entry["relpath"]: entry["md5"] for entry in json.loads(path.read_bytes())}
+        try:
+            return {entry["relpath"]: entry["md5"] for entry in json.loads(path.read_bytes())}
+        except (ValueError, KeyError, TypeError):
+            raise UserError(f"{path}: no list of a folder's files ({artifact.path}); the cache is damaged, see: scalequest verify hashes") from None  # fmt: skip
 
     def files(self, artifact: Artifact, revision: Revision) -> dict[str, Path]:
         """Readable files of an artifact by their path relative to it ('' for a file).
@@ -220,14 +223,26 @@ class Tables:
         return f"{reader}([{files}]{options if kind == 'benchmarks' else ''})"
 
     def query(self, sql: str, *parameters: Any) -> list[dict[str, Any]]:
-        """Rows of a query as dictionaries."""
-        cursor = self.connection.execute(sql, parameters)
-        names = [column[0] for column in cursor.description]
-        return [dict(zip(names, row, strict=True)) for row in cursor.fetchall()]
+        """Rows of a query as dictionaries.
+
+        Raises:
+            UserError: a file is damaged, or was written with other columns.
+        """
+        import duckdb
+
+        try:
+            cursor = self.connection.execute(sql, parameters)
+            names = [column[0] for column in cursor.description]
+            return [dict(zip(names, row, strict=True)) for row in cursor.fetchall()]
+        except duckdb.Error as error:
+            raise UserError(
+                f"a table of {self.lock.revision} cannot be read: {str(error).splitlines()[0]}; if its bytes are damaged, `scalequest "
+                "verify hashes` names it, else it was written by other code: ask at the revision that wrote it (--rev)"
+            ) from None
 
     def value(self, sql: str, *parameters: Any) -> Any:
         """The one value of a query."""
-        return self.connection.execute(sql, parameters).fetchone()[0]
+        return next(iter(self.query(sql, *parameters)[0].values()))
 
     def count(self, artifact: Artifact) -> int | None:
         """Rows of a Parquet output, from the files' footers; None where it is no Parquet, or not here."""

@@ -176,7 +176,7 @@ class Verifier:
         """Files of a folder; empty where the cache has no list of them, or a damaged one, which its own hash tells."""
         try:
             return self.store.listing(out) or {}
-        except (json.JSONDecodeError, KeyError, TypeError):
+        except UserError:
             return {}
 
     def _in_workspace(self, stage: Stage, out: Artifact) -> Iterator[Broken]:

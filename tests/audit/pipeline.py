@@ -72,7 +72,14 @@ STAGES: dict[str, tuple[str, list[str], list[str], list[str]]] = {
     "evaluate@student": ("--model models/student --tasks eval/tasks --samples data/samples/student.parquet --scores eval/scores/student.json", ["models/student", "data/benchmarks", "eval/tasks"], [], ["data/samples/student.parquet", "eval/scores/student.json"]),
 }  # fmt: skip
 
-QUESTIONS = ["What is 1 + 1?", "What is 2 + 2?", "What is 1 + 1 ?", "Why is the sun green?", "What is zero?", "What is 3 + 3?"]
+QUESTIONS = [
+    "What is 1 + 1?",
+    "What is 2 + 2?",
+    "What is 1 + 1 ?",
+    "Why is the sun green?",
+    "What is zero?",
+    "What is 3 + 3?",
+]
 OUTCOMES = ["kept", "kept", "exact_duplicate", "unsolvable", "too_easy", "kept"]
 
 
@@ -215,7 +222,11 @@ class Pipeline:
 
     def files(self, path: str) -> dict[str, Path]:
         base = self.root / path
-        return {f.relative_to(base).as_posix(): f for f in sorted(base.rglob("*")) if f.is_file()} if base.is_dir() else {"": base}
+        return (
+            {f.relative_to(base).as_posix(): f for f in sorted(base.rglob("*")) if f.is_file()}
+            if base.is_dir()
+            else {"": base}
+        )
 
     def md5(self, path: str) -> str:
         hashes = {name: md5(file.read_bytes()).hexdigest() for name, file in self.files(path).items()}

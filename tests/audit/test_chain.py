@@ -56,7 +56,9 @@ def test_an_unknown_path_is_told_with_the_nearest(pipeline: Pipeline, path: str,
         pipeline.chain(path)
 
 
-@pytest.mark.parametrize("path", ["models/student", "models/student/", "./models/student", "models/student/config.json"])
+@pytest.mark.parametrize(
+    "path", ["models/student", "models/student/", "./models/student", "models/student/config.json"]
+)
 def test_an_output_is_found_by_any_of_its_spellings(pipeline: Pipeline, path: str) -> None:
     assert pipeline.chain(path).target.path == "models/student"
 
@@ -205,4 +207,3 @@ def test_a_stage_of_one_side_only_is_named(pipeline: Pipeline) -> None:
     pipeline.edit_lock(lambda stages: stages.pop("benchmarks"))
     pipeline.commit()
     assert ("benchmarks", ["stage"], 0, 0) in differ(pipeline)
-

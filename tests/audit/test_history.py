@@ -51,7 +51,10 @@ def test_an_entry_is_dated_by_the_oldest_commit_that_leads_here(pipeline: Pipeli
     pipeline.params["seed"] = 18
     pipeline.lock("respond")
     second = pipeline.commit()
-    lock, at = read_lock(pipeline.repository, pipeline.repository.revision("main")), pipeline.repository.revision("main")
+    lock, at = (
+        read_lock(pipeline.repository, pipeline.repository.revision("main")),
+        pipeline.repository.revision("main"),
+    )
     history = pipeline.history
     assert history.first_with(lock.stages["judge"], at) == first
     assert history.first_with(lock.stages["respond"], at) == second

@@ -25,7 +25,11 @@ NOW = Revision("workspace", None)
 def test_scalars_are_what_dvc_takes_them_for(text: str) -> None:
     document = f"key: {text}\n"
     expected = YAML(typ="safe", pure=True).load(document)["key"]
-    if text in ("1_000", "0x10", "2026-11-24"):  # ruamel takes these for numbers and dates, YAML 1.2's core schema does not
+    if text in (
+        "1_000",
+        "0x10",
+        "2026-11-24",
+    ):  # ruamel takes these for numbers and dates, YAML 1.2's core schema does not
         assert parse_yaml(document.encode(), "x") == {"key": text}
         return
     found = parse_yaml(document.encode(), "x")["key"]
@@ -75,7 +79,11 @@ def test_this_repositorys_stages_are_all_known() -> None:
 
 
 def test_what_has_left_the_pipeline_is_left_out_and_what_never_ran_is_named(pipeline: Pipeline) -> None:
-    pipeline.edit_lock(lambda stages: stages.update({"old": deepcopy(stages["judge"]), "generate@gone": deepcopy(stages["generate@sums"])}))
+    pipeline.edit_lock(
+        lambda stages: stages.update(
+            {"old": deepcopy(stages["judge"]), "generate@gone": deepcopy(stages["generate@sums"])}
+        )
+    )
     pipeline.edit_lock(lambda stages: stages.pop("reward"))
     lock = read_lock(pipeline.repository, NOW)
     assert "old" not in lock.stages
@@ -95,7 +103,10 @@ def test_where_the_matrix_cannot_be_told_the_stages_by_name_are_alive(pipeline: 
         ("schema: '1.0'\nstages:\n  a: {cmd: x}\n", r"schema '1.0', this audit reads '2.0'"),
         ("schema: '3.0'\nstages:\n  a: {cmd: x}\n", r"schema '3.0', .* dvc commit -f"),
         ("a: {cmd: x}\n", r"schema None"),
-        ("schema: '2.0'\nstages:\n  a:\n    outs:\n    - path: x\n      etag: y\n", r"stage a: entry .* has no path and md5"),
+        (
+            "schema: '2.0'\nstages:\n  a:\n    outs:\n    - path: x\n      etag: y\n",
+            r"stage a: entry .* has no path and md5",
+        ),
         ("schema: '2.0'\nstages:\n  a: [\n", r"dvc.lock: not YAML"),
         ("- a\n", r"a list; expected a mapping"),
     ],
@@ -112,7 +123,9 @@ def test_an_empty_lock_has_no_stages() -> None:
 
 def test_a_revision_without_a_lock_says_what_to_run(tmp_path: Path) -> None:
     pipeline = Pipeline(tmp_path / "r")
-    with pytest.raises(UserError, match=r"dvc.lock in the workspace: no such file; nothing has been run there yet: dvc repro"):
+    with pytest.raises(
+        UserError, match=r"dvc.lock in the workspace: no such file; nothing has been run there yet: dvc repro"
+    ):
         read_lock(pipeline.repository, NOW)
     commit = pipeline.commit()
     with pytest.raises(UserError, match=rf"dvc.lock at main \({commit[:7]}\): no such file"):

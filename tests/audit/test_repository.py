@@ -17,7 +17,15 @@ def test_every_kind_of_name_leads_to_its_commit(pipeline: Pipeline) -> None:
     experiment = pipeline.experiment("cut")
     second = pipeline.commit("second")
     repository = pipeline.repository
-    cases = {"main": second, "HEAD": second, "HEAD~1": first, "v1": first, first[:8]: first, "cut": experiment, "workspace": None}
+    cases = {
+        "main": second,
+        "HEAD": second,
+        "HEAD~1": first,
+        "v1": first,
+        first[:8]: first,
+        "cut": experiment,
+        "workspace": None,
+    }
     for name, commit in cases.items():
         assert repository.revision(name).commit == commit, name
     assert repository.revision("cut").experiment
@@ -28,7 +36,10 @@ def test_every_kind_of_name_leads_to_its_commit(pipeline: Pipeline) -> None:
 @pytest.mark.parametrize(
     ("name", "message"),
     [
-        ("mian", "revision 'mian': looked among branches, tags, commits and DVC experiments, found none; nearest: main"),
+        (
+            "mian",
+            "revision 'mian': looked among branches, tags, commits and DVC experiments, found none; nearest: main",
+        ),
         ("workspce", "nearest: workspace"),
         ("cutt", "nearest: cut"),
         ("zzzzzzzz", "there are: workspace, HEAD, main, cut"),
