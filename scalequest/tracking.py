@@ -83,6 +83,7 @@ def describe(run: StageRun, facts: StageFacts, params: Params, started: float) -
     shared = {"pipeline_run": key, "experiment": os.environ.get("DVC_EXP_NAME", "")}
     shared |= {f"git.{k}": v for k, v in git_facts().items()}
     now = time.time()
+    outs = output_hashes(facts.name)
     curves = [
         (name.replace("/", "."), value, step)
         for step, entry in enumerate(run.curves, start=1)
@@ -101,7 +102,10 @@ def describe(run: StageRun, facts: StageFacts, params: Params, started: float) -
             "level": "stage",
             "dvc.stage": facts.name,
             "dvc.deps": json.dumps(facts.deps),
-            "dvc.outs": json.dumps(output_hashes(facts.name)),
+            "dvc.outs": json.dumps(outs),
+            "audit": "; ".join(
+                f"scalequest audit {value}" for path, value in outs.items() if not path.endswith(".json")
+            ),
             "packages": json.dumps(package_versions()),
             "hardware": json.dumps(hardware()),
         },

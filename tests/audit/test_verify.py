@@ -1,0 +1,181 @@
+"""Every kind of broken link is caught and named; a sound run is not complained of."""
+
+import shutil
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from scalequest.audit.verify import CHECKS, verify
+from tests.audit.pipeline import METRICS, M, Pipeline
+
+
+def broken(pipeline: Pipeline, *checks: str, rev: str = "workspace") -> list[str]:
+    lock = pipeline.tables(rev).lock
+    return [str(link) for check in verify(pipeline.repository, lock, list(checks or CHECKS)) for link in check.broken]
+
+
+def test_a_sound_run_holds_in_every_link(pipeline: Pipeline) -> None:
+    checks = list(verify(pipeline.repository, pipeline.tables().lock, list(CHECKS)))
+    assert [check.name for check in checks] == ["stages", "hashes", "counts", "rows"]
+    assert all(check.links > 0 and not check.broken for check in checks)
+    assert broken(pipeline, rev="main") == []
+
+
+# ------------------------------------------------------------------------------------- as an accident or a hand leaves it
+
+
+def flip_a_byte(pipeline: Pipeline) -> None:
+    path = pipeline.root / "data" / "ledger.parquet"
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 1
+    path.write_bytes(content)
+
+
+def damage(path: str) -> Callable[[Pipeline], None]:
+    def change(pipeline: Pipeline) -> None:
+        pipeline.object(pipeline.md5(path)).write_text("damaged")
+
+    return change
+
+
+def lose_a_part(pipeline: Pipeline) -> None:
+    file = pipeline.root / "data" / "responses" / "part-00000.parquet"
+    pipeline.object(pipeline.md5("data/responses/part-00000.parquet")).unlink()
+    file.unlink()
+
+
+def edit(stage: str, change: Callable[[dict[str, Any]], Any]) -> Callable[[Pipeline], None]:
+    return lambda pipeline: pipeline.edit_lock(lambda stages: change(stages[stage]))
+
+
+@pytest.mark.parametrize(
+    ("change", "first"),
+    [
+        (flip_a_byte, r"stage filter → data/ledger.parquet: dvc.lock says [0-9a-f]{32}, the workspace has [0-9a-f]{32}; bring it back: dvc checkout data/ledger.parquet"),
+        (lambda p: p.change("data/screened", lambda rows: rows[1:]), r"stage screen → data/screened/part-00000.parquet: expected [0-9a-f]{32}, the workspace has"),
+        (lambda p: p.write("models/student/extra.txt", "x"), r"stage instruct_tune → models/student/extra.txt: expected no such file"),
+        (lambda p: shutil.rmtree(p.root / "models" / "student"), r"stage instruct_tune → models/student: not in the workspace; bring it: dvc checkout"),
+        (damage("data/filtered.parquet"), r"stage filter → data/filtered.parquet: the cache's .* the object is damaged; remove it and bring it anew: rm -f .* && dvc pull data/filtered.parquet"),
+        (damage("models/student"), r"stage instruct_tune → models/student \(its list of files\): .* damaged"),
+        (lose_a_part, r"stage respond → data/responses/part-00000.parquet: [0-9a-f]{32} is not in the cache .*; bring it: dvc pull data/responses"),
+        (lambda p: p.write(f"{M}/filter.json", "{}"), rf"stage filter → {M}/filter.json: dvc.lock says [0-9a-f]{{32}}, workspace has [0-9a-f]{{32}}"),
+        (lambda p: (p.root / "eval/scores/student.json").unlink(), r"stage evaluate@student → eval/scores/student.json: dvc.lock says [0-9a-f]{32}, workspace has no such file"),
+        (edit("instruct_tune", lambda s: s["params"]["params.yaml"]["instruct_tune"].update(epochs=2)), r"stage instruct_tune, parameter instruct_tune.epochs: dvc.lock says it ran with 2, params.yaml of workspace says 1; run: dvc repro instruct_tune"),
+        (edit("respond", lambda s: s["deps"][0].update(md5="0" * 32)), r"stage respond ← data/filtered.parquet: it read 0{32}, filter wrote"),
+        (edit("screen", lambda s: s["deps"][0].update(md5="0" * 32 + ".dir")), r"stage screen ← data/questions: it read 0{32}.dir, what generate@sums wrote gives"),
+        (edit("filter", lambda s: s["deps"][3].update(md5="0" * 32)), r"stage filter ← stages/filter.py: it ran with 0{32}, workspace has [0-9a-f]{32}"),
+        (lambda p: p.write("stages/filter.py", "edited"), r"stage filter ← stages/filter.py: it ran with"),
+        (lambda p: p.write("eval/tasks/maths.yaml", "edited"), r"stage evaluate@student ← eval/tasks: it ran with"),
+        (lambda p: p.edit_lock(lambda stages: stages.pop("judge")), r"stage judge: dvc.yaml has it, dvc.lock has no entry"),
+    ],
+    ids=["byte", "row", "stranger", "folder_gone", "cache_damaged", "list_damaged", "part_gone", "metrics", "scores_gone", "parameter", "read", "read_folder", "lock_code", "code", "code_folder", "stage_gone"],
+)  # fmt: skip
+def test_a_broken_link_is_named_first(pipeline: Pipeline, change: Callable[[Pipeline], Any], first: str) -> None:
+    change(pipeline)
+    found = broken(pipeline)
+    assert found
+    import re
+
+    assert re.search(first, found[0]), found
+
+
+# ------------------------------------------------------------ with a lock that was made to agree: only the data can tell
+
+
+def without(row_id: str) -> Callable[[list[dict[str, Any]]], list[dict[str, Any]]]:
+    return lambda rows: [row for row in rows if row["id"] != row_id]
+
+
+@pytest.mark.parametrize(
+    ("path", "edit_rows", "stage", "message"),
+    [
+        ("data/screened", without("sums/0/3"), "screen", r"questions → screened: 1 rows of questions have none in screened, the first is sums/0/3 \(screen gives every generated question a verdict\); run: dvc repro -f -s screen"),
+        ("data/judged", without("sums/0/1"), "judge", r"screened → judged: 1 rows of screened have none in judged, the first is sums/0/1"),
+        ("data/difficulty", lambda rows: [*rows, rows[0]], "difficulty", r"screened → difficulty: 1 rows of difficulty have none in screened, the first is sums/0/0"),
+        ("data/ledger.parquet", without("sums/0/2"), "filter", r"screened → ledger: 1 rows of screened have none in ledger, the first is sums/0/2 \(the ledger holds every question\)"),
+        ("data/ledger.parquet", lambda rows: [r | {"outcome": "kept"} for r in rows], "filter", r"ledger → filtered: 3 rows of ledger have none in filtered, the first is sums/0/2"),
+        ("data/filtered.parquet", lambda rows: [*rows, rows[0] | {"id": "sums/7/7"}], "filter", r"ledger → filtered: 1 rows of filtered have none in ledger, the first is sums/7/7"),
+        ("data/responses", lambda rows: rows[:-1], "respond", r"responses → rewards: 1 rows of rewards have none in responses, the first is sums/0/5#1"),
+        ("data/responses", lambda rows: rows[2:], "respond", r"filtered → responses: 1 rows of filtered have none in responses, the first is sums/0/0"),
+        ("data/rewards", lambda rows: [rows[0], *rows[:-1]], "reward", r"responses → rewards: 1 rows of responses have none in rewards, the first is sums/0/5#1"),
+        ("data/instruct.parquet", lambda rows: [*rows, rows[0]], "reward_select", r"filtered → instruct: 1 rows of instruct have none in filtered, the first is sums/0/0"),
+    ],
+)  # fmt: skip
+def test_a_row_lost_or_added_is_named(pipeline: Pipeline, path: str, edit_rows: Any, stage: str, message: str) -> None:
+    pipeline.change(path, edit_rows)
+    pipeline.lock()
+    assert broken(pipeline, "stages", "hashes") == []
+    import re
+
+    assert any(re.search(message, link) for link in broken(pipeline, "counts")), broken(pipeline, "counts")
+
+
+def test_too_few_samples_are_named(pipeline: Pipeline) -> None:
+    for path in ("data/responses", "data/rewards"):
+        pipeline.change(path, lambda rows: [row for row in rows if row["id"] != "sums/0/5#1"])
+    pipeline.lock()
+    assert any("5 responses to 3 questions, respond.n_samples 2 makes 6" in link for link in broken(pipeline, "counts"))
+
+
+@pytest.mark.parametrize("path", [path for path in METRICS if "instruct_tune" not in path and "scores" not in path])
+def test_a_metrics_file_that_lies_is_named(pipeline: Pipeline, path: str) -> None:
+    import json
+
+    pipeline.write(
+        path, json.dumps({key: value + 1 if isinstance(value, int) else value for key, value in METRICS[path].items()})
+    )
+    pipeline.lock()
+    assert broken(pipeline, "stages", "hashes") == []
+    assert any(f"→ {path}: it says" in link for link in broken(pipeline, "counts"))
+
+
+@pytest.mark.parametrize(
+    ("edit_rows", "message"),
+    [
+        (lambda rows: [rows[0] | {"id": "sums/9/9"}, *rows[1:]], "1 have no question that passed the filters, the first is sums/9/9; see: scalequest audit --row sums/9/9"),
+        (lambda rows: [rows[0] | {"question": "Slipped in?"}, *rows[1:]], "1 have no question that passed the filters"),
+        (lambda rows: [rows[0] | {"response": "Never sampled."}, *rows[1:]], "1 have no sampled response of that text and reward, the first is sums/0/0"),
+        (lambda rows: [rows[0] | {"reward": 99.0}, *rows[1:]], "1 have no sampled response of that text and reward"),
+        (lambda rows: [row | {"generator": "stranger"} for row in rows], "2 have no generated question of that text"),
+    ],
+)  # fmt: skip
+def test_a_training_row_from_nowhere_is_named(pipeline: Pipeline, edit_rows: Any, message: str) -> None:
+    pipeline.change("data/instruct.parquet", edit_rows)
+    pipeline.lock()
+    assert broken(pipeline, "stages", "hashes") == []
+    assert any(message in link for link in broken(pipeline, "rows"))
+
+
+def test_a_generator_whose_model_no_stage_fetched_is_named(pipeline: Pipeline) -> None:
+    pipeline.edit_lock(lambda stages: stages.pop("fetch_model@sums"))
+    found = broken(pipeline, "rows")
+    assert any(link.startswith("stage qft@sums ← models/base/sums") for link in found)
+    assert any("generator sums: its chain ends in no fetched model" in link for link in found)
+
+
+# -------------------------------------------------------------------------------------------------- another revision
+
+
+def test_a_revision_is_held_against_the_cache_and_not_the_workspace(pipeline: Pipeline) -> None:
+    pipeline.params["seed"] = 18
+    pipeline.write("models/student/model.safetensors", "other")
+    pipeline.lock()
+    value = pipeline.md5("models/student/model.safetensors")
+    pipeline.experiment("cut")
+    pipeline.checkout()
+    pipeline.write("data/seeds.parquet", "the workspace's own damage")
+    assert broken(pipeline, rev="cut") == []
+    assert any("data/seeds.parquet" in link for link in broken(pipeline))
+    pipeline.object(value).unlink()
+    (link,) = broken(pipeline, "hashes", rev="cut")
+    assert link.startswith("stage instruct_tune → models/student/model.safetensors")
+    assert link.endswith("bring it: dvc exp apply cut && dvc pull models/student")
+
+
+def test_tables_that_are_not_here_are_a_broken_link_and_no_crash(pipeline: Pipeline) -> None:
+    pipeline.object(pipeline.md5("data/judged")).unlink()
+    shutil.rmtree(pipeline.root / "data" / "judged")
+    found = broken(pipeline, "counts")
+    assert found[-1].startswith("data: not in DVC's cache")
+    assert "dvc pull data/judged" in found[-1]
