@@ -145,6 +145,21 @@ def test_a_hash_from_an_mlflow_run_leads_to_its_chain(here: Pipeline, capsys: py
         assert (found["target"], found["revision"]["name"]) == (facts["target"], "cut")
 
 
+@pytest.mark.parametrize("arguments", [["models/student"], ["--row", "sums/0/1"], ["--data", "data/seeds.parquet"]])
+def test_an_old_lock_of_another_schema_is_named_and_stops_no_answer(
+    here: Pipeline, capsys: pytest.CaptureFixture[str], arguments: list[str]
+) -> None:
+    text = (here.root / "dvc.lock").read_text()
+    here.write("dvc.lock", text.replace("2.0", "1.0"))
+    old = here.commit("of another time")
+    here.write("dvc.lock", text)
+    here.commit()
+    code, out, err = call(capsys, "audit", *arguments)
+    assert (code, "models/student" in out) == (0, True)
+    assert err.startswith(f"not looked at: {old[:7]}")
+    assert "schema '1.0', this audit reads '2.0'" in err
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
