@@ -4,7 +4,6 @@ import json
 import os
 import subprocess
 import sys
-from pathlib import Path
 
 import pytest
 
@@ -14,11 +13,8 @@ from tests.fakes import ROOT
 
 
 @pytest.fixture
-def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Pipeline:
+def here(pipeline: Pipeline, monkeypatch: pytest.MonkeyPatch) -> Pipeline:
     """A finished run with an experiment, and the working folder in it."""
-    pipeline = Pipeline(tmp_path / "repository")
-    pipeline.lock()
-    pipeline.commit()
     pipeline.params["filter"]["require_solvable"] = False
     pipeline.change("data/instruct.parquet", lambda rows: rows[:1])
     pipeline.write("models/student/model.safetensors", "other")
