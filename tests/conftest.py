@@ -1,7 +1,11 @@
+import shutil
+from pathlib import Path
+
 import pytest
 
 from scalequest.params import Params, load_all
 from scalequest.prompts import ChatFormat
+from tests.audit.pipeline import Pipeline
 from tests.fakes import LAPTOP, chatml_tokenizer, deepseek_tokenizer
 
 
@@ -26,3 +30,17 @@ def chatml() -> ChatFormat:
 @pytest.fixture
 def deepseek() -> ChatFormat:
     return ChatFormat.of(deepseek_tokenizer())
+
+
+@pytest.fixture(scope="session")
+def finished_pipeline(tmp_path_factory: pytest.TempPathFactory) -> Pipeline:
+    made = Pipeline(tmp_path_factory.mktemp("pipeline") / "repository")
+    made.lock()
+    made.commit()
+    return made
+
+
+@pytest.fixture
+def pipeline(finished_pipeline: Pipeline, tmp_path: Path) -> Pipeline:
+    """A finished, committed run, to be changed at will."""
+    return Pipeline(Path(shutil.copytree(finished_pipeline.root, tmp_path / "repository", symlinks=True)))

@@ -4,7 +4,6 @@ import json
 import os
 import subprocess
 import sys
-from pathlib import Path
 
 import pytest
 
@@ -14,11 +13,8 @@ from tests.fakes import ROOT
 
 
 @pytest.fixture
-def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Pipeline:
+def here(pipeline: Pipeline, monkeypatch: pytest.MonkeyPatch) -> Pipeline:
     """A finished run with an experiment, and the working folder in it."""
-    pipeline = Pipeline(tmp_path / "repository")
-    pipeline.lock()
-    pipeline.commit()
     pipeline.params["filter"]["require_solvable"] = False
     pipeline.change("data/instruct.parquet", lambda rows: rows[:1])
     pipeline.write("models/student/model.safetensors", "other")
@@ -143,6 +139,21 @@ def test_a_hash_from_an_mlflow_run_leads_to_its_chain(here: Pipeline, capsys: py
     for digits in (facts["target"]["md5"], facts["target"]["md5"][:12]):
         found = json.loads(call(capsys, "audit", digits, "--json")[1])
         assert (found["target"], found["revision"]["name"]) == (facts["target"], "cut")
+
+
+@pytest.mark.parametrize("arguments", [["models/student"], ["--row", "sums/0/1"], ["--data", "data/seeds.parquet"]])
+def test_an_old_lock_of_another_schema_is_named_and_stops_no_answer(
+    here: Pipeline, capsys: pytest.CaptureFixture[str], arguments: list[str]
+) -> None:
+    text = (here.root / "dvc.lock").read_text()
+    here.write("dvc.lock", text.replace("2.0", "1.0"))
+    old = here.commit("of another time")
+    here.write("dvc.lock", text)
+    here.commit()
+    code, out, err = call(capsys, "audit", *arguments)
+    assert (code, "models/student" in out) == (0, True)
+    assert err.startswith(f"not looked at: {old[:7]}")
+    assert "schema '1.0', this audit reads '2.0'" in err
 
 
 @pytest.mark.parametrize(

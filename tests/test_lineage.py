@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from scalequest import lineage
-from scalequest.lineage import StageFacts, current_stage, git, git_facts, hardware, package_versions
+from scalequest.lineage import StageFacts, current_stage, environment, git, git_facts, hardware, package_versions
 
 BASE = StageFacts(
     "judge",
@@ -100,3 +100,9 @@ def test_hardware_can_be_written_as_json_also_without_torch(monkeypatch: pytest.
     facts = hardware()
     assert json.loads(json.dumps(facts)) == facts
     assert facts["cpu"]
+
+
+def test_the_environment_is_lines_that_name_packages_and_machine(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(lineage, "package_versions", lambda: {"torch": "2.0+cpu"})
+    monkeypatch.setattr(lineage, "hardware", lambda: {"cpu": "x", "cores": "2"})
+    assert environment() == ["torch==2.0+cpu", "cpu: x", "cores: 2"]

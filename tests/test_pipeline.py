@@ -283,7 +283,15 @@ def test_a_stage_leaves_a_metric(name: str):
 ALLOWED_PATHS = {("tracking.py", "data/")}  # tells data from code among the dependencies that DVC names
 
 
-@pytest.mark.parametrize("path", [*MODULES, *STAGE_FILES], ids=lambda p: f"{p.parent.name}/{p.stem}")
+# What looks at a finished pipeline knows where things are, because that is what it is asked about.
+LOOKING_ON = {"audit", "cards", "cli", "publish", "registry"}
+
+
+@pytest.mark.parametrize(
+    "path",
+    [*(m for m in MODULES if LOOKING_ON.isdisjoint((m.stem, m.parent.name))), *STAGE_FILES],
+    ids=lambda p: f"{p.parent.name}/{p.stem}",
+)
 def test_only_dvc_yaml_knows_paths(path: Path):
     for line, text in literals(path):
         found = re.search(r"(?<![\w./-])(data|models|reports)/", text)

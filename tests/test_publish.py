@@ -15,14 +15,6 @@ from tests.audit.pipeline import Pipeline
 ALL = {"student": "mit"}
 
 
-@pytest.fixture
-def pipeline(tmp_path: Path) -> Pipeline:
-    made = Pipeline(tmp_path / "repository")
-    made.lock()
-    made.commit()
-    return made
-
-
 def write(pipeline: Pipeline, licences: dict[str, str] = ALL, rev: str = "workspace", dataset: str = "") -> Path:
     out = pipeline.root.parent / "hub"
     lock = read_lock(pipeline.repository, pipeline.repository.revision(rev))

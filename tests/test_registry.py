@@ -11,12 +11,9 @@ from scalequest.errors import UserError
 from tests.audit.pipeline import Pipeline
 
 
-def test_a_version_carries_the_hashes_of_its_data_and_its_run(tmp_path: Path) -> None:
+def test_a_version_carries_the_hashes_of_its_data_and_its_run(pipeline: Pipeline, tmp_path: Path) -> None:
     import mlflow
 
-    pipeline = Pipeline(tmp_path / "repository")
-    pipeline.lock()
-    pipeline.commit()
     chain, store, uri = pipeline.chain(), Store(pipeline.repository), f"sqlite:///{tmp_path / 'mlflow.db'}"
     client = mlflow.MlflowClient(uri)
     experiment = client.create_experiment("scalequest", artifact_location=(tmp_path / "artifacts").as_uri())
@@ -32,8 +29,6 @@ def test_a_version_carries_the_hashes_of_its_data_and_its_run(tmp_path: Path) ->
     assert version.tags["audit"] == f"scalequest audit {chain.target.md5}"
 
 
-def test_what_is_no_model_is_refused(tmp_path: Path) -> None:
-    pipeline = Pipeline(tmp_path / "repository")
-    pipeline.lock()
+def test_what_is_no_model_is_refused(pipeline: Pipeline) -> None:
     with pytest.raises(UserError, match=r"data/benchmarks holds no config.json, so it is no model"):
         registry.register(pipeline.chain("data/benchmarks"), Store(pipeline.repository), "sqlite:///x.db", "x")

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from scalequest.journal import only_writer
-from scalequest.lineage import StageFacts
+from scalequest.lineage import StageFacts, environment
 from scalequest.params import Params
 from scalequest.stage import DEGENERATE, Declared, StageRun, flatten, rounded
 from tests.fakes import LAPTOP, ROOT
@@ -275,6 +275,11 @@ def test_metrics_are_written_and_kept_for_tracking(tmp_path: Path, laptop: Param
         "by": {"note": "text", "sums": 0.5}, "degenerate": {"one_verdict": 0}, "rows": 3,
     }  # fmt: skip
     assert run.logged == {"rows": 3.0, "by.sums": 0.5, "degenerate.one_verdict": 0.0}
+
+
+def test_under_dvc_the_metrics_say_what_made_them(tmp_path: Path, laptop: Params):
+    StageRun(laptop, StageFacts("judge", tmp_path)).metrics(tmp_path / "m.json", {"rows": 3})
+    assert json.loads((tmp_path / "m.json").read_text()) == {"rows": 3, "environment": environment()}
 
 
 def test_what_is_degenerate_is_counted_and_told(tmp_path: Path, laptop: Params, caplog: pytest.LogCaptureFixture):

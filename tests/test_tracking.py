@@ -94,3 +94,4 @@ def test_curves_keep_their_steps_and_no_broken_number(
     assert data["inputs"] == {"data/p.parquet": "2" * 32}
     assert data["params"] == {"qpo.beta": "0.1"}
     assert json.loads(data["tags"]["dvc.outs"]) == {"models/x": "1" * 32}
+    assert data["tags"]["audit"] == f"scalequest audit {'1' * 32}"

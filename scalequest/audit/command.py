@@ -12,6 +12,7 @@ data are read; nothing runs and nothing is checked out.
 
 import argparse
 import json
+import sys
 from typing import Any
 
 from scalequest.audit.chain import Chain
@@ -41,15 +42,19 @@ def run(args: argparse.Namespace) -> int:
     """Answer, print, and return the exit code."""
     from scalequest.audit import show
 
-    facts, text = answer(args, Repository.find())
+    history = History(Repository.find())
+    facts, text = answer(args, history)
+    facts["not_looked_at"] = [*facts.get("not_looked_at", []), *history.unread]
     if args.json:
         print(json.dumps(facts, indent=2, ensure_ascii=False, default=str))
     else:
         print(show.chain_mermaid(facts) if args.mermaid else text(facts))
+        for line in facts["not_looked_at"]:
+            print(f"not looked at: {line}", file=sys.stderr)
     return 0
 
 
-def answer(args: argparse.Namespace, repository: Repository) -> tuple[dict[str, Any], Any]:
+def answer(args: argparse.Namespace, history: History) -> tuple[dict[str, Any], Any]:
     """The facts that were asked for, and the function that makes text of them.
 
     Raises:
@@ -64,7 +69,7 @@ def answer(args: argparse.Namespace, repository: Repository) -> tuple[dict[str, 
         raise UserError("--mermaid: draws the chain of a PATH; for other answers take --json")
     if args.ignore_case and args.contains is None:
         raise UserError("--ignore-case: goes with --contains TEXT")
-    history, store = History(repository), Store(repository)
+    repository, store = history.repository, Store(history.repository)
     if args.what and args.what[0] == "diff":
         if len(args.what) != 4 or args.rev:
             raise UserError("audit diff: expected two revisions and a path: scalequest audit diff main my-experiment models/student")  # fmt: skip

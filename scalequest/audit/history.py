@@ -6,6 +6,7 @@ from functools import cached_property
 
 from scalequest.audit.lock import LOCK, PARAMS, PIPELINE, Lock, Stage, make_lock
 from scalequest.audit.repository import EXPERIMENT, WORKSPACE, Repository, Revision, blob_hash
+from scalequest.errors import UserError
 
 # Before the name of an experiment, where it stands beside names of branches.
 EXPERIMENT_LABEL = "experiment "
@@ -54,11 +55,16 @@ def _short(ref: str) -> str:
 
 
 class History:
-    """Every ``dvc.lock`` that a branch, a tag, an experiment or the workspace has or had."""
+    """Every ``dvc.lock`` that a branch, a tag, an experiment or the workspace has or had.
+
+    Attributes:
+        unread: versions that could not be read so far, with the reason; an answer names them instead of failing.
+    """
 
     def __init__(self, repository: Repository) -> None:
         self.repository = repository
-        self._locks: dict[Version, Lock] = {}
+        self.unread: list[str] = []
+        self._locks: dict[Version, Lock | None] = {}
         self._before: dict[str | None, set[str]] = {}
 
     @cached_property
@@ -101,34 +107,30 @@ class History:
         output = self.repository.git("cat-file", "--batch-check", stdin="".join(f"{o}\n" for o in objects).encode())
         return ["" if line.endswith((" missing", " ambiguous")) else line.split()[0] for line in output.decode().splitlines()]  # fmt: skip
 
-    def lock(self, version: Version) -> Lock:
-        """The records of one version, read once.
-
-        Raises:
-            UserError: it cannot be read.
-        """
+    def lock(self, version: Version) -> Lock | None:
+        """The records of one version, read once; None where they cannot be read, and ``unread`` then says why."""
         if version not in self._locks:
-            self._locks[version] = make_lock(version.revision, version.content, version.pipeline, version.params)
+            try:
+                self._locks[version] = make_lock(version.revision, version.content, version.pipeline, version.params)
+            except UserError as error:
+                self._locks[version] = None
+                self.unread.append(f"{version.label}: {error}")
         return self._locks[version]
 
     def mentioning(self, *hashes: str) -> Iterator[tuple[Version, Lock]]:
-        """Versions in which any of these hashes (or beginnings of hashes) occurs. The text is searched first: parsing costs more.
-
-        Raises:
-            UserError: one of them cannot be read.
-        """
+        """Versions in which any of these hashes (or beginnings of hashes) occurs. The text is searched first: parsing costs more."""
         needles = [f" {value}".encode() for value in hashes]
         for version in self.versions:
-            if any(needle in version.content for needle in needles):
-                yield version, self.lock(version)
+            if any(needle in version.content for needle in needles) and (lock := self.lock(version)):
+                yield version, lock
 
     def first_with(self, stage: Stage, revision: Revision) -> str | None:
         """The oldest commit whose lock has this very entry, among those that lead to ``revision`` if one of them has it.
 
         None where no commit has it: the run is not committed.
         """
-        holders = (v for v in self.versions if v.commit and all(out.md5.encode() in v.content for out in stage.outs))
-        found = [version for version in holders if self.lock(version).stages.get(stage.name) == stage]
+        holders = (version for version, _ in self.mentioning(stage.outs[0].md5) if version.commit)
+        found = [v for v in holders if (lock := self.lock(v)) and lock.stages.get(stage.name) == stage]
         before = self._ancestors(revision.commit or self.repository.head)
         oldest = max(found, key=lambda version: (version.commit in before, version.age), default=None)
         return oldest.commit if oldest else None

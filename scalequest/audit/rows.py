@@ -77,9 +77,10 @@ def life(tables: Tables, history: History, row_id: str) -> dict[str, Any]:
     }  # fmt: skip
     result |= _verdicts(tables, question_id)
     result |= _answers(tables, question_id)
-    result["models"] = [
-        asdict(made) for made in trained_on(history, tables.store, question_id, generated["question"], result)
-    ]
+    kept = (result.get("training_row") or {}).get("response")
+    models, unread = trained_on(history, tables.store, question_id, generated["question"], kept)
+    result["models"] = [asdict(made) for made in models]
+    result["not_looked_at"] = unread
     return result
 
 
@@ -156,36 +157,49 @@ def _answers(tables: Tables, question_id: str) -> dict[str, Any]:
 
 
 def trained_on(
-    history: History, store: Store, question_id: str, question: str, known: dict[str, Any]
-) -> Iterator[Made]:
-    """Models of every revision and experiment whose training rows hold this question.
+    history: History, store: Store, question_id: str, question: str, response: str | None
+) -> tuple[list[Made], list[str]]:
+    """Models of every revision and experiment whose training rows hold a question.
 
-    An id is a place, not a text: under another model the same id holds another question. So the text is compared, and a
-    version whose training rows are not in the cache is told in ``known['not_looked_at']``.
+    An id is a place, not a text: under another model the same id holds another question. So the text is compared.
+
+    Args:
+        history: all locks.
+        store: where data lie.
+        question_id: the row's id.
+        question: its text.
+        response: the one that was kept in the revision that was asked for; None where none was.
+
+    Returns:
+        The models, and the versions that could not be looked at with the reason.
     """
-    kept = (known.get("training_row") or {}).get("response")
-    answers: dict[str, str] = {}
+    models: list[Made] = []
     unread: list[str] = []
+    found: dict[str, str] = {}  # hash of training rows to what they hold: "same", "other response" or nothing
     for version in history.versions:
         lock = history.lock(version)
+        if lock is None:
+            continue  # history.unread says why
         tables = Tables(lock, store)
         for _, out in tables.outputs("instruct"):
-            if out.md5 not in answers:
+            if out.md5 not in found:
+                found[out.md5] = ""
                 try:
-                    source = tables.source("instruct")
+                    found[out.md5] = _held(tables, question_id, question, response)
                 except UserError as error:
-                    answers[out.md5] = ""
                     unread.append(f"{version.label}: {error}")
-                    continue
-                rows = tables.query(
-                    f"SELECT response FROM {source} WHERE id = ? AND question = ?", question_id, question
-                )
-                same = rows and (kept is None or rows[0]["response"] == kept)
-                answers[out.md5] = ("same" if same else "other response") if rows else ""
-            if answers[out.md5]:
-                yield from made_from(version.label, lock, {out.md5}, answers[out.md5])
-    if unread:
-        known["not_looked_at"] = unread
+            if found[out.md5]:
+                models += made_from(version.label, lock, {out.md5}, found[out.md5])
+    return models, unread
+
+
+def _held(tables: Tables, question_id: str, question: str, response: str | None) -> str:
+    """Whether training rows hold a question: with this response ("same"), with an "other response", or not ("")."""
+    source = tables.source("instruct")
+    rows = tables.query(f"SELECT response FROM {source} WHERE id = ? AND question = ?", question_id, question)
+    if not rows:
+        return ""
+    return "same" if response in (None, rows[0]["response"]) else "other response"
 
 
 def _unknown(row_id: str, generators: dict[str, Stage], formed: bool, lock: Lock) -> str:

@@ -173,7 +173,6 @@ def row_text(life: dict[str, Any]) -> str:
         "",
         *_models(life["models"], "models trained on it", "no model in any revision or experiment was trained on it"),
     ]
-    lines += [f"not looked at: {line}" for line in life.get("not_looked_at", [])]
     return "\n".join(lines)
 
 

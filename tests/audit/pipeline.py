@@ -128,12 +128,14 @@ METRICS: dict[str, dict[str, Any]] = {
 
 
 class Pipeline:
-    """The repository, to be changed piece by piece; ``lock`` writes what DVC would, ``commit`` and ``experiment`` make history."""
+    """The repository (made where there is none), to be changed piece by piece; ``lock`` writes what DVC would, ``commit`` and ``experiment`` make history."""
 
     def __init__(self, root: Path) -> None:
         self.root = root
         self.params: dict[str, Any] = json.loads(json.dumps(PARAMS))
-        root.mkdir(parents=True, exist_ok=True)
+        if root.exists():
+            return
+        root.mkdir(parents=True)
         self.git("init", "-q", "-b", "main")
         self.git("config", "user.email", "test@example.com")
         self.git("config", "user.name", "test")

@@ -1,9 +1,6 @@
 """Every distinct lock once, under all the names that have it."""
 
-import pytest
-
 from scalequest.audit.lock import read_lock
-from scalequest.errors import UserError
 from tests.audit.pipeline import Pipeline
 
 
@@ -62,12 +59,8 @@ def test_an_entry_is_dated_by_the_oldest_commit_that_leads_here(pipeline: Pipeli
     assert history.first_with(cut.stages["filter"], at) == experiment
 
 
-def test_mentioning_finds_by_the_beginning_and_complains_of_what_it_cannot_read(pipeline: Pipeline) -> None:
+def test_mentioning_finds_by_the_beginning(pipeline: Pipeline) -> None:
     lock = read_lock(pipeline.repository, pipeline.repository.revision("main"))
     value = lock.stages["filter"].outs[0].md5
     assert [lock.revision.name for _, lock in pipeline.history.mentioning(value[:8])] == ["workspace"]
     assert list(pipeline.history.mentioning("f" * 32)) == []
-    text = (pipeline.root / "dvc.lock").read_text().replace("2.0", "9.0")
-    pipeline.write("dvc.lock", text)
-    with pytest.raises(UserError, match=r"schema '9.0'"):
-        list(pipeline.history.mentioning(value))

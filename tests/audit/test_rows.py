@@ -46,7 +46,7 @@ def test_a_rejected_row_is_told_as_far_as_it_came(
 ) -> None:
     found = of(pipeline, f"sums/0/{number}")
     assert found["filter"]["outcome"] == outcome
-    assert found.keys() == {"id", "revision", "generated", "models"} | steps
+    assert found.keys() == {"id", "revision", "generated", "models", "not_looked_at"} | steps
     assert found["models"] == []
 
 
