@@ -15,8 +15,8 @@ repro: setup  ## the whole DAG, then where to look
 	python -m scalequest.tracking
 	@echo "done: open reports/index.html, or read reports/report.md"
 
-test: setup  ## every test (about 12 minutes on two cores)
-	pytest
+test: setup  ## every test, two files at a time
+	pytest -n 2 --dist loadfile
 
 test-fast: setup  ## without the tests that start an engine or a trainer (under a minute)
 	pytest -m "not slow"

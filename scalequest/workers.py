@@ -86,6 +86,9 @@ def work_on_ray(
         address=runtime.ray_address or "local", num_cpus=cpus, include_dashboard=False, log_to_driver=False,
         logging_level=logging.WARNING,
     )  # fmt: skip
+    threads = runtime.threads or int(
+        os.environ.get("OMP_NUM_THREADS") or os.cpu_count() or 1
+    )  # as this process would have
     context = ray.data.DataContext.get_current()
     context.enable_progress_bars = False
     logging.getLogger("ray.data").setLevel(logging.ERROR)
@@ -96,7 +99,7 @@ def work_on_ray(
         )
         done = given.map(
             _Actor,  # type: ignore[arg-type]
-            fn_constructor_args=(start, schema, str(Path.cwd()), runtime.threads or os.cpu_count()),
+            fn_constructor_args=(start, schema, str(Path.cwd()), threads),
             compute=ray.data.ActorPoolStrategy(size=min(runtime.workers, len(shards)), max_tasks_in_flight_per_actor=1),
             num_cpus=1,
             num_gpus=1 if ray.cluster_resources().get("GPU") else 0,

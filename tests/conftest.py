@@ -1,3 +1,8 @@
+import os
+
+# Two test processes share two cores (`make test`): an engine or trainer in each that took both would spend its time waiting.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
 import shutil
 from pathlib import Path
 
