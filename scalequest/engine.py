@@ -66,22 +66,31 @@ def prepare_environment(runtime: Runtime) -> None:
         os.environ["OMP_NUM_THREADS"] = str(runtime.threads)
 
 
+def hardware_settings(runtime: Runtime) -> dict[str, Any]:
+    """VLLM's settings that depend on what the machine has: memory on a GPU, no compilation on a CPU."""
+    import torch
+
+    if not torch.cuda.is_available():
+        # Eager: torch.compile gains 20% and costs 70 s a start, more than a laptop stage takes.
+        return {"enforce_eager": True}
+    settings: dict[str, Any] = {"gpu_memory_utilization": runtime.gpu_memory_utilization}
+    if runtime.gpu_kv_cache_gib:
+        settings["kv_cache_memory_bytes"] = int(runtime.gpu_kv_cache_gib * 2**30)
+    return settings
+
+
 def _load(model: Path, engine: EngineParams, runtime: Runtime, **kwargs: Any) -> Any:
     prepare_environment(runtime)
     path = local_path(model)
     if remote_code(model):
         kwargs |= {"trust_remote_code": True}
-    import torch
+    settings = hardware_settings(runtime)
     from vllm import LLM
 
-    if torch.cuda.is_available():
-        kwargs |= {"gpu_memory_utilization": runtime.gpu_memory_utilization}
-    else:
+    if "enforce_eager" in settings:
         from scalequest.sampling import install_fast_top_p
 
         install_fast_top_p()
-        # Eager: torch.compile gains 20% and costs 70 s a start, more than a laptop stage takes.
-        kwargs |= {"enforce_eager": True}
     return LLM(
         str(path),
         dtype=engine.dtype,
@@ -90,6 +99,7 @@ def _load(model: Path, engine: EngineParams, runtime: Runtime, **kwargs: Any) ->
         seed=0,
         disable_log_stats=True,
         use_tqdm_on_load=False,
+        **settings,
         **kwargs,
     )
 

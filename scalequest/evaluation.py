@@ -25,7 +25,7 @@ from typing import Any
 
 from pydantic import TypeAdapter, ValidationError
 
-from scalequest.engine import prepare_environment
+from scalequest.engine import hardware_settings, prepare_environment
 from scalequest.errors import UserError
 from scalequest.io import read_jsonl, write_json, write_jsonl
 from scalequest.models import local_path
@@ -108,16 +108,13 @@ def run_tasks(
     os.environ |= {"HF_HUB_OFFLINE": "1", "HF_DATASETS_OFFLINE": "1", "HF_DATASETS_CACHE": str(tasks / "cache")}
     name_the_cpu_build()
     import lm_eval
-    import torch
     from lm_eval.tasks import TaskManager
 
-    cuda = torch.cuda.is_available()
-    hardware = {"gpu_memory_utilization": runtime.gpu_memory_utilization} if cuda else {"enforce_eager": True}
     result: dict[str, Any] = lm_eval.simple_evaluate(
         model="vllm",
         model_args={
             "pretrained": str(local_path(model)), "dtype": engine.dtype, "max_model_len": engine.max_model_len,
-            "max_num_seqs": engine.max_num_seqs, "seed": 0, **hardware,
+            "max_num_seqs": engine.max_num_seqs, "seed": 0, **hardware_settings(runtime),
         },
         tasks=names,
         task_manager=TaskManager(include_path=str(tasks), include_defaults=False),

@@ -259,6 +259,7 @@ class Runtime(Section):
     """Settings that cannot change the result."""
 
     gpu_memory_utilization: Annotated[float, Field(gt=0.0, le=1.0)]
+    gpu_kv_cache_gib: Annotated[float, Field(gt=0.0)] | None
     cpu_kv_cache_gib: Positive
     threads: Positive | None
     engine: Literal["local", "ray"]
