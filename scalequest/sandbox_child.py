@@ -179,7 +179,9 @@ def main() -> None:
                     os.setsid()
                 give_up_rights(user)
                 if not os.access(os.__file__, os.R_OK):  # root's own Python, and no namespace to show it in
-                    raise PermissionError(f"{os.__file__} cannot be read without root's rights; allow namespaces, or do not be root")
+                    raise PermissionError(
+                        f"{os.__file__} cannot be read without root's rights; allow namespaces, or do not be root"
+                    )
                 take_limits(limits)
                 run(settings["source"], settings["token"], report, nothing)
         except BaseException as error:  # ours, before the program had its turn
