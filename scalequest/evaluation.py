@@ -33,15 +33,13 @@ from scalequest.params import Engine, FileSource, JsonlSource, ReasoningGymSourc
 from scalequest.programs import is_test_program
 from scalequest.records import SAMPLE, write_rows
 from scalequest.sources import benchmark_row, load_problems
-from scalequest.stage import DEGENERATE, rounded
+from scalequest.stage import DEGENERATE, MANY_UNPARSED, rounded
 
 log = logging.getLogger("scalequest")
 
 SHARES = ("strict", "flexible", "unparsed")
 # What a benchmark is scored by that has no task file of its own name.
 MATHS_TASK, CODE_TASK = "maths.yaml", "code.yaml"
-# More unparsed answers than this make a score doubtful.
-MANY_UNPARSED = 0.05
 # More requests than any benchmark has: one batch, which vLLM schedules itself. (lm-eval's "auto" is the same with a progress bar,
 # at which vLLM fails where bars are disabled: it divides by the bar's elapsed time.)
 ONE_BATCH = 1_000_000
@@ -273,7 +271,7 @@ def run(args: argparse.Namespace) -> dict[str, dict[str, float]]:
     names = [name for name in args.tasks.split(",") if name]
     if not names:
         raise UserError("--tasks: no name given; expected benchmarks, separated by commas")
-    if (args.limit or 1) < 1 or not 1 <= args.max_tokens < args.max_model_len:
+    if (args.limit is not None and args.limit < 1) or not 1 <= args.max_tokens < args.max_model_len:
         raise UserError(
             f"--limit {args.limit}, --max-tokens {args.max_tokens}, --max-model-len {args.max_model_len}: expected at least one item, "
             "and room for a prompt beside the new tokens"

@@ -180,29 +180,28 @@ def find_file(name: str, source: FileSource) -> Path:
     if isinstance(source, PackageSource):
         return _package_file(name, source)
     assert isinstance(source, HubSource)
-    from huggingface_hub import hf_hub_download
-    from huggingface_hub.errors import (
-        EntryNotFoundError,
-        HfHubHTTPError,
-        RepositoryNotFoundError,
-        RevisionNotFoundError,
-    )
+    return _hub_file(name, source)
 
+
+def _hub_file(name: str, source: HubSource) -> Path:
+    from huggingface_hub import errors, hf_hub_download
+
+    what = f"{source.repo}, commit {source.commit}, file {source.file}"
     try:
         return Path(hf_hub_download(source.repo, source.file, repo_type="dataset", revision=source.commit))
-    except (RepositoryNotFoundError, RevisionNotFoundError, EntryNotFoundError) as error:
-        gone = (RepositoryNotFoundError, RevisionNotFoundError, EntryNotFoundError)
-        what = next(
-            word for kind, word in zip(gone, ("data set", "commit", "file"), strict=True) if isinstance(error, kind)
-        )
+    except errors.LocalEntryNotFoundError as error:  # also a kind of EntryNotFoundError, and of no other below
         raise UserError(
-            f"{name}: the hub has no such {what} that you may read: {source.repo}, commit {source.commit}, file {source.file}; "
-            "check the names; a gated data set needs its terms accepted and HF_TOKEN set"
+            f"{name}: {what} could not be fetched ({error.__cause__ or error}); without a network use kind jsonl and a local file"
         ) from None
-    except (HfHubHTTPError, OSError) as error:
+    except (errors.RepositoryNotFoundError, errors.RevisionNotFoundError, errors.EntryNotFoundError) as error:
+        missing = type(error).__name__.removesuffix("NotFoundError").removeprefix("Remote")
         raise UserError(
-            f"{name}: {source.file} of {source.repo} could not be fetched ({type(error).__name__}: {error}); without a network use "
-            "kind jsonl and a local file"
+            f"{name}: the hub has no such {missing.lower()} that you may read: {what}; check the names; a gated data set needs its "
+            "terms accepted and HF_TOKEN set"
+        ) from None
+    except OSError as error:
+        raise UserError(
+            f"{name}: {what} could not be fetched ({type(error).__name__}: {error}); run again, or use kind jsonl and a local file"
         ) from None
 
 

@@ -43,6 +43,8 @@ DEGENERATE = {
     "score_zero": "a task scored exactly 0: check the parser before believing it",
     "many_unparsed": "more than 5% of the answers of a task could not be parsed",
 }
+# More unparsed answers than this make a score doubtful.
+MANY_UNPARSED = 0.05
 
 
 class Declared:

@@ -29,7 +29,7 @@ from scalequest.lineage import package_versions
 from scalequest.page import Bar, Bars, Block, Funnel, Report, Sample, Samples, Section, Table, Text, code
 from scalequest.params import Params
 from scalequest.records import INSTRUCTION, LEDGER, SAMPLE, read_rows, read_table
-from scalequest.stage import DEGENERATE, StageRun, run_stage
+from scalequest.stage import DEGENERATE, MANY_UNPARSED, StageRun, run_stage
 
 BEGIN, END = "<!-- results:begin -->", "<!-- results:end -->"
 # Every section but the one that cannot change a result.
@@ -63,7 +63,8 @@ KEPT_SHOWN, BROWSE_KEPT, BROWSE_REJECTED = 3, 200, 100
 DASH = "–"
 
 SCORES_NOTE = """
-Strict: the final answer stands in the box that was asked for. Flexible: an announcing phrase or the last number will do.
+Strict: the final answer stands in the form that was asked for (a box; for code, a Python block). Flexible: an announcing phrase or
+the last number will do; for code, a block that was cut or bare code. Code is right if the benchmark's tests pass in the sandbox.
 Zero-shot, greedy, one answer an item. The error of a difference is √(se₁² + se₂²), as if the two models had answered different
 items; they answered the same ones, so it is more likely too large than too small. It speaks of the choice of items only: this
 is one run with one seed, and how much another seed would change the trained model is not in it."""
@@ -317,6 +318,22 @@ def difference_table(run: Run) -> Table:
     return Table("Student minus base", head, rows, "llrrrrrl")
 
 
+def doubtful_scores(run: Run) -> list[Block]:
+    """Warn of every score that is exactly 0, rests on answers that could not be read, or on checks that were not finished."""
+    warnings = []
+    for task in run.tasks:
+        for model, scores in run.scores.items():
+            if not (found := scores.get(task)):
+                continue
+            if found["flexible"] == 0:
+                warnings.append(f"`{task}`, {model}: {DEGENERATE['score_zero']}.")
+            if found["unparsed"] > MANY_UNPARSED:
+                warnings.append(f"`{task}`, {model}: {percent(found['unparsed'])} % of the answers could not be parsed.")
+            if found["timeouts"]:
+                warnings.append(f"`{task}`, {model}: {found['timeouts']:,} checks ran into their time limit and count as wrong.")
+    return [Text(warning, alert=True) for warning in warnings]
+
+
 def results(run: Run) -> Section:
     """Show what the models score and what training changed."""
     scored = [(task, model, s[task]) for task in run.tasks for model, s in run.scores.items() if task in s]
@@ -330,6 +347,7 @@ def results(run: Run) -> Section:
         results_table(run),
         difference_table(run) if run.items else Text(results_in_words(run)[0]),
         Text(SCORES_NOTE),
+        *doubtful_scores(run),
     ]
     if any(s[score] in (0, 1) for _, _, s in scored for score in ("flexible", "strict")):
         blocks.append(Text(EXACT_NOTE))

@@ -234,16 +234,22 @@ os._exit(0)  # as a stage ends
     [
         pytest.param("x" * LONGEST, WRONG, id="as_long_as_an_answer_may_be"),
         pytest.param("+".join("1" * LONGEST), WRONG, id="too_long_to_be_asked"),
-        pytest.param("\\frac{" * 150 + "1" + "}{2}" * 150, WRONG, id="too_deep_to_be_asked"),
+        pytest.param("\\frac{" * 50 + "1" + "}{2}" * 50, WRONG, id="too_deep_to_be_asked"),
+        pytest.param("2^{100000}", WRONG, id="a_huge_power"),
+        pytest.param("9^{9^{9^{9}}}", WRONG, id="a_tower"),
+        pytest.param("10000!", WRONG, id="a_factorial"),
+        pytest.param("2^{1993}", WRONG, id="a_power_as_contests_have_it"),
     ],
 )
-def test_an_answer_longer_than_any_answer_is_wrong(answer: str, outcome: str, monkeypatch: pytest.MonkeyPatch):
+def test_an_answer_beyond_measure_is_wrong_without_being_asked_about(
+    answer: str, outcome: str, monkeypatch: pytest.MonkeyPatch
+):
     asked: list[tuple[str, str]] = []
     monkeypatch.setattr(
         "scalequest.answers._verify", lambda pairs, _: asked.extend(pairs) or dict.fromkeys(pairs, WRONG)
     )
     assert compare(["\\frac{1}{2}"], [answer]) == [outcome]
-    assert bool(asked) is (len(answer) <= LONGEST)
+    assert bool(asked) is (answer in ("x" * LONGEST, "2^{1993}"))
 
 
 def test_a_text_of_open_boxes_is_read_at_once():

@@ -72,11 +72,8 @@ def write_params(checkout: Path, params: dict) -> None:
         YAML().dump(params, file)
 
 
-@pytest.fixture(scope="module")
-def tiny(tmp_path_factory: pytest.TempPathFactory) -> Checkout:
-    """The finished tiny run; tests below look at it and change one thing at a time, in order."""
-    base = tmp_path_factory.mktemp("tiny")
-    path = base / "repository"
+def copy_repository(path: Path, params: dict) -> Checkout:
+    """Copy what Git would, without the results of a run, and commit it with these parameters."""
     listed = subprocess.run(
         ["git", "ls-files", "--cached", "--others", "--exclude-standard"], cwd=ROOT, capture_output=True, text=True, check=True
     ).stdout.split("\n")  # fmt: skip
@@ -85,13 +82,22 @@ def tiny(tmp_path_factory: pytest.TempPathFactory) -> Checkout:
             continue
         (path / name).parent.mkdir(parents=True, exist_ok=True)
         shutil.copy(ROOT / name, path / name)
-    write_params(path, tiny_params(ROOT / "profiles" / "laptop.yaml", make_model(base / "model")))
+    write_params(path, params)
     checkout = Checkout(path)
     checkout.run("git", "init", "-q", "-b", "main")
     checkout.run("git", "config", "user.email", "test@example.com")
     checkout.run("git", "config", "user.name", "test")
     checkout.run("git", "add", "-A")
     checkout.run("git", "commit", "-qm", "tiny")
+    return checkout
+
+
+@pytest.fixture(scope="module")
+def tiny(tmp_path_factory: pytest.TempPathFactory) -> Checkout:
+    """The finished tiny run; tests below look at it and change one thing at a time, in order."""
+    base = tmp_path_factory.mktemp("tiny")
+    params = tiny_params(ROOT / "profiles" / "laptop.yaml", make_model(base / "model"))
+    checkout = copy_repository(base / "repository", params)
     checkout.run("dvc", "repro")
     checkout.run("git", "add", "-A")
     checkout.run("git", "commit", "-qm", "tiny run")

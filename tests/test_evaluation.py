@@ -5,9 +5,25 @@ from typing import Any
 
 import pytest
 
+from scalequest.domains import wording
 from scalequest.domains.maths import solve_prompt
 from scalequest.errors import UserError
-from scalequest.evaluation import SHARES, name_the_cpu_build, resolve_tasks, sample_rows, summarize
+from scalequest.evaluation import (
+    SHARES,
+    first_source,
+    known_benchmarks,
+    main,
+    name_the_cpu_build,
+    resolve_tasks,
+    sample_rows,
+    scores_in_words,
+    summarize,
+    write_benchmarks,
+)
+from scalequest.io import write_jsonl
+from scalequest.params import HubSource, JsonlSource, Params
+from scalequest.programs import SOLUTION_LINE
+from scalequest.stage import DEGENERATE
 from tests.fakes import ROOT
 
 TASKS = ROOT / "eval" / "tasks"
@@ -156,3 +172,117 @@ def test_lm_eval_finds_vllm_under_either_name(
     assert importlib.metadata.version("vllm") == expected
     with pytest.raises(importlib.metadata.PackageNotFoundError):
         importlib.metadata.version("no-such-package")
+
+
+# ---------------------------------------------------------------------------------------------- any model, any benchmark
+
+TESTS = f"{SOLUTION_LINE}\nassert double(2) == 4"
+
+
+@pytest.fixture(scope="module")
+def coding():
+    spec = importlib.util.spec_from_file_location("coding", TASKS / "coding.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.mark.parametrize(
+    ("completion", "strict", "flexible", "unparsed", "timeout"),
+    [
+        pytest.param("```python\ndef double(x): return 2 * x\n```", 1.0, 1.0, 0.0, 0.0, id="a_block"),
+        pytest.param("def double(x): return 2 * x", 0.0, 1.0, 0.0, 0.0, id="bare_code"),
+        pytest.param("```python\ndef double(x): return 2 * x\n", 0.0, 1.0, 0.0, 0.0, id="a_cut_block"),
+        pytest.param("```python\ndef double(x): return x\n```", 0.0, 0.0, 0.0, 0.0, id="wrong"),
+        pytest.param("```python\nimport os\nos._exit(0)\n```", 0.0, 0.0, 0.0, 0.0, id="a_hard_exit_is_no_pass"),
+        pytest.param(
+            "```python\nimport sys\nprint('ok')\nsys.exit(0)\n```", 0.0, 0.0, 0.0, 0.0, id="an_exit_is_no_pass"
+        ),
+        pytest.param("```python\ndef double(x):\n    while True: pass\n```", 0.0, 0.0, 0.0, 1.0, id="no_end"),
+        pytest.param("I would multiply.", 0.0, 0.0, 1.0, 0.0, id="no_code"),
+    ],
+)
+def test_a_program_is_scored_by_the_benchmarks_tests(
+    coding, completion: str, strict: float, flexible: float, unparsed: float, timeout: float
+):
+    assert coding.process_results({"question": "Q", "answer": TESTS}, [completion]) == {
+        "strict": strict, "flexible": flexible, "unparsed": unparsed, "timeout": timeout,
+    }  # fmt: skip
+
+
+def test_code_models_are_asked_as_they_were_trained(coding):
+    assert coding.doc_to_text({"question": "Q?", "answer": TESTS}) == wording("code").solve_prompt("Q?")
+
+
+def test_the_items_say_whether_a_benchmark_is_code(tmp_path: Path):
+    write_jsonl(tmp_path / "b" / "humaneval.jsonl", [{"id": "0", "question": "Q", "answer": TESTS}])
+    write_jsonl(tmp_path / "b" / "gsm8k.jsonl", [{"id": "0", "question": "Q", "answer": "1"}])
+    (tmp_path / "t").mkdir()
+    resolve_tasks(TASKS, tmp_path / "b", tmp_path / "t", ["humaneval", "gsm8k"])
+    assert "!function coding.doc_to_text" in (tmp_path / "t" / "humaneval.yaml").read_text()
+    assert "!function maths.doc_to_text" in (tmp_path / "t" / "gsm8k.yaml").read_text()
+
+
+CATALOGUE = ROOT / "eval" / "benchmarks.yaml"
+
+
+def test_the_catalogue_has_the_usual_benchmarks():
+    known = known_benchmarks({}, CATALOGUE)
+    usual = {"gsm8k", "math", "math500", "college_math", "olympiadbench", "humaneval", "mbpp", "mbpp_sanitized"}
+    assert usual <= known.keys()
+    for sources in known.values():
+        for source in sources:  # pinned, each by what it can be pinned by
+            assert source.kind in ("hub", "package") or source.sha256
+
+
+def test_params_own_benchmarks_go_before_the_catalogue(laptop: Params):
+    known = known_benchmarks({"gsm8k": laptop.benchmarks["embedded_sums"]}, CATALOGUE)
+    assert known["gsm8k"] == [laptop.benchmarks["embedded_sums"]]
+
+
+def test_a_local_file_is_taken_before_the_hub(tmp_path: Path):
+    file = JsonlSource(kind="jsonl", path=str(tmp_path / "x.jsonl"), n=None, sha256=None)
+    hub = HubSource(kind="hub", repo="a/b", commit="0" * 40, file="x.jsonl", n=None, sha256=None)
+    assert first_source("x", [file, hub]) is hub
+    (tmp_path / "x.jsonl").write_text("")
+    assert first_source("x", [file, hub]) is file
+    (tmp_path / "x.jsonl").unlink()
+    with pytest.raises(UserError, match=r"x: none of its files is there: .*x\.jsonl"):
+        first_source("x", [file])
+
+
+def test_an_unknown_benchmark_is_named_with_its_neighbour(tmp_path: Path):
+    with pytest.raises(UserError, match=r"no benchmark 'gsm8'; did you mean 'gsm8k'\?"):
+        write_benchmarks(["gsm8"], known_benchmarks({}, CATALOGUE), 17, tmp_path)
+
+
+def test_a_catalogue_with_a_misspelt_key_is_refused(tmp_path: Path):
+    (tmp_path / "c.yaml").write_text("x:\n  - {kind: jsonl, path: a, n: null, sha: null}\n")
+    with pytest.raises(UserError, match=r"c\.yaml: x\.0\.jsonl\.sha256: Field required"):
+        known_benchmarks({}, tmp_path / "c.yaml")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        pytest.param(["m", "--tasks", ","], "--tasks: no name given", id="no_task"),
+        pytest.param(["m", "--tasks", "humaneval", "--limit", "0"], "--limit 0", id="no_item"),
+        pytest.param(["m", "--tasks", "humaneval", "--max-tokens", "4096"], "room for a prompt", id="no_room"),
+        pytest.param(["m", "--tasks", "humanevil"], "did you mean 'humaneval'", id="misspelt"),
+        pytest.param(["no-such-folder", "--tasks", "embedded_sums"], "no-such-folder: no such folder, and no repository", id="no_model"),
+    ],
+)  # fmt: skip
+def test_what_is_wrong_on_the_command_line_is_told(arguments: list[str], message: str, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.chdir(ROOT)
+    with pytest.raises(SystemExit) as caught:
+        main(arguments)
+    assert message in str(caught.value)
+
+
+def test_scores_are_told_with_what_is_doubtful_about_them():
+    scores = summarize(result(sums=[(0.0, 0.0, 1.0)] * 9 + [(0.0, 0.0, 0.0)]), ["sums"])
+    text = scores_in_words(scores)
+    assert "0.0 ± 0.0" in text
+    assert f"warning: sums: {DEGENERATE['score_zero']}" in text
+    assert f"warning: sums: {DEGENERATE['many_unparsed']}" in text
+    assert "warning" not in scores_in_words(summarize(result(sums=[(1.0, 1.0, 0.0), (0.0, 0.0, 0.0)]), ["sums"]))

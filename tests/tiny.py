@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from scalequest.io import write_jsonl
 from scalequest.params import ReasoningGymSource, read_yaml
 from scalequest.prompts import ChatFormat
 from scalequest.sources import load_problems
@@ -111,6 +112,46 @@ def tiny_params(laptop: Path, model: Path) -> dict[str, Any]:
         source["n"] = 8
     params["evaluate"] |= {"max_tokens": 32}
     return params
+
+
+def tiny_code_params(laptop_code: Path, model: Path, tasks: Path) -> dict[str, Any]:
+    """The code laptop's parameters, with the tiny model, tasks from a file of ``write_code_tasks``, and sizes to match."""
+    params = read_yaml(laptop_code)
+    params["models"] = dict.fromkeys((*ROLES, *params["mix"]), f"path:{model}")
+    params["engine"] |= {"max_model_len": 2048, "max_num_seqs": 32}
+    file = {"kind": "jsonl", "path": str(tasks), "sha256": None}
+    params["seeds"] = {"mbpp_train": file | {"n": 32, "where": {"split": "train"}}}
+    params["benchmarks"]["mbpp"] = file | {"n": 4, "where": {"split": "test"}}
+    params["benchmarks"]["humaneval"]["n"] = 2
+    params["generators"]["tasks"] = {"seed_mix": {"mbpp_train": 32}, "n_questions": 24}
+    for stage in ("solver", "qft", "qpo", "difficulty_model", "reward_model", "instruct_tune"):
+        params[stage] |= {"per_device_batch_size": 8, "batch_size": 8, "lora_r": 4, "max_length": 512}
+    params["qft"] |= {"method": "full", "learning_rate": 1.0e-2, "epochs": 12}
+    params["solver"] |= {"method": "full", "learning_rate": 1.0e-2, "epochs": 24}
+    params["reward_model"] |= {"method": "none"}
+    params["qpo_questions"] |= {"n_questions": 16, "max_tokens": 96, "shard_size": 16}
+    params["preferences"] |= {"max_tokens": 24, "temperature": 1.0, "max_growth": 50.0, "shard_size": 16}
+    params["generate"] |= {"from": "qft", "max_tokens": 96, "shard_size": 24}
+    params["screen"] |= {"near_duplicate_jaccard": 1.0}
+    params["filter"] |= {"require_solvable": False, "n_questions": 12}
+    params["difficulty_labels"] |= {"n_seeds": 12, "n_samples": 2, "max_tokens": 64, "shard_size": 12}
+    params["respond"] |= {"n_samples": 2, "max_tokens": 64, "shard_size": 16}
+    params["evaluate"] |= {"max_tokens": 64}
+    return params
+
+
+def write_code_tasks(path: Path) -> Path:
+    """Forty tasks in MBPP's own form, alike enough for a model of 0.1M parameters to learn how an answer looks."""
+    rows = []
+    for number in range(40):
+        name, value = ("add", "plus")[number % 2], number
+        rows.append({
+            "task_id": number, "text": f"Write a function that adds {value}.", "code": f"def {name}(x):\n    return x + {value}",
+            "test_setup_code": "", "test_list": [f"assert {name}(1) == {1 + value}"], "challenge_test_list": [],
+            "split": "train" if number < 34 else "test",
+        })  # fmt: skip
+    write_jsonl(path, rows)
+    return path
 
 
 if __name__ == "__main__":

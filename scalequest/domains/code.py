@@ -145,9 +145,10 @@ def _is_solved(block: str) -> bool:
 
 
 def _is_stub(function: ast.FunctionDef | ast.AsyncFunctionDef) -> bool:
-    """Nothing but a docstring, ``pass`` or ``...``."""
+    """Nothing but a docstring, imports, ``pass`` or ``...``."""
     return all(
-        isinstance(node, ast.Pass) or (isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant))
+        isinstance(node, ast.Pass | ast.Import | ast.ImportFrom)
+        or (isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant))
         for node in function.body
     )
 

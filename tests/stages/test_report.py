@@ -393,6 +393,21 @@ def test_what_is_too_long_to_show_is_cut_and_counted(folder: Folder) -> None:
         assert "x" * (CLIP + 1) not in text
 
 
+def test_a_doubtful_score_is_marked_by_its_task_and_model(folder: Folder) -> None:
+    scores = read_json(folder.args.scores / "student.json")
+    scores["embedded_sums"] |= {"flexible": 0.0, "unparsed": 0.05, "timeouts": 3}
+    write_json(folder.args.scores / "student.json", scores)
+    markdown, page, _ = folder.run()
+    text = section(markdown, "Results")
+    assert f"`embedded_sums`, student: {DEGENERATE['score_zero']}." in text
+    assert "`embedded_sums`, student: 3 checks ran into their time limit and count as wrong." in text
+    assert "`embedded_stories`, student: 6.0 % of the answers could not be parsed." in text
+    assert "`embedded_sums`, base: 30.0 % of the answers could not be parsed." in text
+    assert "`embedded_sums`, student: 5.0 %" not in text  # 5% exactly is not more than 5%
+    assert "`embedded_sums`, alpha" not in text
+    assert "embedded_sums</code>, student" in page
+
+
 # -------------------------------------------------------------------------------- contamination, settings, repeatability
 
 

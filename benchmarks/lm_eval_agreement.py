@@ -1,0 +1,182 @@
+"""Our GSM8K and HumanEval beside lm-eval's own, on one model and the same items in one run, item by item.
+
+    python benchmarks/lm_eval_agreement.py models/base/student [--items 40] [--max-tokens 256] [--out FILE.json]
+
+The tasks ask in different words (lm-eval: five worked examples, or a function to be gone on with; ours: one question, zero-shot), so a
+model writes different texts. Two questions are kept apart: do the two graders agree on the SAME text (lm-eval's text under both)? And
+where the scores of the two runs differ, which text was right? Each disagreement is printed with its cause.
+
+lm-eval's own tasks get local files instead of the hub's, and its HumanEval metric, which is a script of the hub, is replaced by a
+plain subprocess: the program ends with exit code 0 within 10 s, or not.
+"""
+
+import argparse
+import json
+import os
+import re
+import subprocess
+import sys
+import tempfile
+from collections import Counter
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+from scalequest import evaluation
+from scalequest.answers import RIGHT, compare, flexible_answer
+from scalequest.checks import run_tests
+from scalequest.io import read_jsonl, write_json, write_jsonl
+from scalequest.params import load_all
+from scalequest.programs import any_code
+
+OURS = {"their_gsm8k": "our_gsm8k", "their_humaneval_instruct": "our_humaneval"}
+
+
+def ends_well(program: str) -> bool:
+    """Whether a program ends with exit code 0."""
+    try:
+        return (
+            subprocess.run([sys.executable, "-c", program], capture_output=True, timeout=10, check=False).returncode
+            == 0
+        )
+    except subprocess.TimeoutExpired:
+        return False
+
+
+def plain_code_eval(references: list[str], predictions: list[list[str]], k: Any = None) -> Any:
+    """What the hub's ``code_eval`` gives for one prediction a reference: pass@1 and no details."""
+    passed = [ends_well(f"{p[0]}\n{r}") for r, p in zip(references, predictions, strict=True)]
+    return ({"pass@1": sum(passed) / len(passed)}, None)
+
+
+# lm-eval's own files, to which only the data set is told anew.
+LOCAL = """include: {own}
+task: {task}
+dataset_path: json
+dataset_name: null
+dataset_kwargs: {{data_files: {files}}}
+"""
+
+
+def write_tasks(folder: Path) -> None:
+    """lm-eval's two tasks on local files, and ours on the same items, into ``folder``."""
+    import lm_eval
+
+    own = Path(lm_eval.__file__).parent / "tasks"
+    files = {}
+    for split in ("train", "test"):
+        rows = (
+            {"question": r["question"], "answer": r["solution"]}
+            for r in read_jsonl(Path("sources/gsm8k", f"{split}.jsonl"))
+        )
+        write_jsonl(folder / f"{split}.jsonl", rows)
+        files[split] = str(folder / f"{split}.jsonl")
+    for task, path, data in (
+        ("gsm8k", own / "gsm8k" / "gsm8k.yaml", files),
+        ("humaneval_instruct", own / "humaneval" / "humaneval_instruct.yaml", {"test": str(Path("sources/humaneval/test.jsonl").resolve())}),
+    ):  # fmt: skip
+        (folder / f"{task}.yaml").write_text(LOCAL.format(own=path, task=f"their_{task}", files=json.dumps(data)))
+    known = evaluation.known_benchmarks({}, Path("eval", "benchmarks.yaml"))
+    known |= {f"our_{name}": known[name] for name in ("gsm8k", "humaneval")}
+    evaluation.write_benchmarks(list(OURS.values()), known, 0, folder)
+    evaluation.resolve_tasks(Path("eval", "tasks"), folder, folder, list(OURS.values()))
+
+
+def generate(model: Path, items: int, max_tokens: int) -> dict[str, Any]:
+    """lm-eval's samples of all four tasks, one engine."""
+    import evaluate as hf_evaluate
+
+    hf_evaluate.load = lambda *_, **__: SimpleNamespace(compute=plain_code_eval)
+    params = load_all()
+    evaluation.prepare_environment(params.runtime)
+    os.environ["HF_ALLOW_CODE_EVAL"] = "1"
+    evaluation.name_the_cpu_build()
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        write_tasks(folder)
+        os.environ |= {"HF_HUB_OFFLINE": "1", "HF_DATASETS_OFFLINE": "1", "HF_DATASETS_CACHE": str(folder / "cache")}
+        import lm_eval
+        import torch
+        from lm_eval.tasks import TaskManager
+
+        eager = {} if torch.cuda.is_available() else {"enforce_eager": True}
+        result = lm_eval.simple_evaluate(
+            model="vllm",
+            model_args={"pretrained": str(model), "dtype": params.engine.dtype, "max_model_len": 4096, "max_num_seqs": 64, "seed": 0, **eager},
+            tasks=[*OURS, *OURS.values()],
+            task_manager=TaskManager(include_path=str(folder), include_defaults=False),
+            batch_size=evaluation.ONE_BATCH,
+            apply_chat_template=True,
+            limit=items,
+            gen_kwargs={"max_gen_toks": max_tokens},
+            log_samples=True,
+            bootstrap_iters=0,
+            confirm_run_unsafe_code=True,
+        )  # fmt: skip
+    samples: dict[str, Any] = result["samples"]
+    return samples
+
+
+def their_score(task: str, sample: dict[str, Any]) -> bool:
+    """Whether lm-eval's own flexible filter and metric call the item right."""
+    value = sample["exact_match"] if task == "their_gsm8k" else sample["pass_at_k"]
+    return bool(value["pass@1"] if isinstance(value, dict) else value)
+
+
+def our_grader(task: str, sample: dict[str, Any], ours: dict[str, Any]) -> bool:
+    """Whether our flexible score calls lm-eval's text right."""
+    text = sample["resps"][0][0]
+    if task == "their_gsm8k":
+        return compare([ours["doc"]["answer"]], [flexible_answer(text)]) == [RIGHT]
+    # Its prompt ends in an opened block with the function's head; the text goes on from there.
+    code = any_code(f"```python\n{sample['doc']['prompt']}\n{text}")
+    return run_tests([ours["doc"]["answer"]], [code]) == [RIGHT]
+
+
+def cause(theirs: bool, cross: bool, ours: bool, sample: dict[str, Any]) -> str:
+    """Why an item is not right in both runs, or wrong in both."""
+    if theirs != cross:
+        found = sample["filtered_resps"][0]
+        return f"the graders differ on lm-eval's text: lm-eval read {str(found)[-60:]!r}, we read {flexible_answer(sample['resps'][0][0])!r}"
+    return "the texts differ: the model was right only under " + ("lm-eval's prompt" if theirs else "ours")
+
+
+def main() -> None:
+    """Generate, compare, print, write."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("model", type=Path)
+    parser.add_argument("--items", type=int, default=40)
+    parser.add_argument("--max-tokens", type=int, default=256)
+    parser.add_argument("--out", type=Path)
+    args = parser.parse_args()
+    samples = generate(args.model, args.items, args.max_tokens)
+    summary: dict[str, Any] = {}
+    for task, our_task in OURS.items():
+        chosen = [s for s in samples[task] if task != "their_gsm8k" or s["filter"] == "flexible-extract"]
+        theirs = sorted(chosen, key=lambda s: s["doc_id"])
+        ours = sorted(samples[our_task], key=lambda s: s["doc_id"])
+        assert len(theirs) == len(ours) == args.items
+        counts: Counter[str] = Counter()
+        disagreements = []
+        for a, b in zip(theirs, ours, strict=True):
+            asked = a["doc"].get("question") or a["doc"]["prompt"]
+            assert re.sub(r"\s+", "", asked) in re.sub(r"\s+", "", b["doc"]["question"]), "not the same item"
+            right = their_score(task, a), our_grader(task, a, b), bool(b["flexible"])
+            counts.update(
+                lm_eval=right[0], our_grader_on_lm_evals_text=right[1], ours=right[2], graders_agree=right[0] == right[1],
+                runs_agree=right[0] == right[2],
+            )  # fmt: skip
+            if not right[0] == right[1] == right[2]:
+                disagreements.append({"item": b["doc"]["id"], "right": right, "cause": cause(*right, a)})
+        summary[task] = {"items": args.items, **counts, "disagreements": disagreements}
+        print(task, {name: int(n) for name, n in counts.items()}, f"of {args.items}")
+        for row in disagreements:
+            print("  ", row["item"], row["cause"])
+    if args.out:
+        write_json(args.out, summary)
+    sys.stdout.flush()
+    os._exit(0)
+
+
+if __name__ == "__main__":
+    main()
