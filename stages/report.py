@@ -328,9 +328,13 @@ def doubtful_scores(run: Run) -> list[Block]:
             if found["flexible"] == 0:
                 warnings.append(f"`{task}`, {model}: {DEGENERATE['score_zero']}.")
             if found["unparsed"] > MANY_UNPARSED:
-                warnings.append(f"`{task}`, {model}: {percent(found['unparsed'])} % of the answers could not be parsed.")
+                warnings.append(
+                    f"`{task}`, {model}: {percent(found['unparsed'])} % of the answers could not be parsed."
+                )
             if found["timeouts"]:
-                warnings.append(f"`{task}`, {model}: {found['timeouts']:,} checks ran into their time limit and count as wrong.")
+                warnings.append(
+                    f"`{task}`, {model}: {found['timeouts']:,} checks ran into their time limit and count as wrong."
+                )
     return [Text(warning, alert=True) for warning in warnings]
 
 
