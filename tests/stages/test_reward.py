@@ -81,4 +81,5 @@ def test_a_released_reward_model_reads_closed_turns_and_its_own_end(
         metrics=tmp_path / "m.json",
     )  # fmt: skip
     reward.main(args, StageRun(changed(laptop, reward_model={"method": "none"})))
-    assert seen == [[4, 3, 99]]
+    # The prompt is the question with the asking for a boxed answer.
+    assert seen == [[len(solve_prompt("Why?")), len("So."), 99]]
