@@ -25,6 +25,7 @@ from typing import Any
 
 from pydantic import TypeAdapter, ValidationError
 
+from scalequest.answers import close_pools
 from scalequest.engine import hardware_settings, prepare_environment
 from scalequest.errors import UserError
 from scalequest.io import read_jsonl, write_json, write_jsonl
@@ -308,6 +309,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         run(parser.parse_args(argv))
     except UserError as error:
         sys.exit(f"error: {error}")
+    close_pools()
     sys.stdout.flush()
     os._exit(0)  # vLLM and torch leave threads that can stall interpreter exit
 
