@@ -25,6 +25,7 @@ from typing import Any
 
 from pydantic import TypeAdapter, ValidationError
 
+from scalequest.answers import close_pools
 from scalequest.engine import hardware_settings, prepare_environment
 from scalequest.errors import UserError
 from scalequest.io import read_jsonl, write_json, write_jsonl
@@ -123,19 +124,40 @@ def run_tasks(
         log_samples=True,
         bootstrap_iters=0,
     )  # fmt: skip
+    mark_cut_prompts(result, local_path(model), engine.max_model_len - max_tokens)
     return result
+
+
+def mark_cut_prompts(result: dict[str, Any], model: Path, room: int) -> None:
+    """Say of each sample whether its prompt had more than ``room`` tokens: lm-eval then cuts its beginning off, and tells nobody."""
+    from transformers import AutoTokenizer
+
+    tokenizer = AutoTokenizer.from_pretrained(model)
+    for name, samples in result["samples"].items():
+        for sample in samples:
+            prompt = sample["arguments"][0][0]
+            sample["cut"] = len(tokenizer.encode(prompt, add_special_tokens=False)) > room
+        if cut := sum(sample["cut"] for sample in samples):
+            log.warning(
+                "%s: %d of %d prompts are longer than the %d tokens that the context leaves, and lost their beginning; raise max_model_len",
+                name, cut, len(samples), room,
+            )  # fmt: skip
 
 
 # -------------------------------------------------------------------------------------------------------------- scores
 
 
 def summarize(result: dict[str, Any], names: Sequence[str]) -> dict[str, dict[str, float]]:
-    """Scores by task: n items; each share's mean in [0, 1] and its standard error sqrt(p(1-p)/(n-1)); the number of timeouts."""
+    """Scores by task: n items; each share's mean in [0, 1] and its standard error sqrt(p(1-p)/(n-1)); how many timeouts and cut prompts."""
     summary = {}
     for name in names:
         samples = result["samples"][name]
         n = len(samples)
-        scores: dict[str, float] = {"n": n, "timeouts": sum(int(sample["timeout"]) for sample in samples)}
+        scores: dict[str, float] = {
+            "n": n,
+            "timeouts": sum(int(sample["timeout"]) for sample in samples),
+            "cut_prompts": sum(sample["cut"] for sample in samples),
+        }
         for share in SHARES:
             mean = sum(sample[share] for sample in samples) / n
             scores[share] = rounded(mean)
@@ -308,6 +330,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         run(parser.parse_args(argv))
     except UserError as error:
         sys.exit(f"error: {error}")
+    close_pools()
     sys.stdout.flush()
     os._exit(0)  # vLLM and torch leave threads that can stall interpreter exit
 

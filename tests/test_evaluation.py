@@ -36,7 +36,7 @@ def result(**outcomes: list[tuple[float, float, float]]) -> dict[str, Any]:
             task: [
                 {
                     "doc_id": i, "doc": {"id": f"{task}/{i}", "question": f"Q{i}?", "answer": str(i), "more": 1},
-                    "resps": [[f"\\boxed{{{i}}}"]], "strict": s, "flexible": f, "unparsed": u, "timeout": 0.0,
+                    "resps": [[f"\\boxed{{{i}}}"]], "strict": s, "flexible": f, "unparsed": u, "timeout": 0.0, "cut": False,
                 }
                 for i, (s, f, u) in enumerate(items)
             ]
@@ -53,7 +53,7 @@ def test_scores_are_means_with_their_standard_errors():
     # strict: p = 1/5, sqrt(0.2 * 0.8 / 4) = 0.2. flexible: p = 4/5, the same spread. unparsed: 1/5.
     assert summarize(result(sums=items), ["sums"]) == {
         "sums": {
-            "n": 5, "timeouts": 0, "strict": 0.2, "strict_stderr": 0.2, "flexible": 0.8, "flexible_stderr": 0.2, "unparsed": 0.2,
+            "n": 5, "timeouts": 0, "cut_prompts": 0, "strict": 0.2, "strict_stderr": 0.2, "flexible": 0.8, "flexible_stderr": 0.2, "unparsed": 0.2,
             "unparsed_stderr": 0.2,
         }
     }  # fmt: skip

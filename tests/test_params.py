@@ -312,3 +312,10 @@ def test_a_model_source_that_cannot_resolve_is_named_before_anything_runs(source
     with pytest.raises(UserError, match=r"models\.student") as caught:
         parse_params(data)
     assert expected in str(caught.value)
+
+
+def test_programs_are_run_in_the_code_domain_only(data: dict[str, Any]):
+    data["reward_select"]["execute"] = True
+    assert "reward_select.execute: true runs responses as programs, which domain 'maths' has none of" in message(data)
+    data["domain"] = "code"
+    assert parse_params(data).reward_select.execute

@@ -5,7 +5,9 @@ from pathlib import Path
 import pytest
 
 from scalequest.domains.maths import solve_prompt
+from scalequest.errors import UserError
 from scalequest.params import Params
+from scalequest.programs import SOLUTION_LINE
 from scalequest.prompts import ChatFormat
 from scalequest.records import ATTEMPT, PROBLEM, read_rows, write_rows
 from scalequest.stage import StageRun
@@ -37,7 +39,7 @@ def test_problems_are_drawn_evenly_over_the_sources_in_the_seeds_order(sizes, n:
 
 @pytest.fixture
 def stage(tmp_path: Path, laptop: Params, chatml: ChatFormat, monkeypatch: pytest.MonkeyPatch):
-    def run(problems, answers):
+    def run(problems, answers, domain="maths"):
         engine = QueueEngine(chatml, answers)
         monkeypatch.setattr(difficulty_labels, "Engine", engine)
         write_rows(tmp_path / "seeds.parquet", problems, PROBLEM)
@@ -45,7 +47,7 @@ def stage(tmp_path: Path, laptop: Params, chatml: ChatFormat, monkeypatch: pytes
             model=tmp_path, seeds=tmp_path / "seeds.parquet", out=tmp_path / "attempts", metrics=tmp_path / "m.json"
         )
         settings = {"n_seeds": len(problems), "n_samples": 2, "shard_size": 2}
-        difficulty_labels.main(args, StageRun(changed(laptop, difficulty_labels=settings)))
+        difficulty_labels.main(args, StageRun(changed(laptop, difficulty_labels=settings, domain=domain)))
         return engine, read_rows(tmp_path / "attempts", ATTEMPT), json.loads((tmp_path / "m.json").read_text())
 
     return run
@@ -93,3 +95,31 @@ def test_each_problem_is_sampled_and_every_answer_checked(stage):
 )
 def test_labels_that_teach_nothing_are_told(stage, answers: list[str], flags: dict[str, int]):
     assert stage([problem("a", 0), problem("a", 1)], answers)[2]["degenerate"] == flags
+
+
+# --------------------------------------------------------------------------------------------------------------- code
+
+TESTS = f"{SOLUTION_LINE}\nassert double(2) == 4"
+
+
+def test_code_is_right_if_the_seeds_tests_pass(stage):
+    answers = [
+        "```python\ndef double(x): return 2 * x\n```",
+        "```python\ndef double(x): return x\n```",
+        "```python\nimport os\nos._exit(0)\n```",
+        "I would multiply.",
+    ]
+    problems = [problem("mbpp", 0, TESTS), problem("mbpp", 1, TESTS), problem("feedback", 2, "")]
+    engine, rows, metrics = stage(problems, answers, domain="code")
+    assert [row["outcome"] for row in rows] == ["right", "wrong", "wrong", "no_answer"]
+    assert rows[0]["final_answer"] == "def double(x): return 2 * x\n"
+    assert "```python block" in engine.prompts[0]
+    # The seed without tests is not sampled, but counted.
+    assert (metrics["problems"], metrics["seeds_without_answer"]) == (2, 1)
+
+
+def test_seeds_without_tests_alone_stop_the_stage(stage):
+    with pytest.raises(
+        UserError, match="none of 2 seeds has an answer or tests to check a response by; add a source that has"
+    ):
+        stage([problem("feedback", 0, ""), problem("feedback", 1, "")], [], domain="code")

@@ -113,8 +113,13 @@ def test_the_check_needs_no_engine():
 
 @pytest.fixture
 def stage(tmp_path: Path, laptop: Params):
-    def run(answers: dict[str, list[str]], values: dict[str, list[float]], min_reward: float | None = None) -> Path:
-        write_rows(tmp_path / "filtered.parquet", [QUESTION | {"id": q} for q in answers], FILTERED)
+    def run(
+        answers: dict[str, list[str]], values: dict[str, list[float]], min_reward: float | None = None, domain: str = "maths",
+        execute: bool = False, question: str = "Q?",
+    ) -> Path:  # fmt: skip
+        write_rows(
+            tmp_path / "filtered.parquet", [QUESTION | {"id": q, "question": question} for q in answers], FILTERED
+        )
         rows = [
             {"id": f"{q}#{k}", "question_id": q, "sample": k, "response": t, "finish_reason": "stop", "n_tokens": 1}
             for q, texts in answers.items() for k, t in enumerate(texts)
@@ -128,7 +133,9 @@ def stage(tmp_path: Path, laptop: Params):
             questions=tmp_path / "filtered.parquet", responses=tmp_path / "responses", rewards=tmp_path / "rewards",
             out=tmp_path / "instruct.parquet", metrics=tmp_path / "m.json",
         )  # fmt: skip
-        main(args, StageRun(changed(laptop, reward_select={"min_reward": min_reward})))
+        main(
+            args, StageRun(changed(laptop, reward_select={"min_reward": min_reward, "execute": execute}, domain=domain))
+        )
         return tmp_path
 
     return run
@@ -154,3 +161,41 @@ def test_nothing_left_is_an_error_that_says_why(stage, tmp_path: Path):
     with pytest.raises(UserError, match=r"of 2, \{'no_answer': 2\}; raise respond.max_tokens"):
         stage({"a": ["no"], "b": ["no"]}, {"a": [1.0], "b": [1.0]})
     assert not (tmp_path / "instruct.parquet").exists()
+
+
+# --------------------------------------------------------------------------------------------------------------- code
+
+
+def block(code: str) -> str:
+    return f"```python\n{code}\n```"
+
+
+GOOD, BAD, BROKEN = block("def f(x): return x"), block("def f(x): return x + 1"), block("def f(x:")
+
+
+def test_a_block_that_compiles_is_an_answer_in_a_code_run():
+    row = select(QUESTION, responses("\\boxed{1}", BROKEN, GOOD), rewards(3.0, 2.0, 1.0), None, "code")
+    assert (row["response"], row["n_candidates"]) == (GOOD, 1)
+    layout = select(
+        QUESTION, responses(GOOD, block("def f( x ):\n    return x  # itself")), rewards(2.0, 1.0), None, "code"
+    )
+    assert layout["agreement"] == 1.0
+
+
+@pytest.mark.parametrize(
+    ("execute", "kept", "metrics"),
+    [
+        # `a`: the best fails its question's example. `b`: all crash at once. `c`: has no program.
+        pytest.param(True, [("a", GOOD)], ({"no_answer": 1, "crashed": 1, "low_reward": 0}, 3), id="on"),
+        pytest.param(False, [("a", BAD), ("b", block("1 / 0"))], ({"no_answer": 1, "crashed": 0, "low_reward": 0}, 0), id="off"),
+    ],
+)  # fmt: skip
+def test_the_execution_filter_drops_what_crashes_on_its_own_examples(stage, execute: bool, kept, metrics):
+    folder = stage(
+        {"a": [BAD, GOOD], "b": [block("1 / 0"), block("while True: pass")], "c": ["no", "no"]},
+        {"a": [2.0, 1.0], "b": [2.0, 1.0], "c": [1.0, 1.0]},
+        domain="code", execute=execute, question="Write f.\nassert f(1) == 1",
+    )  # fmt: skip
+    assert [(r["id"], r["response"]) for r in read_rows(folder / "instruct.parquet", INSTRUCTION)] == kept
+    found = json.loads((folder / "m.json").read_text())
+    assert (found["dropped"], found["crashed_responses"]) == metrics
