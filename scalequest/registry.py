@@ -20,7 +20,7 @@ from scalequest.errors import UserError
 
 def configure(parser: argparse.ArgumentParser) -> None:
     """Add the command's arguments."""
-    parser.add_argument("path", help="a model that a stage writes, as in models/student")
+    parser.add_argument("path", help="the folder of a model that a stage writes")
     parser.add_argument("--name", help="name of the registered model (default: its path with dashes)")
     parser.add_argument("--rev", default=WORKSPACE, help="branch, tag, commit or experiment; the workspace by default")
     parser.add_argument("--uri", help="MLflow's store (default: runtime.mlflow_uri, else mlflow.db in the repository)")
@@ -67,7 +67,7 @@ def register(chain: Chain, store: Store, uri: str, name: str) -> str:
         UserError: the target is no model folder, or its bytes are not here.
     """
     if "config.json" not in store.files(chain.target, chain.lock.revision):
-        raise UserError(f"register: {chain.target.path} holds no config.json, so it is no model; expected a path as models/student")  # fmt: skip
+        raise UserError(f"register: {chain.target.path} holds no config.json, so it is no model; expected the folder that a training stage writes")  # fmt: skip
     from mlflow import MlflowClient
     from mlflow.exceptions import MlflowException
 

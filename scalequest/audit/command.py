@@ -72,7 +72,7 @@ def answer(args: argparse.Namespace, history: History) -> tuple[dict[str, Any], 
     repository, store = history.repository, Store(history.repository)
     if args.what and args.what[0] == "diff":
         if len(args.what) != 4 or args.rev:
-            raise UserError("audit diff: expected two revisions and a path: scalequest audit diff main my-experiment models/student")  # fmt: skip
+            raise UserError("audit diff: expected two revisions and a path: scalequest audit diff main my-experiment PATH")  # fmt: skip
         chains = [Chain(repository, history, _lock(repository, name), args.what[3]) for name in args.what[1:3]]
         return facts.diff_facts(*chains), show.diff_text
     if len(args.what) > 1:
