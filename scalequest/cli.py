@@ -20,6 +20,7 @@ class Command:
 COMMANDS = {
     "audit": Command("scalequest.audit.command", "which data, models, parameters and code produced this, both ways"),
     "verify": Command("scalequest.audit.verify", "hold every claim of dvc.lock against the bytes"),
+    "evaluate": Command("scalequest.evaluation", "score any model on any benchmark: mathematics or code"),
     "publish": Command("scalequest.publish", "write data set and model with their cards, ready for the hub"),
     "register": Command("scalequest.registry", "register a model in MLflow with the hashes of its data"),
 }

@@ -1,10 +1,9 @@
 """Score any model on benchmarks with lm-eval through vLLM: zero-shot, greedy, pass@1, chat template on (paper 3.1).
 
-    python -m scalequest.evaluation models/student --tasks gsm8k,math500 --limit 100
-    python -m scalequest.evaluation ORG/NAME@COMMIT --tasks humaneval,mbpp --scores scores.json --samples samples.parquet
+    scalequest evaluate models/student --tasks gsm8k,math500 --limit 100
+    scalequest evaluate ORG/NAME@COMMIT --tasks humaneval,mbpp --scores scores.json --samples samples.parquet
 
-A model is a folder, a source as in params.yaml (pypi:, hf:, path:) or a repository of the hub. A task is a benchmark by its name, from
-params.yaml or eval/benchmarks.yaml; its items say whether it is mathematics (the final answer is compared) or code (the tests are
+A model is a folder or a repository of the hub. A task is a benchmark by its name, from params.yaml or eval/benchmarks.yaml; its items say whether it is mathematics (the final answer is compared) or code (the tests are
 run in the sandbox). A code benchmark runs programs that the model wrote: see scalequest/sandbox.py.
 
 Each task reports a strict score (answered in the form that was asked for), a flexible one (answered anyhow), the share that could not
@@ -21,7 +20,7 @@ import sys
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 from pydantic import TypeAdapter, ValidationError
 
@@ -272,7 +271,7 @@ def find_model(name: str) -> Path:
     return local_path(snapshot)
 
 
-def add_arguments(parser: argparse.ArgumentParser) -> None:
+def configure(parser: argparse.ArgumentParser) -> None:
     """Declare the options of ``scalequest evaluate``."""
     parser.add_argument("model", help="folder, or ORG/NAME[@COMMIT] of the hub")
     parser.add_argument("--tasks", required=True, help="benchmarks by name, separated by commas")
@@ -284,8 +283,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--samples", type=Path, help="write every item and answer to this Parquet file")
 
 
-def run(args: argparse.Namespace) -> dict[str, dict[str, float]]:
-    """Evaluate as the options say, print the scores, and return them.
+def evaluate(args: argparse.Namespace) -> dict[str, dict[str, float]]:
+    """Evaluate as the options say, write what they ask for, and return the scores by task.
 
     Raises:
         UserError: a model, benchmark or option is not as it should be.
@@ -318,21 +317,25 @@ def run(args: argparse.Namespace) -> dict[str, dict[str, float]]:
     if args.scores:
         settings = {"limit": args.limit, "max_tokens": args.max_tokens, "dtype": engine.dtype}
         write_json(args.scores, {"model": args.model, "settings": settings, "tasks": scores})
-    print(scores_in_words(scores))
     return scores
 
 
+def run(args: argparse.Namespace) -> NoReturn:
+    """Evaluate and end the process: vLLM and torch leave threads that can stall an interpreter's exit."""
+    print(scores_in_words(evaluate(args)))
+    close_pools()
+    sys.stdout.flush()
+    os._exit(0)
+
+
 def main(argv: Sequence[str] | None = None) -> None:
-    """Evaluate from the command line."""
+    """Evaluate from the command line, as ``scalequest evaluate`` does."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    add_arguments(parser)
+    configure(parser)
     try:
         run(parser.parse_args(argv))
     except UserError as error:
         sys.exit(f"error: {error}")
-    close_pools()
-    sys.stdout.flush()
-    os._exit(0)  # vLLM and torch leave threads that can stall interpreter exit
 
 
 if __name__ == "__main__":

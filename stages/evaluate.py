@@ -4,7 +4,7 @@
         --samples data/samples/student.parquet --scores eval/scores/student.json
 
 Each task reports a strict and a flexible score, the share that could not be parsed, standard errors and its items. For any other
-model or benchmark: `python -m scalequest.evaluation --help`.
+model or benchmark: `scalequest evaluate --help`.
 """
 
 import argparse
