@@ -3,8 +3,9 @@
     scalequest evaluate models/student --tasks gsm8k,math500 --limit 100
     scalequest evaluate ORG/NAME@COMMIT --tasks humaneval,mbpp --scores scores.json --samples samples.parquet
 
-A model is a folder or a repository of the hub. A task is a benchmark by its name, from params.yaml or eval/benchmarks.yaml; its items say whether it is mathematics (the final answer is compared) or code (the tests are
-run in the sandbox). A code benchmark runs programs that the model wrote: see scalequest/sandbox.py.
+A model is a folder or a repository of the hub. A task is a benchmark by its name, from params.yaml or eval/benchmarks.yaml; its items
+say whether it is mathematics (the final answer is compared) or code (the tests are run in the sandbox). A code benchmark runs programs that
+the model wrote: see scalequest/sandbox.py.
 
 Each task reports a strict score (answered in the form that was asked for), a flexible one (answered anyhow), the share that could not
 be parsed, standard errors, and how many checks ran into their time limit, which is the one thing in here that a slow machine changes.
