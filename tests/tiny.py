@@ -118,7 +118,7 @@ def tiny_code_params(laptop_code: Path, model: Path, tasks: Path) -> dict[str, A
     """The code laptop's parameters, with the tiny model, tasks from a file of ``write_code_tasks``, and sizes to match."""
     params = read_yaml(laptop_code)
     params["models"] = dict.fromkeys((*ROLES, *params["mix"]), f"path:{model}")
-    params["engine"] |= {"max_model_len": 2048, "max_num_seqs": 32}
+    params["engine"] |= {"max_model_len": 1024, "max_num_seqs": 32}
     file = {"kind": "jsonl", "path": str(tasks), "sha256": None}
     params["seeds"] = {"mbpp_train": file | {"n": 32, "where": {"split": "train"}}}
     params["benchmarks"]["mbpp"] = file | {"n": 4, "where": {"split": "test"}}
