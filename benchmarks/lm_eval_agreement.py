@@ -23,7 +23,7 @@ from types import SimpleNamespace
 from typing import Any
 
 from scalequest import evaluation
-from scalequest.answers import RIGHT, compare, flexible_answer
+from scalequest.answers import RIGHT, compare, flexible_answer, normalise
 from scalequest.checks import run_tests
 from scalequest.io import read_jsonl, write_json, write_jsonl
 from scalequest.params import load_all
@@ -119,8 +119,7 @@ def generate(model: Path, items: int, max_tokens: int) -> dict[str, Any]:
 
 def their_score(task: str, sample: dict[str, Any]) -> bool:
     """Whether lm-eval's own flexible filter and metric call the item right."""
-    value = sample["exact_match"] if task == "their_gsm8k" else sample["pass_at_k"]
-    return bool(value["pass@1"] if isinstance(value, dict) else value)
+    return bool(sample["exact_match" if task == "their_gsm8k" else "pass@1"])
 
 
 def our_grader(task: str, sample: dict[str, Any], ours: dict[str, Any]) -> bool:
@@ -131,6 +130,56 @@ def our_grader(task: str, sample: dict[str, Any], ours: dict[str, Any]) -> bool:
     # Its prompt ends in an opened block with the function's head; the text goes on from there.
     code = any_code(f"```python\n{sample['doc']['prompt']}\n{text}")
     return run_tests([ours["doc"]["answer"]], [code]) == [RIGHT]
+
+
+def alike(sample: dict[str, Any]) -> bool:
+    """Whether both graders read the same number off lm-eval's text, right or wrong."""
+    theirs, ours = sample["filtered_resps"][0], flexible_answer(sample["resps"][0][0])
+    return normalise(theirs) == normalise(ours or "[invalid]")
+
+
+# How a model may put its answer. docs/evaluation.md explains where the two read differently.
+PHRASES = {
+    "as in the data": "{solution}",
+    "boxed": "So it is \\boxed{{{answer}}}",
+    "boxed, in dollar signs": "So it is $\\boxed{{{answer}}}$.",
+    "announced": "{steps}\nThe answer is {answer}.",
+    "announced with a unit": "{steps}\nThe answer is {answer} dollars.",
+    "in dollars and cents": "{steps}\nThe answer is ${answer}.00.",
+    "last number": "{steps}\nThat makes {answer}",
+    "announced, then a remark with a number": "The answer is {answer}. I checked it 3 times.",
+    "no digits": "I do not know.",
+    "a fraction of the same value": "The answer is {twice}/2.",
+}
+
+
+def compare_on_known_texts() -> dict[str, dict[str, int]]:
+    """Both graders on texts whose answer is known: every GSM8K test problem, put in ten ways."""
+    from lm_eval.api.metrics import exact_match_hf_evaluate
+    from lm_eval.filters.extraction import RegexFilter
+
+    read = RegexFilter(regex_pattern="(-?[$0-9.,]{2,})|(-?[0-9]+)", group_select=-1)
+    ignore = [",", "\\$", "(?s).*#### ", "\\.$"]
+    rows = list(read_jsonl(Path("sources/gsm8k/test.jsonl")))
+    table = {}
+    for name, phrase in PHRASES.items():
+        texts = [
+            phrase.format(solution=r["solution"], steps=r["solution"].rsplit("####", 1)[0].strip(), answer=r["answer"], twice=2 * int(r["answer"]))
+            for r in rows
+        ]  # fmt: skip
+        found = [f[0] for f in read.apply([[t] for t in texts], [{} for _ in texts])]
+        theirs = [
+            exact_match_hf_evaluate([f], [r["solution"]], regexes_to_ignore=ignore, ignore_case=True)["exact_match"]
+            == 1
+            for f, r in zip(found, rows, strict=True)
+        ]
+        ours = [o == RIGHT for o in compare([r["answer"] for r in rows], [flexible_answer(t) for t in texts])]
+        both = list(zip(theirs, ours, strict=True))
+        table[name] = {
+            "texts": len(both), "lm_eval": sum(bool(a) for a, _ in both), "ours": sum(b for _, b in both),
+            "agree": sum(bool(a) == b for a, b in both),
+        }  # fmt: skip
+    return table
 
 
 def cause(theirs: bool, cross: bool, ours: bool, sample: dict[str, Any]) -> str:
@@ -149,8 +198,10 @@ def main() -> None:
     parser.add_argument("--max-tokens", type=int, default=256)
     parser.add_argument("--out", type=Path)
     args = parser.parse_args()
+    summary: dict[str, Any] = {"known_texts": compare_on_known_texts()}
+    for name, row in summary["known_texts"].items():
+        print(f"{name}: {row}")
     samples = generate(args.model, args.items, args.max_tokens)
-    summary: dict[str, Any] = {}
     for task, our_task in OURS.items():
         chosen = [s for s in samples[task] if task != "their_gsm8k" or s["filter"] == "flexible-extract"]
         theirs = sorted(chosen, key=lambda s: s["doc_id"])
@@ -163,7 +214,7 @@ def main() -> None:
             assert re.sub(r"\s+", "", asked) in re.sub(r"\s+", "", b["doc"]["question"]), "not the same item"
             right = their_score(task, a), our_grader(task, a, b), bool(b["flexible"])
             counts.update(
-                lm_eval=right[0], our_grader_on_lm_evals_text=right[1], ours=right[2], graders_agree=right[0] == right[1],
+                read_the_same=task != "their_gsm8k" or alike(a), lm_eval=right[0], our_grader_on_lm_evals_text=right[1], ours=right[2], graders_agree=right[0] == right[1],
                 runs_agree=right[0] == right[2],
             )  # fmt: skip
             if not right[0] == right[1] == right[2]:
