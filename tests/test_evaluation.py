@@ -1,5 +1,8 @@
 import importlib.metadata
 import importlib.util
+import os
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -286,3 +289,11 @@ def test_scores_are_told_with_what_is_doubtful_about_them():
     assert f"warning: sums: {DEGENERATE['score_zero']}" in text
     assert f"warning: sums: {DEGENERATE['many_unparsed']}" in text
     assert "warning" not in scores_in_words(summarize(result(sums=[(1.0, 1.0, 0.0), (0.0, 0.0, 0.0)]), ["sums"]))
+
+
+def test_the_readme_has_the_scores_as_they_were_measured():
+    command = [sys.executable, "benchmarks/scores_table.py", "--check"]
+    result = subprocess.run(
+        command, cwd=ROOT, capture_output=True, text=True, check=False, env=os.environ | {"PYTHONPATH": str(ROOT)}
+    )
+    assert result.returncode == 0, result.stderr
