@@ -36,11 +36,11 @@ SAMPLES, SHARD, REJECTED = 5, 16_384, 0.2
 SENTENCES, WORDS = 5_000, 3_000
 # The peak is read by the process itself: what the kernel tells a parent would hold the parent's own size before the exec.
 COMMAND = r"""
-import atexit, re, sys
+import atexit, re, sys, time
 sys.path.insert(0, {root!r})
 def peak():
     with open("/proc/self/status") as file:
-        print(re.search(r"VmHWM:\s+(\d+)", file.read())[1], file=sys.stderr)
+        print(time.process_time(), re.search(r"VmHWM:\s+(\d+)", file.read())[1], file=sys.stderr)
 atexit.register(peak)
 from scalequest.cli import main
 main()
@@ -287,8 +287,8 @@ def make_repository(root: Path, kept: int, experiments: int) -> dict[str, int]:
     return counts
 
 
-def measure(root: Path, arguments: list[str]) -> tuple[float, float, str]:
-    """Seconds, peak GiB and output of one command in a process of its own."""
+def measure(root: Path, arguments: list[str]) -> tuple[float, float, float]:
+    """Seconds, CPU seconds of all threads, and peak GiB of one command in a process of its own."""
     command = [sys.executable, "-c", COMMAND.format(root=str(ROOT)), *arguments]
     start = time.perf_counter()
     result = subprocess.run(command, cwd=root, capture_output=True, text=True, check=False)
@@ -296,7 +296,8 @@ def measure(root: Path, arguments: list[str]) -> tuple[float, float, str]:
     assert result.returncode == 0, (
         f"{arguments} ended with {result.returncode}: {(result.stdout + result.stderr)[-2000:]}"
     )
-    return elapsed, int(result.stderr.split()[-1]) / 2**20, result.stdout
+    cpu, peak = result.stderr.split()[-2:]
+    return elapsed, float(cpu), int(peak) / 2**20
 
 
 def main() -> None:
@@ -334,8 +335,9 @@ def main() -> None:
         }
         for name, arguments in questions.items():
             runs = [measure(root, arguments) for _ in range(args.rounds)]
-            seconds, memory = statistics.median(run[0] for run in runs), max(run[1] for run in runs)
-            print(f"| {name} | `scalequest {' '.join(arguments)}` | {seconds:.2f} s | {memory:.2f} GiB |", flush=True)
+            seconds, cpu = (statistics.median(run[column] for run in runs) for column in (0, 1))
+            memory = max(run[2] for run in runs)
+            print(f"| {name} | `scalequest {' '.join(arguments)}` | {seconds:.2f} s | {cpu:.2f} s | {memory:.2f} GiB |", flush=True)  # fmt: skip
 
 
 if __name__ == "__main__":

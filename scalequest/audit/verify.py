@@ -268,13 +268,20 @@ class Verifier:
         instruct, filtered, questions, responses, rewards = (
             self.tables.source(kind) for kind in ("instruct", "filtered", "questions", "responses", "rewards")
         )
+        # Texts are compared by their hashes, of 64 bits: a million whole texts in a join would not fit the memory.
+        rows = f"SELECT id, generator, hash(question) AS question, hash(response) AS response, reward FROM {instruct}"
+        sampled = (
+            f"SELECT i.id, i.reward, r.id AS response_id FROM ({rows}) i JOIN (SELECT id, question_id, hash(response) AS response "
+            f"FROM {responses}) r ON i.id = r.question_id AND i.response = r.response"
+        )
+        rewarded = f"SELECT s.id FROM ({sampled}) s JOIN {rewards} w ON s.response_id = w.id AND s.reward = w.reward"
         for what, sql in (
-            ("no question that passed the filters", f"SELECT i.id FROM {instruct} i ANTI JOIN {filtered} f ON i.id = f.id AND i.question = f.question"),
-            ("no generated question of that text", f"SELECT i.id FROM {instruct} i ANTI JOIN {questions} q ON i.id = q.id AND i.question = q.question AND i.generator = q.generator"),
-            ("no sampled response of that text and reward", f"SELECT i.id FROM {instruct} i ANTI JOIN (SELECT r.question_id, r.response, w.reward FROM {responses} r JOIN {rewards} w ON r.id = w.id WHERE r.question_id IN (SELECT id FROM {instruct})) s ON i.id = s.question_id AND i.response = s.response AND i.reward = s.reward"),
+            ("no question that passed the filters", f"({rows}) i ANTI JOIN (SELECT id, hash(question) AS question FROM {filtered}) f USING (id, question)"),
+            ("no generated question of that text", f"({rows}) i ANTI JOIN (SELECT id, generator, hash(question) AS question FROM {questions}) q USING (id, generator, question)"),
+            ("no sampled response of that text and reward", f"({rows}) i ANTI JOIN ({rewarded}) s USING (id)"),
         ):  # fmt: skip
             self.links += 1
-            found = self.tables.query(f"SELECT count(*) AS n, min(id) AS first FROM ({sql})")[0]
+            found = self.tables.query(f"SELECT count(*) AS n, min(id) AS first FROM {sql}")[0]
             if found["n"]:
                 yield Broken("training rows", f"{found['n']} have {what}, the first is {found['first']}; see: scalequest audit --row {found['first']}; run: dvc repro -f -s reward_select")  # fmt: skip
         used = {r["generator"] for r in self.tables.query(f"SELECT DISTINCT generator FROM {instruct}")}
