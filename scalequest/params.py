@@ -266,6 +266,7 @@ class Runtime(Section):
     workers: Positive
     ray_address: str | None
     accelerate: str | None
+    gradient_checkpointing: bool
     mlflow: bool
     mlflow_uri: str | None
     api: Api

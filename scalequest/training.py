@@ -331,7 +331,7 @@ def _arguments(job: Job, folder: Path) -> dict[str, Any]:
         "gradient_accumulation_steps": params.batch_size // at_once,
         "use_cpu": not cuda,
         "bf16": job.dtype == "bfloat16",
-        "gradient_checkpointing": cuda,
+        "gradient_checkpointing": cuda and job.runtime.gradient_checkpointing,
         "seed": job.seed,
         "data_seed": job.seed,
         "logging_steps": 1,
