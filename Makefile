@@ -44,4 +44,4 @@ $(STAMP): $(LOCK) pyproject.toml
 	touch $@
 
 clean-work: setup  ## forget journals of half-done stages (finished outputs stay)
-	python -m scalequest.journal --clean
+	scalequest journal --clean

@@ -21,6 +21,8 @@ COMMANDS = {
     "audit": Command("scalequest.audit.command", "which data, models, parameters and code produced this, both ways"),
     "verify": Command("scalequest.audit.verify", "hold every claim of dvc.lock against the bytes"),
     "evaluate": Command("scalequest.evaluation", "score any model on any benchmark: mathematics or code"),
+    "estimate": Command("scalequest.estimate", "tokens, GPU-hours, disk and money of a run, before it is made"),
+    "journal": Command("scalequest.journal", "what half-done stages left behind, and --clean"),
     "publish": Command("scalequest.publish", "write data set and model with their cards, ready for the hub"),
     "register": Command("scalequest.registry", "register a model in MLflow with the hashes of its data"),
 }

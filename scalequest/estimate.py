@@ -1,6 +1,6 @@
 """Time, GPU-hours, disk and money of the configured run, reckoned before it runs.
 
-    python -m scalequest.estimate [--profile paper-math] [--gpu h100] [--usd-per-hour 3] [--from-run reports/metrics]
+    scalequest estimate [--profile paper-math] [--gpu h100] [--usd-per-hour 3] [--from-run reports/metrics]
 
 Rows go through the stages with the shares that stay in the paper, or in a finished run's metrics; tokens follow from the rows,
 hours from measured rates (scalequest/gpus.yaml, where each number names its source). On the paper's GPU its Table 4 is set beside it.
@@ -9,7 +9,6 @@ hours from measured rates (scalequest/gpus.yaml, where each number names its sou
 import argparse
 import math
 import re
-import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -323,14 +322,12 @@ def profile_path(name: str) -> Path:
     return Path(name) if name.endswith(".yaml") else Path("profiles") / f"{name}.yaml"
 
 
-def main(argv: list[str] | None = None) -> None:
-    """Print the estimate of one parameter file."""
-    table = read_yaml(TABLE)
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+def configure(parser: argparse.ArgumentParser) -> None:
+    """Declare the options of ``scalequest estimate``."""
     parser.add_argument(
         "--profile", default="params.yaml", help="a name in profiles/, or a file (default: params.yaml)"
     )
-    parser.add_argument("--gpu", choices=sorted(table["gpus"]), default="h100")
+    parser.add_argument("--gpu", choices=sorted(read_yaml(TABLE)["gpus"]), default="h100")
     parser.add_argument(
         "--usd-per-hour", type=float, help="price of a GPU-hour (default: the table's, where it has one)"
     )
@@ -340,23 +337,21 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument(
         "--seeds", type=int, default=14_969, help="seed problems, where a file's number is not in the parameters"
     )
-    args = parser.parse_args(argv)
-    try:
-        params = load_all(profile_path(args.profile))
-        assumed = Assumptions(table["tokens"], table["keeps"])
-        if args.from_run:
-            assumed = of_run(args.from_run, assumed, params.mix)
-        counts = [source.n for source in params.seeds.values()]
-        seeds = sum(n for n in counts if n is not None) if None not in counts else args.seeds
-        found = works(params, assumed, table["sizes"], seeds)
-    except UserError as error:
-        sys.exit(f"error: {error}")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Print the estimate of one parameter file."""
+    table = read_yaml(TABLE)
+    params = load_all(profile_path(args.profile))
+    assumed = Assumptions(table["tokens"], table["keeps"])
+    if args.from_run:
+        assumed = of_run(args.from_run, assumed, params.mix)
+    counts = [source.n for source in params.seeds.values()]
+    seeds = sum(n for n in counts if n is not None) if None not in counts else args.seeds
+    found = works(params, assumed, table["sizes"], seeds)
     gpu = table["gpus"][args.gpu]
     price = gpu["usd_per_hour"] if args.usd_per_hour is None else args.usd_per_hour
     print(render(found, gpu, table, price, assumed.origin))
     if params.filter.n_questions == table["table_4_pairs"]:
         print(beside_table_4(found, gpu, table))
-
-
-if __name__ == "__main__":
-    main()
+    return 0

@@ -4,8 +4,8 @@ It lies in ``.work/journal/STAGE/FINGERPRINT``, outside every DVC output (DVC de
 fingerprint covers the stage's inputs, parameters, code, packages and machine: what fits is taken, what does not is left alone.
 A temporary experiment (``dvc exp run --temp``) uses the journal of the real repository. What half-done runs left behind:
 
-    python -m scalequest.journal           # list it
-    python -m scalequest.journal --clean   # remove it; finished outputs stay
+    scalequest journal           # list it
+    scalequest journal --clean   # remove it; finished outputs stay
 """
 
 import argparse
@@ -101,11 +101,13 @@ def left_behind(root: Path) -> Iterator[tuple[Path, int, int]]:
         yield folder, len(list(folder.glob("shard-*.parquet"))), sum(path.stat().st_size for path in files)
 
 
-def main() -> None:
-    """List or remove what is left behind."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+def configure(parser: argparse.ArgumentParser) -> None:
+    """Declare the options of ``scalequest journal``."""
     parser.add_argument("--clean", action="store_true", help="remove the journals that no running stage holds")
-    args = parser.parse_args()
+
+
+def run(args: argparse.Namespace) -> int:
+    """List or remove what is left behind."""
     for folder, shards, size in left_behind(Path()):
         state = "published" if (folder / DONE).exists() else "unfinished"
         print(f"{folder}: {state}, {shards} shards, {size / 1e6:.1f} MB")
@@ -115,7 +117,4 @@ def main() -> None:
                     shutil.rmtree(folder)
             except UserError as error:
                 print(error)
-
-
-if __name__ == "__main__":
-    main()
+    return 0

@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 
+from scalequest.cli import main
 from scalequest.errors import UserError
 from scalequest.estimate import (
     TABLE,
@@ -13,7 +14,6 @@ from scalequest.estimate import (
     generated_rate,
     hours,
     kept_questions,
-    main,
     model_billions,
     of_run,
     works,
@@ -161,7 +161,8 @@ def test_every_profile_can_be_estimated(
     profile: str, gpu: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ):
     monkeypatch.chdir(ROOT)
-    main(["--profile", profile, "--gpu", gpu, "--usd-per-hour", "2"])
+    with pytest.raises(SystemExit, match="0"):
+        main(["estimate", "--profile", profile, "--gpu", gpu, "--usd-per-hour", "2"])
     out = capsys.readouterr().out
     assert "total" in out
     assert ("Table 4" in out) == (profile == "paper-math")
@@ -169,6 +170,6 @@ def test_every_profile_can_be_estimated(
 
 
 def test_an_estimate_loads_nothing_heavy():
-    code = "import sys; from scalequest.estimate import main; main([]); print(*[m for m in ('torch', 'vllm', 'transformers', 'dvc', 'huggingface_hub') if m in sys.modules])"
+    code = "import sys; from scalequest.cli import main\ntry: main(['estimate'])\nexcept SystemExit: print(*[m for m in ('torch', 'vllm', 'transformers', 'dvc', 'huggingface_hub') if m in sys.modules])"
     result = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
     assert result.stdout.splitlines()[-1] == ""
