@@ -165,7 +165,9 @@ def _seed_sources(stage: Stage, licences: dict[str, str]) -> Iterator[Source]:
             source = f"reasoning_gym/{settings['dataset']}"
             known = LICENCES.get(source, LICENCES["reasoning_gym"])
         else:
-            source, known = Path(str(settings.get("path", UNKNOWN))).name, UNKNOWN
+            # A data set of the hub, a package, or a file.
+            place = settings.get("repo") or settings.get("package") or Path(str(settings.get("path", UNKNOWN))).name
+            source, known = str(place), UNKNOWN
         yield Source(name, "seed problems", source, licences.get(name, known))
 
 

@@ -1,12 +1,11 @@
 """The whole DAG in the code domain on a tiny model: what differs from mathematics is looked at."""
 
 import json
-from pathlib import Path
 
 import pytest
 
 from scalequest.programs import fenced_code
-from scalequest.records import ATTEMPT, INSTRUCTION, PREFERENCE, PROBLEM, RESPONSE, SAMPLE, read_rows
+from scalequest.records import ATTEMPT, INSTRUCTION, PREFERENCE, PROBLEM, SAMPLE, read_rows
 from tests.test_dag import ROOT, Checkout, copy_repository
 from tests.tiny import make_model, tiny_code_params, write_code_tasks
 
@@ -32,21 +31,19 @@ def test_seeds_keep_their_tests_and_lose_nothing(code: Checkout) -> None:
 
 def test_answers_to_seeds_were_run_against_their_tests(code: Checkout) -> None:
     attempts = read_rows(code.path / "data" / "attempts", ATTEMPT)
-    assert len(attempts) == 24
+    assert len(attempts) == 40
     for row in attempts:
         assert (row["outcome"] == "no_answer") is (fenced_code(row["response"]) is None)
     # The solver has learned what an answer looks like, so some were run.
     assert {row["outcome"] for row in attempts} & {"right", "wrong"}
 
 
-def test_every_training_row_holds_a_program_that_runs(code: Checkout) -> None:
+def test_every_training_row_holds_a_program(code: Checkout) -> None:
     rows = read_rows(code.path / "data" / "instruct.parquet", INSTRUCTION)
     assert rows
     assert all(fenced_code(row["response"]) == row["final_answer"] for row in rows)
     metrics = code.metrics("reward_select")
-    responses = read_rows(code.path / "data" / "responses", RESPONSE)
     assert metrics["questions"] == metrics["kept"] + sum(metrics["dropped"].values())
-    assert 0 <= metrics["crashed_responses"] <= len(responses)
 
 
 def test_rewrites_were_asked_for_in_the_domains_words(code: Checkout) -> None:
@@ -62,7 +59,7 @@ def test_programs_are_scored_by_the_tests_of_both_benchmarks(code: Checkout) -> 
         items = read_rows(code.path / "data" / "samples" / f"{model}.parquet", SAMPLE)
         assert [row["task"] for row in items] == ["humaneval"] * 2 + ["mbpp"] * 4
         for row in items:
-            assert row["strict"] <= row["flexible"] or row["strict"] == row["flexible"]
+            assert row["strict"] <= row["flexible"]
     report = (code.path / "reports" / "report.md").read_text()
     assert "`humaneval`" in report
 
@@ -72,7 +69,3 @@ def test_mathematics_depends_on_no_word_of_the_code_domain(code: Checkout) -> No
     judge = lock[lock.index("  judge:") : lock.index("  judge:") + 2_000]
     assert "scalequest/domains/code.py" in judge
     assert "scalequest/domains/maths.py" not in judge
-
-
-def test_the_files_of_the_run_name_the_domain(code: Checkout) -> None:
-    assert "domain: code" in Path(code.path / "params.yaml").read_text()
