@@ -85,6 +85,21 @@ def make_model(out: Path) -> Path:
     return out
 
 
+def make_reward_model(model: Path, out: Path) -> Path:
+    """The model with a scalar head drawn at random: a released reward model, as far as the pipeline can tell."""
+    import torch
+    from transformers import AutoModelForSequenceClassification
+
+    from scalequest.weights import load_tokenizer, save_model
+
+    torch.manual_seed(0)
+    tokenizer = load_tokenizer(model)
+    scorer = AutoModelForSequenceClassification.from_pretrained(model, num_labels=1)
+    scorer.config.pad_token_id = tokenizer.pad_token_id
+    save_model(scorer, tokenizer, out)
+    return out
+
+
 def tiny_params(laptop: Path, model: Path) -> dict[str, Any]:
     """The laptop's parameters, with the tiny model in every role and sizes to match."""
     params = read_yaml(laptop)
@@ -118,6 +133,7 @@ def tiny_code_params(laptop_code: Path, model: Path, tasks: Path) -> dict[str, A
     """The code laptop's parameters, with the tiny model, tasks from a file of ``write_code_tasks``, and sizes to match."""
     params = read_yaml(laptop_code)
     params["models"] = dict.fromkeys((*ROLES, *params["mix"]), f"path:{model}")
+    params["models"]["reward"] = f"path:{make_reward_model(model, model.with_name('reward'))}"
     params["engine"] |= {"max_model_len": 1024, "max_num_seqs": 32}
     file = {"kind": "jsonl", "path": str(tasks), "sha256": None}
     params["seeds"] = {"mbpp_train": file | {"n": 32, "where": {"split": "train"}}}
