@@ -43,11 +43,13 @@ def _humaneval(row: dict[str, Any]) -> dict[str, Any]:
 def _mbpp(row: dict[str, Any]) -> dict[str, Any]:
     """A sentence and its tests, shown as in the paper that made the set: without them nobody knows the function's name."""
     tests = "\n".join(row["test_list"])
-    setup = row.get("test_setup_code") or "\n".join(row.get("test_imports") or [])
+    imports = "\n".join(row.get("test_imports") or [])
+    # Two tasks build their data from a class that the solution defines.
+    setup = (row.get("test_setup_code") or "").replace("\r\n", "\n").strip()
     code = row["code"].replace("\r\n", "\n").strip()
     return {
         "id": row.get("task_id"),
         "question": f"{(row.get('text') or row.get('prompt') or '').strip()}\nYour code should pass these tests:\n{tests}",
         "solution": f"```python\n{code}\n```",
-        "answer": test_program(setup, tests),
+        "answer": test_program(imports, f"{setup}\n{tests}".strip()),
     }

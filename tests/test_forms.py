@@ -36,13 +36,13 @@ def test_a_stub_is_asked_for_and_its_helpers_stay_for_the_tests():
     assert outcomes[0] == PASSED != outcomes[1]
 
 
-def test_mbpp_shows_its_tests_and_keeps_its_setup_before_the_solution():
+def test_mbpp_shows_its_tests_and_keeps_its_setup_after_the_solution():
     row = canonical({
         "task_id": 7, "text": "Write f.", "code": "def f(x):\r\n\treturn root(x)", "test_setup_code": "root = lambda x: x",
         "test_list": ["assert f(1) == 1", "assert f(2) == 2"], "challenge_test_list": [],
     })  # fmt: skip
     assert row["question"] == "Write f.\nYour code should pass these tests:\nassert f(1) == 1\nassert f(2) == 2"
-    assert row["answer"].startswith("root = lambda x: x\n")
+    assert row["answer"].split("\n", 1)[1].startswith("root = lambda x: x\n")
     assert run_programs([with_solution(row["answer"], fenced_code(row["solution"]))])[0].outcome == PASSED
 
 

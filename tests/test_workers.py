@@ -78,15 +78,15 @@ def test_one_process_and_ray_actors_and_a_killed_one_give_the_same_bytes(model: 
         assert process.poll() is None, process.communicate()
         assert time.monotonic() < deadline
         time.sleep(0.02)
-    first, shard = notes(two)[0]
-    os.kill(int(first), signal.SIGKILL)
+    os.kill(int(notes(two)[0][0]), signal.SIGKILL)
     ended(process)
     assert two.read_bytes() == here.read_bytes()
     workers = {pid for pid, _ in notes(two)}
     assert len(workers) == 3, "two actors, and the one that took the dead one's place"
-    # The dead actor's shard is paid twice, every other one once.
-    paid = sorted(int(number) for _, number in notes(two))
-    assert paid == sorted([*range(5), int(shard)])
+    # The dead actor's shard is paid twice if it was still at it, every other one once.
+    paid = [int(number) for _, number in notes(two)]
+    assert set(paid) == set(range(5))
+    assert len(paid) <= 6
 
 
 def test_an_error_of_ours_crosses_the_cluster(tmp_path: Path) -> None:
