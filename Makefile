@@ -18,8 +18,8 @@ repro: setup  ## the whole DAG, then where to look
 test: setup  ## every test, two files at a time
 	pytest -n 2 --dist loadfile
 
-test-fast: setup  ## without the tests that start an engine or a trainer (under a minute)
-	pytest -m "not slow"
+test-fast: setup  ## without the tests that start an engine or a trainer (about two minutes)
+	pytest -n 2 -m "not slow"
 
 lint: setup  ## style and types, nothing changed
 	ruff check .

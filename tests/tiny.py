@@ -143,7 +143,7 @@ def tiny_code_params(laptop_code: Path, model: Path, tasks: Path) -> dict[str, A
     for stage in ("solver", "qft", "qpo", "difficulty_model", "reward_model", "instruct_tune"):
         params[stage] |= {"per_device_batch_size": 8, "batch_size": 8, "lora_r": 4, "max_length": 512}
     params["qft"] |= {"method": "full", "learning_rate": 1.0e-2, "epochs": 12}
-    params["solver"] |= {"method": "full", "learning_rate": 1.0e-2, "epochs": 24}
+    params["solver"] |= {"method": "full", "learning_rate": 1.0e-2, "epochs": 60}
     params["reward_model"] |= {"method": "none"}
     params["qpo_questions"] |= {"n_questions": 16, "max_tokens": 96, "shard_size": 16}
     params["preferences"] |= {"max_tokens": 24, "temperature": 1.0, "max_growth": 50.0, "shard_size": 16}
@@ -151,7 +151,8 @@ def tiny_code_params(laptop_code: Path, model: Path, tasks: Path) -> dict[str, A
     params["screen"] |= {"near_duplicate_jaccard": 1.0}
     params["filter"] |= {"require_solvable": False, "n_questions": 12}
     params["difficulty_labels"] |= {"n_seeds": 20, "n_samples": 2, "max_tokens": 64, "shard_size": 20}
-    params["respond"] |= {"n_samples": 2, "max_tokens": 64, "shard_size": 16}
+    # Cool, because one wrong token breaks a program.
+    params["respond"] |= {"n_samples": 4, "temperature": 0.2, "max_tokens": 64, "shard_size": 16}
     params["evaluate"] |= {"max_tokens": 64}
     return params
 
