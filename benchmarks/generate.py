@@ -14,6 +14,8 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+from shapes import SHAPES, dummy_model
+
 from scalequest.engine import Engine, seed_everything
 from scalequest.journal import Journal
 from scalequest.params import load_all
@@ -30,12 +32,26 @@ def main() -> None:
     parser.add_argument("--shard-size", type=int, help="rows a shard; the profile's unless given")
     parser.add_argument("--max-tokens", type=int, help="tokens a row; the profile's unless given")
     parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--max-num-seqs", type=int, help="sequences decoded at once; the profile's unless given")
+    parser.add_argument(
+        "--shape", choices=SHAPES, help="a model of this shape with random weights, and MODEL's tokenizer"
+    )
     parser.add_argument("--params", type=Path, default=Path("params.yaml"))
     args = parser.parse_args()
     params = load_all(args.params)
     sampling = params.generate.model_copy(update={"max_tokens": args.max_tokens or params.generate.max_tokens})
     shard_size = args.shard_size or sampling.shard_size
-    engine = Engine(args.model, params.engine, params.runtime)
+    scratch = tempfile.TemporaryDirectory()
+    model, settings_of_load = args.model, {}
+    if args.shape:
+        model, settings_of_load = (
+            dummy_model(args.shape, args.model, Path(scratch.name, "model")),
+            {"load_format": "dummy"},
+        )
+    settings_of_engine = params.engine.model_copy(
+        update={"max_num_seqs": args.max_num_seqs or params.engine.max_num_seqs}
+    )
+    engine = Engine(model, settings_of_engine, params.runtime, **settings_of_load)
     from vllm import SamplingParams
 
     complete = engine.complete(sampling, engine.chat.question_stops)
@@ -82,8 +98,8 @@ def main() -> None:
     print(
         json.dumps(
             {
-                "model": str(args.model), "rows": args.rows, "max_tokens": sampling.max_tokens, "shard_size": shard_size,
-                "max_num_seqs": params.engine.max_num_seqs, "tokens_per_s": rates,
+                "model": args.shape or str(args.model), "rows": args.rows, "max_tokens": sampling.max_tokens, "shard_size": shard_size,
+                "max_num_seqs": settings_of_engine.max_num_seqs, "tokens_per_s": rates,
                 "ratio_to_bare": {name: round(value / medians["bare"], 3) for name, value in medians.items()},
             },
             indent=2,

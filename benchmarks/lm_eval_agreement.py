@@ -28,6 +28,7 @@ from scalequest.checks import run_tests
 from scalequest.io import read_jsonl, write_json, write_jsonl
 from scalequest.params import load_all
 from scalequest.programs import any_code
+from scalequest.sources import find_file, load_problems
 
 OURS = {"their_gsm8k": "our_gsm8k", "their_humaneval_instruct": "our_humaneval"}
 
@@ -63,6 +64,8 @@ def write_tasks(folder: Path) -> None:
     import lm_eval
 
     own = Path(lm_eval.__file__).parent / "tasks"
+    known = evaluation.known_benchmarks({}, Path("eval", "benchmarks.yaml"))
+    (package,) = known["humaneval"]
     files = {}
     for split in ("train", "test"):
         rows = (
@@ -73,10 +76,9 @@ def write_tasks(folder: Path) -> None:
         files[split] = str(folder / f"{split}.jsonl")
     for task, path, data in (
         ("gsm8k", own / "gsm8k" / "gsm8k.yaml", files),
-        ("humaneval_instruct", own / "humaneval" / "humaneval_instruct.yaml", {"test": str(Path("sources/humaneval/test.jsonl").resolve())}),
+        ("humaneval_instruct", own / "humaneval" / "humaneval_instruct.yaml", {"test": str(find_file("humaneval", package))}),
     ):  # fmt: skip
         (folder / f"{task}.yaml").write_text(LOCAL.format(own=path, task=f"their_{task}", files=json.dumps(data)))
-    known = evaluation.known_benchmarks({}, Path("eval", "benchmarks.yaml"))
     known |= {f"our_{name}": known[name] for name in ("gsm8k", "humaneval")}
     evaluation.write_benchmarks(list(OURS.values()), known, 0, folder)
     evaluation.resolve_tasks(Path("eval", "tasks"), folder, folder, list(OURS.values()))
@@ -182,6 +184,47 @@ def compare_on_known_texts() -> dict[str, dict[str, int]]:
     return table
 
 
+# What a model may write after HumanEval's stub, and where its text goes on after the block.
+PROGRAMS = {
+    "the reference": "{solution}",
+    "the reference, in a closed block with words after it": "{solution}\n```\nThis returns what was asked for.",
+    "the next problem's reference": "{other}",
+    "nothing": "",
+}
+
+
+def compare_on_known_programs() -> dict[str, dict[str, int]]:
+    """Both graders on every HumanEval stub, gone on with in four ways; lm-eval's own filter cuts the text."""
+    import evaluate as hf_evaluate
+
+    hf_evaluate.load = lambda *_, **__: SimpleNamespace(compute=plain_code_eval)
+    os.environ["HF_ALLOW_CODE_EVAL"] = "1"
+    from lm_eval.tasks.humaneval.utils import build_predictions_instruct
+
+    (package,) = evaluation.known_benchmarks({}, Path("eval", "benchmarks.yaml"))["humaneval"]
+    rows = list(read_jsonl(find_file("humaneval", package)))
+    problems = load_problems("humaneval", package, 0, need_solution=False)
+    table = {}
+    for name, phrase in PROGRAMS.items():
+        texts = [
+            phrase.format(solution=row["canonical_solution"], other=rows[i - 1]["canonical_solution"])
+            for i, row in enumerate(rows)
+        ]
+        predictions = build_predictions_instruct([[text] for text in texts], rows)
+        theirs = [
+            ends_well(f"{p[0]}\n{r['test']}\ncheck({r['entry_point']})") for p, r in zip(predictions, rows, strict=True)
+        ]
+        codes = [any_code(f"```python\n{r['prompt']}\n{t}") for r, t in zip(rows, texts, strict=True)]
+        ours = [o == RIGHT for o in run_tests([p["answer"] for p in problems], codes)]
+        table[name] = {
+            "texts": len(rows),
+            "lm_eval": sum(theirs),
+            "ours": sum(ours),
+            "agree": sum(a == b for a, b in zip(theirs, ours, strict=True)),
+        }
+    return table
+
+
 def cause(theirs: bool, cross: bool, ours: bool, sample: dict[str, Any]) -> str:
     """Why an item is not right in both runs, or wrong in both."""
     if theirs != cross:
@@ -194,19 +237,19 @@ def main() -> None:
     """Generate, compare, print, write."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("model", type=Path)
-    parser.add_argument("--items", type=int, default=40)
+    parser.add_argument("--items", type=int, default=40, help="first so many of each task")
     parser.add_argument("--max-tokens", type=int, default=256)
     parser.add_argument("--out", type=Path)
     args = parser.parse_args()
-    summary: dict[str, Any] = {"known_texts": compare_on_known_texts()}
-    for name, row in summary["known_texts"].items():
+    summary: dict[str, Any] = {"known_texts": compare_on_known_texts(), "known_programs": compare_on_known_programs()}
+    for name, row in (summary["known_texts"] | summary["known_programs"]).items():
         print(f"{name}: {row}")
     samples = generate(args.model, args.items, args.max_tokens)
     for task, our_task in OURS.items():
         chosen = [s for s in samples[task] if task != "their_gsm8k" or s["filter"] == "flexible-extract"]
         theirs = sorted(chosen, key=lambda s: s["doc_id"])
         ours = sorted(samples[our_task], key=lambda s: s["doc_id"])
-        assert len(theirs) == len(ours) == args.items
+        assert len(theirs) == len(ours)
         counts: Counter[str] = Counter()
         disagreements = []
         for a, b in zip(theirs, ours, strict=True):
@@ -219,8 +262,8 @@ def main() -> None:
             )  # fmt: skip
             if not right[0] == right[1] == right[2]:
                 disagreements.append({"item": b["doc"]["id"], "right": right, "cause": cause(*right, a)})
-        summary[task] = {"items": args.items, **counts, "disagreements": disagreements}
-        print(task, {name: int(n) for name, n in counts.items()}, f"of {args.items}")
+        summary[task] = {"items": len(ours), **counts, "disagreements": disagreements}
+        print(task, {name: int(n) for name, n in counts.items()}, f"of {len(ours)}")
         for row in disagreements:
             print("  ", row["item"], row["cause"])
     if args.out:

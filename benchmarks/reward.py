@@ -4,7 +4,7 @@
 
 The model needs a scalar head (stage reward_model makes one; ``--head`` puts a random one on any model). Sequences are the
 embedded seeds' questions with their solutions. The three in turn in one process; the last, the paper's way, on its first
-``--slow-rows`` rows. Also prints the largest difference between the scores of the stage and of transformers. Prints JSON.
+``--slow-rows`` rows. Also prints the largest difference between the scores of the stage and of transformers (without the latter: of bare). Prints JSON.
 """
 
 import argparse
@@ -15,9 +15,11 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+from shapes import SHAPES, dummy_model
+
 from scalequest.engine import Scorer
 from scalequest.journal import Journal
-from scalequest.params import Params, ReasoningGymSource, load_all
+from scalequest.params import JsonlSource, Params, ReasoningGymSource, load_all
 from scalequest.records import SCORE, write_parts
 from scalequest.shards import map_shards
 from scalequest.sources import load_problems
@@ -58,6 +60,12 @@ def main() -> None:
     """Measure in turn."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("model", type=Path)
+    parser.add_argument(
+        "--shape",
+        choices=SHAPES,
+        help="a model of this shape with random weights, and MODEL's tokenizer; needs --slow-rows 0",
+    )
+    parser.add_argument("--file", help="JSONL with question and solution instead of the embedded seeds")
     parser.add_argument("--head", action="store_true", help="put a random scalar head on the model first")
     parser.add_argument("--rows", type=int, default=512)
     parser.add_argument("--slow-rows", type=int, default=64)
@@ -66,23 +74,31 @@ def main() -> None:
     args = parser.parse_args()
     params = load_all(args.params)
     scratch = tempfile.TemporaryDirectory()
-    model = with_random_head(args.model, Path(scratch.name) / "model") if args.head else args.model
-    scorer = Scorer(model, params.engine, params.runtime)
+    model, settings = args.model, {}
+    if args.shape:
+        model, settings = dummy_model(args.shape, args.model, Path(scratch.name, "model")), {"load_format": "dummy"}
+    elif args.head:
+        model = with_random_head(args.model, Path(scratch.name, "model"))
+    scorer = Scorer(model, params.engine, params.runtime, **settings)
     from vllm import PoolingParams
 
-    source = ReasoningGymSource(
-        kind="reasoning_gym", dataset="gsm_symbolic", n=args.rows, seed=9_000_000, templates="all", config={}
-    )
-    problems = load_problems("gsm_symbolic", source, 0, need_solution=True)
+    source: ReasoningGymSource | JsonlSource
+    if args.file:
+        source = JsonlSource(kind="jsonl", path=args.file, n=args.rows, sha256=None)
+    else:
+        source = ReasoningGymSource(
+            kind="reasoning_gym", dataset="gsm_symbolic", n=args.rows, seed=9_000_000, templates="all", config={}
+        )
+    problems = load_problems("problems" if args.file else "gsm_symbolic", source, 0, need_solution=True)
     rows = [scorer.chat.solution(p["question"], p["solution"]) for p in problems]
     tokens = sum(map(len, rows)) / len(rows)
 
     def bare() -> list[float]:
-        outputs = scorer._llm.classify(
-            [{"prompt_token_ids": ids} for ids in rows],
-            pooling_params=PoolingParams(use_activation=False),
-            use_tqdm=False,
-        )
+        inputs, raw = [{"prompt_token_ids": ids} for ids in rows], PoolingParams(use_activation=False)
+        if scorer._by_token:
+            outputs = scorer._llm.encode(inputs, pooling_task="token_classify", pooling_params=raw, use_tqdm=False)
+            return [float(output.outputs.data[-1].item()) for output in outputs]
+        outputs = scorer._llm.classify(inputs, pooling_params=raw, use_tqdm=False)
         return [float(output.outputs.probs[0]) for output in outputs]
 
     def stage() -> list[float]:
@@ -98,15 +114,12 @@ def main() -> None:
             write_parts(Path(folder) / "out", table)
         return table["score"].to_pylist()
 
-    slow = one_at_a_time(model, params)
-    few = rows[: args.slow_rows]
-    ways: dict[str, tuple[Callable[[], list[float]], int]] = {
-        "bare": (bare, len(rows)),
-        "stage": (stage, len(rows)),
-        "transformers_one_at_a_time": (lambda: slow(few), len(few)),
-    }
+    ways: dict[str, tuple[Callable[[], list[float]], int]] = {"bare": (bare, len(rows)), "stage": (stage, len(rows))}
     bare()  # warm up
-    slow(few[:4])
+    if few := rows[: args.slow_rows]:
+        slow = one_at_a_time(model, params)
+        ways["transformers_one_at_a_time"] = (lambda: slow(few), len(few))
+        slow(few[:4])
     rates: dict[str, list[float]] = {name: [] for name in ways}
     scores = {}
     for _ in range(args.rounds):
@@ -115,13 +128,13 @@ def main() -> None:
             scores[name] = run()
             rates[name].append(round(n / (time.perf_counter() - start), 1))
     medians = {name: statistics.median(values) for name, values in rates.items()}
-    difference = max(
-        abs(a - b) for a, b in zip(scores["stage"], scores["transformers_one_at_a_time"], strict=False)
-    )  # the second is shorter
+    # The reference is shorter, or absent.
+    reference = scores.get("transformers_one_at_a_time", scores["bare"])
+    difference = max(abs(a - b) for a, b in zip(scores["stage"], reference, strict=False))
     print(
         json.dumps(
             {
-                "model": str(args.model), "rows": len(rows), "mean_tokens": round(tokens, 1), "sequences_per_s": rates,
+                "model": args.shape or str(args.model), "rows": len(rows), "mean_tokens": round(tokens, 1), "sequences_per_s": rates,
                 "ratio_to_bare": {name: round(value / medians["bare"], 3) for name, value in medians.items()},
                 "largest_difference": difference,
             },

@@ -1,6 +1,6 @@
 """The engine: vLLM in this process, fed with token ids, seeded once a shard.
 
-Requests carry no seed of their own: per-request seeds cost 40 to 55% of the throughput. Instead the generators that vLLM
+Requests carry no seed of their own: per-request seeds cost 7% of the throughput on a GPU. Instead the generators that vLLM
 draws from are set before a shard's single ``generate`` call, and a self-test at start proves on the target at hand that
 this decides the tokens. Needs the engine in this process (``VLLM_ENABLE_V1_MULTIPROCESSING=0``), one a process.
 """
@@ -66,14 +66,27 @@ def prepare_environment(runtime: Runtime) -> None:
         os.environ["OMP_NUM_THREADS"] = str(runtime.threads)
 
 
-def hardware_settings(runtime: Runtime) -> dict[str, Any]:
-    """VLLM's settings that depend on what the machine has: memory on a GPU, no compilation on a CPU."""
+def graph_sizes(max_num_seqs: int) -> list[int]:
+    """Batch sizes to record CUDA graphs for: powers of two, from 256 on every 128, and the largest batch that decodes.
+
+    VLLM's own list ends at 512: above it a small model waits for its kernels to be launched one by one. And it has 51 entries, each
+    of which costs time at the start.
+    """
+    sizes = [size for size in (1, 2, 4, 8, 16, 32, 64, 128) if size < max_num_seqs]
+    return [*sizes, *range(256, max_num_seqs, 128), max_num_seqs]
+
+
+def hardware_settings(engine: EngineParams, runtime: Runtime) -> dict[str, Any]:
+    """VLLM's settings that depend on what the machine has: memory and graphs on a GPU, no compilation on a CPU."""
     import torch
 
     if not torch.cuda.is_available():
         # Eager: torch.compile gains 20% and costs 70 s a start, more than a laptop stage takes.
         return {"enforce_eager": True}
-    settings: dict[str, Any] = {"gpu_memory_utilization": runtime.gpu_memory_utilization}
+    settings: dict[str, Any] = {
+        "gpu_memory_utilization": runtime.gpu_memory_utilization,
+        "compilation_config": {"cudagraph_capture_sizes": graph_sizes(engine.max_num_seqs)},
+    }
     if runtime.gpu_kv_cache_gib:
         settings["kv_cache_memory_bytes"] = int(runtime.gpu_kv_cache_gib * 2**30)
     return settings
@@ -84,7 +97,7 @@ def _load(model: Path, engine: EngineParams, runtime: Runtime, **kwargs: Any) ->
     path = local_path(model)
     if remote_code(model):
         kwargs |= {"trust_remote_code": True}
-    settings = hardware_settings(runtime)
+    settings = hardware_settings(engine, runtime)
     from vllm import LLM
 
     if "enforce_eager" in settings:
@@ -110,15 +123,15 @@ def _completion(output: Any) -> Completion:
 
 
 class Engine:
-    """A generating model.
+    """A generating model; ``settings`` go to vLLM as they are.
 
     Attributes:
         chat: the model's chat format, in token ids.
     """
 
-    def __init__(self, model: Path, engine: EngineParams, runtime: Runtime) -> None:
+    def __init__(self, model: Path, engine: EngineParams, runtime: Runtime, **settings: Any) -> None:
         self._max_model_len = engine.max_model_len
-        self._llm = _load(model, engine, runtime)
+        self._llm = _load(model, engine, runtime, **settings)
         self.chat = ChatFormat.of(self._llm.get_tokenizer())
         self._self_test()
 
@@ -198,19 +211,19 @@ TOKEN_SCORERS = frozenset({"InternLM2ForRewardModel", "Qwen2ForRewardModel"})
 
 
 class Scorer:
-    """A model with a scalar head, in vLLM's pooling runner.
+    """A model with a scalar head, in vLLM's pooling runner; ``settings`` go to vLLM as they are.
 
     Attributes:
         chat: the model's chat format, in token ids.
         end: what is put after a sequence for the score to be read there: InternLM2-Reward's own token, for other models nothing.
     """
 
-    def __init__(self, model: Path, engine: EngineParams, runtime: Runtime) -> None:
+    def __init__(self, model: Path, engine: EngineParams, runtime: Runtime, **settings: Any) -> None:
         config = read_json(local_path(model) / "config.json")
         self._by_token = check_scalar_head(model, config) in TOKEN_SCORERS
         self.end = [int(config["reward_token_id"])] if "reward_token_id" in config else []
         self._max_model_len = engine.max_model_len
-        self._llm = _load(model, engine, runtime, runner="pooling")
+        self._llm = _load(model, engine, runtime, runner="pooling", **settings)
         self.chat = ChatFormat.of(self._llm.get_tokenizer())
 
     def score(self, prompts: Sequence[list[int]]) -> list[float]:

@@ -113,7 +113,7 @@ def run_tasks(
         model="vllm",
         model_args={
             "pretrained": str(local_path(model)), "dtype": engine.dtype, "max_model_len": engine.max_model_len,
-            "max_num_seqs": engine.max_num_seqs, "seed": 0, **hardware_settings(runtime),
+            "max_num_seqs": engine.max_num_seqs, "seed": 0, **hardware_settings(engine, runtime),
         },
         tasks=names,
         task_manager=TaskManager(include_path=str(tasks), include_defaults=False),

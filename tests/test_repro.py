@@ -1,0 +1,177 @@
+"""Stages side by side: order, one stage a GPU, failure, Ctrl-C, and a real small DVC pipeline."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from scalequest import repro
+from scalequest.errors import UserError
+from scalequest.params import load_all
+from scalequest.repro import Node, Runner, longest_way
+
+ROOT = Path(__file__).parents[1]
+
+# Writes down when it ran and on what; "bad" fails.
+STAGE = """
+import json, os, sys, time
+begin = time.monotonic()
+time.sleep(0.3)
+with open("ran.jsonl", "a") as file:
+    file.write(json.dumps([sys.argv[1], os.environ.get("CUDA_VISIBLE_DEVICES"), begin, time.monotonic()]) + "\\n")
+print("said by", sys.argv[1])
+sys.exit(sys.argv[1] == "bad")
+"""
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    (tmp_path / "stage.py").write_text(STAGE)
+    return tmp_path
+
+
+def nodes(*rows: tuple[str, str, bool]) -> dict[str, Node]:
+    return {name: Node(name, frozenset(needs.split()), gpu) for name, needs, gpu in rows}
+
+
+def runner(pipeline: dict[str, Node], gpus: list[str], jobs: int = 2, way: dict[str, float] | None = None) -> Runner:
+    way = way or longest_way(pipeline, dict.fromkeys(pipeline, 1.0))
+    return Runner(pipeline, way, gpus, jobs, command=(sys.executable, "stage.py"))
+
+
+def ran(folder: Path) -> dict[str, tuple[str | None, float, float]]:
+    return {name: (gpu, begin, end) for name, gpu, begin, end in map(json.loads, (folder / "ran.jsonl").open())}
+
+
+def test_stages_wait_for_their_inputs_and_share_no_gpu(folder: Path):
+    pipeline = nodes(
+        ("seeds", "", False), ("a", "seeds", True), ("b", "seeds", True), ("c", "seeds", True), ("end", "a b c", False)
+    )
+    assert runner(pipeline, ["0", "1"]).run() == []
+    done = ran(folder)
+    assert set(done) == set(pipeline)
+    for name, node in pipeline.items():
+        assert all(done[needed][2] <= done[name][1] for needed in node.needs), name
+    assert {name: gpu is not None for name, (gpu, _, _) in done.items()} == {n: p.gpu for n, p in pipeline.items()}
+    on_gpus = [done[name] for name in "abc"]
+    assert {gpu for gpu, _, _ in on_gpus} == {"0", "1"}
+    for i, (gpu, begin, end) in enumerate(on_gpus):
+        for other, other_begin, other_end in on_gpus[i + 1 :]:
+            assert gpu != other or end <= other_begin or other_end <= begin
+    first, second = sorted(on_gpus, key=lambda row: row[1])[:2]
+    assert second[1] < first[2], "two GPUs, and nothing ran side by side"
+    assert "said by a" in repro.log_tail("a")
+
+
+def test_the_longest_way_goes_first(folder: Path):
+    pipeline = nodes(("short", "", True), ("long", "", True), ("after", "long", True))
+    way = longest_way(pipeline, {"short": 2.0, "long": 1.0, "after": 5.0})
+    assert way == {"short": 2.0, "long": 6.0, "after": 5.0}
+    assert runner(pipeline, ["0"], way=way).run() == []
+    assert sorted(ran(folder), key=lambda name: ran(folder)[name][1]) == ["long", "after", "short"]
+
+
+def test_after_a_failure_what_runs_ends_and_nothing_starts(folder: Path):
+    pipeline = nodes(("bad", "", True), ("beside", "", False), ("later", "bad", True), ("other", "beside", False))
+    assert runner(pipeline, ["0"], jobs=1).run() == ["bad"]
+    assert "later" not in ran(folder)
+    assert "beside" in ran(folder)
+
+
+def test_ctrl_c_stops_every_stage(folder: Path):
+    script = f"""
+import sys
+sys.path.insert(0, {str(ROOT)!r})
+from scalequest.repro import Node, Runner
+Runner({{n: Node(n, frozenset(), True) for n in "ab"}}, dict(a=1, b=1), ["0", "1"], 1, command=("sleep",)).run()
+"""
+    # "sleep a" would fail at once: give names that are times.
+    script = script.replace('"ab"', '("61", "62")').replace("dict(a=1, b=1)", '{"61": 1, "62": 1}')
+    process = subprocess.Popen(
+        [sys.executable, "-c", script], cwd=folder, stdout=subprocess.PIPE, text=True, start_new_session=True,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
+    )  # fmt: skip
+    assert process.stdout
+    assert [process.stdout.readline().split("]")[1].split()[0] for _ in range(2)] == ["started", "started"]
+    children = [int(pid) for pid in Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()]
+    assert len(children) == 2
+    os.killpg(process.pid, signal.SIGINT)
+    assert process.wait(timeout=30) != 0
+    time.sleep(0.2)
+    assert not [pid for pid in children if Path(f"/proc/{pid}").exists()]
+
+
+def test_the_repositorys_own_pipeline():
+    pipeline = repro.read_pipeline(ROOT)
+    on_gpu = {name.split("@")[0] for name, node in pipeline.items() if node.gpu}
+    assert on_gpu == {
+        "solver", "qft", "qpo_questions", "preferences", "qpo", "generate", "judge", "difficulty_labels", "difficulty_model",
+        "difficulty", "respond", "reward_model", "reward", "instruct_tune", "evaluate",
+    }  # fmt: skip
+    seconds = repro.expected_seconds(pipeline, load_all(ROOT / "profiles" / "gpu-135m.yaml"))
+    way = longest_way(pipeline, seconds)
+    assert way["report"] == min(way.values())
+    assert all(way[needed] > way[name] for name, node in pipeline.items() for needed in node.needs)
+
+
+def test_more_gpus_than_there_are(monkeypatch: pytest.MonkeyPatch):
+    import torch
+
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    with pytest.raises(UserError, match=r"--gpus 3: this machine shows 2 GPUs"):
+        repro.gpu_names(3)
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "4,7")
+    assert repro.gpu_names(2) == ["4", "7"]
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 0)
+    with pytest.raises(UserError, match="`dvc repro`"):
+        repro.gpu_names(1)
+
+
+DVC_YAML = """
+stages:
+  numbers:
+    cmd: python -c "open('n', 'w').write('12')"
+    outs: [n]
+  twice:
+    matrix: {by: [two, three]}
+    cmd: python -c "open('${item.by}', 'w').write(open('n').read() + '${item.by}')"
+    deps: [n]
+    outs: ["${item.by}"]
+  all:
+    cmd: cat two three > all
+    deps: [two, three]
+    outs: [all]
+"""
+
+
+@pytest.mark.slow
+def test_dvc_takes_the_result_as_its_own(folder: Path):
+    environment = os.environ | {"PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"}
+
+    def dvc(*words: str) -> str:
+        return subprocess.run(
+            ["dvc", *words], env=environment, capture_output=True, text=True, check=True
+        ).stdout  # fmt: skip
+
+    dvc("init", "--no-scm")
+    (folder / "dvc.yaml").write_text(DVC_YAML)
+    dvc("repro")
+    alone = (folder / "dvc.lock").read_text()
+    for name in ("dvc.lock", "n", "two", "three", "all"):
+        (folder / name).unlink()
+    pipeline = repro.read_pipeline(folder)
+    assert {name: set(node.needs) for name, node in pipeline.items()} == {
+        "numbers": set(), "twice@two": {"numbers"}, "twice@three": {"numbers"}, "all": {"twice@two", "twice@three"}
+    }  # fmt: skip
+    os.environ["PATH"] = environment["PATH"]
+    failed = Runner(pipeline, longest_way(pipeline, dict.fromkeys(pipeline, 1.0)), [], 2).run()
+    assert failed == []
+    assert sorted((folder / "dvc.lock").read_text().splitlines()) == sorted(alone.splitlines())
+    assert "up to date" in dvc("repro")
