@@ -4,7 +4,7 @@ import re
 from typing import Any
 
 from scalequest.answers import boxed
-from scalequest.programs import test_program
+from scalequest.programs import program_of_tests
 
 
 def canonical(row: dict[str, Any]) -> dict[str, Any]:
@@ -36,7 +36,7 @@ def _humaneval(row: dict[str, Any]) -> dict[str, Any]:
         "id": row.get("task_id"),
         "question": f"Complete this Python function:\n```python\n{prompt}\n```",
         "solution": f"```python\n{prompt}\n{row['canonical_solution'].rstrip()}\n```",
-        "answer": test_program(prompt, f"{row['test']}\ncheck({row['entry_point']})"),
+        "answer": program_of_tests(prompt, f"{row['test']}\ncheck({row['entry_point']})"),
     }
 
 
@@ -51,5 +51,5 @@ def _mbpp(row: dict[str, Any]) -> dict[str, Any]:
         "id": row.get("task_id"),
         "question": f"{(row.get('text') or row.get('prompt') or '').strip()}\nYour code should pass these tests:\n{tests}",
         "solution": f"```python\n{code}\n```",
-        "answer": test_program(imports, f"{setup}\n{tests}".strip()),
+        "answer": program_of_tests(imports, f"{setup}\n{tests}".strip()),
     }

@@ -18,7 +18,7 @@ _CODE_START = re.compile(r"^(?:def |class |import |from |@|async def )", re.MULT
 _DEFINITIONS = (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)
 
 
-def test_program(before: str, after: str) -> str:
+def program_of_tests(before: str, after: str) -> str:
     """Source with ``before``, the place of the solution, and ``after``."""
     return "\n".join([*([before.strip("\n")] if before.strip() else []), SOLUTION_LINE, after.strip("\n")]) + "\n"
 

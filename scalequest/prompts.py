@@ -5,6 +5,7 @@ repairs solvability (docs/paper-differences.md, 1). Here ``solvability`` repairs
 """
 
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -68,6 +69,11 @@ class ChatFormat:
         ids: list[int] = self.tokenizer.encode(text, add_special_tokens=False)
         return ids
 
+    def encode_all(self, texts: Sequence[str]) -> list[list[int]]:
+        """``encode`` of each text, in order; a fast tokenizer shares them among the cores."""
+        ids: list[list[int]] = self.tokenizer(list(texts), add_special_tokens=False)["input_ids"] if texts else []
+        return ids
+
     def decode(self, ids: list[int]) -> str:
         """Text of token ids, special tokens shown."""
         text: str = self.tokenizer.decode(ids, skip_special_tokens=False)
@@ -103,15 +109,30 @@ class ChatFormat:
 
     def user_turn(self, content: str) -> list[int]:
         """A whole prompt: the user's words and the opened assistant turn."""
-        return self.encode(self.prefix + self.lead + content + self.suffix)
+        return self.encode(self._user_text(content))
+
+    def user_turns(self, contents: Sequence[str]) -> list[list[int]]:
+        """``user_turn`` of each, in order."""
+        return self.encode_all([self._user_text(content) for content in contents])
 
     def conversation(self, turns: list[str]) -> list[int]:
         """A whole prompt of several turns, the user's first and last, and the opened assistant turn."""
+        return self.encode(self._conversation_text(turns))
+
+    def conversations(self, all_turns: Sequence[list[str]]) -> list[list[int]]:
+        """``conversation`` of each, in order."""
+        return self.encode_all([self._conversation_text(turns) for turns in all_turns])
+
+    def _user_text(self, content: str) -> str:
+        return self.prefix + self.lead + content + self.suffix
+
+    def _conversation_text(self, turns: list[str]) -> str:
         if len(turns) == 1:
-            return self.user_turn(turns[0])
+            return self._user_text(turns[0])
         roles = ("user", "assistant")
         messages = [{"role": roles[i % 2], "content": turn} for i, turn in enumerate(turns)]
-        return self.encode(self.tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True))
+        text: str = self.tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True)
+        return text
 
     def response(self, text: str) -> list[int]:
         """A response and its end token, as the continuation of ``user_turn``."""

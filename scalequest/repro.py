@@ -1,11 +1,11 @@
 """Run the pipeline with independent stages side by side, one a GPU.
 
-    scalequest repro --gpus 2
+    scalequest repro --gpus 2 [--share]
 
 ``dvc repro`` runs one stage after another. This starts ``dvc repro --single-item STAGE`` for every stage whose inputs are ready, so
-what is up to date is skipped and ``dvc.lock`` comes out as from ``dvc repro``. A stage that samples, scores or trains gets a GPU to itself
-(engines that share one are slower than one after the other, docs/gpu-run.md); the stage with the longest way to the end goes
-first, by the estimate. What a stage prints is in ``.work/repro/STAGE.log``. Ctrl-C stops all; what is half done is resumed.
+what is up to date is skipped and ``dvc.lock`` comes out as from ``dvc repro``. A stage that samples, scores or trains gets a GPU to itself;
+with ``--share`` up to two trainings run beside an engine, which pays for models so small that a training leaves most of the card
+idle (two engines on one card never pay, docs/gpu-run.md). The stage with the longest way to the end goes first, by the estimate. What a stage prints is in ``.work/repro/STAGE.log``. Ctrl-C stops all; what is half done is resumed.
 """
 
 import argparse
@@ -24,7 +24,9 @@ from scalequest.params import Params, load_all, read_yaml
 
 LOGS = Path(".work", "repro")
 # What a stage that computes on a GPU depends on; no other stage does.
-ON_GPU = ("scalequest/engine.py", "scalequest/training.py")
+WORK = {"scalequest/engine.py": "engine", "scalequest/training.py": "training"}
+# How many stages of a kind share one GPU, if any do.
+SHARED = {"engine": 1, "training": 2}
 # Seconds of a stage beside its work: DVC, imports. Of one that the estimate leaves out: evaluation on a GPU, filters on a CPU.
 START_S, UNKNOWN_GPU_S, UNKNOWN_CPU_S = 20.0, 60.0, 10.0
 # Seeds of a profile that does not say how many; the estimate's default.
@@ -37,12 +39,12 @@ class Node:
 
     Attributes:
         needs: names of the stages whose outputs it reads.
-        gpu: whether it computes on a GPU.
+        work: what it does on a GPU, "engine" or "training"; None for a stage without one.
     """
 
     name: str
     needs: frozenset[str]
-    gpu: bool
+    work: str | None
 
 
 def read_pipeline(root: Path = Path()) -> dict[str, Node]:
@@ -55,7 +57,7 @@ def read_pipeline(root: Path = Path()) -> dict[str, Node]:
             stage.addressing: Node(
                 stage.addressing,
                 frozenset(needed.addressing for needed in graph.successors(stage)),
-                any(dep.def_path in ON_GPU for dep in stage.deps),
+                next((WORK[dep.def_path] for dep in stage.deps if dep.def_path in WORK), None),
             )
             for stage in graph
         }
@@ -73,7 +75,7 @@ def expected_seconds(pipeline: Mapping[str, Node], params: Params) -> dict[str, 
 
     def seconds(node: Node) -> float:
         stage = node.name.split("@")[0]
-        if node.gpu:
+        if node.work:
             return START_S + (reckoned[stage] / branches[stage] if stage in reckoned else UNKNOWN_GPU_S)
         return UNKNOWN_CPU_S
 
@@ -122,17 +124,18 @@ class Runner:
     Args:
         pipeline: the stages to run; what else they need must be there.
         way: seconds from each stage to the end; the longest goes first.
-        gpus: names of GPUs, one stage each.
+        gpus: names of GPUs.
         jobs: stages without a GPU at once.
+        share: whether trainings share a GPU with each other and with an engine.
         command: words before a stage's name that run it.
     """
 
     def __init__(
         self, pipeline: Mapping[str, Node], way: Mapping[str, float], gpus: Sequence[str], jobs: int,
-        command: Sequence[str] = ("dvc", "--wait-for-lock", "repro", "--single-item"),
+        share: bool = False, command: Sequence[str] = ("dvc", "--wait-for-lock", "repro", "--single-item"),
     ) -> None:  # fmt: skip
         self._pipeline, self._way, self._command = pipeline, way, command
-        self._free_gpus, self._free_jobs = list(gpus), jobs
+        self._gpus, self._jobs, self._share = gpus, jobs, share
         self._waiting = set(pipeline)
         self._running: dict[str, tuple[subprocess.Popen[bytes], str | None, float]] = {}
         self._failed: list[str] = []
@@ -158,12 +161,21 @@ class Runner:
         undone = self._waiting | set(self._running)
         ready = [self._pipeline[name] for name in self._waiting if not self._pipeline[name].needs & undone]
         for node in sorted(ready, key=lambda node: (-self._way[node.name], node.name)):
-            if node.gpu and self._free_gpus:
-                self._start(node.name, self._free_gpus.pop(0))
-            elif not node.gpu and self._free_jobs:
-                self._free_jobs -= 1
+            if node.work and (gpu := self._room(node.work)) is not None:
+                self._start(node.name, gpu)
+            elif not node.work and len(self._on(None)) < self._jobs:
                 self._start(node.name, None)
         return bool(self._waiting)
+
+    def _on(self, gpu: str | None) -> list[str | None]:
+        """What the stages that run on a GPU (None: without one) do."""
+        return [self._pipeline[name].work for name, (_, taken, _) in self._running.items() if taken == gpu]
+
+    def _room(self, work: str) -> str | None:
+        """The emptiest GPU, the first of several, that has room for one more such stage."""
+        busy = {gpu: self._on(gpu) for gpu in self._gpus}
+        fits = [g for g in busy if (busy[g].count(work) < SHARED[work] if self._share else not busy[g])]
+        return min(fits, key=lambda gpu: len(busy[gpu]), default=None)
 
     def _start(self, name: str, gpu: str | None) -> None:
         self._waiting.remove(name)
@@ -178,14 +190,10 @@ class Runner:
         self._say(f"started  {name}" + ("" if gpu is None else f" on GPU {gpu}"))
 
     def _take_finished(self) -> None:
-        for name, (process, gpu, since) in list(self._running.items()):
+        for name, (process, _, since) in list(self._running.items()):
             if process.poll() is None:
                 continue
             del self._running[name]
-            if gpu is None:
-                self._free_jobs += 1
-            else:
-                self._free_gpus.append(gpu)
             if process.returncode:
                 self._failed.append(name)
             verb = f"FAILED ({process.returncode})" if process.returncode else "finished"
@@ -197,7 +205,8 @@ class Runner:
 
 def configure(parser: argparse.ArgumentParser) -> None:
     """Declare the options of ``scalequest repro``."""
-    parser.add_argument("--gpus", type=int, required=True, metavar="N", help="stages on a GPU at once, one each")
+    parser.add_argument("--gpus", type=int, required=True, metavar="N", help="GPUs to use")
+    parser.add_argument("--share", action="store_true", help="trainings share a GPU with each other and with an engine")
     parser.add_argument(
         "--jobs", type=int, default=max(1, (os.cpu_count() or 1) // 4), metavar="N",
         help="stages without a GPU at once (default here: %(default)s)",
@@ -213,7 +222,9 @@ def run(args: argparse.Namespace) -> int:
     params = load_all()
     gpus = gpu_names(args.gpus)
     pipeline = read_pipeline()
-    failed = Runner(pipeline, longest_way(pipeline, expected_seconds(pipeline, params)), gpus, args.jobs).run()
+    failed = Runner(
+        pipeline, longest_way(pipeline, expected_seconds(pipeline, params)), gpus, args.jobs, args.share
+    ).run()
     if failed:
         tails = "".join(f"\n--- {name}\n{log_tail(name)}" for name in failed)
         raise UserError(

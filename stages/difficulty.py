@@ -21,7 +21,7 @@ def main(args: argparse.Namespace, run: StageRun) -> None:
         scorer = Scorer(args.model, run.params.engine, run.params.runtime)
 
         def work(rows: Sequence[dict[str, Any]], _seed: int, _: int) -> tuple[list[dict[str, Any]], int]:
-            prompts = [scorer.chat.user_turn(row["question"]) for row in rows]
+            prompts = scorer.chat.user_turns([row["question"] for row in rows])
             scores = scorer.score(prompts)
             return [{"id": row["id"], "score": s} for row, s in zip(rows, scores, strict=True)], sum(map(len, prompts))
 

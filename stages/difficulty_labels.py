@@ -50,7 +50,7 @@ def main(args: argparse.Namespace, run: StageRun) -> None:
 
         def work(rows: Sequence[dict[str, str]], seed: int, _: int) -> tuple[list[dict[str, Any]], int]:
             samples = [(row, k) for row in rows for k in range(params.n_samples)]
-            prompts = [engine.chat.user_turn(ask(row["question"])) for row, _ in samples]
+            prompts = engine.chat.user_turns([ask(row["question"]) for row, _ in samples])
             completions = complete(prompts, seed)
             answers = [final_answer(domain, c.text) for c in completions]
             outcomes = check(domain, [row["answer"] for row, _ in samples], answers)

@@ -30,9 +30,8 @@ def main(args: argparse.Namespace, run: StageRun) -> None:
         complete = engine.complete(params)
 
         def work(rows: Sequence[dict[str, Any]], seed: int, _: int) -> tuple[list[dict[str, Any]], int]:
-            completions = complete(
-                [engine.chat.conversation(words.judge_turns(row["question"], params.style)) for row in rows], seed
-            )
+            asked = [words.judge_turns(row["question"], params.style) for row in rows]
+            completions = complete(engine.chat.conversations(asked), seed)
             made = [
                 {
                     "id": row["id"],

@@ -97,7 +97,7 @@ def open_optimizer(model: Path, run: StageRun) -> Callable[[Sequence[list[str]],
         return ask
     engine = Engine(model, run.params.engine, run.params.runtime)
     complete = engine.complete(params)
-    return lambda conversations, seed: complete([engine.chat.conversation(t) for t in conversations], seed)
+    return lambda conversations, seed: complete(engine.chat.conversations(conversations), seed)
 
 
 def main(args: argparse.Namespace, run: StageRun) -> None:

@@ -31,7 +31,7 @@ def main(args: argparse.Namespace, run: StageRun) -> None:
 
         def work(rows: Sequence[dict[str, Any]], seed: int, _: int) -> tuple[list[dict[str, Any]], int]:
             samples = [(row, k) for row in rows for k in range(params.n_samples)]
-            completions = complete([engine.chat.user_turn(ask(row["question"])) for row, _ in samples], seed)
+            completions = complete(engine.chat.user_turns([ask(row["question"]) for row, _ in samples]), seed)
             made = [
                 {"id": f"{row['id']}#{k}", "question_id": row["id"], "sample": k, "response": c.text.strip(),
                  "finish_reason": c.finish_reason, "n_tokens": c.n_tokens}

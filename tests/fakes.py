@@ -63,6 +63,9 @@ class CharTokenizer:
         assert self._render is not None
         return self._render("\n".join(message["content"] for message in messages))
 
+    def __call__(self, texts: list[str], add_special_tokens: bool) -> dict[str, list[list[int]]]:
+        return {"input_ids": [self.encode(text, add_special_tokens) for text in texts]}
+
     def encode(self, text: str, add_special_tokens: bool = True) -> list[int]:
         specials = "|".join(map(re.escape, self._ids))
         ids = [

@@ -8,12 +8,10 @@ from scalequest.programs import (
     fenced_code,
     is_test_program,
     parsed,
+    program_of_tests,
     same_program,
-    test_program,
     with_solution,
 )
-
-test_program.__test__ = False  # a function of ours, not a test
 
 ADD = "def add(a, b):\n    return a + b\n"
 
@@ -68,14 +66,14 @@ def test_a_long_answer_without_an_end_is_read_soon():
 
 
 def test_a_solution_takes_the_place_between_setup_and_tests():
-    tests = test_program("import math\n", "assert add(1, 2) == 3")
+    tests = program_of_tests("import math\n", "assert add(1, 2) == 3")
     assert is_test_program(tests)
     assert not is_test_program("72")
     assert with_solution(tests, ADD) == f"import math\n{ADD}\nassert add(1, 2) == 3\n"
 
 
 def test_a_solution_that_names_the_place_is_not_filled_in_again():
-    tests = test_program("", "assert True")
+    tests = program_of_tests("", "assert True")
     assert with_solution(tests, tests).count("assert True") == 2
 
 

@@ -37,13 +37,15 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
-def nodes(*rows: tuple[str, str, bool]) -> dict[str, Node]:
-    return {name: Node(name, frozenset(needs.split()), gpu) for name, needs, gpu in rows}
+def nodes(*rows: tuple[str, str, str | None]) -> dict[str, Node]:
+    return {name: Node(name, frozenset(needs.split()), work) for name, needs, work in rows}
 
 
-def runner(pipeline: dict[str, Node], gpus: list[str], jobs: int = 2, way: dict[str, float] | None = None) -> Runner:
+def runner(
+    pipeline: dict[str, Node], gpus: list[str], jobs: int = 2, way: dict[str, float] | None = None, share: bool = False
+) -> Runner:
     way = way or longest_way(pipeline, dict.fromkeys(pipeline, 1.0))
-    return Runner(pipeline, way, gpus, jobs, command=(sys.executable, "stage.py"))
+    return Runner(pipeline, way, gpus, jobs, share, command=(sys.executable, "stage.py"))
 
 
 def ran(folder: Path) -> dict[str, tuple[str | None, float, float]]:
@@ -52,14 +54,20 @@ def ran(folder: Path) -> dict[str, tuple[str | None, float, float]]:
 
 def test_stages_wait_for_their_inputs_and_share_no_gpu(folder: Path):
     pipeline = nodes(
-        ("seeds", "", False), ("a", "seeds", True), ("b", "seeds", True), ("c", "seeds", True), ("end", "a b c", False)
+        ("seeds", "", None),
+        ("a", "seeds", "engine"),
+        ("b", "seeds", "engine"),
+        ("c", "seeds", "engine"),
+        ("end", "a b c", None),
     )
     assert runner(pipeline, ["0", "1"]).run() == []
     done = ran(folder)
     assert set(done) == set(pipeline)
     for name, node in pipeline.items():
         assert all(done[needed][2] <= done[name][1] for needed in node.needs), name
-    assert {name: gpu is not None for name, (gpu, _, _) in done.items()} == {n: p.gpu for n, p in pipeline.items()}
+    assert {name: gpu is not None for name, (gpu, _, _) in done.items()} == {
+        n: p.work is not None for n, p in pipeline.items()
+    }
     on_gpus = [done[name] for name in "abc"]
     assert {gpu for gpu, _, _ in on_gpus} == {"0", "1"}
     for i, (gpu, begin, end) in enumerate(on_gpus):
@@ -70,8 +78,21 @@ def test_stages_wait_for_their_inputs_and_share_no_gpu(folder: Path):
     assert "said by a" in repro.log_tail("a")
 
 
+def test_trainings_share_a_gpu_where_asked_for_and_engines_never(folder: Path):
+    pipeline = nodes(("a", "", "training"), ("b", "", "training"), ("c", "", "engine"), ("d", "", "engine"))
+    assert runner(pipeline, ["0"], share=True).run() == []
+    done = {name: (begin, end) for name, (_, begin, end) in ran(folder).items()}
+
+    def together(one: str, other: str) -> bool:
+        return max(done[one][0], done[other][0]) < min(done[one][1], done[other][1])
+
+    assert together("a", "b")
+    assert together("a", "c") or together("a", "d")
+    assert not together("c", "d")
+
+
 def test_the_longest_way_goes_first(folder: Path):
-    pipeline = nodes(("short", "", True), ("long", "", True), ("after", "long", True))
+    pipeline = nodes(("short", "", "engine"), ("long", "", "engine"), ("after", "long", "engine"))
     way = longest_way(pipeline, {"short": 2.0, "long": 1.0, "after": 5.0})
     assert way == {"short": 2.0, "long": 6.0, "after": 5.0}
     assert runner(pipeline, ["0"], way=way).run() == []
@@ -79,7 +100,7 @@ def test_the_longest_way_goes_first(folder: Path):
 
 
 def test_after_a_failure_what_runs_ends_and_nothing_starts(folder: Path):
-    pipeline = nodes(("bad", "", True), ("beside", "", False), ("later", "bad", True), ("other", "beside", False))
+    pipeline = nodes(("bad", "", "engine"), ("beside", "", None), ("later", "bad", "engine"), ("other", "beside", None))
     assert runner(pipeline, ["0"], jobs=1).run() == ["bad"]
     assert "later" not in ran(folder)
     assert "beside" in ran(folder)
@@ -90,7 +111,7 @@ def test_ctrl_c_stops_every_stage(folder: Path):
 import sys
 sys.path.insert(0, {str(ROOT)!r})
 from scalequest.repro import Node, Runner
-Runner({{n: Node(n, frozenset(), True) for n in "ab"}}, dict(a=1, b=1), ["0", "1"], 1, command=("sleep",)).run()
+Runner({{n: Node(n, frozenset(), "engine") for n in "ab"}}, dict(a=1, b=1), ["0", "1"], 1, command=("sleep",)).run()
 """
     # "sleep a" would fail at once: give names that are times.
     script = script.replace('"ab"', '("61", "62")').replace("dict(a=1, b=1)", '{"61": 1, "62": 1}')
@@ -110,10 +131,12 @@ Runner({{n: Node(n, frozenset(), True) for n in "ab"}}, dict(a=1, b=1), ["0", "1
 
 def test_the_repositorys_own_pipeline():
     pipeline = repro.read_pipeline(ROOT)
-    on_gpu = {name.split("@")[0] for name, node in pipeline.items() if node.gpu}
-    assert on_gpu == {
-        "solver", "qft", "qpo_questions", "preferences", "qpo", "generate", "judge", "difficulty_labels", "difficulty_model",
-        "difficulty", "respond", "reward_model", "reward", "instruct_tune", "evaluate",
+    work: dict[str | None, set[str]] = {}
+    for name, node in pipeline.items():
+        work.setdefault(node.work, set()).add(name.split("@")[0])
+    assert work["training"] == {"solver", "qft", "qpo", "difficulty_model", "reward_model", "instruct_tune"}
+    assert work["engine"] == {
+        "qpo_questions", "preferences", "generate", "judge", "difficulty_labels", "difficulty", "respond", "reward", "evaluate"
     }  # fmt: skip
     seconds = repro.expected_seconds(pipeline, load_all(ROOT / "profiles" / "gpu-135m.yaml"))
     way = longest_way(pipeline, seconds)

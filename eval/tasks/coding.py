@@ -1,7 +1,6 @@
 """What the code tasks share: the prompt that training used, and the benchmark's own tests, run in the sandbox."""
 
-from scalequest.answers import RIGHT, TIMEOUT
-from scalequest.checks import run_tests
+from scalequest.checks import item_scores, run_tests
 from scalequest.domains.code import solve_prompt
 from scalequest.programs import any_code, fenced_code
 
@@ -11,12 +10,4 @@ def doc_to_text(doc):
 
 
 def process_results(doc, results):
-    completion = results[0]
-    strict, flexible = fenced_code(completion), any_code(completion)
-    strict_outcome, flexible_outcome = run_tests([doc["answer"]] * 2, [strict, flexible])
-    return {
-        "strict": float(strict_outcome == RIGHT),
-        "flexible": float(flexible_outcome == RIGHT),
-        "unparsed": float(flexible is None),
-        "timeout": float(TIMEOUT in (strict_outcome, flexible_outcome)),
-    }
+    return item_scores(run_tests, doc["answer"], fenced_code(results[0]), any_code(results[0]))
