@@ -8,6 +8,7 @@ this decides the tokens. Needs the engine in this process (``VLLM_ENABLE_V1_MULT
 import logging
 import os
 import random
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -93,6 +94,7 @@ def hardware_settings(engine: EngineParams, runtime: Runtime) -> dict[str, Any]:
 
 
 def _load(model: Path, engine: EngineParams, runtime: Runtime, **kwargs: Any) -> Any:
+    begin = time.monotonic()
     prepare_environment(runtime)
     path = local_path(model)
     if remote_code(model):
@@ -104,7 +106,7 @@ def _load(model: Path, engine: EngineParams, runtime: Runtime, **kwargs: Any) ->
         from scalequest.sampling import install_fast_top_p
 
         install_fast_top_p()
-    return LLM(
+    llm = LLM(
         str(path),
         dtype=engine.dtype,
         max_num_seqs=engine.max_num_seqs,
@@ -115,6 +117,8 @@ def _load(model: Path, engine: EngineParams, runtime: Runtime, **kwargs: Any) ->
         **settings,
         **kwargs,
     )
+    log.info("engine ready after %.0f s", time.monotonic() - begin)
+    return llm
 
 
 def _completion(output: Any) -> Completion:
