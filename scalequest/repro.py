@@ -1,6 +1,6 @@
 """Run the pipeline with independent stages side by side, one a GPU.
 
-    scalequest repro --gpus 2 [--share]
+    scalequest repro --gpus 2 [--share] [STAGE ...]
 
 ``dvc repro`` runs one stage after another. This starts ``dvc repro --single-item STAGE`` for every stage whose inputs are ready, so
 what is up to date is skipped and ``dvc.lock`` comes out as from ``dvc repro``. A stage that samples, scores or trains gets a GPU to itself;
@@ -61,6 +61,29 @@ def read_pipeline(root: Path = Path()) -> dict[str, Node]:
             )
             for stage in graph
         }
+
+
+def with_inputs(pipeline: Mapping[str, Node], targets: Sequence[str]) -> dict[str, Node]:
+    """The named stages and all that they wait for; all stages if none is named. ``qft`` means every ``qft@...``.
+
+    Raises:
+        UserError: there is no such stage.
+    """
+    if not targets:
+        return dict(pipeline)
+    wanted: set[str] = set()
+    todo: list[str] = []
+    for target in targets:
+        found = [name for name in pipeline if target in (name, name.split("@")[0])]
+        if not found:
+            raise UserError(f"no stage {target} in dvc.yaml; there are {', '.join(sorted(pipeline))}")
+        todo += found
+    while todo:
+        name = todo.pop()
+        if name not in wanted:
+            wanted.add(name)
+            todo += pipeline[name].needs
+    return {name: node for name, node in pipeline.items() if name in wanted}
 
 
 def expected_seconds(pipeline: Mapping[str, Node], params: Params) -> dict[str, float]:
@@ -205,6 +228,7 @@ class Runner:
 
 def configure(parser: argparse.ArgumentParser) -> None:
     """Declare the options of ``scalequest repro``."""
+    parser.add_argument("stages", nargs="*", metavar="STAGE", help="only these and what they need (default: all)")
     parser.add_argument("--gpus", type=int, required=True, metavar="N", help="GPUs to use")
     parser.add_argument("--share", action="store_true", help="trainings share a GPU with each other and with an engine")
     parser.add_argument(
@@ -214,14 +238,14 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Run the whole pipeline.
+    """Run the pipeline, or the part of it that was asked for.
 
     Raises:
-        UserError: bad parameters, too few GPUs, or a stage failed.
+        UserError: bad parameters, an unknown stage, too few GPUs, or a stage failed.
     """
     params = load_all()
     gpus = gpu_names(args.gpus)
-    pipeline = read_pipeline()
+    pipeline = with_inputs(read_pipeline(), args.stages)
     failed = Runner(
         pipeline, longest_way(pipeline, expected_seconds(pipeline, params)), gpus, args.jobs, args.share
     ).run()

@@ -144,6 +144,21 @@ def test_the_repositorys_own_pipeline():
     assert all(way[needed] > way[name] for name, node in pipeline.items() for needed in node.needs)
 
 
+def test_a_target_brings_what_it_needs_and_nothing_else():
+    pipeline = nodes(
+        ("seeds", "", None),
+        ("qft@a", "seeds", None),
+        ("qft@b", "seeds", None),
+        ("mixed", "qft@a", None),
+        ("end", "mixed", None),
+    )
+    assert set(repro.with_inputs(pipeline, [])) == set(pipeline)
+    assert set(repro.with_inputs(pipeline, ["mixed"])) == {"seeds", "qft@a", "mixed"}
+    assert set(repro.with_inputs(pipeline, ["qft"])) == {"seeds", "qft@a", "qft@b"}
+    with pytest.raises(UserError, match=r"no stage judge in dvc.yaml; there are end, mixed"):
+        repro.with_inputs(pipeline, ["judge"])
+
+
 def test_more_gpus_than_there_are(monkeypatch: pytest.MonkeyPatch):
     import torch
 
