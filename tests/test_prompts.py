@@ -454,3 +454,12 @@ def test_where_words_end_a_turn_they_end_a_question(chatml: ChatFormat, deepseek
     # An untuned model would go on with the assistant's turn, and the answer would be taken for a part of the question.
     assert deepseek.question_stops == ["Assistant:"]
     assert chatml.question_stops == []
+
+
+def test_many_prompts_are_encoded_as_one_by_one(chatml: ChatFormat, deepseek: ChatFormat):
+    texts = ["What is 2 + 3?", "", " Zwei, é 😀?", "x" * 300]
+    turns = [["a", "b", "c"], ["q"]]
+    for chat in (chatml, deepseek):
+        assert chat.user_turns(texts) == [chat.user_turn(text) for text in texts]
+        assert chat.conversations(turns) == [chat.conversation(t) for t in turns]
+        assert chat.user_turns([]) == []
