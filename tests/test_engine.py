@@ -3,9 +3,12 @@
 import json
 import subprocess
 import sys
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
+
+from scalequest.engine import graph_sizes
 
 pytestmark = pytest.mark.slow
 ROOT = Path(__file__).parents[1]
@@ -35,6 +38,11 @@ result["ids"] = [row["id"] for row in rows]
 bos = engine.chat.tokenizer.bos_token_id
 seen = engine._llm.generate([{"prompt_token_ids": engine.chat.question_prefix}], use_tqdm=False)[0].prompt_token_ids
 result["bos"] = list(seen).count(bos), list(seen) == engine.chat.question_prefix
+texts, turns = ["What is 2 + 3?", "", " Zwei, \u00e9", "x" * 99], [["a", "b", "c"], ["q"]]
+result["batches"] = [
+    engine.chat.user_turns(texts) == [engine.chat.user_turn(text) for text in texts],
+    engine.chat.conversations(turns) == [engine.chat.conversation(t) for t in turns],
+]
 try:
     complete([[5] * 240], 1)
 except UserError as error:
@@ -102,6 +110,10 @@ def test_no_double_bos(seen: dict) -> None:
     assert seen["bos"] == [1, True]
 
 
+def test_a_batch_of_prompts_is_encoded_as_one_by_one(seen: dict) -> None:
+    assert seen["batches"] == [True, True]
+
+
 def test_length_cut_is_marked(seen: dict) -> None:
     """No question ends within four tokens: rows cut at max_tokens say so and have exactly that many tokens (PAPER.md 10.5)."""
     assert "length" in seen["reasons"]
@@ -142,3 +154,13 @@ def test_scores_are_transformers_raw_logits(tmp_path: Path) -> None:
     result = run(SCORER, tmp_path / "scorer")
     assert result["scores"] == pytest.approx(result["expected"], abs=1e-4)
     assert len(set(result["scores"])) == 3
+
+
+@pytest.mark.parametrize("largest", [1, 2, 64, 100, 256, 512, 1000, 1024])
+def test_graphs_are_recorded_up_to_the_largest_batch(largest: int) -> None:
+    sizes = graph_sizes(largest)
+    assert sizes == sorted(set(sizes))
+    assert sizes[0] == 1
+    assert sizes[-1] == largest
+    # The batch that a step is padded to wastes at most half, and above 256 at most 127 rows.
+    assert all(b <= 2 * a or b - a <= 128 for a, b in pairwise(sizes))
