@@ -12,6 +12,7 @@ import argparse
 import os
 import signal
 import subprocess
+import sys
 import time
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -171,8 +172,9 @@ class Runner:
                 self._take_finished()
                 time.sleep(0.1)
         except BaseException:
+            # Not SIGINT: what was started in the background of a shell ignores it, and its children inherit that.
             for process, _, _ in self._running.values():
-                os.killpg(process.pid, signal.SIGINT)
+                os.killpg(process.pid, signal.SIGTERM)
             for process, _, _ in self._running.values():
                 process.wait()
             raise
@@ -238,11 +240,12 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Run the pipeline, or the part of it that was asked for.
+    """Run the pipeline, or the part of it that was asked for; SIGTERM stops all stages as Ctrl-C does.
 
     Raises:
         UserError: bad parameters, an unknown stage, too few GPUs, or a stage failed.
     """
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     params = load_all()
     gpus = gpu_names(args.gpus)
     pipeline = with_inputs(read_pipeline(), args.stages)
