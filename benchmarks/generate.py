@@ -1,6 +1,6 @@
 """Generated tokens a second of the generate stage, of a bare ``LLM.generate`` over all rows at once, and of it with per-request seeds.
 
-    python benchmarks/generate.py models/base/student [--rows 512] [--shard-size 64] [--max-tokens 128] [--rounds 3] [--params profiles/laptop.yaml]
+    python benchmarks/generate.py models/base/student [--rows 512] [--shard-size 64] [--max-tokens 128] [--rounds 3] [--max-num-seqs 64] [--shape qwen2-math-7b] [--params profiles/laptop.yaml]
 
 One engine in one process, the same prompts and sampling, the three in turn. The stage's time holds its shards' seeding, its
 rows, its journal on disk and its output; starting the engine is in none of them. Prints JSON.
@@ -14,7 +14,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from shapes import SHAPES, dummy_model
+from shapes import add_shape, chosen_model
 
 from scalequest.engine import Engine, seed_everything
 from scalequest.journal import Journal
@@ -33,25 +33,16 @@ def main() -> None:
     parser.add_argument("--max-tokens", type=int, help="tokens a row; the profile's unless given")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--max-num-seqs", type=int, help="sequences decoded at once; the profile's unless given")
-    parser.add_argument(
-        "--shape", choices=SHAPES, help="a model of this shape with random weights, and MODEL's tokenizer"
-    )
+    add_shape(parser)
     parser.add_argument("--params", type=Path, default=Path("params.yaml"))
     args = parser.parse_args()
     params = load_all(args.params)
     sampling = params.generate.model_copy(update={"max_tokens": args.max_tokens or params.generate.max_tokens})
     shard_size = args.shard_size or sampling.shard_size
     scratch = tempfile.TemporaryDirectory()
-    model, settings_of_load = args.model, {}
-    if args.shape:
-        model, settings_of_load = (
-            dummy_model(args.shape, args.model, Path(scratch.name, "model")),
-            {"load_format": "dummy"},
-        )
-    settings_of_engine = params.engine.model_copy(
-        update={"max_num_seqs": args.max_num_seqs or params.engine.max_num_seqs}
-    )
-    engine = Engine(model, settings_of_engine, params.runtime, **settings_of_load)
+    model, loading = chosen_model(args, Path(scratch.name))
+    engine_params = params.engine.model_copy(update={"max_num_seqs": args.max_num_seqs or params.engine.max_num_seqs})
+    engine = Engine(model, engine_params, params.runtime, **loading)
     from vllm import SamplingParams
 
     complete = engine.complete(sampling, engine.chat.question_stops)
@@ -99,7 +90,7 @@ def main() -> None:
         json.dumps(
             {
                 "model": args.shape or str(args.model), "rows": args.rows, "max_tokens": sampling.max_tokens, "shard_size": shard_size,
-                "max_num_seqs": settings_of_engine.max_num_seqs, "tokens_per_s": rates,
+                "max_num_seqs": engine_params.max_num_seqs, "tokens_per_s": rates,
                 "ratio_to_bare": {name: round(value / medians["bare"], 3) for name, value in medians.items()},
             },
             indent=2,

@@ -25,6 +25,7 @@ from typing import Any
 from scalequest import evaluation
 from scalequest.answers import RIGHT, compare, flexible_answer, normalise
 from scalequest.checks import run_tests
+from scalequest.engine import hardware_settings
 from scalequest.io import read_jsonl, write_json, write_jsonl
 from scalequest.params import load_all
 from scalequest.programs import any_code
@@ -50,6 +51,20 @@ def plain_code_eval(references: list[str], predictions: list[list[str]], k: Any 
     return ({"pass@1": sum(passed) / len(passed)}, None)
 
 
+def without_the_hubs_script() -> None:
+    """Let lm-eval's HumanEval score by ``plain_code_eval`` instead of a script of the hub."""
+    import evaluate as hf_evaluate
+
+    hf_evaluate.load = lambda *_, **__: SimpleNamespace(compute=plain_code_eval)
+    os.environ["HF_ALLOW_CODE_EVAL"] = "1"
+
+
+def humaneval_source() -> Any:
+    """The package that HumanEval comes in."""
+    (package,) = evaluation.known_benchmarks({}, Path("eval", "benchmarks.yaml"))["humaneval"]
+    return package
+
+
 # lm-eval's own files, to which only the data set is told anew.
 LOCAL = """include: {own}
 task: {task}
@@ -64,8 +79,6 @@ def write_tasks(folder: Path) -> None:
     import lm_eval
 
     own = Path(lm_eval.__file__).parent / "tasks"
-    known = evaluation.known_benchmarks({}, Path("eval", "benchmarks.yaml"))
-    (package,) = known["humaneval"]
     files = {}
     for split in ("train", "test"):
         rows = (
@@ -76,9 +89,10 @@ def write_tasks(folder: Path) -> None:
         files[split] = str(folder / f"{split}.jsonl")
     for task, path, data in (
         ("gsm8k", own / "gsm8k" / "gsm8k.yaml", files),
-        ("humaneval_instruct", own / "humaneval" / "humaneval_instruct.yaml", {"test": str(find_file("humaneval", package))}),
+        ("humaneval_instruct", own / "humaneval" / "humaneval_instruct.yaml", {"test": str(find_file("humaneval", humaneval_source()))}),
     ):  # fmt: skip
         (folder / f"{task}.yaml").write_text(LOCAL.format(own=path, task=f"their_{task}", files=json.dumps(data)))
+    known = evaluation.known_benchmarks({}, Path("eval", "benchmarks.yaml"))
     known |= {f"our_{name}": known[name] for name in ("gsm8k", "humaneval")}
     evaluation.write_benchmarks(list(OURS.values()), known, 0, folder)
     evaluation.resolve_tasks(Path("eval", "tasks"), folder, folder, list(OURS.values()))
@@ -86,25 +100,21 @@ def write_tasks(folder: Path) -> None:
 
 def generate(model: Path, items: int, max_tokens: int) -> dict[str, Any]:
     """lm-eval's samples of all four tasks, one engine."""
-    import evaluate as hf_evaluate
-
-    hf_evaluate.load = lambda *_, **__: SimpleNamespace(compute=plain_code_eval)
+    without_the_hubs_script()
     params = load_all()
+    engine = params.engine.model_copy(update={"max_model_len": 4096, "max_num_seqs": 64})
     evaluation.prepare_environment(params.runtime)
-    os.environ["HF_ALLOW_CODE_EVAL"] = "1"
     evaluation.name_the_cpu_build()
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         write_tasks(folder)
         os.environ |= {"HF_HUB_OFFLINE": "1", "HF_DATASETS_OFFLINE": "1", "HF_DATASETS_CACHE": str(folder / "cache")}
         import lm_eval
-        import torch
         from lm_eval.tasks import TaskManager
 
-        eager = {} if torch.cuda.is_available() else {"enforce_eager": True}
         result = lm_eval.simple_evaluate(
             model="vllm",
-            model_args={"pretrained": str(model), "dtype": params.engine.dtype, "max_model_len": 4096, "max_num_seqs": 64, "seed": 0, **eager},
+            model_args={"pretrained": str(model), "seed": 0, **engine.model_dump(), **hardware_settings(engine, params.runtime)},
             tasks=[*OURS, *OURS.values()],
             task_manager=TaskManager(include_path=str(folder), include_defaults=False),
             batch_size=evaluation.ONE_BATCH,
@@ -188,20 +198,17 @@ def compare_on_known_texts() -> dict[str, dict[str, int]]:
 PROGRAMS = {
     "the reference": "{solution}",
     "the reference, in a closed block with words after it": "{solution}\n```\nThis returns what was asked for.",
-    "the next problem's reference": "{other}",
+    "the previous problem's reference": "{other}",
     "nothing": "",
 }
 
 
 def compare_on_known_programs() -> dict[str, dict[str, int]]:
     """Both graders on every HumanEval stub, gone on with in four ways; lm-eval's own filter cuts the text."""
-    import evaluate as hf_evaluate
-
-    hf_evaluate.load = lambda *_, **__: SimpleNamespace(compute=plain_code_eval)
-    os.environ["HF_ALLOW_CODE_EVAL"] = "1"
+    without_the_hubs_script()
     from lm_eval.tasks.humaneval.utils import build_predictions_instruct
 
-    (package,) = evaluation.known_benchmarks({}, Path("eval", "benchmarks.yaml"))["humaneval"]
+    package = humaneval_source()
     rows = list(read_jsonl(find_file("humaneval", package)))
     problems = load_problems("humaneval", package, 0, need_solution=False)
     table = {}

@@ -1,9 +1,9 @@
 """Sequences scored a second: the reward stage, the bare pooling runner over all rows at once, and transformers one at a time.
 
-    python benchmarks/reward.py models/reward [--rows 512] [--rounds 3] [--slow-rows 64] [--params profiles/laptop.yaml]
+    python benchmarks/reward.py models/reward [--rows 512] [--rounds 3] [--slow-rows 64] [--file F.jsonl] [--shape qwen2-math-7b-reward] [--params profiles/laptop.yaml]
 
 The model needs a scalar head (stage reward_model makes one; ``--head`` puts a random one on any model). Sequences are the
-embedded seeds' questions with their solutions. The three in turn in one process; the last, the paper's way, on its first
+questions of ``--file``, else of the embedded seeds, with their solutions. The ways in turn in one process; the last, the paper's way, on its first
 ``--slow-rows`` rows. Also prints the largest difference between the scores of the stage and of transformers (without the latter: of bare). Prints JSON.
 """
 
@@ -15,7 +15,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from shapes import SHAPES, dummy_model
+from shapes import add_shape, chosen_model
 
 from scalequest.engine import Scorer
 from scalequest.journal import Journal
@@ -60,11 +60,7 @@ def main() -> None:
     """Measure in turn."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("model", type=Path)
-    parser.add_argument(
-        "--shape",
-        choices=SHAPES,
-        help="a model of this shape with random weights, and MODEL's tokenizer; needs --slow-rows 0",
-    )
+    add_shape(parser)
     parser.add_argument("--file", help="JSONL with question and solution instead of the embedded seeds")
     parser.add_argument("--head", action="store_true", help="put a random scalar head on the model first")
     parser.add_argument("--rows", type=int, default=512)
@@ -72,14 +68,14 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--params", type=Path, default=Path("params.yaml"))
     args = parser.parse_args()
+    if args.shape and (args.head or args.slow_rows):
+        parser.error("--shape has no weights that transformers could load: give --slow-rows 0, and no --head")
     params = load_all(args.params)
     scratch = tempfile.TemporaryDirectory()
-    model, settings = args.model, {}
-    if args.shape:
-        model, settings = dummy_model(args.shape, args.model, Path(scratch.name, "model")), {"load_format": "dummy"}
-    elif args.head:
+    model, loading = chosen_model(args, Path(scratch.name))
+    if args.head:
         model = with_random_head(args.model, Path(scratch.name, "model"))
-    scorer = Scorer(model, params.engine, params.runtime, **settings)
+    scorer = Scorer(model, params.engine, params.runtime, **loading)
     from vllm import PoolingParams
 
     source: ReasoningGymSource | JsonlSource

@@ -4,7 +4,7 @@ What both have in common: the *final answer* of a response (a formula or number;
 one?), and an outcome of answers.py: ``right``, ``wrong``, ``no_answer``, ``timeout``.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 from scalequest import sandbox
 from scalequest.answers import MISSING, RIGHT, TIMEOUT, WRONG, announced_answer, compare, normalise
@@ -34,29 +34,6 @@ def run_tests(tests: Sequence[str], programs: Sequence[str | None]) -> list[str]
     distinct = list(dict.fromkeys(source for source in filled if source is not None))
     verdicts = dict(zip(distinct, sandbox.run_programs(distinct), strict=True)) if distinct else {}
     return [MISSING if source is None else OUTCOME.get(verdicts[source].outcome, WRONG) for source in filled]
-
-
-def item_scores(
-    compared: Callable[[Sequence[str], Sequence[str | None]], list[str]],
-    answer: str,
-    strict: str | None,
-    flexible: str | None,
-) -> dict[str, float]:
-    """What a benchmark item scores, 0 or 1 each.
-
-    Args:
-        compared: gives the outcomes of N final answers against N answers.
-        answer: the problem's.
-        strict: final answer of the response as the strict score reads it (docs/evaluation.md).
-        flexible: the same as the flexible score reads it.
-    """
-    strict_outcome, flexible_outcome = compared([answer] * 2, [strict, flexible])
-    return {
-        "strict": float(strict_outcome == RIGHT),
-        "flexible": float(flexible_outcome == RIGHT),
-        "unparsed": float(flexible is None),
-        "timeout": float(TIMEOUT in (strict_outcome, flexible_outcome)),
-    }
 
 
 def with_examples(question: str, program: str) -> str:

@@ -68,13 +68,13 @@ def prepare_environment(runtime: Runtime) -> None:
 
 
 def graph_sizes(max_num_seqs: int) -> list[int]:
-    """Batch sizes to record CUDA graphs for: powers of two, from 256 on every 128, and the largest batch that decodes.
+    """Batch sizes to record CUDA graphs for, up to the largest batch that decodes.
 
-    VLLM's own list ends at 512: above it a small model waits for its kernels to be launched one by one. And it has 51 entries, each
-    of which costs time at the start.
+    VLLM's own list ends at 512, above which it launches a step's kernels one by one, and has 51 entries, each of which costs time
+    at the start. A batch is padded to the next size.
     """
-    sizes = [size for size in (1, 2, 4, 8, 16, 32, 64, 128) if size < max_num_seqs]
-    return [*sizes, *range(256, max_num_seqs, 128), max_num_seqs]
+    sizes = [1, 2, 4, 8, 16, *range(32, 256, 32), *range(256, 512, 64), *range(512, max_num_seqs, 128)]
+    return [*(size for size in sizes if size < max_num_seqs), max_num_seqs]
 
 
 def hardware_settings(engine: EngineParams, runtime: Runtime) -> dict[str, Any]:

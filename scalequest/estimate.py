@@ -20,6 +20,8 @@ from scalequest.params import Params, load_all, read_yaml
 
 TABLE = Path(__file__).with_name("gpus.yaml")
 SIZE = re.compile(r"(?<![\w.])(\d+(?:[._]\d+)?)\s*([bm])(?![a-z])", re.IGNORECASE)
+# GSM8K's and MATH's training sets, where a file's number is not in the parameters.
+SEEDS = 14_969
 # A token is about four bytes of text.
 BYTES_A_TOKEN = 4
 
@@ -207,6 +209,12 @@ def works(params: Params, assumed: Assumptions, sizes: dict[str, float], with_so
     return result
 
 
+def seed_problems(params: Params, unknown: int = SEEDS) -> int:
+    """How many seed problems there are; ``unknown`` if a source does not say."""
+    counts = [source.n for source in params.seeds.values()]
+    return unknown if None in counts else sum(n for n in counts if n is not None)
+
+
 def kept_questions(params: Params, keep_frac: float) -> int:
     """Questions that the filter lets through: the most that keeps the shares, up to ``filter.n_questions``."""
     total = sum(params.filter.shares[g] for g in params.mix)
@@ -335,7 +343,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
         "--from-run", type=Path, metavar="METRICS", help="take tokens and shares from a finished run's metrics"
     )
     parser.add_argument(
-        "--seeds", type=int, default=14_969, help="seed problems, where a file's number is not in the parameters"
+        "--seeds", type=int, default=SEEDS, help="seed problems, where a file's number is not in the parameters"
     )
 
 
@@ -346,9 +354,7 @@ def run(args: argparse.Namespace) -> int:
     assumed = Assumptions(table["tokens"], table["keeps"])
     if args.from_run:
         assumed = of_run(args.from_run, assumed, params.mix)
-    counts = [source.n for source in params.seeds.values()]
-    seeds = sum(n for n in counts if n is not None) if None not in counts else args.seeds
-    found = works(params, assumed, table["sizes"], seeds)
+    found = works(params, assumed, table["sizes"], seed_problems(params, args.seeds))
     gpu = table["gpus"][args.gpu]
     price = gpu["usd_per_hour"] if args.usd_per_hour is None else args.usd_per_hour
     print(render(found, gpu, table, price, assumed.origin))

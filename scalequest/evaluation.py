@@ -19,13 +19,13 @@ import os
 import shutil
 import sys
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
 from pydantic import TypeAdapter, ValidationError
 
-from scalequest.answers import close_pools
+from scalequest.answers import RIGHT, TIMEOUT, close_pools
 from scalequest.engine import hardware_settings, prepare_environment
 from scalequest.errors import UserError
 from scalequest.io import read_jsonl, write_json, write_jsonl
@@ -145,6 +145,29 @@ def mark_cut_prompts(result: dict[str, Any], model: Path, room: int) -> None:
 
 
 # -------------------------------------------------------------------------------------------------------------- scores
+
+
+def item_scores(
+    compare_answers: Callable[[Sequence[str], Sequence[str | None]], list[str]],
+    answer: str,
+    strict: str | None,
+    flexible: str | None,
+) -> dict[str, float]:
+    """What a benchmark item scores, 0 or 1 each.
+
+    Args:
+        compare_answers: gives the outcomes of N final answers against N answers.
+        answer: the problem's.
+        strict: final answer of the response as the strict score reads it (docs/evaluation.md).
+        flexible: the same as the flexible score reads it.
+    """
+    strict_outcome, flexible_outcome = compare_answers([answer] * 2, [strict, flexible])
+    return {
+        "strict": float(strict_outcome == RIGHT),
+        "flexible": float(flexible_outcome == RIGHT),
+        "unparsed": float(flexible is None),
+        "timeout": float(TIMEOUT in (strict_outcome, flexible_outcome)),
+    }
 
 
 def summarize(result: dict[str, Any], names: Sequence[str]) -> dict[str, dict[str, float]]:

@@ -4,6 +4,7 @@ The paper's code crosses two names: its "solvability" prompt asks for a harder q
 repairs solvability (docs/paper-differences.md, 1). Here ``solvability`` repairs and ``difficulty`` hardens.
 """
 
+import os
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -71,7 +72,18 @@ class ChatFormat:
 
     def encode_all(self, texts: Sequence[str]) -> list[list[int]]:
         """``encode`` of each text, in order; a fast tokenizer shares them among the cores."""
-        ids: list[list[int]] = self.tokenizer(list(texts), add_special_tokens=False)["input_ids"] if texts else []
+        if not texts:
+            return []
+        # Stages switch it off, because libraries that fork would warn of it; for a million prompts it is wanted.
+        before = os.environ.get("TOKENIZERS_PARALLELISM")
+        os.environ["TOKENIZERS_PARALLELISM"] = "true"
+        try:
+            ids: list[list[int]] = self.tokenizer(list(texts), add_special_tokens=False)["input_ids"]
+        finally:
+            if before is None:
+                del os.environ["TOKENIZERS_PARALLELISM"]
+            else:
+                os.environ["TOKENIZERS_PARALLELISM"] = before
         return ids
 
     def decode(self, ids: list[int]) -> str:

@@ -3,16 +3,15 @@
     scalequest repro --gpus 2 [--share] [STAGE ...]
 
 ``dvc repro`` runs one stage after another. This starts ``dvc repro --single-item STAGE`` for every stage whose inputs are ready, so
-what is up to date is skipped and ``dvc.lock`` comes out as from ``dvc repro``. A stage that samples, scores or trains gets a GPU to itself;
-with ``--share`` up to two trainings run beside an engine, which pays for models so small that a training leaves most of the card
-idle (two engines on one card never pay, docs/gpu-run.md). The stage with the longest way to the end goes first, by the estimate. What a stage prints is in ``.work/repro/STAGE.log``. Ctrl-C stops all; what is half done is resumed.
+what is up to date is skipped, and ``dvc.lock`` comes out as from ``dvc repro`` but for the order of its stages. A stage that samples, scores or
+trains gets a GPU to itself; with ``--share`` up to two trainings run beside an engine, which pays for models so small that a training
+leaves most of the card idle (docs/gpu-run.md). The stage with the longest way to the end goes first, by the estimate. What a stage prints is in ``.work/repro/STAGE.log``. Ctrl-C stops all; what is half done is resumed.
 """
 
 import argparse
 import os
 import signal
 import subprocess
-import sys
 import time
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -20,7 +19,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from scalequest.errors import UserError
-from scalequest.estimate import TABLE, Assumptions, hours, works
+from scalequest.estimate import TABLE, Assumptions, hours, seed_problems, works
+from scalequest.launch import n_processes
 from scalequest.params import Params, load_all, read_yaml
 
 LOGS = Path(".work", "repro")
@@ -30,8 +30,13 @@ WORK = {"scalequest/engine.py": "engine", "scalequest/training.py": "training"}
 SHARED = {"engine": 1, "training": 2}
 # Seconds of a stage beside its work: DVC, imports. Of one that the estimate leaves out: evaluation on a GPU, filters on a CPU.
 START_S, UNKNOWN_GPU_S, UNKNOWN_CPU_S = 20.0, 60.0, 10.0
-# Seeds of a profile that does not say how many; the estimate's default.
-SEEDS = 14_969
+DVC = ("dvc", "--wait-for-lock", "repro", "--single-item")
+# Seconds that a stage has to end after SIGTERM.
+PATIENCE_S = 30
+
+
+class Stopped(SystemExit):
+    """A signal stopped the run; the exit code says which."""
 
 
 @dataclass(frozen=True)
@@ -46,6 +51,15 @@ class Node:
     name: str
     needs: frozenset[str]
     work: str | None
+
+
+@dataclass(frozen=True)
+class Running:
+    """A started stage: its process, the GPU it has (None: none), when it began."""
+
+    process: subprocess.Popen[bytes]
+    gpu: str | None
+    since: float
 
 
 def read_pipeline(root: Path = Path()) -> dict[str, Node]:
@@ -91,7 +105,7 @@ def expected_seconds(pipeline: Mapping[str, Node], params: Params) -> dict[str, 
     """Seconds that each stage may take, by the estimate's rates of an H100; only their order matters."""
     table = read_yaml(TABLE)
     try:
-        found = works(params, Assumptions(table["tokens"], table["keeps"]), table["sizes"], SEEDS)
+        found = works(params, Assumptions(table["tokens"], table["keeps"]), table["sizes"], seed_problems(params))
     except UserError:  # a model whose name does not tell its size: then the number of stages decides
         found = []
     reckoned = {work.stage: 3600 * hours(work, table["gpus"]["h100"], table) for work in found}
@@ -143,46 +157,56 @@ def gpu_names(n: int) -> list[str]:
 
 
 class Runner:
-    """Runs what is ready until all is done or a stage failed.
+    """Runs what is ready until all is done, a stage failed, or somebody stops it.
 
     Args:
         pipeline: the stages to run; what else they need must be there.
         way: seconds from each stage to the end; the longest goes first.
         gpus: names of GPUs.
-        jobs: stages without a GPU at once.
+        jobs: stages without a GPU at once, at least 1.
         share: whether trainings share a GPU with each other and with an engine.
         command: words before a stage's name that run it.
     """
 
     def __init__(
         self, pipeline: Mapping[str, Node], way: Mapping[str, float], gpus: Sequence[str], jobs: int,
-        share: bool = False, command: Sequence[str] = ("dvc", "--wait-for-lock", "repro", "--single-item"),
+        share: bool = False, command: Sequence[str] = DVC,
     ) -> None:  # fmt: skip
         self._pipeline, self._way, self._command = pipeline, way, command
         self._gpus, self._jobs, self._share = gpus, jobs, share
         self._waiting = set(pipeline)
-        self._running: dict[str, tuple[subprocess.Popen[bytes], str | None, float]] = {}
+        self._running: dict[str, Running] = {}
         self._failed: list[str] = []
+        self._stopped_by: int | None = None
         self._begin = time.monotonic()
 
     def run(self) -> list[str]:
-        """Run all; the names of the stages that failed. After a failure nothing new is started."""
+        """Run all; the names of the stages that failed. After a failure nothing new is started.
+
+        Raises:
+            Stopped: SIGINT, SIGTERM or SIGHUP came; no stage is left.
+        """
+        # A flag, not an exception: one that came between the start of a stage and its entry in the book would lose the stage.
+        caught = [signal.SIGINT, signal.SIGTERM, signal.SIGHUP]
+        before = [signal.signal(number, self._stop) for number in caught]
         try:
-            while (self._start_ready() and not self._failed) or self._running:
+            while not self._stopped_by and ((self._waiting and not self._failed) or self._running):
                 self._take_finished()
+                if not self._failed:
+                    self._start_ready()
                 time.sleep(0.1)
-        except BaseException:
-            # Not SIGINT: what was started in the background of a shell ignores it, and its children inherit that.
-            for process, _, _ in self._running.values():
-                os.killpg(process.pid, signal.SIGTERM)
-            for process, _, _ in self._running.values():
-                process.wait()
-            raise
+            if self._stopped_by:
+                self._end_all()
+                raise Stopped(128 + self._stopped_by)
+        finally:
+            for number, handler in zip(caught, before, strict=True):
+                signal.signal(number, handler)
         return self._failed
 
-    def _start_ready(self) -> bool:
-        if self._failed:
-            return False
+    def _stop(self, number: int, _: object) -> None:
+        self._stopped_by = number
+
+    def _start_ready(self) -> None:
         undone = self._waiting | set(self._running)
         ready = [self._pipeline[name] for name in self._waiting if not self._pipeline[name].needs & undone]
         for node in sorted(ready, key=lambda node: (-self._way[node.name], node.name)):
@@ -190,11 +214,10 @@ class Runner:
                 self._start(node.name, gpu)
             elif not node.work and len(self._on(None)) < self._jobs:
                 self._start(node.name, None)
-        return bool(self._waiting)
 
     def _on(self, gpu: str | None) -> list[str | None]:
         """What the stages that run on a GPU (None: without one) do."""
-        return [self._pipeline[name].work for name, (_, taken, _) in self._running.items() if taken == gpu]
+        return [self._pipeline[name].work for name, running in self._running.items() if running.gpu == gpu]
 
     def _room(self, work: str) -> str | None:
         """The emptiest GPU, the first of several, that has room for one more such stage."""
@@ -204,25 +227,48 @@ class Runner:
 
     def _start(self, name: str, gpu: str | None) -> None:
         self._waiting.remove(name)
-        LOGS.mkdir(parents=True, exist_ok=True)
-        with (LOGS / f"{name.replace('@', '.')}.log").open("wb") as log:
-            # A session of its own: Ctrl-C reaches this process alone, which then stops them in order.
+        log_file(name).parent.mkdir(parents=True, exist_ok=True)
+        with log_file(name).open("wb") as log:
+            # A session of its own: Ctrl-C reaches this process alone, which then ends the stages in order.
             process = subprocess.Popen(
                 [*self._command, name], stdout=log, stderr=subprocess.STDOUT, start_new_session=True,
                 env=os.environ if gpu is None else os.environ | {"CUDA_VISIBLE_DEVICES": gpu},
             )  # fmt: skip
-        self._running[name] = process, gpu, time.monotonic()
+        self._running[name] = Running(process, gpu, time.monotonic())
         self._say(f"started  {name}" + ("" if gpu is None else f" on GPU {gpu}"))
 
     def _take_finished(self) -> None:
-        for name, (process, _, since) in list(self._running.items()):
-            if process.poll() is None:
+        for name, running in list(self._running.items()):
+            code = running.process.poll()
+            if code is None:
                 continue
             del self._running[name]
-            if process.returncode:
+            if code:
                 self._failed.append(name)
-            verb = f"FAILED ({process.returncode})" if process.returncode else "finished"
-            self._say(f"{verb} {name} after {time.monotonic() - since:.0f} s")
+            verb = f"FAILED ({code})" if code else "finished"
+            self._say(f"{verb} {name} after {time.monotonic() - running.since:.0f} s")
+
+    def _end_all(self) -> None:
+        """End every stage, then its DVC by itself: killed while it writes dvc.lock it would leave half of it."""
+        import psutil
+
+        self._say(f"stopping {', '.join(self._running)}")
+        deadline = time.monotonic() + PATIENCE_S
+        told: set[tuple[int, int]] = set()  # once each: a second signal would interrupt the end that the first began
+        while any(running.process.poll() is None for running in self._running.values()):
+            late = time.monotonic() > deadline
+            for running in self._running.values():
+                try:
+                    leader = psutil.Process(running.process.pid)
+                    tree = leader.children(recursive=True)
+                    for process in [*tree, leader] if late else tree:
+                        sent = signal.SIGKILL if late else signal.SIGTERM
+                        if (process.pid, sent) not in told:
+                            told.add((process.pid, sent))
+                            process.send_signal(sent)
+                except psutil.NoSuchProcess:
+                    continue
+            time.sleep(0.5)
 
     def _say(self, text: str) -> None:
         print(f"[{time.monotonic() - self._begin:6.0f} s] {text}", flush=True)
@@ -240,18 +286,19 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Run the pipeline, or the part of it that was asked for; SIGTERM stops all stages as Ctrl-C does.
+    """Run the pipeline, or the part of it that was asked for.
 
     Raises:
-        UserError: bad parameters, an unknown stage, too few GPUs, or a stage failed.
+        UserError: bad parameters or options, an unknown stage, too few GPUs, a stage that wants several, or a stage failed.
     """
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     params = load_all()
+    if args.jobs < 1:
+        raise UserError(f"--jobs {args.jobs}: expected a whole number from 1 on")
+    check_one_gpu(params)
     gpus = gpu_names(args.gpus)
-    pipeline = with_inputs(read_pipeline(), args.stages)
-    failed = Runner(
-        pipeline, longest_way(pipeline, expected_seconds(pipeline, params)), gpus, args.jobs, args.share
-    ).run()
+    pipeline = read_pipeline()
+    way = longest_way(pipeline, expected_seconds(pipeline, params))
+    failed = Runner(with_inputs(pipeline, args.stages), way, gpus, args.jobs, args.share).run()
     if failed:
         tails = "".join(f"\n--- {name}\n{log_tail(name)}" for name in failed)
         raise UserError(
@@ -260,7 +307,34 @@ def run(args: argparse.Namespace) -> int:
     return 0
 
 
+def check_one_gpu(params: Params) -> None:
+    """Refuse parameters by which a single stage takes several GPUs: here each sees one.
+
+    Raises:
+        UserError: they do.
+    """
+    runtime = params.runtime
+    several = [
+        what
+        for what, wanted in (
+            (f"runtime.accelerate {runtime.accelerate}", n_processes(runtime) > 1),
+            (f"runtime.workers {runtime.workers}", runtime.engine == "ray" and runtime.workers > 1),
+        )
+        if wanted
+    ]
+    if several:
+        raise UserError(
+            f"{' and '.join(several)}: a stage takes several GPUs by it, and `scalequest repro` gives each one; "
+            "run `dvc repro`, or set it to one"
+        )
+
+
+def log_file(name: str) -> Path:
+    """Where the output of a stage goes."""
+    return LOGS / f"{name.replace('@', '.')}.log"
+
+
 def log_tail(name: str, lines: int = 12) -> str:
     """The last lines that a stage printed."""
-    text = (LOGS / f"{name.replace('@', '.')}.log").read_text(encoding="utf-8", errors="replace")
+    text = log_file(name).read_text(encoding="utf-8", errors="replace")
     return "\n".join([line for line in text.splitlines() if line.strip()][-lines:])

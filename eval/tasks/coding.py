@@ -1,7 +1,8 @@
 """What the code tasks share: the prompt that training used, and the benchmark's own tests, run in the sandbox."""
 
-from scalequest.checks import item_scores, run_tests
+from scalequest.checks import run_tests
 from scalequest.domains.code import solve_prompt
+from scalequest.evaluation import item_scores
 from scalequest.programs import any_code, fenced_code
 
 

@@ -1,8 +1,8 @@
 """What the mathematics tasks share: the prompt that training used, and one home for answers (scalequest.answers)."""
 
 from scalequest.answers import compare, flexible_answer, strict_answer
-from scalequest.checks import item_scores
 from scalequest.domains.maths import solve_prompt
+from scalequest.evaluation import item_scores
 
 
 def doc_to_text(doc):
