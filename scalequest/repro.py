@@ -2,10 +2,11 @@
 
     scalequest repro --gpus 2 [--share] [STAGE ...]
 
-``dvc repro`` runs one stage after another. This starts ``dvc repro --single-item STAGE`` for every stage whose inputs are ready, so
-what is up to date is skipped, and ``dvc.lock`` comes out as from ``dvc repro`` but for the order of its stages. A stage that samples, scores or
+``dvc repro`` runs one stage after another. This starts ``dvc repro --single-item STAGE`` for every stage whose inputs are ready, so what is
+up to date is skipped, and ``dvc.lock`` comes out as from ``dvc repro`` but for the order of its stages. A stage that samples, scores or
 trains gets a GPU to itself; with ``--share`` up to two trainings run beside an engine, which pays for models so small that a training
-leaves most of the card idle (docs/gpu-run.md). The stage with the longest way to the end goes first, by the estimate. What a stage prints is in ``.work/repro/STAGE.log``. Ctrl-C stops all; what is half done is resumed.
+leaves most of the card idle (docs/gpu-run.md). The stage with the longest way to the end goes first, by the estimate. What a stage
+prints is in ``.work/repro/STAGE.log``. Ctrl-C stops all; what is half done is resumed.
 """
 
 import argparse
