@@ -86,7 +86,7 @@ def main() -> None:
             kind="reasoning_gym", dataset="gsm_symbolic", n=args.rows, seed=9_000_000, templates="all", config={}
         )
     problems = load_problems("problems" if args.file else "gsm_symbolic", source, 0, need_solution=True)
-    rows = [scorer.chat.solution(p["question"], p["solution"]) for p in problems]
+    rows = scorer.chat.solutions([(p["question"], p["solution"]) for p in problems])
     tokens = sum(map(len, rows)) / len(rows)
 
     def bare() -> list[float]:

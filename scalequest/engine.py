@@ -5,6 +5,8 @@ draws from are set before a shard's single ``generate`` call, and a self-test at
 this decides the tokens. Needs the engine in this process (``VLLM_ENABLE_V1_MULTIPROCESSING=0``), one a process.
 """
 
+import fcntl
+import itertools
 import logging
 import os
 import random
@@ -12,7 +14,7 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 from scalequest.errors import UserError
 from scalequest.io import read_json
@@ -22,6 +24,9 @@ from scalequest.params import Runtime, Sampling
 from scalequest.prompts import ChatFormat
 
 log = logging.getLogger("scalequest")
+
+# Lock files of the links that this process gave to vLLM (see shared_name); open, and so locked, until it ends.
+_HELD: list[TextIO] = []
 
 
 @dataclass(frozen=True)
@@ -93,10 +98,43 @@ def hardware_settings(engine: EngineParams, runtime: Runtime) -> dict[str, Any]:
     return settings
 
 
+def shared_name(model: Path, links: Path) -> Path:
+    """A link to ``model``, by a name that other models have at other times: ``links/0``, or the next number that no process holds.
+
+    VLLM keys its compiled graphs by the model's path among others, and so compiles every model anew, though those of one run are
+    of one shape; by this name the second finds the first one's graphs. The link is this process's until it ends.
+    """
+    links.mkdir(parents=True, exist_ok=True)
+    for slot in itertools.count():
+        lock = links.joinpath(f"{slot}.lock").open("w")
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            lock.close()
+            continue
+        _HELD.append(lock)
+        link = links / str(slot)
+        link.unlink(missing_ok=True)
+        link.symlink_to(model.resolve())
+        return link
+    raise AssertionError
+
+
+def loadable(model: Path) -> Path:
+    """What to give vLLM as the model's path. A model with code of its own keeps its path: Python's name of that code is made of it."""
+    import torch
+
+    if remote_code(model) or not torch.cuda.is_available():  # nothing is compiled on a CPU, see hardware_settings
+        return local_path(model)
+    from vllm import envs
+
+    return shared_name(local_path(model), Path(envs.VLLM_CACHE_ROOT, "scalequest"))
+
+
 def _load(model: Path, engine: EngineParams, runtime: Runtime, **kwargs: Any) -> Any:
     begin = time.monotonic()
     prepare_environment(runtime)
-    path = local_path(model)
+    path = loadable(model)
     if remote_code(model):
         kwargs |= {"trust_remote_code": True}
     settings = hardware_settings(engine, runtime)

@@ -26,7 +26,7 @@ from typing import Any, NoReturn
 from pydantic import TypeAdapter, ValidationError
 
 from scalequest.answers import RIGHT, TIMEOUT, close_pools
-from scalequest.engine import hardware_settings, prepare_environment
+from scalequest.engine import hardware_settings, loadable, prepare_environment
 from scalequest.errors import UserError
 from scalequest.io import read_jsonl, write_json, write_jsonl
 from scalequest.models import local_path
@@ -112,7 +112,7 @@ def run_tasks(
     result: dict[str, Any] = lm_eval.simple_evaluate(
         model="vllm",
         model_args={
-            "pretrained": str(local_path(model)), "dtype": engine.dtype, "max_model_len": engine.max_model_len,
+            "pretrained": str(loadable(model)), "dtype": engine.dtype, "max_model_len": engine.max_model_len,
             "max_num_seqs": engine.max_num_seqs, "seed": 0, **hardware_settings(engine, runtime),
         },
         tasks=names,

@@ -156,12 +156,19 @@ class ChatFormat:
         It has no end token: transformers reads a scalar head at the last token that is not padding, vLLM at the last
         token, and where padding and end are one token (as in SmolLM2) these would differ.
         """
-        return self.user_turn(prompt) + self.encode(response)
+        return self.solutions([(prompt, response)])[0]
 
-    def answered(self, prompt: str, response: str) -> list[int]:
-        """A prompt and its response as the template itself writes them, both turns closed: what released reward models learned."""
-        turns = [{"role": "user", "content": prompt}, {"role": "assistant", "content": response}]
-        return self.encode(self.tokenizer.apply_chat_template(turns, tokenize=False, add_generation_prompt=False))
+    def solutions(self, solved: Sequence[tuple[str, str]]) -> list[list[int]]:
+        """``solution`` of each prompt and response, in order."""
+        prompts, responses = self.user_turns([p for p, _ in solved]), self.encode_all([r for _, r in solved])
+        return [prompt + response for prompt, response in zip(prompts, responses, strict=True)]
+
+    def answered(self, solved: Sequence[tuple[str, str]]) -> list[list[int]]:
+        """Prompts and responses as the template itself writes them, both turns closed: what released reward models learned."""
+        conversations = [[{"role": "user", "content": p}, {"role": "assistant", "content": r}] for p, r in solved]
+        return self.encode_all(
+            [self.tokenizer.apply_chat_template(c, tokenize=False, add_generation_prompt=False) for c in conversations]
+        )
 
 
 # ------------------------------------------------------------------------------------------------------------- judging

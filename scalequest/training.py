@@ -159,7 +159,9 @@ def run_job(job: Job, folder: Path, checkpoint: Path | None) -> Trained:
         torch.set_num_threads(job.runtime.threads)
     trainer = TRAINERS[job.kind](job, folder)
     trainer.remove_callback(PrinterCallback)
-    trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
+    trained = trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None).metrics
+    if not checkpoint:  # what was done before it is no part of the time
+        log.info("trained for %.0f s, %.1f samples/s", trained["train_runtime"], trained["train_samples_per_second"])
     history = [entry for entry in trainer.state.log_history if "loss" in entry]
     last = history[-1]["loss"]
     if not math.isfinite(last):

@@ -27,10 +27,11 @@ def main(args: argparse.Namespace, run: StageRun) -> None:
 
     def start() -> Work[dict[str, Any]]:
         scorer = Scorer(args.model, run.params.engine, run.params.runtime)
-        solved = scorer.chat.answered if run.params.reward_model.method == "none" else scorer.chat.solution
+        encode = scorer.chat.answered if run.params.reward_model.method == "none" else scorer.chat.solutions
 
         def work(rows: Sequence[dict[str, Any]], _seed: int, _: int) -> tuple[list[dict[str, Any]], int]:
-            sequences = [solved(prompts[row["question_id"]], row["response"]) + scorer.end for row in rows]
+            solved = [(prompts[row["question_id"]], row["response"]) for row in rows]
+            sequences = [ids + scorer.end for ids in encode(solved)]
             rewards = scorer.score(sequences)
             made = [
                 {"id": row["id"], "question_id": row["question_id"], "sample": row["sample"], "reward": reward}

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from scalequest.engine import graph_sizes
+from scalequest.engine import graph_sizes, shared_name
 
 pytestmark = pytest.mark.slow
 ROOT = Path(__file__).parents[1]
@@ -163,3 +163,25 @@ def test_graphs_are_recorded_up_to_the_largest_batch(largest: int) -> None:
     assert sizes[0] == 1
     assert sizes[-1] == largest
     assert all(b <= 2 * a and b - a <= 128 for a, b in pairwise(sizes)), "a step would be padded too far"
+
+
+def test_models_of_one_process_after_the_other_share_a_name(tmp_path: Path) -> None:
+    """The name is free again when its process ends, is never another's meanwhile, and leads to the model."""
+    script = "import sys; from pathlib import Path; from scalequest.engine import shared_name; a, b = map(Path, sys.argv[1:]); print(shared_name(a, b), flush=True); sys.stdin.read()"  # fmt: skip
+    links, models = tmp_path / "links", [tmp_path / "first", tmp_path / "second"]
+    for model in models:
+        model.mkdir()
+    with subprocess.Popen(
+        [sys.executable, "-c", script, str(models[0]), str(links)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, cwd=ROOT
+    ) as first:  # fmt: skip
+        assert first.stdout
+        assert first.stdout.readline().decode().strip() == str(links / "0")
+        assert (links / "0").resolve() == models[0]
+        beside = subprocess.run(
+            [sys.executable, "-c", script, str(models[1]), str(links)], input=b"", capture_output=True, check=True, cwd=ROOT
+        )  # fmt: skip
+        assert beside.stdout.decode().strip() == str(links / "1")
+        assert (links / "0").resolve() == models[0]
+        first.kill()
+    assert shared_name(models[1], links) == links / "0"
+    assert (links / "0").resolve() == models[1]

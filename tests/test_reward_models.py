@@ -27,7 +27,8 @@ from scalequest.params import Engine as EngineParams, load_all
 model = Path(sys.argv[1])
 engine.remote_code = lambda folder: sys.argv[2] == "code"
 scorer = engine.Scorer(model, EngineParams(dtype="float32", max_num_seqs=8, max_model_len=256), load_all(Path("profiles/laptop.yaml")).runtime)
-rows = [scorer.chat.answered(q, r) + scorer.end for q, r in (("What is 1 + 1?", "2"), ("What is 1 + 1?", "It is three."), ("Why?", ""))]
+solved = [("What is 1 + 1?", "2"), ("What is 1 + 1?", "It is three."), ("Why?", "")]
+rows = [ids + scorer.end for ids in scorer.chat.answered(solved)]
 print("RESULT" + json.dumps({"scores": scorer.score(rows), "rows": rows, "text": scorer.chat.decode(rows[0])}))
 """
 # What InternLM2's repository brings as code: transformers does not know its configuration.

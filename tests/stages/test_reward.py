@@ -63,7 +63,7 @@ def test_a_released_reward_model_reads_closed_turns_and_its_own_end(
     seen: list[list[int]] = []
 
     class Scorer:
-        chat = SimpleNamespace(answered=lambda q, r: [len(q), len(r)], solution=None)
+        chat = SimpleNamespace(answered=lambda solved: [[len(q), len(r)] for q, r in solved], solutions=None)
         end: ClassVar[list[int]] = [99]
 
         def __init__(self, *_: object) -> None: ...
