@@ -18,7 +18,7 @@ from typing import Any, TextIO
 
 from scalequest.errors import UserError
 from scalequest.io import read_json
-from scalequest.models import local_path, remote_code
+from scalequest.models import file_sha256, local_path, remote_code
 from scalequest.params import Engine as EngineParams
 from scalequest.params import Runtime, Sampling
 from scalequest.prompts import ChatFormat
@@ -99,21 +99,22 @@ def hardware_settings(engine: EngineParams, runtime: Runtime) -> dict[str, Any]:
 
 
 def shared_name(model: Path, links: Path) -> Path:
-    """A link to ``model``, by a name that other models have at other times: ``links/0``, or the next number that no process holds.
+    """A link to ``model`` by a name that other models of its configuration have at other times: the first that no process holds.
 
     VLLM keys its compiled graphs by the model's path among others, and so compiles every model anew, though those of one run are
     of one shape; by this name the second finds the first one's graphs. The link is this process's until it ends.
     """
     links.mkdir(parents=True, exist_ok=True)
+    shape = file_sha256(model / "config.json")[:16]
     for slot in itertools.count():
-        lock = links.joinpath(f"{slot}.lock").open("w")
+        link = links / f"{shape}-{slot}"
+        lock = link.with_suffix(".lock").open("w")
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             lock.close()
             continue
         _HELD.append(lock)
-        link = links / str(slot)
         link.unlink(missing_ok=True)
         link.symlink_to(model.resolve())
         return link

@@ -2,14 +2,15 @@
 
     scalequest repro --gpus 2 [--share] [STAGE ...]
 
-``dvc repro`` runs one stage after another. This starts ``dvc repro --single-item STAGE`` for every stage whose inputs are ready, so what is
-up to date is skipped, and ``dvc.lock`` comes out as from ``dvc repro`` but for the order of its stages. A stage that samples, scores or
+``dvc repro`` runs one stage after another. This starts ``dvc repro --single-item STAGE`` for every stage that is not up to date, when its
+inputs are ready; ``dvc.lock`` comes out as from ``dvc repro`` but for the order of its stages. A stage that samples, scores or
 trains gets a GPU to itself; with ``--share`` up to two trainings run beside an engine, which pays for models so small that a training
 leaves most of the card idle (docs/gpu-run.md). The stage with the longest way to the end goes first, by the estimate. What a stage
 prints is in ``.work/repro/STAGE.log``. Ctrl-C stops all; what is half done is resumed.
 """
 
 import argparse
+import json
 import os
 import signal
 import subprocess
@@ -31,7 +32,7 @@ WORK = {"scalequest/engine.py": "engine", "scalequest/training.py": "training"}
 SHARED = {"engine": 1, "training": 2}
 # Seconds of a stage beside its work: DVC, imports. Of one that the estimate leaves out: evaluation on a GPU, filters on a CPU.
 START_S, UNKNOWN_GPU_S, UNKNOWN_CPU_S = 20.0, 60.0, 10.0
-DVC = ("dvc", "--wait-for-lock", "repro", "--single-item")
+DVC = ("dvc", "--wait-for-lock")
 # Seconds that a stage has to end after SIGTERM.
 PATIENCE_S = 30
 
@@ -100,6 +101,23 @@ def with_inputs(pipeline: Mapping[str, Node], targets: Sequence[str]) -> dict[st
             wanted.add(name)
             todo += pipeline[name].needs
     return {name: node for name, node in pipeline.items() if name in wanted}
+
+
+def outdated(pipeline: Mapping[str, Node], root: Path = Path()) -> dict[str, Node]:
+    """The stages that ``dvc status`` calls changed, and all that may change with them: what comes after them.
+
+    Raises:
+        UserError: DVC cannot tell.
+    """
+    done = subprocess.run([*DVC, "status", "--json"], cwd=root, capture_output=True, text=True)
+    if done.returncode:
+        raise UserError(f"`dvc status` failed, so what is up to date is not known:\n{done.stderr.strip()}")
+    old = set(json.loads(done.stdout)) & set(pipeline)
+    before = len(pipeline) + 1
+    while len(old) != before:
+        before = len(old)
+        old |= {name for name, node in pipeline.items() if node.needs & old}
+    return {name: node for name, node in pipeline.items() if name in old}
 
 
 def expected_seconds(pipeline: Mapping[str, Node], params: Params) -> dict[str, float]:
@@ -171,7 +189,7 @@ class Runner:
 
     def __init__(
         self, pipeline: Mapping[str, Node], way: Mapping[str, float], gpus: Sequence[str], jobs: int,
-        share: bool = False, command: Sequence[str] = DVC,
+        share: bool = False, command: Sequence[str] = (*DVC, "repro", "--single-item"),
     ) -> None:  # fmt: skip
         self._pipeline, self._way, self._command = pipeline, way, command
         self._gpus, self._jobs, self._share = gpus, jobs, share
@@ -299,7 +317,10 @@ def run(args: argparse.Namespace) -> int:
     gpus = gpu_names(args.gpus)
     pipeline = read_pipeline()
     way = longest_way(pipeline, expected_seconds(pipeline, params))
-    failed = Runner(with_inputs(pipeline, args.stages), way, gpus, args.jobs, args.share).run()
+    wanted = with_inputs(pipeline, args.stages)
+    todo = outdated(wanted)
+    print(f"{len(wanted) - len(todo)} of {len(wanted)} stages are up to date", flush=True)
+    failed = Runner(todo, way, gpus, args.jobs, args.share).run()
     if failed:
         tails = "".join(f"\n--- {name}\n{log_tail(name)}" for name in failed)
         raise UserError(

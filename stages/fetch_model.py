@@ -106,7 +106,20 @@ def _convert_gguf(gguf: Path, out: Path) -> None:
     plain.load_state_dict(loaded.state_dict())
     plain.generation_config = loaded.generation_config
     out.parent.mkdir(parents=True, exist_ok=True)
-    save_model(plain, AutoTokenizer.from_pretrained(gguf.parent, gguf_file=gguf.name), out)
+    tokenizer = AutoTokenizer.from_pretrained(gguf.parent, gguf_file=gguf.name)
+    name_special_tokens(tokenizer, config)
+    save_model(plain, tokenizer, out)
+
+
+def name_special_tokens(tokenizer: Any, config: dict[str, Any]) -> None:
+    """Give the tokenizer the special tokens of the configuration, which come from the file's own numbers.
+
+    Some releases of transformers guess them from the kind of tokenizer instead: 5.17 takes SmolLM2's ``<|im_start|>`` for its end.
+    """
+    for kind in ("bos", "eos", "pad", "unk"):
+        number = config.get(f"{kind}_token_id")
+        if number is not None:
+            setattr(tokenizer, f"{kind}_token", tokenizer.convert_ids_to_tokens(number))
 
 
 def fetch_hub(role: str, repo: str, commit: str, out: Path, with_code: bool) -> None:

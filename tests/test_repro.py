@@ -268,3 +268,11 @@ def test_dvc_takes_the_result_as_its_own(folder: Path, monkeypatch: pytest.Monke
     assert failed == []
     assert read_yaml(folder / "dvc.lock") == alone
     assert "up to date" in dvc("repro")
+    assert repro.outdated(pipeline, folder) == {}
+    (folder / "two").unlink()
+    assert set(repro.outdated(pipeline, folder)) == {"twice@two", "all"}
+    (folder / "dvc.yaml").write_text(DVC_YAML.replace("'12'", "'13'"))
+    assert set(repro.outdated(pipeline, folder)) == set(pipeline)
+    (folder / "dvc.yaml").write_text("stages: 3")
+    with pytest.raises(UserError, match="`dvc status` failed"):
+        repro.outdated(pipeline, folder)

@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 
 from scalequest.errors import UserError
+from scalequest.io import read_json
 from scalequest.params import Params, Training
 from scalequest.stage import StageRun
 from tests.fakes import changed
@@ -102,6 +103,7 @@ def test_both_methods_write_whole_models_that_answer_as_trained(
     assert sorted(p.name for p in (tmp_path / "out").iterdir()) == sorted(
         p.name for p in model.iterdir()
     )  # the same files as the model that came in
+    assert read_json(tmp_path / "out" / "config.json")["use_cache"], "whoever loads it would generate slowly"
 
     def loss(folder: Path) -> float:
         net = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32)

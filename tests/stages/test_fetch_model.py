@@ -18,6 +18,7 @@ from stages.fetch_model import (
     fetch_path,
     fetch_pypi,
     main,
+    name_special_tokens,
     parse_source,
 )
 from tests.fakes import ROOT
@@ -231,6 +232,25 @@ def test_templates_are_these_bytes(name: str, prompt: str, conversation: str):
             [messages], chat_template=template, add_generation_prompt=True, bos_token="<s>", eos_token="</s>"
         )
         assert rendered == [expected]
+
+
+def test_special_tokens_are_those_of_the_files_own_numbers(tmp_path: Path):
+    """What transformers 5.17 made of SmolLM2: the turn's begin for its end, no padding, the end no special token."""
+    from scalequest.prompts import ChatFormat
+    from tests.tiny import make_tokenizer
+
+    tokenizer = make_tokenizer(tmp_path)
+    begin, end = tokenizer.convert_tokens_to_ids(["<|im_start|>", "<|im_end|>"])
+    tokenizer.eos_token, tokenizer.pad_token = "<|im_start|>", None
+    assert ChatFormat.of(tokenizer).stop_ids == [begin]
+    name_special_tokens(tokenizer, {"bos_token_id": begin, "eos_token_id": end, "pad_token_id": end})
+    assert (tokenizer.bos_token, tokenizer.eos_token, tokenizer.pad_token) == (
+        "<|im_start|>",
+        "<|im_end|>",
+        "<|im_end|>",
+    )
+    assert tokenizer.unk_token == "<|endoftext|>", "a number that the file does not have changes nothing"
+    assert ChatFormat.of(tokenizer).stop_ids == [end]
 
 
 # -------------------------------------------------------------------------------------------------------------- others
