@@ -1,6 +1,6 @@
 """The engine: vLLM in this process, fed with token ids, seeded once a shard.
 
-Requests carry no seed of their own: per-request seeds cost 7% of the throughput on a GPU. Instead the generators that vLLM
+Requests carry no seed of their own: on a GPU per-request seeds cost up to 7% of the throughput. Instead the generators that vLLM
 draws from are set before a shard's single ``generate`` call, and a self-test at start proves on the target at hand that
 this decides the tokens. Needs the engine in this process (``VLLM_ENABLE_V1_MULTIPROCESSING=0``), one a process.
 """

@@ -232,7 +232,7 @@ def generated_rate(rows: list[list[float]], billions: float) -> float:
 
 
 def hours(work: Work, gpu: dict[str, Any], table: dict[str, Any]) -> float:
-    """Hours of one GPU that a stage takes; the slower of arithmetic and a step's own cost where it trains."""
+    """Hours of one GPU that a stage takes; where it reads or trains, the slower of arithmetic and a sequence's own cost."""
     if work.billions is None:
         return 0.0
     operations_per_s = gpu["peak_tflops"] * 1e12
@@ -240,7 +240,9 @@ def hours(work: Work, gpu: dict[str, Any], table: dict[str, Any]) -> float:
     seconds = work.engines * gpu["engine_start_s"]
     if work.generated:
         seconds += work.generated / generated_rate(gpu["generated_tokens_per_s"], work.billions)
-    seconds += 2 * parameters * work.read / (operations_per_s * table["read_share_of_peak"])
+    if work.read:
+        reading = 2 * parameters * work.read / (operations_per_s * gpu["read_share_of_peak"])
+        seconds += max(reading, work.rows / table["max_read_sequences_per_s"])
     arithmetic = 6 * parameters * work.trained / (operations_per_s * table["trained_share_of_peak"])
     return (seconds + max(arithmetic, work.samples / table["max_trained_samples_per_s"])) / 3600
 

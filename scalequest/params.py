@@ -267,6 +267,7 @@ class Runtime(Section):
     ray_address: str | None
     accelerate: str | None
     gradient_checkpointing: bool
+    deterministic: bool
     mlflow: bool
     mlflow_uri: str | None
     api: Api

@@ -157,6 +157,8 @@ def run_job(job: Job, folder: Path, checkpoint: Path | None) -> Trained:
     quiet_libraries()
     if job.runtime.threads:
         torch.set_num_threads(job.runtime.threads)
+    if job.runtime.deterministic:
+        repeat_bytes()
     trainer = TRAINERS[job.kind](job, folder)
     trainer.remove_callback(PrinterCallback)
     trained = trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None).metrics
@@ -301,6 +303,19 @@ TRAINERS: dict[str, Callable[[Job, Path], Any]] = {
 
 
 # ------------------------------------------------------------------------------------------------------------ settings
+
+
+def repeat_bytes() -> None:
+    """Let this process use only kernels that repeat their bytes; one that has none such is an error.
+
+    Not torch's mode that only warns: in it, attention's backward pass takes the other kernels all the same.
+    """
+    import torch
+
+    os.environ["CUBLAS_WORKSPACE_CONFIG"] = ":4096:8"  # read when cuBLAS starts
+    torch.use_deterministic_algorithms(True)
+    # A guard against faulty kernels, and slow. A property that torch's types do not have.
+    torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
 
 
 def _arguments(job: Job, folder: Path) -> dict[str, Any]:

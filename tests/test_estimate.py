@@ -24,8 +24,12 @@ from tests.fakes import ROOT, changed
 
 ZEROS = "0" * 40
 # Round numbers, to be reckoned by hand.
-GPU: dict[str, Any] = {"peak_tflops": 100, "engine_start_s": 100, "generated_tokens_per_s": [[1, 1000], [10, 400]]}
-SHARES: dict[str, Any] = {"read_share_of_peak": 0.5, "trained_share_of_peak": 0.1, "max_trained_samples_per_s": 50}
+GPU: dict[str, Any] = {
+    "peak_tflops": 100, "engine_start_s": 100, "read_share_of_peak": 0.5, "generated_tokens_per_s": [[1, 1000], [10, 400]]
+}  # fmt: skip
+SHARES: dict[str, Any] = {
+    "trained_share_of_peak": 0.1, "max_trained_samples_per_s": 50, "max_read_sequences_per_s": 20
+}  # fmt: skip
 
 
 @pytest.fixture
@@ -87,7 +91,8 @@ def test_the_rate_of_the_nearest_size_counts(billions: float, rate: float):
         pytest.param(Work("x", 1, 1.0, generated=5_000), 5.0, id="generated: 5,000 at 1,000 a second"),
         pytest.param(Work("x", 1, 1.0, engines=2), 200.0, id="two starts of 100 s"),
         # 2 * 1e9 * 1e6 = 2e15 operations at half of 1e14 a second
-        pytest.param(Work("x", 1, 1.0, read=1_000_000), 40.0, id="read"),
+        pytest.param(Work("x", 1, 1.0, read=1_000_000), 40.0, id="read, by arithmetic"),
+        pytest.param(Work("x", 1_000, 1.0, read=1_000_000), 50.0, id="read, by the cost of a sequence"),
         # 6 * 1e9 * 1e6 = 6e15 operations at a tenth of 1e14 a second; 1,000 samples at 50 a second would take 20
         pytest.param(Work("x", 1, 1.0, trained=1_000_000, samples=1_000), 600.0, id="trained, by arithmetic"),
         pytest.param(Work("x", 1, 1.0, trained=1_000, samples=1_000), 20.0, id="trained, by the cost of a step"),

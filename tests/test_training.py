@@ -1,5 +1,7 @@
 """Training on a tiny real model: what is learned, full and LoRA, and the same bytes after a kill."""
 
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -285,3 +287,32 @@ def test_processes_that_cannot_share_the_batch_are_refused(model: Path, laptop: 
             model, tmp_path / "out", pairs(model), settings(batch_size=2), 0.1, "float32", StageRun(two), seed=1
         )
     assert not (tmp_path / "out").exists()
+
+
+REPEATED = """
+import sys
+from pathlib import Path
+import torch
+from scalequest.params import load_all
+from scalequest.stage import StageRun
+from scalequest.training import train_causal
+from scalequest.weights import load_chat
+from stages.qft import question_example
+from tests.fakes import changed
+from tests.test_training import QUESTIONS, settings
+model, out = map(Path, sys.argv[1:])
+params = changed(load_all(Path("profiles/laptop.yaml")), runtime={"deterministic": True})
+examples = [question_example(load_chat(model), q) for q in QUESTIONS]
+train_causal(model, out, examples, settings(batch_size=8, per_device_batch_size=8, epochs=4), "bfloat16", StageRun(params), seed=1)
+assert torch.are_deterministic_algorithms_enabled()
+"""
+
+
+def test_deterministic_training_repeats_its_bytes(model: Path, tmp_path: Path) -> None:
+    """On a CPU it does anyway; on a GPU only by this setting."""
+    weights = []
+    for name in ("first", "second"):
+        subprocess.run([sys.executable, "-c", REPEATED, str(model), str(tmp_path / name)], check=True, cwd=ROOT)
+        weights.append((tmp_path / name / "model.safetensors").read_bytes())
+    assert weights[0] == weights[1]
+    assert weights[0] != (model / "model.safetensors").read_bytes()
