@@ -6,7 +6,6 @@ this decides the tokens. Needs the engine in this process (``VLLM_ENABLE_V1_MULT
 """
 
 import fcntl
-import itertools
 import logging
 import os
 import random
@@ -27,6 +26,7 @@ log = logging.getLogger("scalequest")
 
 # Lock files of the links that this process gave to vLLM (see shared_name); open, and so locked, until it ends.
 _HELD: list[TextIO] = []
+MOST_BESIDE = 64  # names for engines of one shape side by side on one machine
 
 
 @dataclass(frozen=True)
@@ -99,30 +99,37 @@ def hardware_settings(engine: EngineParams, runtime: Runtime) -> dict[str, Any]:
 
 
 def shared_name(model: Path, links: Path) -> Path:
-    """A link to ``model`` by a name that other models of its configuration have at other times: the first that no process holds.
+    """A link to ``model`` whose name is made of the model's configuration, and so is that of every model of its shape.
 
     VLLM keys its compiled graphs by the model's path among others, and so compiles every model anew, though those of one run are
-    of one shape; by this name the second finds the first one's graphs. The link is this process's until it ends.
+    of one shape; by this name the second finds the first one's graphs. While a process uses a name, it is that process's alone: another
+    one beside it takes the same with the next number. Where no links or locks can be made, the model keeps its own path.
     """
-    links.mkdir(parents=True, exist_ok=True)
     shape = file_sha256(model / "config.json")[:16]
-    for slot in itertools.count():
-        link = links / f"{shape}-{slot}"
-        lock = link.with_suffix(".lock").open("w")
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            lock.close()
-            continue
-        _HELD.append(lock)
-        link.unlink(missing_ok=True)
-        link.symlink_to(model.resolve())
-        return link
-    raise AssertionError
+    try:
+        links.mkdir(parents=True, exist_ok=True)
+        for number in range(MOST_BESIDE):
+            link = links / f"{shape}-{number}"
+            lock = link.with_suffix(".lock").open("w")
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                lock.close()
+                continue
+            _HELD.append(lock)
+            link.unlink(missing_ok=True)
+            link.symlink_to(model.resolve())
+            return link
+    except OSError as error:
+        log.warning("%s: %s; the engine compiles its graphs anew", links, error)
+    return model
 
 
 def loadable(model: Path) -> Path:
-    """What to give vLLM as the model's path. A model with code of its own keeps its path: Python's name of that code is made of it."""
+    """What to give vLLM as the model's path: a name that models of one shape share, where that saves compiling.
+
+    A model whose repository brings code keeps its own path: Python imports that code under a name made of the path.
+    """
     import torch
 
     if remote_code(model) or not torch.cuda.is_available():  # nothing is compiled on a CPU, see hardware_settings

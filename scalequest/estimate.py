@@ -34,8 +34,9 @@ class Work:
         rows: rows that come in.
         billions: parameters of its model; None for an API, or no model.
         generated, read, trained: tokens.
-        samples: examples trained on, passes counted.
-        engines: how many times an engine is started.
+        samples: sequences trained on, passes counted.
+        sequences: sequences that are read and hardly answered, one by one a cost beside their tokens'.
+        engines, trainings: how many times one is started.
         api_usd: dollars for an endpoint.
         written: bytes of what it writes.
     """
@@ -47,7 +48,9 @@ class Work:
     read: int = 0
     trained: int = 0
     samples: int = 0
+    sequences: int = 0
     engines: int = 0
+    trainings: int = 0
     api_usd: float = 0.0
     written: int = 0
 
@@ -92,8 +95,9 @@ def works(params: Params, assumed: Assumptions, sizes: dict[str, float], with_so
     """
     token, keep = assumed.tokens, assumed.keeps
     size = {role: model_billions(source, sizes) for role, source in params.models.items()}
-    first = size[params.mix[0]]
     n_mix, template, question = len(params.mix), token["template"], token["question"]
+    # They share the work, so the mean stands for each.
+    generator = sum(size[name] or 0.0 for name in params.mix) / n_mix
     # A solver that was trained on the seeds' solutions answers at their length.
     response = min(token["response" if params.solver.method == "none" else "solution"], params.respond.max_tokens)
     answered = question + template + response
@@ -110,16 +114,16 @@ def works(params: Params, assumed: Assumptions, sizes: dict[str, float], with_so
     add("fetch_model", len(params.models), None, written=sum(map(weights, locals_.values())))
     if params.solver.method != "none":
         samples = with_solutions * params.solver.epochs
-        add("solver", with_solutions, size["solver"], samples=samples, written=weights(size["solver"]),
+        add("solver", with_solutions, size["solver"], trainings=1, samples=samples, written=weights(size["solver"]),
             trained=samples * (question + template + token["solution"]))  # fmt: skip
     asked = sum(sum(params.generators[g].seed_mix.values()) for g in params.mix)
-    add("qft", asked, first, samples=asked * params.qft.epochs, written=n_mix * weights(first),
+    add("qft", asked, generator, trainings=n_mix, samples=asked * params.qft.epochs, written=n_mix * weights(generator),
         trained=asked * params.qft.epochs * (question + template))  # fmt: skip
     sampled = params.qpo_questions.n_questions * n_mix
     add(
         "qpo_questions",
         sampled,
-        first,
+        generator,
         generated=sampled * question,
         engines=n_mix,
         written=sampled * question * BYTES_A_TOKEN,
@@ -143,16 +147,17 @@ def works(params: Params, assumed: Assumptions, sizes: dict[str, float], with_so
     add(
         "qpo",
         pairs,
-        first,
+        generator,
+        trainings=n_mix,
         samples=2 * pairs,
         trained=2 * pairs * (question + template) * 4 / 3,
-        written=n_mix * weights(first),
+        written=n_mix * weights(generator),
     )
     generated = sum(params.generators[g].n_questions for g in params.mix)
     add(
         "generate",
         generated,
-        first,
+        generator,
         generated=generated * question,
         engines=n_mix,
         written=generated * question * BYTES_A_TOKEN,
@@ -161,7 +166,7 @@ def works(params: Params, assumed: Assumptions, sizes: dict[str, float], with_so
     screened = generated * keep["screen"]
     shown = token["judge_examples"] if params.judge.style == "few_shot" else template
     add("judge", screened, size["judge"], generated=screened * token[f"verdict_{params.judge.style}"],
-        read=screened * (question + shown), engines=1)  # fmt: skip
+        read=screened * (question + shown), sequences=screened, engines=1)  # fmt: skip
     labelled = min(params.difficulty_labels.n_seeds, with_solutions)
     tries = labelled * params.difficulty_labels.n_samples
     add(
@@ -177,11 +182,14 @@ def works(params: Params, assumed: Assumptions, sizes: dict[str, float], with_so
         "difficulty_model",
         labelled,
         size["difficulty"],
+        trainings=1,
         samples=passes,
         trained=passes * (question + template),
         written=weights(size["difficulty"]),
     )
-    add("difficulty", screened, size["difficulty"], read=screened * (question + template), engines=1)
+    add(
+        "difficulty", screened, size["difficulty"], read=screened * (question + template), sequences=screened, engines=1
+    )
     kept = kept_questions(params, screened / generated * (keep["judge"] if params.filter.require_solvable else 1))
     answers = kept * params.respond.n_samples
     add("respond", kept, size["solver"], generated=answers * response, read=kept * (question + template), engines=1,
@@ -192,16 +200,18 @@ def works(params: Params, assumed: Assumptions, sizes: dict[str, float], with_so
             "reward_model",
             labelled,
             size["reward"],
+            trainings=1,
             samples=compared,
             trained=compared * answered,
             written=weights(size["reward"]),
         )
-    add("reward", answers, size["reward"], read=answers * answered, engines=1)
+    add("reward", answers, size["reward"], read=answers * answered, sequences=answers, engines=1)
     taught = kept * keep["reward_select"] * params.instruct_tune.epochs
     add(
         "instruct_tune",
         kept * keep["reward_select"],
         size["student"],
+        trainings=1,
         samples=taught,
         trained=taught * answered,
         written=weights(size["student"]),
@@ -237,12 +247,11 @@ def hours(work: Work, gpu: dict[str, Any], table: dict[str, Any]) -> float:
         return 0.0
     operations_per_s = gpu["peak_tflops"] * 1e12
     parameters = work.billions * 1e9
-    seconds = work.engines * gpu["engine_start_s"]
+    seconds = work.engines * gpu["engine_start_s"] + work.trainings * table["training_start_s"]
     if work.generated:
         seconds += work.generated / generated_rate(gpu["generated_tokens_per_s"], work.billions)
-    if work.read:
-        reading = 2 * parameters * work.read / (operations_per_s * gpu["read_share_of_peak"])
-        seconds += max(reading, work.rows / table["max_read_sequences_per_s"])
+    reading = 2 * parameters * work.read / (operations_per_s * gpu["read_share_of_peak"])
+    seconds += max(reading, work.sequences / table["max_read_sequences_per_s"])
     arithmetic = 6 * parameters * work.trained / (operations_per_s * table["trained_share_of_peak"])
     return (seconds + max(arithmetic, work.samples / table["max_trained_samples_per_s"])) / 3600
 

@@ -3,8 +3,8 @@
 import json
 import os
 import platform
+import shutil
 import subprocess
-import sys
 from dataclasses import dataclass, field
 from functools import cache
 from hashlib import sha256
@@ -126,10 +126,18 @@ def hardware() -> dict[str, str]:
         lines = [line for line in cpuinfo.read_text().splitlines() if line.startswith("model name")]
         model = lines[0].split(":", 1)[1].strip() if lines else model
     facts = {"cpu": model, "cores": str(os.cpu_count()), "python": platform.python_version()}
-    torch = sys.modules.get("torch")  # a stage that has not loaded it has not used the GPU either
-    if torch and torch.cuda.is_available():
-        facts |= {"gpu": torch.cuda.get_device_name(0), "cuda": str(torch.version.cuda)}
+    if kinds := gpu_kinds():
+        facts["gpu"] = ", ".join(kinds)
     return facts
+
+
+def gpu_kinds() -> list[str]:
+    """Names of the machine's NVIDIA GPUs, each kind once, by the driver's own tool: a fingerprint must not wait for torch."""
+    if not shutil.which("nvidia-smi"):
+        return []
+    command = ["nvidia-smi", "--query-gpu=name", "--format=csv,noheader"]
+    result = subprocess.run(command, capture_output=True, text=True, check=False)
+    return sorted({line.strip() for line in result.stdout.splitlines()}) if result.returncode == 0 else []
 
 
 def environment() -> list[str]:

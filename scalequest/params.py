@@ -445,6 +445,33 @@ def load_all(path: Path | None = None) -> Params:
     return parse_params(read_yaml(path), str(path))
 
 
+def obstacles(params: Params) -> list[str]:
+    """What the file is right about and a run would still stop at, hours later: a line each."""
+    from scalequest.launch import n_processes
+
+    found = []
+    for role, source in params.models.items():
+        kind, name, commit = parse_source(role, source)
+        if kind == "hf" and set(commit) == {"0"}:
+            found.append(
+                f"models.{role}: '{source}' has forty zeros in the place of a commit; `python -m scalequest.hub {name}` prints "
+                "the one that its main branch is at"
+            )
+    try:
+        processes = n_processes(params.runtime)
+    except UserError as error:
+        return [*found, str(error)]
+    for stage, section in params:
+        if isinstance(section, Training) and section.method != "none":
+            at_once = section.per_device_batch_size * processes
+            if section.batch_size % at_once:
+                found.append(
+                    f"{stage}.batch_size: {section.batch_size} cannot be shared by the {processes} processes of runtime.accelerate that take "
+                    f"{stage}.per_device_batch_size {section.per_device_batch_size} at once; make it a multiple of {at_once}"
+                )
+    return found
+
+
 def main() -> None:
     """Check one parameter file, print what is wrong or that nothing is."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -454,6 +481,8 @@ def main() -> None:
         params = load_all(args.file)
     except UserError as error:
         sys.exit(f"error: {error}")
+    if found := obstacles(params):
+        sys.exit("\n  ".join([f"error: {args.file}: {len(found)} thing(s) that a run would stop at", *found]))
     print(f"{args.file}: fine ({len(params.mix)} generators, {len(params.models)} roles)")
 
 

@@ -109,10 +109,12 @@ def outdated(pipeline: Mapping[str, Node], root: Path = Path()) -> dict[str, Nod
     Raises:
         UserError: DVC cannot tell.
     """
-    done = subprocess.run([*DVC, "status", "--json"], cwd=root, capture_output=True, text=True)
-    if done.returncode:
-        raise UserError(f"`dvc status` failed, so what is up to date is not known:\n{done.stderr.strip()}")
-    old = set(json.loads(done.stdout)) & set(pipeline)
+    done = subprocess.run([*DVC, "status", "--json", *pipeline], cwd=root, capture_output=True, text=True)
+    try:
+        old = set(json.loads(done.stdout)) & set(pipeline)
+    except ValueError:
+        said = (done.stderr or done.stdout).strip()
+        raise UserError(f"`dvc status` did not say what is up to date (exit code {done.returncode}):\n{said}") from None
     before = len(pipeline) + 1
     while len(old) != before:
         before = len(old)
@@ -157,6 +159,18 @@ def longest_way(pipeline: Mapping[str, Node], seconds: Mapping[str, float]) -> d
     return known
 
 
+def cpu_build() -> str:
+    """A word to those who have a GPU, and a torch that cannot use it."""
+    import torch
+
+    from scalequest.lineage import gpu_kinds
+
+    kinds = gpu_kinds()
+    if not kinds or torch.version.cuda:
+        return ""
+    return f". There is a {kinds[0]}, but torch {torch.__version__} is built without CUDA: install another (docs/gpu-run.md)"
+
+
 def gpu_names(n: int) -> list[str]:
     """The first ``n`` GPUs that this process may use, as ``CUDA_VISIBLE_DEVICES`` names them.
 
@@ -169,7 +183,7 @@ def gpu_names(n: int) -> list[str]:
     if there < n or n < 1:
         raise UserError(
             f"--gpus {n}: this machine shows {there} GPUs; give a number from 1 to that"
-            + ("" if there else ", or run `dvc repro`: stages that share a CPU gain nothing side by side")
+            + ("" if there else f", or run `dvc repro`: stages that share a CPU gain nothing side by side{cpu_build()}")
         )
     visible = os.environ.get("CUDA_VISIBLE_DEVICES")
     return (visible.split(",") if visible else [str(i) for i in range(there)])[:n]

@@ -87,11 +87,13 @@ class StageRun:
         start: Callable[[], Work[Item]],
         schema: pa.Schema,
         shard_size: int,
+        here: bool = False,
     ) -> pa.Table:
-        """``scalequest.shards.map_shards`` with this run's seed, name, journal and workers."""
+        """``scalequest.shards.map_shards`` with this run's seed, name, journal and workers; ``here``: in this process whatever they are."""
+        runtime = self.params.runtime.model_copy(update={"engine": "local"}) if here else self.params.runtime
         return map_shards(
             items, start, schema=schema, shard_size=shard_size, run_seed=self.params.seed, stage=self.name,
-            journal=self.journal, runtime=self.params.runtime,
+            journal=self.journal, runtime=runtime,
         )  # fmt: skip
 
     @property

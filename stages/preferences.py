@@ -122,7 +122,8 @@ def main(args: argparse.Namespace, run: StageRun) -> None:
 
         return work
 
-    table = run.map_shards(questions, start, PREFERENCE, params.shard_size)
+    # An endpoint is asked from here: actors would each hold a GPU while they wait, and each ask `concurrency` at once.
+    table = run.map_shards(questions, start, PREFERENCE, params.shard_size, here=(args.optimizer / API_FILE).is_file())
     verdicts = Counter(table["verdict"].to_pylist())
     if not verdicts[KEPT]:
         raise UserError(

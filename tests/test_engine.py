@@ -165,8 +165,8 @@ def test_graphs_are_recorded_up_to_the_largest_batch(largest: int) -> None:
     assert all(b <= 2 * a and b - a <= 128 for a, b in pairwise(sizes)), "a step would be padded too far"
 
 
-def test_models_of_one_process_after_the_other_share_a_name(tmp_path: Path) -> None:
-    """The name is free again when its process ends, is never another's meanwhile, and leads to the model."""
+def test_models_of_one_shape_have_one_name_in_turn(tmp_path: Path) -> None:
+    """A name is one process's while it runs, free when it ends, leads to its model, and no other shape has it."""
     script = "import sys; from pathlib import Path; from scalequest.engine import shared_name; a, b = map(Path, sys.argv[1:]); print(shared_name(a, b), flush=True); sys.stdin.read()"  # fmt: skip
     links, models = tmp_path / "links", [tmp_path / "first", tmp_path / "second"]
     for model in models:
@@ -182,10 +182,13 @@ def test_models_of_one_process_after_the_other_share_a_name(tmp_path: Path) -> N
         beside = subprocess.run(
             [sys.executable, "-c", script, str(models[1]), str(links)], input=b"", capture_output=True, check=True, cwd=ROOT
         )  # fmt: skip
-        assert beside.stdout.decode().strip() not in ("", str(name))
-        assert name.resolve() == models[0]
+        other = Path(beside.stdout.decode().strip())
+        assert other != name
+        assert (name.resolve(), other.resolve()) == tuple(models)
         first.kill()
     assert shared_name(models[1], links) == name
     assert name.resolve() == models[1]
     (models[0] / "config.json").write_text('{"model_type": "qwen2"}')
     assert shared_name(models[0], links).name[:16] != name.name[:16], "no other shape's graphs"
+    (tmp_path / "file").write_text("")
+    assert shared_name(models[0], tmp_path / "file") == models[0], "no links can be made there"

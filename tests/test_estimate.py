@@ -1,5 +1,7 @@
+import re
 import subprocess
 import sys
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +30,7 @@ GPU: dict[str, Any] = {
     "peak_tflops": 100, "engine_start_s": 100, "read_share_of_peak": 0.5, "generated_tokens_per_s": [[1, 1000], [10, 400]]
 }  # fmt: skip
 SHARES: dict[str, Any] = {
-    "trained_share_of_peak": 0.1, "max_trained_samples_per_s": 50, "max_read_sequences_per_s": 20
+    "trained_share_of_peak": 0.1, "max_trained_samples_per_s": 50, "max_read_sequences_per_s": 20, "training_start_s": 7
 }  # fmt: skip
 
 
@@ -90,9 +92,13 @@ def test_the_rate_of_the_nearest_size_counts(billions: float, rate: float):
     [
         pytest.param(Work("x", 1, 1.0, generated=5_000), 5.0, id="generated: 5,000 at 1,000 a second"),
         pytest.param(Work("x", 1, 1.0, engines=2), 200.0, id="two starts of 100 s"),
+        pytest.param(Work("x", 1, 1.0, trainings=3), 21.0, id="three trainings' starts of 7 s"),
         # 2 * 1e9 * 1e6 = 2e15 operations at half of 1e14 a second
         pytest.param(Work("x", 1, 1.0, read=1_000_000), 40.0, id="read, by arithmetic"),
-        pytest.param(Work("x", 1_000, 1.0, read=1_000_000), 50.0, id="read, by the cost of a sequence"),
+        pytest.param(Work("x", 1, 1.0, read=1_000_000, sequences=1_000), 50.0, id="read, by the cost of a sequence"),
+        pytest.param(
+            Work("x", 9_999, 1.0, generated=5_000, read=1_000_000), 45.0, id="both, and rows cost nothing by themselves"
+        ),
         # 6 * 1e9 * 1e6 = 6e15 operations at a tenth of 1e14 a second; 1,000 samples at 50 a second would take 20
         pytest.param(Work("x", 1, 1.0, trained=1_000_000, samples=1_000), 600.0, id="trained, by arithmetic"),
         pytest.param(Work("x", 1, 1.0, trained=1_000, samples=1_000), 20.0, id="trained, by the cost of a step"),
@@ -129,6 +135,13 @@ def test_rows_go_through_the_stages_as_in_the_paper(paper: dict[str, Work]):
     assert "reward_model" not in paper
 
 
+def test_generators_of_two_sizes_count_by_their_mean(table: dict[str, Any]):
+    params = load_all(ROOT / "profiles" / "paper-math.yaml")
+    params.models[params.mix[0]] = "path:models/small-1B"
+    found = works(params, Assumptions(table["tokens"], table["keeps"]), table["sizes"], 14_969)
+    assert {w.stage: w.billions for w in found}["generate"] == pytest.approx(4.3)  # 1 and 7.6
+
+
 def test_the_papers_dearest_stages_come_out_within_half_of_its_table(paper: dict[str, Work], table: dict[str, Any]):
     gpu = table["gpus"]["a100-40gb"]
     for stage in ("respond", "reward"):
@@ -158,6 +171,23 @@ def test_a_finished_run_gives_its_own_tokens_and_shares(tmp_path: Path, table: d
     (tmp_path / "judge.json").unlink()
     with pytest.raises(UserError, match=r"judge\.json is missing; finish a run"):
         of_run(tmp_path, found, ["a", "b"])
+
+
+def test_the_run_that_the_rates_come_from_is_reckoned_again(table: dict[str, Any]):
+    """With its own lengths: no stage by more than twice, all by less than a tenth. A check of the reckoning, not of the rates."""
+    run = ROOT / "reports" / "results" / "gpu-135m"
+    params = load_all(ROOT / "profiles" / "gpu-135m.yaml")
+    assumed = of_run(run / "metrics", Assumptions(table["tokens"], table["keeps"]), params.mix)
+    took: Counter[str] = Counter()
+    for stage, seconds in re.findall(r"finished (\w+)(?:@\w+)? after (\d+) s", (run / "run.log").read_text()):
+        took[stage] += int(seconds)
+    expected = {
+        w.stage: 3600 * hours(w, table["gpus"]["h100"], table)
+        for w in works(params, assumed, table["sizes"], 14_969)
+        if w.billions is not None
+    }
+    assert all(0.5 < seconds / took[stage] < 2 for stage, seconds in expected.items())
+    assert sum(expected.values()) == pytest.approx(sum(took[stage] for stage in expected), rel=0.1)
 
 
 @pytest.mark.parametrize("profile", ["laptop", "gpu-135m", "paper-math"])

@@ -102,6 +102,16 @@ def test_hardware_can_be_written_as_json_also_without_torch(monkeypatch: pytest.
     assert facts["cpu"]
 
 
+def test_the_gpu_is_known_before_torch_is_loaded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    tool = tmp_path / "nvidia-smi"
+    monkeypatch.setenv("PATH", str(tmp_path), prepend=":")
+    tool.write_text("#!/bin/sh\necho NVIDIA H100 80GB HBM3\necho NVIDIA H100 80GB HBM3\n")
+    tool.chmod(0o755)
+    assert hardware.__wrapped__()["gpu"] == "NVIDIA H100 80GB HBM3"
+    tool.write_text("#!/bin/sh\necho no driver\nexit 9\n")
+    assert "gpu" not in hardware.__wrapped__()
+
+
 def test_the_environment_is_lines_that_name_packages_and_machine(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(lineage, "package_versions", lambda: {"torch": "2.0+cpu"})
     monkeypatch.setattr(lineage, "hardware", lambda: {"cpu": "x", "cores": "2"})

@@ -6,11 +6,12 @@ import signal
 import subprocess
 import sys
 import time
+from argparse import Namespace
 from pathlib import Path
 
 import pytest
 
-from scalequest import repro
+from scalequest import lineage, repro
 from scalequest.errors import UserError
 from scalequest.params import Params, load_all, read_yaml
 from scalequest.repro import Node, Runner, longest_way
@@ -230,6 +231,36 @@ def test_more_gpus_than_there_are(monkeypatch: pytest.MonkeyPatch):
         repro.gpu_names(1)
 
 
+def test_what_is_up_to_date_is_not_started(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]):
+    given: list[set[str]] = []
+
+    class Recorder:
+        def __init__(self, pipeline: dict[str, Node], *_: object) -> None:
+            given.append(set(pipeline))
+
+        def run(self) -> list[str]:
+            return []
+
+    monkeypatch.chdir(ROOT)
+    monkeypatch.setattr(repro, "gpu_names", lambda _: ["0"])
+    monkeypatch.setattr(repro, "outdated", lambda wanted: {"filter": wanted["filter"]})
+    monkeypatch.setattr(repro, "Runner", Recorder)
+    assert repro.run(Namespace(stages=["filter"], gpus=1, jobs=1, share=False)) == 0
+    assert given == [{"filter"}]
+    out = capsys.readouterr().out
+    assert "24 of 25 stages are up to date" in out
+
+
+def test_a_torch_without_cuda_is_named_where_there_is_a_gpu(monkeypatch: pytest.MonkeyPatch):
+    import torch
+
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 0)
+    monkeypatch.setattr(torch.version, "cuda", None)
+    monkeypatch.setattr(lineage, "gpu_kinds", lambda: ["NVIDIA H100"])
+    with pytest.raises(UserError, match=r"There is a NVIDIA H100, but torch .* is built without CUDA"):
+        repro.gpu_names(1)
+
+
 DVC_YAML = """
 stages:
   numbers:
@@ -274,5 +305,5 @@ def test_dvc_takes_the_result_as_its_own(folder: Path, monkeypatch: pytest.Monke
     (folder / "dvc.yaml").write_text(DVC_YAML.replace("'12'", "'13'"))
     assert set(repro.outdated(pipeline, folder)) == set(pipeline)
     (folder / "dvc.yaml").write_text("stages: 3")
-    with pytest.raises(UserError, match="`dvc status` failed"):
+    with pytest.raises(UserError, match="`dvc status` did not say"):
         repro.outdated(pipeline, folder)

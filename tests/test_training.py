@@ -290,7 +290,7 @@ def test_processes_that_cannot_share_the_batch_are_refused(model: Path, laptop: 
 
 
 REPEATED = """
-import sys
+import os, sys
 from pathlib import Path
 import torch
 from scalequest.params import load_all
@@ -304,12 +304,14 @@ model, out = map(Path, sys.argv[1:])
 params = changed(load_all(Path("profiles/laptop.yaml")), runtime={"deterministic": True})
 examples = [question_example(load_chat(model), q) for q in QUESTIONS]
 train_causal(model, out, examples, settings(batch_size=8, per_device_batch_size=8, epochs=4), "bfloat16", StageRun(params), seed=1)
-assert torch.are_deterministic_algorithms_enabled()
+assert torch.are_deterministic_algorithms_enabled() and not torch.is_deterministic_algorithms_warn_only_enabled()
+assert os.environ["CUBLAS_WORKSPACE_CONFIG"] == ":4096:8"
 """
 
 
+@pytest.mark.gpu
 def test_deterministic_training_repeats_its_bytes(model: Path, tmp_path: Path) -> None:
-    """On a CPU it does anyway; on a GPU only by this setting."""
+    """On a CPU the bytes repeat anyway, and what this shows is that the setting reaches torch; on a GPU they repeat by it alone."""
     weights = []
     for name in ("first", "second"):
         subprocess.run([sys.executable, "-c", REPEATED, str(model), str(tmp_path / name)], check=True, cwd=ROOT)

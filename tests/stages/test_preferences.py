@@ -155,3 +155,33 @@ def test_no_pair_at_all_is_an_error_that_says_why(stage, tmp_path: Path):
 def test_no_usable_question_is_an_error_that_says_why(stage):
     with pytest.raises(UserError, match="1 questions sampled, 0 usable"):
         stage([question(0, "Tom", "length")], [])
+
+
+def test_an_endpoint_is_asked_from_here_also_where_ray_samples(
+    tmp_path: Path, laptop: Params, monkeypatch: pytest.MonkeyPatch
+):
+    """Actors would hold a GPU each while they wait, and what they paid would be counted in copies that end with them."""
+    asked: list[int] = []
+
+    class Endpoint:
+        def __init__(self, **_: object) -> None: ...
+
+        def complete(self, conversations: list[list[str]], _: int) -> list[Completion]:
+            asked.append(len(conversations))
+            return [stopped("Tom has 3. How many?") for _ in conversations]
+
+        def cost(self) -> dict[str, float]:
+            return {"api_usd": float(sum(asked))}
+
+    monkeypatch.setattr(preferences, "ApiOptimizer", Endpoint)
+    (tmp_path / "optimizer").mkdir()
+    (tmp_path / "optimizer" / "api.json").write_text("{}")
+    write_rows(tmp_path / "questions", [question(i, f"Tom has {i}.") for i in range(3)], QUESTION)
+    run = StageRun(changed(laptop, runtime={"engine": "ray", "workers": 2}, preferences={"shard_size": 2}))
+    args = Namespace(
+        generator="sums", optimizer=tmp_path / "optimizer", questions=tmp_path / "questions", out=tmp_path / "out.parquet",
+        metrics=tmp_path / "m.json",
+    )  # fmt: skip
+    main(args, run)
+    assert asked == [2, 1]
+    assert run.logged["api_usd"] == 3.0
