@@ -11,6 +11,9 @@ from scalequest.io import read_json, write_json
 from scalequest.page import CLIP, fenced, markdown_line, scale
 from scalequest.params import JsonlSource, Params
 from scalequest.records import INSTRUCTION, LEDGER, SAMPLE, write_rows
+from scalequest.report.provenance import SETTINGS
+from scalequest.report.results import Difference
+from scalequest.report.run import KEPT, OUTCOMES
 from scalequest.stage import DEGENERATE, Declared, StageRun
 from stages import filter as filter_stage
 from stages import report, screen
@@ -147,7 +150,7 @@ class Folder:
 
     def run(self) -> tuple[str, str, str]:
         """Markdown, page, README."""
-        report.main(self.args, StageRun(Declared(self.params, report.SETTINGS)))
+        report.main(self.args, StageRun(Declared(self.params, SETTINGS)))
         return tuple(
             path.read_text(encoding="utf-8") for path in (self.args.markdown, self.args.page, self.args.readme)
         )  # type: ignore[return-value]
@@ -247,7 +250,7 @@ def test_the_difference_is_told_in_standard_errors_and_words(folder: Folder) -> 
     ids=["just-under", "just-under-below", "at-two", "at-two-below", "both-exact-and-equal", "from-none-to-all"],
 )
 def test_two_standard_errors_make_a_difference(points: float, error: float, words: str) -> None:
-    assert report.Difference("t", "strict", points, error, 0, 0).words == words
+    assert Difference("t", "strict", points, error, 0, 0).words == words
 
 
 def test_without_both_models_no_difference_is_claimed(folder: Folder) -> None:
@@ -290,7 +293,7 @@ def test_an_outcome_of_a_new_filter_is_counted_too(folder: Folder) -> None:
 
 
 def test_every_outcome_of_the_filters_is_explained() -> None:
-    assert set(report.OUTCOMES) == {*screen.VERDICTS, *filter_stage.OUTCOMES} - {report.KEPT}
+    assert set(OUTCOMES) == {*screen.VERDICTS, *filter_stage.OUTCOMES} - {KEPT}
 
 
 def test_a_ledger_that_lost_rows_stops_the_report(folder: Folder) -> None:

@@ -1,0 +1,145 @@
+"""What each stage made and threw away: the funnel, degenerate steps, training runs, preference data."""
+
+from typing import Any
+
+from scalequest.page import Block, Funnel, Section, Table, Text
+from scalequest.report.results import DASH, percent
+from scalequest.report.run import KEPT, OUTCOMES, Run
+from scalequest.stage import DEGENERATE
+
+# Shares of the original 2M questions: only so do the paper's three rates leave its 1M.
+PAPER = {"language": "20.1", "unsolvable": "19.4", "no_verdict": "in the line above", "too_easy": "9.2"}
+
+PAIRS_NOTE = """
+Each usable question (ended, not empty, no exact duplicate) is rewritten for one aim, drawn by a coin; a pair is chosen =
+rewrite, rejected = original. Pairs and the rejects of each reason sum to the usable questions, and so do the aims."""
+
+
+def funnel_line(run: Run) -> str:
+    """Say the funnel in a sentence."""
+    select, tune = run.metrics["reward_select"], run.metrics["instruct_tune"]
+    return (
+        f"Of {run.ledger.num_rows:,} generated questions the filters kept {run.kept:,}, {select['kept']:,} of them got a response "
+        f"that gives an answer, and the student was trained on {tune['examples']:,}."
+    )
+
+
+def funnel_table(run: Run) -> Table:
+    """Make a row an outcome, with its count for each generator."""
+    generated = [run.metrics[f"generate@{generator}"]["questions"] for generator in run.params.mix]
+    rows = []
+    for name, counts in {"generated": generated, **run.outcomes}.items():
+        numbers = [f"{n:,}" for n in (*counts, sum(counts))]
+        share = percent(sum(counts) / run.ledger.num_rows)
+        rows.append([f"`{name}`", OUTCOMES.get(name, ""), *numbers, share, PAPER.get(name, "")])
+    head = ["outcome", "meaning", *run.params.mix, "all", "of generated, %", "paper, % of its 2M"]
+    return Table("Every generated question, by the first filter that took it", head, rows, "ll" + "r" * (len(head) - 2))
+
+
+def after_filters_table(run: Run) -> Table:
+    """Make a row each for the responses, the selection and the training."""
+    respond, select, tune = (run.metrics[name] for name in ("respond", "reward_select", "instruct_tune"))
+    responses = f"{respond['cut_at_max_tokens']:,} cut at `respond.max_tokens`; {respond['mean_distinct']:.2f} distinct ones a question"
+    selection = (
+        f"{select['dropped']['no_answer']:,} questions without a response that gives an answer, "
+        f"{select['dropped']['low_reward']:,} below `reward_select.min_reward`; mean reward {select['mean_reward']['kept']:.3f} "
+        f"of the chosen, {select['mean_reward']['all']:.3f} of all; on average {percent(select['mean_agreement'])} % of a "
+        "question's responses give the chosen answer"
+    )
+    too_long = tune["dropped_too_long"]
+    rows = [
+        ["`respond`", f"{respond['questions']:,} questions", f"{respond['responses']:,} responses", responses],
+        ["`reward_select`", f"{select['questions']:,} questions", f"{select['kept']:,} pairs", selection],
+        [
+            "`instruct_tune`",
+            f"{tune['examples'] + too_long:,} pairs",
+            f"{tune['examples']:,} examples",
+            f"{too_long:,} longer than `instruct_tune.max_length`",
+        ],
+    ]
+    return Table("After the filters", ["stage", "in", "out", "remarks"], rows, "lrrl")
+
+
+def funnel(run: Run) -> Section:
+    """Show every filter's toll, and what became of the rest."""
+    select, tune = run.metrics["reward_select"], run.metrics["instruct_tune"]
+    left = run.ledger.num_rows
+    steps = [("generated", left, 0)]
+    for name, counts in run.outcomes.items():
+        if name != KEPT and (taken := sum(counts)):
+            left -= taken
+            steps.append((name, left, taken))
+    steps.append(("no usable response", select["kept"], select["questions"] - select["kept"]))
+    steps.append(("too long to train on", tune["examples"], tune["dropped_too_long"]))
+    asked = f"The questions were asked by the `{run.params.generate.from_}` models (`generate.from`)."
+    blocks: list[Block] = [
+        Text(f"{funnel_line(run)} {asked}"),
+        Funnel("Questions left after each step that took some", steps),
+        funnel_table(run),
+        Text("The paper's rates are shares of its 2M questions; its other filters and thresholds are not this run's."),
+        after_filters_table(run),
+    ]
+    return Section("The funnel", blocks)
+
+
+def degenerate(run: Run) -> Section:
+    """Show every flag that is up, with its sentence."""
+    everything = run.metrics | {f"evaluate@{model}": scores for model, scores in run.scores.items()}
+    rows = [
+        [f"`{stage}`", f"`{flag}`", DEGENERATE.get(flag, "")]
+        for stage, values in everything.items()
+        for flag, up in values.get("degenerate", {}).items()
+        if up
+    ]
+    nothing = Text("Nothing: no stage found that its step had lost its meaning.")
+    head = ["stage", "flag", "what was found"]
+    table = Table("Steps that may have lost their meaning in this run", head, rows, "lll")
+    return Section("What is degenerate", [table if rows else nothing])
+
+
+def check_in_words(metrics: dict[str, Any]) -> str:
+    """Say what a training run knows of itself beyond its loss."""
+    held = metrics.get("held_out", {})
+    if "spearman" in held:
+        return (
+            f"rank correlation {held['spearman']:.2f} on {held['problems']:,} held-out seeds; squared error {held['mse']:.3f}, "
+            f"{held['mse_of_the_mean']:.3f} for always saying the mean"
+        )
+    if "accuracy" in held:
+        return f"right in {percent(held['accuracy'])} % of {held['pairs']:,} held-out pairs"
+    if "reward_accuracy" in metrics:
+        return f"chosen above rejected in {percent(metrics['reward_accuracy'])} % of the last steps' training pairs"
+    return ""
+
+
+def training(run: Run) -> Section:
+    """Show a row a training run."""
+    names = [f"{stage}@{generator}" for stage in ("qft", "qpo") for generator in run.params.mix]
+    rows = []
+    for name in ["solver", *names, "difficulty_model", "reward_model", "instruct_tune"]:
+        metrics = run.metrics[name]
+        cells = [*[DASH] * 5, "not trained: the model is taken as it was fetched"]
+        if "steps" in metrics:
+            counts = [f"{metrics[key]:,}" for key in ("examples", "dropped_too_long", "steps")]
+            cells = [*counts, *(f"{metrics[key]:.3f}" for key in ("first_loss", "last_loss")), check_in_words(metrics)]
+        rows.append([f"`{name}`", *cells])
+    head = ["stage", "examples", "too long", "steps", "first loss", "last loss", "check"]
+    title = "Examples of `qpo` and `reward_model` are pairs; the losses are those of the first and the last step"
+    return Section("Training runs", [Table(title, head, rows, "lrrrrrl")])
+
+
+def preferences(run: Run) -> Section:
+    """Show how many rewrites made a pair, and why the others did not."""
+    found = {generator: run.metrics[f"preferences@{generator}"] for generator in run.params.mix}
+    reasons = sorted({reason for metrics in found.values() for reason in metrics["rejected"]})
+    aims = sorted({aim for metrics in found.values() for aim in metrics["direction"]}, reverse=True)
+    rows = []
+    for generator, metrics in found.items():
+        counts = [metrics[key] for key in ("questions", "usable", "pairs")]
+        counts += [metrics["rejected"].get(reason, 0) for reason in reasons]
+        counts += [metrics["direction"].get(aim, 0) for aim in aims]
+        rows.append([generator, *(f"{count:,}" for count in counts)])
+    head = ["generator", "sampled", "usable", "pairs"]
+    head += [*(f"`{reason}`" for reason in reasons), *(f"for {aim}" for aim in aims)]
+    table = Table("Rewrites by generator, rejects by reason", head, rows, "l" + "r" * (len(head) - 1))
+    return Section("Preference data", [Text(PAIRS_NOTE), table])

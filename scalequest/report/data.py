@@ -1,0 +1,69 @@
+"""Rows of the data, kept and rejected."""
+
+import heapq
+from hashlib import sha256
+from typing import Any
+
+import pyarrow as pa
+
+from scalequest.page import Block, Sample, Samples, Section, Text, code
+from scalequest.report.run import KEPT, OUTCOMES, Run
+
+KEPT_SHOWN, BROWSE_KEPT, BROWSE_REJECTED = 3, 200, 100
+
+
+def draw(table: pa.Table, n: int, *by: str) -> dict[tuple[str, ...], list[dict[str, Any]]]:
+    """Draw, for each value of the columns ``by``, the at most ``n`` rows with the lowest hash of their id.
+
+    A fixed draw that favours no order of generation.
+    """
+    places: dict[tuple[str, ...], list[int]] = {}
+    for place, key in enumerate(zip(*(table[name].to_pylist() for name in by), strict=True)):
+        places.setdefault(key, []).append(place)
+    ids = table["id"].to_pylist()
+    return {
+        key: table.take(heapq.nsmallest(n, found, key=lambda place: sha256(ids[place].encode()).digest())).to_pylist()
+        for key, found in places.items()
+    }
+
+
+def kept_sample(row: dict[str, Any]) -> Sample:
+    """Show a training row."""
+    facts = (
+        f"reward {row['reward']:.3f} · agreement {row['agreement']:.2f} · candidates {row['n_candidates']} · answer "
+        f"{code(row['final_answer'])}"
+    )
+    texts = (("Question", row["question"]), ("Response", row["response"]))
+    return Sample(code(row["id"]), facts, texts, row["generator"])
+
+
+def rejected_sample(row: dict[str, Any]) -> Sample:
+    """Show a rejected question and why."""
+    facts = [f"`{row['outcome']}`: {OUTCOMES.get(row['outcome'], 'dropped')}"]
+    if row["matched"]:
+        facts.append(f"matches {code(row['matched'])}")
+    if row["evidence"]:
+        facts.append(f"evidence {code(row['evidence'])}")
+    if row["outcome"] == "too_easy":
+        facts.append(f"difficulty {row['difficulty']:.3f}, lowest kept {row['min_difficulty']:.3f}")
+    return Sample(code(row["id"]), " · ".join(facts), (("Question", row["question"]),), row["outcome"])
+
+
+def look(run: Run) -> Section:
+    """Show rows of the data, kept and rejected."""
+    mix, filters = run.params.mix, [name for name in run.outcomes if name != KEPT]
+    blocks: list[Block] = [Text("Drawn by a hash of the ids, not picked: model text as it is, right or wrong.")]
+    kept, rejected = draw(run.data, KEPT_SHOWN, "generator"), draw(run.ledger, 1, "generator", "outcome")
+    for g in mix:
+        good = [kept_sample(row) for row in kept.get((g,), [])]
+        bad = [rejected_sample(row) for name in filters for row in rejected.get((g, name), [])]
+        blocks += [Samples(f"Kept: `{g}`", good), Samples(f"Rejected: `{g}`, one for each filter", bad, folded=True)]
+    n_filters = sum(1 for name in filters if any(run.outcomes[name]))
+    kept = draw(run.data, BROWSE_KEPT // len(mix), "generator")
+    rejected = draw(run.ledger, BROWSE_REJECTED // max(1, n_filters), "outcome")
+    good = [kept_sample(row) for g in mix for row in kept.get((g,), [])]
+    bad = [rejected_sample(row) for name in filters for row in rejected.get((name,), [])]
+    n_rejected = run.ledger.num_rows - run.kept
+    blocks.append(Samples(f"Training rows: {len(good):,} of {run.data.num_rows:,}", good, browse=True))
+    blocks.append(Samples(f"Rejected questions: {len(bad):,} of {n_rejected:,}", bad, browse=True))
+    return Section("A look at the data", blocks)

@@ -1,0 +1,113 @@
+"""Where the run's data come from and how far it repeats: contamination, settings, repeatability."""
+
+import json
+from collections.abc import Iterable
+from typing import Any
+
+from pydantic import BaseModel
+
+from scalequest.page import Block, Section, Table, Text, code
+from scalequest.params import Params
+from scalequest.report.run import Run
+
+# Every section but the one that cannot change a result.
+SETTINGS = tuple(name for name in Params.model_fields if name != "runtime")
+REPEATABILITY = [
+    ("seeds, test sets, screening, filter, selection (no model of a role runs)", "same bytes", "same bytes for the same inputs"),
+    ("trained models", "same bytes on a CPU; on a GPU other rounding, as in the next column", "same data and method, other rounding: same distribution of what they write"),
+    ("questions, rewrites, verdicts, responses, rewards", "same bytes for the same model", "same distribution"),
+    ("scores", "same bytes for the same model", "within the stated error"),
+    ("rewrites of an optimizer behind an API, where one is used", "frozen: kept and hashed, not asked for again", "the same frozen data"),
+    ("this report", "same bytes for the same inputs", "same bytes for the same inputs and packages"),
+]  # fmt: skip
+
+
+def quoted(names: Iterable[str]) -> str:
+    """List names as code."""
+    return ", ".join(f"`{name}`" for name in names)
+
+
+def gsm_symbolic_seeds(params: Any) -> list[str]:
+    """Name the seed sources whose templates come from GSM8K's test set."""
+    return [name for name, source in params.seeds.items() if getattr(source, "dataset", None) == "gsm_symbolic"]
+
+
+def gsm8k_notice(params: Any) -> list[Block]:
+    """Warn wherever a contaminated GSM8K score stands."""
+    tasks = [task for task in params.evaluate.tasks if task.startswith("gsm8k")]
+    seeds = gsm_symbolic_seeds(params)
+    if not tasks or not seeds:
+        return []
+    text = (
+        f"The score on {quoted(tasks)} must not be quoted as clean: the seeds {quoted(seeds)} are drawn from gsm_symbolic, "
+        "whose templates come from GSM8K's test set."
+    )
+    return [Text(text, alert=True)]
+
+
+def contamination(run: Run) -> Section:
+    """Tell what may have leaked from the test sets into training."""
+    params, blocks = run.params, gsm8k_notice(run.params)
+    if not blocks and (seeds := gsm_symbolic_seeds(params)):
+        text = (
+            f"The seeds {quoted(seeds)} are drawn from gsm_symbolic, whose templates come from GSM8K's test set. No GSM8K score "
+            "is reported here, and this run must not quote a GSM8K score as clean."
+        )
+        blocks.append(Text(text, alert=True))
+    drawn = {getattr(source, "dataset", None) for source in params.seeds.values()} - {None}
+    if alike := [t for t in params.evaluate.tasks if getattr(params.benchmarks[t], "dataset", None) in drawn]:
+        text = (
+            f"The items of {quoted(alike)} come from the same generating programs as seeds do: other items, none of them a seed, but "
+            "of the seeds' kind. A score there says nothing of other kinds of problem."
+        )
+        blocks.append(Text(text))
+    if n := params.screen.decontaminate_ngram:
+        text = (
+            f"Questions that had ended in the language asked for were compared with every benchmark of the run: "
+            f"{sum(run.outcomes['contaminated']):,} shared a run of {n} words with one, or a shorter one as a whole, and were dropped. "
+            "A paraphrase passes this check, and what the fetched models have read before is not known."
+        )
+        blocks.append(Text(text))
+    else:
+        text = "Decontamination is off (`screen.decontaminate_ngram`): no question was compared with the benchmarks."
+        blocks.append(Text(text, alert=True))
+    return Section("Contamination notice", blocks)
+
+
+def flatten_settings(params: Any) -> list[list[str]]:
+    """List every parameter but ``runtime`` as dotted key and value."""
+    flat: list[list[str]] = []
+
+    def walk(key: str, value: Any) -> None:
+        if isinstance(value, BaseModel):
+            value = value.model_dump(by_alias=True)
+        if isinstance(value, dict) and value:
+            for name, inner in value.items():
+                walk(f"{key}.{name}", inner)
+        else:
+            flat.append([code(key), code(value if isinstance(value, str) else json.dumps(value, ensure_ascii=False))])
+
+    for name in SETTINGS:
+        walk(name, getattr(params, name))
+    return flat
+
+
+def settings(run: Run) -> Section:
+    """Show the parameters of the run."""
+    rows = flatten_settings(run.params)
+    note = "The whole parameter file but `runtime`, which holds what cannot change a result."
+    table = Table(f"All {len(rows)} parameters", ["parameter", "value"], rows, "ll", folded=True)
+    return Section("Settings", [Text(note), table])
+
+
+def repeatability(run: Run) -> Section:
+    """Tell what comes out the same again, and where."""
+    head = ["artifact", "same machine kind and lock file", "another CPU or GPU"]
+    packages = [[f"`{name}`", code(version)] for name, version in sorted(run.versions.items())]
+    return Section(
+        "Repeatability",
+        [
+            Table("What a second run gives", head, REPEATABILITY, "lll"),
+            Table("Packages that can change a result", ["package", "version"], packages, "ll"),
+        ],
+    )
