@@ -22,7 +22,9 @@ import pytest
 
 from scalequest.api import Answer, ApiOptimizer, Journal, retry_after
 from scalequest.errors import UserError
-from scalequest.params import Params, Sampling
+from scalequest.io import read_json, write_json
+from scalequest.params import Params, Sampling, read_yaml
+from scalequest.records import PREFERENCE, QUESTION, read_rows, write_rows
 from tests.fakes import ROOT
 from tests.tiny import make_model
 
@@ -296,6 +298,31 @@ def tiny_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return make_model(tmp_path_factory.mktemp("model"))
 
 
+def rewrite_with(url: str, folder: Path) -> None:
+    """The stage itself, through the server: every question is rewritten, and what makes no pair says why."""
+    rows = [
+        {"id": f"sums/0/{i}", "generator": "sums", "question": f"What is {i} + 4?", "completion": "", "finish_reason": "stop",
+         "n_tokens": 5, "seed": 1} for i in range(24)
+    ]  # fmt: skip
+    write_rows(folder / "questions", rows, QUESTION)
+    write_json(folder / "optimizer" / "api.json", {"url": url, "model": "tiny"})
+    params = read_yaml(ROOT / "profiles" / "laptop.yaml")
+    # What the tiny model can: some sum, of a few tokens.
+    params["preferences"] |= {"max_tokens": 24, "temperature": 1.0, "max_growth": 50.0}
+    write_json(folder / "params.yaml", params)
+    files = {name: str(folder / name) for name in ("optimizer", "questions", "out.parquet", "metrics.json")}
+    subprocess.run(
+        [sys.executable, "-m", "stages.preferences", "--generator", "sums", "--optimizer", files["optimizer"], "--questions",
+         files["questions"], "--out", files["out.parquet"], "--metrics", files["metrics.json"]],
+        cwd=ROOT, check=True, env=os.environ | {"SCALEQUEST_PARAMS": str(folder / "params.yaml")},
+    )  # fmt: skip
+    made = read_rows(folder / "out.parquet", PREFERENCE)
+    assert [row["id"] for row in made] == [row["id"] for row in rows]
+    assert {row["verdict"] for row in made} >= {"kept"}
+    assert len({row["completion"] for row in made}) > 1
+    assert read_json(folder / "metrics.json")["pairs"] == sum(row["verdict"] == "kept" for row in made)
+
+
 @pytest.mark.slow
 def test_vllm_and_client_killed_in_the_middle_the_rerun_pays_for_what_is_missing(tiny_model: Path, tmp_path: Path):
     n = 400
@@ -308,7 +335,7 @@ def test_vllm_and_client_killed_in_the_middle_the_rerun_pays_for_what_is_missing
     def start_server() -> subprocess.Popen[bytes]:
         # What `vllm serve` runs; that command itself asks for a package named "vllm", which the CPU build is not.
         command = [sys.executable, "-m", "vllm.entrypoints.openai.api_server", "--model", str(tiny_model), "--served-model-name", "tiny",
-                   "--host", "127.0.0.1", "--port", str(port), "--dtype", "float32", "--max-model-len", "256", "--enforce-eager"]  # fmt: skip
+                   "--host", "127.0.0.1", "--port", str(port), "--dtype", "float32", "--max-model-len", "1024", "--enforce-eager"]  # fmt: skip
         environment = os.environ | {"VLLM_CPU_KVCACHE_SPACE": "1", "VLLM_CPU_OMP_THREADS_BIND": "nobind", "HF_HUB_OFFLINE": "1", "VLLM_NO_USAGE_STATS": "1"}  # fmt: skip
         log = (tmp_path / "server.log").open("ab")
         server = subprocess.Popen(command, env=environment, stdout=log, stderr=log, start_new_session=True)
@@ -361,6 +388,7 @@ def test_vllm_and_client_killed_in_the_middle_the_rerun_pays_for_what_is_missing
         assert all(result["texts"])
         assert result["api_requests_paid"] == n - after_server
         assert result["api_output_tokens"] > 0
+        rewrite_with(url, tmp_path)
     finally:
         kill(server)
 
