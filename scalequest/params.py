@@ -447,7 +447,7 @@ def load_all(path: Path | None = None) -> Params:
 
 def obstacles(params: Params) -> list[str]:
     """What the file is right about and a run would still stop at, hours later: a line each."""
-    from scalequest.launch import n_processes
+    from scalequest.launch import n_processes, taken_at_once
 
     found = []
     for role, source in params.models.items():
@@ -463,12 +463,10 @@ def obstacles(params: Params) -> list[str]:
         return [*found, str(error)]
     for stage, section in params:
         if isinstance(section, Training) and section.method != "none":
-            at_once = section.per_device_batch_size * processes
-            if section.batch_size % at_once:
-                found.append(
-                    f"{stage}.batch_size: {section.batch_size} cannot be shared by the {processes} processes of runtime.accelerate that take "
-                    f"{stage}.per_device_batch_size {section.per_device_batch_size} at once; make it a multiple of {at_once}"
-                )
+            try:
+                taken_at_once(section, processes)
+            except UserError as error:
+                found.append(f"{stage}.{error}")
     return found
 
 

@@ -18,6 +18,7 @@ from typing import Any, Literal
 
 from scalequest.errors import UserError
 from scalequest.examples import IGNORED, Example, Pair, ScoredText, fitting
+from scalequest.launch import launch, n_processes, taken_at_once
 from scalequest.models import local_path
 from scalequest.params import Runtime, Training
 from scalequest.preflight import check_causal, check_pairs, check_scored
@@ -129,8 +130,6 @@ def train_regression(
 
 def _train(job: Job, run: StageRun, n_in: int) -> Trained:
     """Run the job where ``runtime.accelerate`` says, with its checkpoints in the stage's journal or in a temporary folder."""
-    from scalequest.launch import launch, n_processes
-
     processes = n_processes(job.runtime)
     with tempfile.TemporaryDirectory() as temporary:
         # Checkpoints of another number of processes hold other generators' states, and would not be gone on with exactly.
@@ -333,12 +332,7 @@ def _arguments(job: Job, folder: Path) -> dict[str, Any]:
             f"training sees {torch.cuda.device_count()} GPUs in one process, where trainers split a batch in ways that change the "
             "result; choose one (CUDA_VISIBLE_DEVICES=0), or name an accelerate configuration in runtime.accelerate"
         )
-    at_once = params.per_device_batch_size * processes
-    if params.batch_size % at_once:
-        raise UserError(
-            f"batch_size {params.batch_size} cannot be shared by {processes} processes that take per_device_batch_size "
-            f"{params.per_device_batch_size} sequences at once; make it a multiple of {at_once}"
-        )
+    at_once = taken_at_once(params, processes)
     steps = math.ceil(len(job.rows) / params.batch_size) * params.epochs
     return {
         "output_dir": str(folder),
@@ -448,6 +442,8 @@ def _scores(model: Any, rows: Sequence[list[int]]) -> list[float]:
     """Raw scores, one sequence at a time: no padding, so the head is read at the last token."""
     import torch
 
+    if not rows:
+        return []
     model.eval()
     if torch.cuda.is_available():  # a model gathered from several processes lies in the CPU's memory
         model.cuda()

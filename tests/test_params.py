@@ -342,7 +342,7 @@ def test_a_batch_that_the_processes_cannot_share_is_an_obstacle(laptop: Params):
     )
     found = obstacles(params)
     assert any(
-        line.startswith("qft.batch_size: 24 cannot be shared by the 8 processes") and line.endswith("multiple of 16")
+        line.startswith("qft.batch_size 24 cannot be shared by 8 processes") and line.endswith("multiple of 16")
         for line in found
     )
     assert not any(line.startswith("solver.") for line in found), "it is not trained"
