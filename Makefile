@@ -10,9 +10,9 @@ export PATH := $(CURDIR)/$(BIN):$(PATH)
 .PHONY: repro test test-fast lint fix setup clean-work
 
 repro: setup  ## the whole DAG, then where to look
-	python -m scalequest.params params.yaml
+	python -m scalequest.run.check params.yaml
 	dvc repro
-	python -m scalequest.tracking
+	python -m scalequest.runtime.tracking
 	@echo "done: open reports/index.html, or read reports/report.md"
 
 test: setup  ## every test, two files at a time

@@ -16,12 +16,13 @@ from pathlib import Path
 
 from shapes import add_shape, chosen_model
 
-from scalequest.engine import Engine, seed_everything
-from scalequest.journal import Journal
 from scalequest.params import load_all
-from scalequest.questions import question_rows
 from scalequest.records import QUESTION, write_parts
-from scalequest.shards import map_shards
+from scalequest.runtime.journal import Journal
+from scalequest.sampling.engine import Engine
+from scalequest.sampling.questions import question_rows
+from scalequest.sampling.shards import map_shards
+from scalequest.sampling.vllm import seed_everything
 
 
 def main() -> None:

@@ -23,13 +23,15 @@ from types import SimpleNamespace
 from typing import Any
 
 from scalequest import evaluation
-from scalequest.answers import RIGHT, compare, flexible_answer, normalise
-from scalequest.checks import run_tests
-from scalequest.engine import hardware_settings
+from scalequest.answers.check import run_tests
+from scalequest.answers.code import any_code
+from scalequest.answers.compare import compare, normalise
+from scalequest.answers.find import flexible_answer
 from scalequest.io import read_jsonl, write_json, write_jsonl
+from scalequest.outcomes import RIGHT
 from scalequest.params import load_all
-from scalequest.programs import any_code
-from scalequest.sources import find_file, load_problems
+from scalequest.problems.sources import find_file, load_problems
+from scalequest.sampling.vllm import hardware_settings
 
 OURS = {"their_gsm8k": "our_gsm8k", "their_humaneval_instruct": "our_humaneval"}
 

@@ -17,12 +17,12 @@ from pathlib import Path
 
 from shapes import add_shape, chosen_model
 
-from scalequest.engine import Scorer
-from scalequest.journal import Journal
 from scalequest.params import JsonlSource, Params, ReasoningGymSource, load_all
+from scalequest.problems.sources import load_problems
 from scalequest.records import SCORE, write_parts
-from scalequest.shards import map_shards
-from scalequest.sources import load_problems
+from scalequest.runtime.journal import Journal
+from scalequest.sampling.scorer import Scorer
+from scalequest.sampling.shards import map_shards
 
 
 def with_random_head(model: Path, out: Path) -> Path:
@@ -30,8 +30,8 @@ def with_random_head(model: Path, out: Path) -> Path:
     import torch
     from transformers import AutoModelForSequenceClassification
 
-    from scalequest.models import local_path
-    from scalequest.weights import load_tokenizer, save_model
+    from scalequest.models.folder import local_path
+    from scalequest.models.weights import load_tokenizer, save_model
 
     torch.manual_seed(0)
     tokenizer = load_tokenizer(model)

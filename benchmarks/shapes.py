@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from scalequest.io import write_json
-from scalequest.models import local_path
+from scalequest.models.folder import local_path
 
 # Qwen2-Math-7B's body.
 BODY = {

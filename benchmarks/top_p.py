@@ -10,8 +10,9 @@ import statistics
 import time
 from pathlib import Path
 
-from scalequest.engine import Engine, seed_everything
 from scalequest.params import load_all
+from scalequest.sampling.engine import Engine
+from scalequest.sampling.vllm import seed_everything
 
 
 def main() -> None:

@@ -20,12 +20,13 @@ class Command:
 COMMANDS = {
     "audit": Command("scalequest.audit.command", "which data, models, parameters and code produced this, both ways"),
     "verify": Command("scalequest.audit.verify", "hold every claim of dvc.lock against the bytes"),
-    "evaluate": Command("scalequest.evaluation", "score any model on any benchmark: mathematics or code"),
-    "estimate": Command("scalequest.estimate", "tokens, GPU-hours, disk and money of a run, before it is made"),
-    "repro": Command("scalequest.repro", "run the pipeline with independent stages side by side, one a GPU"),
-    "journal": Command("scalequest.journal", "what half-done stages left behind, and --clean"),
-    "publish": Command("scalequest.publish", "write data set and model with their cards, ready for the hub"),
-    "register": Command("scalequest.registry", "register a model in MLflow with the hashes of its data"),
+    "evaluate": Command("scalequest.run.evaluate", "score any model on any benchmark: mathematics or code"),
+    "estimate": Command("scalequest.run.estimate", "tokens, GPU-hours, disk and money of a run, before it is made"),
+    "repro": Command("scalequest.run.parallel", "run the pipeline with independent stages side by side, one a GPU"),
+    "deps": Command("scalequest.run.deps", "code dependencies of dvc.yaml: compare with the imports, or rewrite"),
+    "journal": Command("scalequest.runtime.journal", "what half-done stages left behind, and --clean"),
+    "publish": Command("scalequest.publish.command", "write data set and model with their cards, ready for the hub"),
+    "register": Command("scalequest.publish.register", "register a model in MLflow with the hashes of its data"),
 }
 
 

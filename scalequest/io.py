@@ -95,3 +95,8 @@ def read_jsonl(path: Path) -> Iterator[dict[str, Any]]:
             if not isinstance(row, dict):
                 raise UserError(f"{path}:{number}: a {type(row).__name__}; expected a JSON object")
             yield row
+
+
+def rounded(value: float, digits: int = 6) -> float:
+    """A metric without the noise of the last bits."""
+    return round(float(value), digits)

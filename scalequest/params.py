@@ -1,23 +1,21 @@
 """params.yaml as typed, frozen sections; a missing, unknown or contradictory key is named before anything runs.
 
-    python -m scalequest.params [FILE]     # check a parameter file
+    python -m scalequest.run.check [FILE]     # check a parameter file
 
 The whole file is checked by every stage, so a misspelt key of the last stage stops the first one. A stage is handed its
 declared sections only: one of which ``dvc.yaml`` lists nothing under ``params`` cannot be read.
 """
 
-import argparse
 import difflib
 import os
 import re
-import sys
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from scalequest.errors import UserError
-from scalequest.models import parse_consent, parse_source
+from scalequest.models.source import parse_consent, parse_source
 
 PARAMS_FILE = "params.yaml"
 # Roles that every run fills; the generators' names come on top.
@@ -443,46 +441,3 @@ def load_all(path: Path | None = None) -> Params:
     """Read and check the whole parameter file (``params.yaml`` in the working folder)."""
     path = path or Path(os.environ.get("SCALEQUEST_PARAMS", PARAMS_FILE))
     return parse_params(read_yaml(path), str(path))
-
-
-def obstacles(params: Params) -> list[str]:
-    """What the file is right about and a run would still stop at, hours later: a line each."""
-    from scalequest.launch import n_processes, taken_at_once
-
-    found = []
-    for role, source in params.models.items():
-        kind, name, commit = parse_source(role, source)
-        if kind == "hf" and set(commit) == {"0"}:
-            found.append(
-                f"models.{role}: '{source}' has forty zeros in the place of a commit; `python -m scalequest.hub {name}` prints "
-                "the one that its main branch is at"
-            )
-    try:
-        processes = n_processes(params.runtime)
-    except UserError as error:
-        return [*found, str(error)]
-    for stage, section in params:
-        if isinstance(section, Training) and section.method != "none":
-            try:
-                taken_at_once(section, processes)
-            except UserError as error:
-                found.append(f"{stage}.{error}")
-    return found
-
-
-def main() -> None:
-    """Check one parameter file, print what is wrong or that nothing is."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("file", type=Path, nargs="?", default=Path(PARAMS_FILE))
-    args = parser.parse_args()
-    try:
-        params = load_all(args.file)
-    except UserError as error:
-        sys.exit(f"error: {error}")
-    if found := obstacles(params):
-        sys.exit("\n  ".join([f"error: {args.file}: {len(found)} thing(s) that a run would stop at", *found]))
-    print(f"{args.file}: fine ({len(params.mix)} generators, {len(params.models)} roles)")
-
-
-if __name__ == "__main__":
-    main()

@@ -7,9 +7,11 @@ import argparse
 
 from scalequest.errors import UserError
 from scalequest.io import write_jsonl
+from scalequest.problems.problem import Problem, benchmark_row
+from scalequest.problems.sources import load_problems
 from scalequest.records import PROBLEM, read_rows
-from scalequest.sources import Problem, benchmark_row, load_problems, question_key
-from scalequest.stage import StageRun, run_stage
+from scalequest.runtime.stage import StageRun, run_stage
+from scalequest.text import question_key
 
 
 def unseen(problems: list[Problem], seed_questions: set[str]) -> list[Problem]:

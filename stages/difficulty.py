@@ -7,10 +7,12 @@ import argparse
 from collections.abc import Sequence
 from typing import Any
 
-from scalequest.engine import Scorer
+from scalequest.io import rounded
 from scalequest.records import SCORE, SCREENED, read_rows, write_parts
-from scalequest.stage import StageRun, rounded, run_stage
-from scalequest.workers import Work
+from scalequest.runtime.stage import StageRun, run_stage
+from scalequest.runtime.workers import Work
+from scalequest.sampling.scorer import Scorer
+from scalequest.sampling.shards import map_shards
 
 
 def main(args: argparse.Namespace, run: StageRun) -> None:
@@ -27,7 +29,7 @@ def main(args: argparse.Namespace, run: StageRun) -> None:
 
         return work
 
-    table = run.map_shards(questions, start, SCORE, run.params.difficulty.shard_size)
+    table = map_shards(run, questions, start, SCORE, run.params.difficulty.shard_size)
     write_parts(args.out, table)
     scores = {row["id"]: row["score"] for row in table.to_pylist()}
     by_generator: dict[str, list[float]] = {}

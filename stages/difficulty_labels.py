@@ -11,14 +11,17 @@ from collections import Counter
 from collections.abc import Sequence
 from typing import Any
 
-from scalequest.answers import RIGHT, fail_rates
-from scalequest.checks import check, final_answer
+from scalequest.answers.attempts import fail_rates
+from scalequest.answers.check import check, final_answer
 from scalequest.domains import wording
-from scalequest.engine import Engine
 from scalequest.errors import UserError
+from scalequest.io import rounded
+from scalequest.outcomes import RIGHT
 from scalequest.records import ATTEMPT, PROBLEM, read_rows, write_parts
-from scalequest.stage import StageRun, rounded, run_stage
-from scalequest.workers import Work
+from scalequest.runtime.stage import StageRun, run_stage
+from scalequest.runtime.workers import Work
+from scalequest.sampling.engine import Engine
+from scalequest.sampling.shards import map_shards
 
 
 def pick_evenly(seeds: list[dict[str, str]], n: int) -> list[dict[str, str]]:
@@ -63,7 +66,7 @@ def main(args: argparse.Namespace, run: StageRun) -> None:
 
         return work
 
-    table = run.map_shards(problems, start, ATTEMPT, params.shard_size)
+    table = map_shards(run, problems, start, ATTEMPT, params.shard_size)
     write_parts(args.out, table)
     attempts = table.to_pylist()
     rates = fail_rates(attempts)

@@ -10,15 +10,16 @@ import argparse
 import random
 from typing import Any
 
-from scalequest.answers import fail_rates
+from scalequest.answers.attempts import fail_rates
 from scalequest.errors import UserError
-from scalequest.examples import ScoredText, hold_out
-from scalequest.prompts import ChatFormat
+from scalequest.io import rounded
+from scalequest.models.chat import ChatFormat
+from scalequest.models.weights import load_chat
 from scalequest.records import ATTEMPT, PROBLEM, read_rows
-from scalequest.shards import shard_seed
-from scalequest.stage import StageRun, rounded, run_stage
-from scalequest.training import train_regression
-from scalequest.weights import load_chat
+from scalequest.runtime.stage import StageRun, run_stage
+from scalequest.seeding import shard_seed
+from scalequest.training.examples import ScoredText, hold_out
+from scalequest.training.job import train_regression
 
 
 def ranks(values: list[float]) -> list[float]:

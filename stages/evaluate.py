@@ -13,7 +13,7 @@ from pathlib import Path
 
 from scalequest.evaluation import doubts, resolve_tasks, run_tasks, sample_rows, summarize
 from scalequest.records import SAMPLE, write_rows
-from scalequest.stage import StageRun, run_stage
+from scalequest.runtime.stage import StageRun, run_stage
 
 
 def main(args: argparse.Namespace, run: StageRun) -> None:

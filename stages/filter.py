@@ -10,9 +10,10 @@ from hashlib import sha256
 from typing import Any
 
 from scalequest.errors import UserError
+from scalequest.io import rounded
 from scalequest.params import Filter
 from scalequest.records import FILTERED, JUDGED, LEDGER, SCORE, SCREENED, read_rows, write_rows
-from scalequest.stage import StageRun, rounded, run_stage
+from scalequest.runtime.stage import StageRun, run_stage
 
 KEPT = "kept"
 # In the order of the filters; those of `screen` come before.

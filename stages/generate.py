@@ -5,9 +5,9 @@ python -m stages.generate --generator sums --model models/qpo/sums --out data/qu
 
 import argparse
 
-from scalequest.questions import question_metrics, sample_questions
 from scalequest.records import write_parts
-from scalequest.stage import StageRun, run_stage
+from scalequest.runtime.stage import StageRun, run_stage
+from scalequest.sampling.questions import question_metrics, sample_questions
 
 
 def main(args: argparse.Namespace, run: StageRun) -> None:

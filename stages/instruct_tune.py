@@ -6,12 +6,12 @@ python -m stages.instruct_tune --base models/base/student --data data/instruct.p
 import argparse
 
 from scalequest.domains import wording
-from scalequest.examples import solved_example
+from scalequest.models.weights import load_chat
 from scalequest.records import INSTRUCTION, read_rows
-from scalequest.shards import shard_seed
-from scalequest.stage import StageRun, run_stage
-from scalequest.training import train_causal
-from scalequest.weights import load_chat
+from scalequest.runtime.stage import StageRun, run_stage
+from scalequest.seeding import shard_seed
+from scalequest.training.examples import solved_example
+from scalequest.training.job import train_causal
 
 
 def main(args: argparse.Namespace, run: StageRun) -> None:

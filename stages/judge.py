@@ -6,16 +6,30 @@ The last standalone yes or no counts; no verdict is an outcome of its own, never
 """
 
 import argparse
+import re
 from collections import Counter
 from collections.abc import Sequence
 from typing import Any
 
 from scalequest.domains import wording
-from scalequest.engine import Engine
-from scalequest.prompts import parse_verdict
+from scalequest.io import rounded
 from scalequest.records import JUDGED, SCREENED, read_rows, write_parts
-from scalequest.stage import StageRun, rounded, run_stage
-from scalequest.workers import Work
+from scalequest.runtime.stage import StageRun, run_stage
+from scalequest.runtime.workers import Work
+from scalequest.sampling.engine import Engine
+from scalequest.sampling.shards import map_shards
+
+# ------------------------------------------------------------------------------------------------------------- judging
+
+# A word of its own; "_Yes_" is one, too, though \b takes the underscore for a letter.
+_VERDICT = re.compile(r"(?<![^\W_])(yes|no)(?![^\W_])", re.IGNORECASE)
+
+
+def parse_verdict(completion: str) -> bool | None:
+    """The judge's yes or no, the LAST standalone one; None if there is neither ("yesterday" is not a yes)."""
+    found = _VERDICT.findall(completion)
+    return found[-1].lower() == "yes" if found else None
+
 
 OUTCOME = {True: "solvable", False: "unsolvable", None: "no_verdict"}
 
@@ -45,7 +59,7 @@ def main(args: argparse.Namespace, run: StageRun) -> None:
 
         return work
 
-    table = run.map_shards(questions, start, JUDGED, params.shard_size)
+    table = map_shards(run, questions, start, JUDGED, params.shard_size)
     write_parts(args.out, table)
     counts = Counter(table["verdict"].to_pylist())
     run.metrics(

@@ -8,23 +8,62 @@ Rejects stay in the output with their reason.
 
 import argparse
 import random
+import re
 from collections import Counter
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from scalequest.api import REFUSAL, ApiOptimizer
-from scalequest.domains import Wording, wording
-from scalequest.engine import Completion, Engine
+from scalequest.domains import DIFFICULTY, SOLVABILITY, Wording, wording
 from scalequest.errors import UserError
-from scalequest.io import read_json
-from scalequest.models import API_FILE
+from scalequest.io import read_json, rounded
+from scalequest.models.folder import API_FILE
 from scalequest.params import Preferences
-from scalequest.prompts import DIFFICULTY, SOLVABILITY, parse_rewrite
 from scalequest.records import PREFERENCE, QUESTION, read_rows, write_parts
-from scalequest.sources import question_key
-from scalequest.stage import StageRun, rounded, run_stage
-from scalequest.workers import Work
+from scalequest.runtime.stage import StageRun, run_stage
+from scalequest.runtime.workers import Work
+from scalequest.sampling.completion import Completion
+from scalequest.sampling.endpoint import REFUSAL, ApiOptimizer
+from scalequest.sampling.engine import Engine
+from scalequest.sampling.shards import map_shards
+from scalequest.text import question_key
+
+# ----------------------------------------------------------------------------------------------------------- rewriting
+
+# What models put around the header: markdown, a number, "Finally", "Rewritten", "is". A header ends in a colon or a dash, or
+# its line ends: "The final question asks for .." is none. Possessive (*+) where a run of blanks or signs would backtrack.
+_FINAL_HEADER = re.compile(
+    r"^[ \t#*>_\-]*+(?:\(?(?:(?:step|section)[ \t]*)?\d+[ \t]*[:,.)\-]*[ \t]*)?[#*_]*(?:the[ \t]+)?final(?:ly)?[ \t]+"
+    r"(?:(?:rewritten|rewrite|created)[ \t]+)?(?:question|problem)(?:[ \t]+is)?[ \t#*_]*+(?:[:\-–—][ \t#*_:]*+(.*?))?[ \t]*$",
+    re.IGNORECASE | re.MULTILINE,
+)
+# A direct answer often starts with a remark on itself, or with a label.
+_PREAMBLE = re.compile(
+    r"(?:(?:sure|certainly|of course|okay|absolutely)\b[!,.]*+\s*+)?[#*_\s]*+"
+    r"(?:here(?:['’]s| is)\s[^\n:]*\b(?:problem|question|version|exercise|rewrite)\b[^\n:]*:"
+    r"|(?:the |an? )?(?:(?:new|corrected|rewritten|revised|modified|better|harder|more (?:difficult|challenging)) )*(?:math )?"
+    r"(?:problem|question)(?: is)?(?:[ \t]*:|[ \t*_]*\n))[\s*_]*",
+    re.IGNORECASE,
+)
+# A model may go on with a next example.
+_NEXT_EXAMPLE = re.compile(r"\n+question:", re.IGNORECASE)
+
+
+def parse_rewrite(completion: str, style: str) -> str:
+    """The rewritten question in the optimizer's completion; empty if there is none."""
+    if style == "few_shot":
+        text = completion.strip()
+        if remark := _PREAMBLE.match(text):
+            text = text[remark.end() :]
+        text = _NEXT_EXAMPLE.split(text, maxsplit=1)[0]
+    else:
+        headers = list(_FINAL_HEADER.finditer(completion))
+        if not headers:
+            return ""
+        last = headers[-1]
+        text = (last.group(1) or "") + completion[last.end() :]
+    return text.strip().strip("*").strip().strip('"').strip()
+
 
 KEPT = "kept"
 
@@ -123,7 +162,7 @@ def main(args: argparse.Namespace, run: StageRun) -> None:
         return work
 
     # An endpoint is asked from here: actors would each hold a GPU while they wait, and each ask `concurrency` at once.
-    table = run.map_shards(questions, start, PREFERENCE, params.shard_size, here=(args.optimizer / API_FILE).is_file())
+    table = map_shards(run, questions, start, PREFERENCE, params.shard_size, here=(args.optimizer / API_FILE).is_file())
     verdicts = Counter(table["verdict"].to_pylist())
     if not verdicts[KEPT]:
         raise UserError(

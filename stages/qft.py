@@ -7,13 +7,13 @@ import argparse
 import random
 
 from scalequest.errors import UserError
-from scalequest.examples import Example
-from scalequest.prompts import ChatFormat
+from scalequest.models.chat import ChatFormat
+from scalequest.models.weights import load_chat
 from scalequest.records import PROBLEM, read_rows
-from scalequest.shards import shard_seed
-from scalequest.stage import StageRun, run_stage
-from scalequest.training import train_causal
-from scalequest.weights import load_chat
+from scalequest.runtime.stage import StageRun, run_stage
+from scalequest.seeding import shard_seed
+from scalequest.training.examples import Example
+from scalequest.training.job import train_causal
 
 
 def pick_questions(seeds: list[dict[str, str]], seed_mix: dict[str, int], seed: int) -> list[str]:

@@ -10,13 +10,13 @@ hidden from attention, and policy and reference share one precision.
 import argparse
 from typing import Any
 
-from scalequest.examples import Pair
-from scalequest.prompts import ChatFormat
+from scalequest.models.chat import ChatFormat
+from scalequest.models.weights import load_chat
 from scalequest.records import PREFERENCE, read_rows
-from scalequest.shards import shard_seed
-from scalequest.stage import StageRun, run_stage
-from scalequest.training import train_pairs
-from scalequest.weights import load_chat
+from scalequest.runtime.stage import StageRun, run_stage
+from scalequest.seeding import shard_seed
+from scalequest.training.examples import Pair
+from scalequest.training.job import train_pairs
 
 
 def question_pair(chat: ChatFormat, row: dict[str, Any]) -> Pair:

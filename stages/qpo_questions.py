@@ -7,9 +7,9 @@ A stage of its own, because a process holds one engine: sampling and rewriting n
 
 import argparse
 
-from scalequest.questions import question_metrics, sample_questions
 from scalequest.records import write_parts
-from scalequest.stage import StageRun, run_stage
+from scalequest.runtime.stage import StageRun, run_stage
+from scalequest.sampling.questions import question_metrics, sample_questions
 
 
 def main(args: argparse.Namespace, run: StageRun) -> None:

@@ -12,16 +12,16 @@ import argparse
 import os
 from pathlib import Path
 
-from scalequest import page
 from scalequest.errors import UserError
 from scalequest.io import write_text
-from scalequest.page import Report, Text
+from scalequest.report import page
 from scalequest.report.chain import degenerate, funnel, funnel_line, preferences, training
 from scalequest.report.data import look
+from scalequest.report.page import Report, Text
 from scalequest.report.provenance import contamination, gsm8k_notice, repeatability, settings
 from scalequest.report.results import percent, results, results_in_words, results_table
 from scalequest.report.run import Run, read_run
-from scalequest.stage import StageRun, run_stage
+from scalequest.runtime.stage import StageRun, run_stage
 
 BEGIN, END = "<!-- results:begin -->", "<!-- results:end -->"
 

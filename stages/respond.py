@@ -9,10 +9,12 @@ from collections.abc import Sequence
 from typing import Any
 
 from scalequest.domains import wording
-from scalequest.engine import Engine
+from scalequest.io import rounded
 from scalequest.records import FILTERED, RESPONSE, read_rows, write_parts
-from scalequest.stage import StageRun, rounded, run_stage
-from scalequest.workers import Work
+from scalequest.runtime.stage import StageRun, run_stage
+from scalequest.runtime.workers import Work
+from scalequest.sampling.engine import Engine
+from scalequest.sampling.shards import map_shards
 
 
 def distinct_responses(rows: list[dict[str, Any]]) -> Counter[str]:
@@ -41,7 +43,7 @@ def main(args: argparse.Namespace, run: StageRun) -> None:
 
         return work
 
-    table = run.map_shards(questions, start, RESPONSE, params.shard_size)
+    table = map_shards(run, questions, start, RESPONSE, params.shard_size)
     write_parts(args.out, table)
     rows = table.to_pylist()
     distinct = distinct_responses(rows)

@@ -13,10 +13,12 @@ from collections.abc import Sequence
 from typing import Any
 
 from scalequest.domains import wording
-from scalequest.engine import Scorer
+from scalequest.io import rounded
 from scalequest.records import FILTERED, RESPONSE, REWARD, read_rows, write_parts
-from scalequest.stage import StageRun, rounded, run_stage
-from scalequest.workers import Work
+from scalequest.runtime.stage import StageRun, run_stage
+from scalequest.runtime.workers import Work
+from scalequest.sampling.scorer import Scorer
+from scalequest.sampling.shards import map_shards
 
 
 def main(args: argparse.Namespace, run: StageRun) -> None:
@@ -41,7 +43,7 @@ def main(args: argparse.Namespace, run: StageRun) -> None:
 
         return work
 
-    table = run.map_shards(responses, start, REWARD, run.params.reward.shard_size)
+    table = map_shards(run, responses, start, REWARD, run.params.reward.shard_size)
     write_parts(args.out, table)
     rewards = table["reward"].to_pylist()
     run.metrics(

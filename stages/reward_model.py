@@ -9,17 +9,18 @@ Not in the paper, which takes InternLM2-7B-Reward: with `reward_model.method: no
 import argparse
 from typing import Any
 
-from scalequest.answers import MISSING, RIGHT, WRONG
 from scalequest.domains import wording
 from scalequest.errors import UserError
-from scalequest.examples import Pair, hold_out
-from scalequest.models import link_model
-from scalequest.prompts import ChatFormat
+from scalequest.io import rounded
+from scalequest.models.chat import ChatFormat
+from scalequest.models.folder import link_model
+from scalequest.models.weights import load_chat
+from scalequest.outcomes import MISSING, RIGHT, WRONG
 from scalequest.records import ATTEMPT, PROBLEM, read_rows
-from scalequest.shards import shard_seed
-from scalequest.stage import StageRun, rounded, run_stage
-from scalequest.training import train_reward
-from scalequest.weights import load_chat
+from scalequest.runtime.stage import StageRun, run_stage
+from scalequest.seeding import shard_seed
+from scalequest.training.examples import Pair, hold_out
+from scalequest.training.job import train_reward
 
 
 def answer_pairs(

@@ -12,11 +12,12 @@ from collections import Counter
 from collections.abc import Collection
 from typing import Any
 
-from scalequest.checks import final_answer, same_answer, with_examples
+from scalequest.answers.check import final_answer, same_answer, with_examples
+from scalequest.answers.sandbox import FAILED, KILLED, TIMEOUT, run_programs
 from scalequest.errors import UserError
+from scalequest.io import rounded
 from scalequest.records import FILTERED, INSTRUCTION, RESPONSE, REWARD, read_rows, write_rows
-from scalequest.sandbox import FAILED, KILLED, TIMEOUT, run_programs
-from scalequest.stage import StageRun, rounded, run_stage
+from scalequest.runtime.stage import StageRun, run_stage
 
 
 def select(

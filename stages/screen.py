@@ -13,11 +13,11 @@ from pathlib import Path
 from typing import Any
 
 from scalequest.errors import UserError
-from scalequest.io import read_jsonl
+from scalequest.io import read_jsonl, rounded
 from scalequest.params import Screen
 from scalequest.records import QUESTION, SCREENED, read_rows, write_rows
-from scalequest.sources import question_key
-from scalequest.stage import StageRun, rounded, run_stage
+from scalequest.runtime.stage import StageRun, run_stage
+from scalequest.text import question_key
 
 # What a question can come out as; `screen` says in which order it checks.
 VERDICTS = ("kept", "cut", "empty", "language", "too_short", "exact_duplicate", "near_duplicate", "contaminated")

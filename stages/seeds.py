@@ -8,9 +8,11 @@ from collections import Counter
 from collections.abc import Mapping
 
 from scalequest.params import FileSource, ReasoningGymSource
+from scalequest.problems.problem import Problem
+from scalequest.problems.sources import load_problems
 from scalequest.records import PROBLEM, write_rows
-from scalequest.sources import Problem, load_problems, question_key
-from scalequest.stage import StageRun, run_stage
+from scalequest.runtime.stage import StageRun, run_stage
+from scalequest.text import question_key
 
 
 def collect(sources: Mapping[str, ReasoningGymSource | FileSource], seed: int, domain: str) -> list[Problem]:

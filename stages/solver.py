@@ -8,13 +8,13 @@ Not in the paper, whose solvers are strong models as released: with `solver.meth
 import argparse
 
 from scalequest.domains import wording
-from scalequest.examples import solved_example
-from scalequest.models import link_model
+from scalequest.models.folder import link_model
+from scalequest.models.weights import load_chat
 from scalequest.records import PROBLEM, read_rows
-from scalequest.shards import shard_seed
-from scalequest.stage import StageRun, run_stage
-from scalequest.training import train_causal
-from scalequest.weights import load_chat
+from scalequest.runtime.stage import StageRun, run_stage
+from scalequest.seeding import shard_seed
+from scalequest.training.examples import solved_example
+from scalequest.training.job import train_causal
 
 
 def main(args: argparse.Namespace, run: StageRun) -> None:

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from scalequest.models.chat import ChatFormat
 from scalequest.params import Params, load_all
-from scalequest.prompts import ChatFormat
 from tests.audit.pipeline import Pipeline
 from tests.fakes import LAPTOP, chatml_tokenizer, deepseek_tokenizer
 

@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
-from scalequest.engine import Completion
 from scalequest.params import Params
+from scalequest.sampling.completion import Completion
 
 ROOT = Path(__file__).resolve().parents[1]
 LAPTOP = ROOT / "profiles" / "laptop.yaml"

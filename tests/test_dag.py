@@ -16,6 +16,7 @@ import pyarrow as pa
 import pytest
 from ruamel.yaml import YAML
 
+from scalequest.outcomes import DEGENERATE
 from scalequest.records import (
     ATTEMPT,
     FILTERED,
@@ -28,7 +29,6 @@ from scalequest.records import (
     read_rows,
     write_rows,
 )
-from scalequest.stage import DEGENERATE
 from tests.tiny import make_model, tiny_params
 
 ROOT = Path(__file__).parents[1]
@@ -163,7 +163,9 @@ def test_scores_of_base_solver_and_student_are_there(tiny: Checkout) -> None:
 def test_mlflow_has_one_run_a_stage_under_one_parent(tiny: Checkout) -> None:
     import mlflow
 
-    tiny.run("python", "-m", "scalequest.tracking")  # waits for the last stage's, which is posted beside what follows
+    tiny.run(
+        "python", "-m", "scalequest.runtime.tracking"
+    )  # waits for the last stage's, which is posted beside what follows
     client = mlflow.MlflowClient(f"sqlite:///{tiny.path / 'mlflow.db'}")
     experiment = client.get_experiment_by_name("scalequest")
     runs = client.search_runs([experiment.experiment_id], max_results=200)
@@ -226,7 +228,7 @@ def test_every_row_of_the_ledger_has_a_life(tiny: Checkout) -> None:
 def test_an_mlflow_run_leads_to_the_audit_and_back(tiny: Checkout) -> None:
     import mlflow
 
-    tiny.run("python", "-m", "scalequest.tracking")
+    tiny.run("python", "-m", "scalequest.runtime.tracking")
     client = mlflow.MlflowClient(f"sqlite:///{tiny.path / 'mlflow.db'}")
     experiments = [client.get_experiment_by_name("scalequest").experiment_id]
     (run,) = client.search_runs(experiments, audit(tiny, "models/student")["mlflow"])
@@ -348,7 +350,7 @@ def test_bad_parameters_are_named_and_cost_nothing(tiny: Checkout, change: str, 
     result = tiny.run("dvc", "exp", "run", "-S", change, "-n", "bad", check=False)
     text = result.stdout + result.stderr
     if "nobody" in change:  # DVC itself stops at a matrix key without parameters; ours tells what is wrong
-        result = tiny.run("python", "-m", "scalequest.params", "params.yaml", check=False)
+        result = tiny.run("python", "-m", "scalequest.run.check", "params.yaml", check=False)
         text += result.stdout + result.stderr
     assert message in text
     tiny.run("git", "checkout", "-q", "--", ".")

@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from scalequest.programs import fenced_code
+from scalequest.answers.code import fenced_code
 from scalequest.records import ATTEMPT, INSTRUCTION, PREFERENCE, PROBLEM, SAMPLE, read_rows
 from tests.test_dag import ROOT, Checkout, copy_repository
 from tests.tiny import make_model, tiny_code_params, write_code_tasks

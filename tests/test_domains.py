@@ -2,11 +2,10 @@
 
 import pytest
 
-from scalequest.domains import DOMAINS, wording
+from scalequest.domains import DIFFICULTY, DOMAINS, SOLVABILITY, wording
 from scalequest.domains.code import asks, judge_turns, leaks_solution, rewrite_turns, solve_prompt
-from scalequest.forms import canonical
 from scalequest.io import read_jsonl
-from scalequest.prompts import DIFFICULTY, SOLVABILITY
+from scalequest.problems.known_datasets import canonical
 from tests.fakes import real_data
 
 # Braces, a percent sign and a backslash: what a template engine would take for its own.

@@ -8,25 +8,15 @@ from typing import Any
 
 import pytest
 
+from scalequest.answers.code import SOLUTION_LINE
 from scalequest.domains import wording
 from scalequest.domains.maths import solve_prompt
 from scalequest.errors import UserError
-from scalequest.evaluation import (
-    SHARES,
-    first_source,
-    known_benchmarks,
-    main,
-    name_the_cpu_build,
-    resolve_tasks,
-    sample_rows,
-    scores_in_words,
-    summarize,
-    write_benchmarks,
-)
+from scalequest.evaluation import SHARES, name_the_cpu_build, resolve_tasks, sample_rows, scores_in_words, summarize
 from scalequest.io import write_jsonl
+from scalequest.outcomes import DEGENERATE
 from scalequest.params import HubSource, JsonlSource, Params
-from scalequest.programs import SOLUTION_LINE
-from scalequest.stage import DEGENERATE
+from scalequest.run.evaluate import first_source, known_benchmarks, main, write_benchmarks
 from tests.fakes import ROOT
 
 TASKS = ROOT / "eval" / "tasks"

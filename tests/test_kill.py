@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from scalequest.lineage import StageFacts
+from scalequest.runtime.facts import StageFacts
 
 pytestmark = pytest.mark.slow
 ROOT = Path(__file__).parents[1]
@@ -21,11 +21,11 @@ SHARDS, KILLS = 12, 24
 STAGE = """
 import random, sys, time
 from pathlib import Path
-from scalequest.lineage import StageFacts
+from scalequest.runtime.facts import StageFacts
 from scalequest.records import SCORE, write_parts
-from scalequest.journal import Journal
+from scalequest.runtime.journal import Journal
 from scalequest.params import load_all
-from scalequest.shards import map_shards
+from scalequest.sampling.shards import map_shards
 root, out, paid = Path(sys.argv[1]), Path(sys.argv[2]), Path(sys.argv[3])
 def work(items, seed, shard):
     with paid.open("a") as file:
@@ -85,10 +85,10 @@ def train(model: Path, folder: Path) -> None:
     """A training of 40 steps with 5 checkpoints, each step noted when it is paid."""
     import transformers
 
+    from scalequest.models.weights import load_chat
     from scalequest.params import Training, load_all
-    from scalequest.stage import StageRun
-    from scalequest.training import train_causal
-    from scalequest.weights import load_chat
+    from scalequest.runtime.stage import StageRun
+    from scalequest.training.job import train_causal
     from stages.qft import question_example
 
     os.setpgid(0, 0)
@@ -116,7 +116,7 @@ def test_a_training_killed_at_random_moments_ends_with_the_same_weights(tmp_path
     model = make_model(tmp_path / "model")
     # Importing torch and TRL takes longer than the training: a server that has them loaded forks each run.
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["trl.trainer.sft_trainer", "scalequest.training", "stages.qft"])
+    context.set_forkserver_preload(["trl.trainer.sft_trainer", "scalequest.training.job", "stages.qft"])
 
     def start(folder: Path) -> multiprocessing.process.BaseProcess:
         folder.mkdir(exist_ok=True)

@@ -7,7 +7,8 @@ from typing import Any
 import pytest
 
 from scalequest.errors import UserError
-from scalequest.params import Params, load_all, main, obstacles, parse_params, read_yaml
+from scalequest.params import Params, load_all, parse_params, read_yaml
+from scalequest.run.check import main, obstacles
 from tests.fakes import LAPTOP, ROOT, changed
 
 PROFILES = sorted((ROOT / "profiles").glob("*.yaml"))
@@ -331,7 +332,7 @@ def test_a_placeholder_for_a_commit_is_an_obstacle(laptop: Params):
     assert obstacles(laptop) == []
     assert obstacles(changed(laptop, models=models)) == [
         f"models.student: 'hf:Qwen/Qwen2-Math-7B@{'0' * 40}' has forty zeros in the place of a commit; "
-        "`python -m scalequest.hub Qwen/Qwen2-Math-7B` prints the one that its main branch is at"
+        "`python -m scalequest.run.pin Qwen/Qwen2-Math-7B` prints the one that its main branch is at"
     ]
 
 
@@ -363,7 +364,7 @@ def test_the_check_says_what_a_run_would_stop_at(tmp_path: Path):
         (ROOT / "profiles" / "laptop.yaml").read_text().replace("accelerate: null", "accelerate: nowhere.yaml")
     )
     result = subprocess.run(
-        [sys.executable, "-m", "scalequest.params", str(file)], cwd=ROOT, capture_output=True, text=True
+        [sys.executable, "-m", "scalequest.run.check", str(file)], cwd=ROOT, capture_output=True, text=True
     )
     assert result.returncode == 1
     assert "1 thing(s) that a run would stop at\n  runtime.accelerate: nowhere.yaml" in result.stderr

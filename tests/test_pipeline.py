@@ -6,24 +6,20 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
-from functools import cache
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from scalequest.params import Params, read_yaml
+from scalequest.run.deps import WING_1, code_dependencies, imports, rewritten, tree
 from tests.fakes import ROOT
 
-# Modules that cannot change a byte of an output, so that a change of them must not cost a rerun.
-EXEMPT = {"errors", "io", "journal", "launch", "lineage", "params", "records", "stage", "tracking", "workers"}
 # The section that no stage lists, because it cannot change a result.
 UNLISTED = {"runtime"}
 
 PIPELINE = read_yaml(ROOT / "dvc.yaml")
 MODULES = sorted((ROOT / "scalequest").rglob("*.py"))
-# The wording of the run's domain, as dvc.yaml names it: which one is decided by `domain` of params.yaml.
-WORDING = "scalequest/domains/${domain}.py"
 STAGE_FILES = sorted(p for p in (ROOT / "stages").glob("*.py") if p.stem != "__init__")
 
 
@@ -51,64 +47,15 @@ def listed_params(name: str) -> list[str]:
 # --------------------------------------------------------------------------------------------------- reading the code
 
 
-@cache
-def tree(path: Path) -> ast.Module:
-    # What either domain's wording imports counts for both.
-    files = sorted(path.parent.glob("[a-z]*.py")) if path == ROOT / WORDING else [path]
-    return ast.parse("\n".join(file.read_text(encoding="utf-8") for file in files))
-
-
-def imports(path: Path) -> Iterator[str]:
-    """Names of the scalequest modules that a file imports, also inside functions: ``answers``, ``domains.maths``."""
-    for node in ast.walk(tree(path)):
-        if isinstance(node, ast.ImportFrom) and node.module == "scalequest":
-            yield from (alias.name for alias in node.names)
-        elif isinstance(node, ast.ImportFrom) and (node.module or "").startswith("scalequest."):
-            yield (node.module or "").removeprefix("scalequest.")
-        elif isinstance(node, ast.Import):
-            yield from (a.name.removeprefix("scalequest.") for a in node.names if a.name.startswith("scalequest."))
-    if path.name == "sandbox.py":
-        yield "sandbox_child"  # run as a program of its own
-
-
-def module_file(name: str) -> Path:
-    """File of a module of scalequest, by its dotted name."""
-    path = ROOT / "scalequest" / name.replace(".", "/")
-    return path / "__init__.py" if path.is_dir() else path.with_suffix(".py")
-
-
 def attributes(path: Path) -> Iterator[str]:
     yield from (node.attr for node in ast.walk(tree(path)) if isinstance(node, ast.Attribute))
 
 
-def sources(name: str) -> list[Path]:
-    """A stage's own file, and Python files in the folders it depends on (lm-eval's task code)."""
-    folders = [ROOT / dep for dep in STAGES[name]["deps"] if "$" not in dep and (ROOT / dep).is_dir()]
-    tracked = [f for f in folders if f.relative_to(ROOT).parts[0] not in ("data", "models", "reports")]
-    return [ROOT / "stages" / f"{name}.py", *(file for folder in tracked for file in sorted(folder.rglob("*.py")))]
-
-
 def closure(name: str) -> list[Path]:
-    """Files whose code can change a stage's bytes: its sources and what they import, not through exempt modules.
-
-    One thing of an exempt module counts: ``run.map_shards`` runs ``scalequest.shards``, which cuts, seeds and joins.
-    """
-    found: dict[Path, None] = dict.fromkeys(sources(name))
-    waiting = list(found)
-    while waiting:
-        path = waiting.pop()
-        needed = set(imports(path)) - EXEMPT
-        if "map_shards" in attributes(path):
-            needed.add("shards")
-        files = {module_file(module) for module in needed}
-        files |= {file.with_name("__init__.py") for file in files if file.parent.name == "domains"}
-        if "domain" in reads(path) and "domains" in needed:
-            files.add(ROOT / WORDING)  # what `wording(run.params.domain)` imports
-        for file in files:
-            if file not in found:
-                found[file] = None
-                waiting.append(file)
-    return list(found)
+    """Files whose code can change a stage's bytes."""
+    other = [dep for dep in STAGES[name]["deps"] if not dep.endswith(".py")]
+    inside = [f for dep in other if dep.startswith("eval/tasks") for f in sorted((ROOT / dep).rglob("*.py"))]
+    return [*inside, *(ROOT / path for path in code_dependencies(ROOT, name, other))]
 
 
 def reads(path: Path) -> set[str]:
@@ -185,13 +132,40 @@ def test_no_shared_module_imports_a_stage(path: Path):
 # --------------------------------------------------------------------------------------------------------------- deps
 
 
-@each_stage
-def test_code_dependencies_are_what_the_stage_imports(name: str):
-    listed = {dep for dep in STAGES[name]["deps"] if dep.endswith(".py")}
-    folders = [dep for dep in STAGES[name]["deps"] if not dep.endswith(".py")]
-    imported = {str(path.relative_to(ROOT)) for path in closure(name)}
-    # A file in a folder that is a dependency as a whole is covered by it.
-    assert listed == {f for f in imported if not any(f.startswith(f"{folder}/") for folder in folders)}
+def test_dvc_yaml_lists_exactly_the_code_that_its_stages_import():
+    text = (ROOT / "dvc.yaml").read_text(encoding="utf-8")
+    assert rewritten(ROOT, text) == text, "dvc.yaml is out of date: run `scalequest deps --write`"
+
+
+# The tree says what reruns: three wings on a ground floor.
+GROUND = {"errors", "io", "records", "params", "outcomes", "text", "seeding"}
+WING_2, WING_3 = {"runtime"}, {"audit", "report", "publish", "run", "cli"}
+
+
+def wing(path: Path) -> str:
+    return path.relative_to(ROOT / "scalequest").with_suffix("").parts[0]
+
+
+def test_every_module_belongs_to_a_wing():
+    assert {wing(path) for path in MODULES} - {"__init__"} == GROUND | set(WING_1) | WING_2 | WING_3
+
+
+@pytest.mark.parametrize("path", MODULES, ids=lambda p: str(p.relative_to(ROOT / "scalequest")))
+def test_imports_keep_to_the_wings(path: Path):
+    # Wing 1 sees of `runtime` its types alone; the ground floor sees nothing above it but what `params` has to parse.
+    own, used = wing(path), {name.split(".")[0] for name in imports(path)} - {""}
+    if own in GROUND:
+        assert used <= GROUND | ({"models"} if own == "params" else set())
+    elif own in WING_1:
+        assert used <= GROUND | set(WING_1)
+    elif own in WING_2:
+        assert not used & WING_3
+
+
+@pytest.mark.parametrize("path", STAGE_FILES, ids=lambda p: p.stem)
+def test_only_the_report_looks_on(path: Path):
+    used = {name.split(".")[0] for name in imports(path)}
+    assert not used & (WING_3 - ({"report"} if path.stem == "report" else set()))
 
 
 @each_stage
@@ -217,8 +191,6 @@ def test_listed_parameters_are_read_and_read_ones_listed(name: str):
     used: set[str] = set()
     for path in closure(name):
         used |= reads(path)
-        if "map_shards" in attributes(path):
-            used.add("seed")  # StageRun.map_shards seeds the shards
     used = {key for key in used if key.split(".")[0] not in UNLISTED}
     listed = listed_params(name)
     # `generators.${item.g}.seed_mix`: which generator is decided on the command line.
@@ -234,7 +206,7 @@ def test_listed_parameters_are_read_and_read_ones_listed(name: str):
 def test_the_reader_of_parameters_sees_what_stages_read():
     assert reads(ROOT / "stages" / "qft.py") == {"generators", "seed", "qft", "engine.dtype"}
     assert reads(ROOT / "stages" / "generate.py") == {"generators.n_questions", "generate"}
-    assert reads(ROOT / "scalequest" / "questions.py") == {"engine", "runtime"}
+    assert reads(ROOT / "scalequest" / "sampling" / "questions.py") == {"engine", "runtime"}
 
 
 def test_every_section_is_listed_by_a_stage():
@@ -284,12 +256,12 @@ ALLOWED_PATHS = {("tracking.py", "data/")}  # tells data from code among the dep
 
 
 # What looks at a finished pipeline knows where things are, because that is what it is asked about.
-LOOKING_ON = {"audit", "cards", "cli", "publish", "registry"}
+LOOKING_ON = {"audit", "cli", "publish", "run"}
 
 
 @pytest.mark.parametrize(
     "path",
-    [*(m for m in MODULES if LOOKING_ON.isdisjoint((m.stem, m.parent.name))), *STAGE_FILES],
+    [*(m for m in MODULES if wing(m) not in LOOKING_ON), *STAGE_FILES],
     ids=lambda p: f"{p.parent.name}/{p.stem}",
 )
 def test_only_dvc_yaml_knows_paths(path: Path):

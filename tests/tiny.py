@@ -9,9 +9,9 @@ from pathlib import Path
 from typing import Any
 
 from scalequest.io import write_jsonl
+from scalequest.models.chat import ChatFormat
 from scalequest.params import ReasoningGymSource, read_yaml
-from scalequest.prompts import ChatFormat
-from scalequest.sources import load_problems
+from scalequest.problems.sources import load_problems
 
 CHAT_TEMPLATE = (
     "{% for m in messages %}{{ '<|im_start|>' + m['role'] + '\n' + m['content'] + '<|im_end|>' + '\n' }}{% endfor %}"
@@ -90,7 +90,7 @@ def make_reward_model(model: Path, out: Path) -> Path:
     import torch
     from transformers import AutoModelForSequenceClassification
 
-    from scalequest.weights import load_tokenizer, save_model
+    from scalequest.models.weights import load_tokenizer, save_model
 
     torch.manual_seed(0)
     tokenizer = load_tokenizer(model)

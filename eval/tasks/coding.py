@@ -1,9 +1,9 @@
 """What the code tasks share: the prompt that training used, and the benchmark's own tests, run in the sandbox."""
 
-from scalequest.checks import run_tests
+from scalequest.answers.check import run_tests
+from scalequest.answers.code import any_code, fenced_code
 from scalequest.domains.code import solve_prompt
 from scalequest.evaluation import item_scores
-from scalequest.programs import any_code, fenced_code
 
 
 def doc_to_text(doc):

@@ -1,6 +1,7 @@
 """What the mathematics tasks share: the prompt that training used, and one home for answers (scalequest.answers)."""
 
-from scalequest.answers import compare, flexible_answer, strict_answer
+from scalequest.answers.compare import compare
+from scalequest.answers.find import flexible_answer, strict_answer
 from scalequest.domains.maths import solve_prompt
 from scalequest.evaluation import item_scores
 

@@ -7,6 +7,8 @@ changed word in the prompts for code reruns nothing of a mathematics run.
 from importlib import import_module
 from typing import Protocol, cast
 
+SOLVABILITY, DIFFICULTY = "solvability", "difficulty"
+
 DOMAINS = ("maths", "code")
 
 

@@ -9,7 +9,7 @@ import ast
 import re
 import warnings
 
-from scalequest.prompts import DIFFICULTY, SOLVABILITY
+from scalequest.domains import DIFFICULTY, SOLVABILITY
 
 # ------------------------------------------------------------------------------------------------------------- solving
 

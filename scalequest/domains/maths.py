@@ -2,7 +2,7 @@
 
 import re
 
-from scalequest.prompts import DIFFICULTY, SOLVABILITY
+from scalequest.domains import DIFFICULTY, SOLVABILITY
 
 # ------------------------------------------------------------------------------------------------------------- solving
 

@@ -2,10 +2,10 @@
 
 from typing import Any
 
-from scalequest.page import Block, Funnel, Section, Table, Text
+from scalequest.outcomes import DEGENERATE
+from scalequest.report.page import Block, Funnel, Section, Table, Text
 from scalequest.report.results import DASH, percent
 from scalequest.report.run import KEPT, OUTCOMES, Run
-from scalequest.stage import DEGENERATE
 
 # Shares of the original 2M questions: only so do the paper's three rates leave its 1M.
 PAPER = {"language": "20.1", "unsolvable": "19.4", "no_verdict": "in the line above", "too_easy": "9.2"}

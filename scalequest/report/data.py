@@ -6,7 +6,7 @@ from typing import Any
 
 import pyarrow as pa
 
-from scalequest.page import Block, Sample, Samples, Section, Text, code
+from scalequest.report.page import Block, Sample, Samples, Section, Text, code
 from scalequest.report.run import KEPT, OUTCOMES, Run
 
 KEPT_SHOWN, BROWSE_KEPT, BROWSE_REJECTED = 3, 200, 100

@@ -3,10 +3,11 @@
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from scalequest.page import Bar, Bars, Block, Section, Table, Text
+from scalequest.evaluation import MANY_UNPARSED
+from scalequest.outcomes import DEGENERATE
+from scalequest.report.page import Bar, Bars, Block, Section, Table, Text
 from scalequest.report.provenance import gsm8k_notice
 from scalequest.report.run import Run
-from scalequest.stage import DEGENERATE, MANY_UNPARSED
 
 # From so many standard errors on a difference counts as one.
 SHOWS = 2

@@ -11,8 +11,8 @@ import pyarrow as pa
 
 from scalequest.errors import UserError
 from scalequest.io import read_json
-from scalequest.lineage import package_versions
 from scalequest.records import INSTRUCTION, LEDGER, SAMPLE, read_rows, read_table
+from scalequest.runtime.facts import package_versions
 
 # The stages that write metrics: once, and once a generator.
 SINGLE = ("seeds", "benchmarks", "solver", "difficulty_labels", "difficulty_model", "difficulty", "screen", "judge",

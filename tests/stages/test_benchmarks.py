@@ -7,9 +7,10 @@ import pytest
 from scalequest.errors import UserError
 from scalequest.io import read_jsonl
 from scalequest.params import JsonlSource, Params
+from scalequest.problems.sources import load_problems
 from scalequest.records import PROBLEM, write_rows
-from scalequest.sources import load_problems, question_key
-from scalequest.stage import StageRun
+from scalequest.runtime.stage import StageRun
+from scalequest.text import question_key
 from stages.benchmarks import main, unseen
 from stages.seeds import collect
 

@@ -4,10 +4,10 @@ from pathlib import Path
 
 import pytest
 
+from scalequest.models.chat import ChatFormat
 from scalequest.params import Params
-from scalequest.prompts import ChatFormat
 from scalequest.records import SCORE, SCREENED, read_rows, write_rows
-from scalequest.stage import StageRun
+from scalequest.runtime.stage import StageRun
 from stages import difficulty
 from tests.fakes import changed
 

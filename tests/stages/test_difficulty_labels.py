@@ -4,13 +4,13 @@ from pathlib import Path
 
 import pytest
 
+from scalequest.answers.code import SOLUTION_LINE
 from scalequest.domains.maths import solve_prompt
 from scalequest.errors import UserError
+from scalequest.models.chat import ChatFormat
 from scalequest.params import Params
-from scalequest.programs import SOLUTION_LINE
-from scalequest.prompts import ChatFormat
 from scalequest.records import ATTEMPT, PROBLEM, read_rows, write_rows
-from scalequest.stage import StageRun
+from scalequest.runtime.stage import StageRun
 from stages import difficulty_labels
 from stages.difficulty_labels import pick_evenly
 from tests.fakes import QueueEngine, changed, cut

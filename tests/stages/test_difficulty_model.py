@@ -4,11 +4,11 @@ from pathlib import Path
 import pytest
 
 from scalequest.errors import UserError
-from scalequest.examples import hold_out
+from scalequest.models.chat import ChatFormat
 from scalequest.params import Params
-from scalequest.prompts import ChatFormat
 from scalequest.records import ATTEMPT, PROBLEM, write_rows
-from scalequest.stage import StageRun
+from scalequest.runtime.stage import StageRun
+from scalequest.training.examples import hold_out
 from stages import difficulty_model
 from stages.difficulty_model import labelled, main, ranks, spearman
 from tests.fakes import changed

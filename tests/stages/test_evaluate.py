@@ -7,7 +7,7 @@ import pytest
 from scalequest.io import write_jsonl
 from scalequest.params import Params
 from scalequest.records import SAMPLE, read_rows
-from scalequest.stage import StageRun
+from scalequest.runtime.stage import StageRun
 from stages import evaluate
 from tests.fakes import ROOT, changed
 from tests.test_evaluation import result

@@ -7,10 +7,10 @@ from typing import get_args
 import pytest
 
 from scalequest.errors import UserError
-from scalequest.lineage import StageFacts
-from scalequest.models import link_model
+from scalequest.models.folder import link_model
 from scalequest.params import Params
-from scalequest.stage import StageRun
+from scalequest.runtime.facts import StageFacts
+from scalequest.runtime.stage import StageRun
 from stages.fetch_model import (
     _convert_gguf,
     _download_gguf,
@@ -237,7 +237,7 @@ def test_templates_are_these_bytes(name: str, prompt: str, conversation: str):
 
 def test_special_tokens_are_those_of_the_files_own_numbers(tmp_path: Path):
     """What transformers 5.17 made of SmolLM2: the turn's begin for its end, no padding, the end no special token."""
-    from scalequest.prompts import ChatFormat
+    from scalequest.models.chat import ChatFormat
     from tests.tiny import make_tokenizer
 
     tokenizer = make_tokenizer(tmp_path)

@@ -10,7 +10,7 @@ import pytest
 from scalequest.errors import UserError
 from scalequest.params import Filter, Params
 from scalequest.records import FILTERED, JUDGED, LEDGER, SCORE, SCREENED, read_rows, write_rows
-from scalequest.stage import StageRun
+from scalequest.runtime.stage import StageRun
 from stages.filter import apply_filters, easiness_cut, main, require_some, share_quotas
 
 

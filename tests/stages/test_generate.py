@@ -5,14 +5,14 @@ from pathlib import Path
 import pyarrow as pa
 import pytest
 
-from scalequest import questions
 from scalequest.errors import UserError
+from scalequest.models.chat import ChatFormat
 from scalequest.params import Params
-from scalequest.prompts import ChatFormat
-from scalequest.questions import question_metrics, question_rows
 from scalequest.records import QUESTION, read_rows, table
-from scalequest.shards import shard_seed
-from scalequest.stage import StageRun
+from scalequest.runtime.stage import StageRun
+from scalequest.sampling.fast_top_p import questions
+from scalequest.sampling.questions import question_metrics, question_rows
+from scalequest.seeding import shard_seed
 from stages import generate, qpo_questions
 from tests.fakes import QueueEngine, changed, cut, stopped
 

@@ -5,11 +5,11 @@ from pathlib import Path
 import pytest
 
 from scalequest.domains.maths import judge_turns
-from scalequest.engine import Completion
+from scalequest.models.chat import ChatFormat
 from scalequest.params import Params
-from scalequest.prompts import ChatFormat
 from scalequest.records import JUDGED, SCREENED, read_rows, write_rows
-from scalequest.stage import StageRun
+from scalequest.runtime.stage import StageRun
+from scalequest.sampling.completion import Completion
 from stages import judge
 from tests.fakes import QueueEngine, changed
 

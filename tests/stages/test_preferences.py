@@ -6,14 +6,14 @@ from typing import Any
 
 import pytest
 
-from scalequest.domains import wording
+from scalequest.domains import DIFFICULTY, SOLVABILITY, wording
 from scalequest.domains.maths import rewrite_turns
-from scalequest.engine import Completion
 from scalequest.errors import UserError
+from scalequest.models.chat import ChatFormat
 from scalequest.params import Params
-from scalequest.prompts import DIFFICULTY, SOLVABILITY, ChatFormat
 from scalequest.records import PREFERENCE, QUESTION, read_rows, write_rows
-from scalequest.stage import StageRun
+from scalequest.runtime.stage import StageRun
+from scalequest.sampling.completion import Completion
 from stages import preferences
 from stages.preferences import flip, main, pair_verdict, rewrite_row, usable
 from tests.fakes import QueueEngine, changed, cut, stopped

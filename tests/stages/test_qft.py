@@ -1,7 +1,7 @@
 import pytest
 
 from scalequest.errors import UserError
-from scalequest.prompts import ChatFormat
+from scalequest.models.chat import ChatFormat
 from stages.qft import pick_questions, question_example
 
 SEEDS = [{"source": source, "question": f"{source} {i}"} for i in range(20) for source in ("sums", "legs")]

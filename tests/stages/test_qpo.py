@@ -1,6 +1,6 @@
 import pytest
 
-from scalequest.prompts import ChatFormat
+from scalequest.models.chat import ChatFormat
 from stages.qft import question_example
 from stages.qpo import question_pair
 

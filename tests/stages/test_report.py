@@ -8,13 +8,14 @@ import pytest
 
 from scalequest.errors import UserError
 from scalequest.io import read_json, write_json
-from scalequest.page import CLIP, fenced, markdown_line, scale
+from scalequest.outcomes import DEGENERATE
 from scalequest.params import JsonlSource, Params
 from scalequest.records import INSTRUCTION, LEDGER, SAMPLE, write_rows
+from scalequest.report.page import CLIP, fenced, markdown_line, scale
 from scalequest.report.provenance import SETTINGS
 from scalequest.report.results import Difference
 from scalequest.report.run import KEPT, OUTCOMES
-from scalequest.stage import DEGENERATE, Declared, StageRun
+from scalequest.runtime.stage import Declared, StageRun
 from stages import filter as filter_stage
 from stages import report, screen
 from tests.fakes import changed

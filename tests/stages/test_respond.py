@@ -5,11 +5,11 @@ from pathlib import Path
 import pytest
 
 from scalequest.domains.maths import solve_prompt
+from scalequest.models.chat import ChatFormat
 from scalequest.params import Params
-from scalequest.prompts import ChatFormat
 from scalequest.records import FILTERED, RESPONSE, read_rows, write_rows
-from scalequest.shards import shard_seed
-from scalequest.stage import StageRun
+from scalequest.runtime.stage import StageRun
+from scalequest.seeding import shard_seed
 from stages import respond
 from stages.respond import distinct_responses
 from tests.fakes import QueueEngine, changed, cut

@@ -7,10 +7,10 @@ from typing import ClassVar
 import pytest
 
 from scalequest.domains.maths import solve_prompt
+from scalequest.models.chat import ChatFormat
 from scalequest.params import Params
-from scalequest.prompts import ChatFormat
 from scalequest.records import FILTERED, RESPONSE, REWARD, read_rows, write_rows
-from scalequest.stage import StageRun
+from scalequest.runtime.stage import StageRun
 from stages import reward
 from tests.fakes import changed
 

@@ -7,10 +7,10 @@ import pytest
 
 from scalequest.domains.maths import solve_prompt
 from scalequest.errors import UserError
+from scalequest.models.chat import ChatFormat
 from scalequest.params import Params
-from scalequest.prompts import ChatFormat
 from scalequest.records import ATTEMPT, PROBLEM, write_rows
-from scalequest.stage import StageRun
+from scalequest.runtime.stage import StageRun
 from stages import reward_model
 from stages.reward_model import answer_pairs, main
 from tests.fakes import changed

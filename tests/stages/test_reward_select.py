@@ -7,11 +7,11 @@ from typing import Any
 
 import pytest
 
-from scalequest.engine import check_finite
 from scalequest.errors import UserError
 from scalequest.params import Params
 from scalequest.records import FILTERED, INSTRUCTION, RESPONSE, REWARD, read_rows, write_rows
-from scalequest.stage import StageRun
+from scalequest.runtime.stage import StageRun
+from scalequest.sampling.scorer import check_finite
 from stages.reward_select import main, select
 from tests.fakes import ROOT, changed
 

@@ -10,7 +10,7 @@ from scalequest.errors import UserError
 from scalequest.io import write_jsonl
 from scalequest.params import Params, Screen
 from scalequest.records import QUESTION, SCREENED, read_rows, write_rows
-from scalequest.stage import StageRun
+from scalequest.runtime.stage import StageRun
 from stages.screen import (
     VERDICTS,
     Contamination,

@@ -4,7 +4,7 @@ from pathlib import Path
 
 from scalequest.params import JsonlSource, Params
 from scalequest.records import PROBLEM, read_rows
-from scalequest.stage import StageRun
+from scalequest.runtime.stage import StageRun
 from stages.seeds import collect, main
 
 

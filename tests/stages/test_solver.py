@@ -3,7 +3,7 @@ from argparse import Namespace
 from pathlib import Path
 
 from scalequest.params import Params
-from scalequest.stage import StageRun
+from scalequest.runtime.stage import StageRun
 from stages.solver import main
 from tests.fakes import changed
 

@@ -1,0 +1,57 @@
+"""Model sources as `params.yaml` writes them, parsed."""
+
+import re
+import shutil
+from hashlib import sha256
+from pathlib import Path
+from typing import Any
+from scalequest.errors import UserError
+from scalequest.io import read_json, write_json
+
+COMMIT = re.compile(r"[0-9a-f]{40}")
+PACKAGE = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*(/[A-Za-z0-9._-]+)?")
+ENDPOINT = re.compile(r"(https?://[^\s#]+)#(\S+)")
+FORMS = "pypi:PACKAGE==VERSION, hf:ORG/NAME@COMMIT or path:DIR"
+
+
+def parse_source(role: str, source: str) -> tuple[str, str, str]:
+    """Split a source into kind, name and version.
+
+    Raises:
+        UserError: it has none of the forms, or is not pinned.
+    """
+    kind, _, rest = source.partition(":")
+    if kind == "path" and rest:
+        return kind, rest, ""
+    if kind == "api":
+        if not (found := ENDPOINT.fullmatch(rest)):
+            raise UserError(
+                f"models.{role}: '{source}' names no endpoint and model; expected api:https://HOST/v1#MODEL"
+            )
+        return kind, found[1].rstrip("/"), found[2]
+    separator = {"pypi": "==", "hf": "@"}.get(kind)
+    if separator is None or not rest:
+        raise UserError(f"models.{role}: '{source}' is no model source; expected {FORMS}")
+    name, _, version = rest.partition(separator)
+    if not name or not version or not PACKAGE.fullmatch(name):
+        raise UserError(
+            f"models.{role}: '{source}' names no version; pin it as {kind}:{name or 'NAME'}{separator}VERSION"
+        )
+    if kind == "hf" and not COMMIT.fullmatch(version):
+        raise UserError(
+            f"models.{role}: '{version}' is no commit of {name}; expected 40 hex digits, a branch or tag can move "
+            f"(python -m scalequest.run.pin {name} prints the commit that main is at)"
+        )
+    return kind, name, version
+
+
+def parse_consent(consent: str) -> tuple[str, str]:
+    """Split an entry of ``trust_remote_code`` into repository and commit.
+
+    Raises:
+        UserError: it is not ORG/NAME@COMMIT.
+    """
+    repo, _, commit = consent.partition("@")
+    if not PACKAGE.fullmatch(repo) or not COMMIT.fullmatch(commit):
+        raise UserError(f"trust_remote_code: '{consent}' names no commit; expected ORG/NAME@ and 40 hex digits")
+    return repo, commit

@@ -1,0 +1,42 @@
+"""Model folders: reading a tokenizer, writing weights whole or not at all."""
+
+import shutil
+from pathlib import Path
+from typing import Any
+from scalequest.models.folder import local_path
+from scalequest.models.chat import ChatFormat
+
+def quiet_libraries() -> None:
+    """No progress bars: a stage's log holds what matters, and a bar is no use in a file."""
+    import datasets
+    import transformers
+
+    datasets.disable_progress_bars()
+    transformers.utils.logging.disable_progress_bar()
+
+
+def load_tokenizer(model: Path) -> Any:
+    """The model's tokenizer."""
+    from transformers import AutoTokenizer
+
+    tokenizer = AutoTokenizer.from_pretrained(local_path(model))
+    if tokenizer.pad_token is None:  # Llama 3 and Mistral have none; what is padded is masked, so any token serves
+        tokenizer.pad_token = tokenizer.unk_token or tokenizer.eos_token
+    return tokenizer
+
+
+def load_chat(model: Path) -> ChatFormat:
+    """The model's chat format."""
+    return ChatFormat.of(load_tokenizer(model))
+
+
+def save_model(model: Any, tokenizer: Any, out: Path) -> None:
+    """Write weights, configuration and tokenizer, complete or not at all."""
+    temporary = out.with_name(f".{out.name}.tmp")
+    shutil.rmtree(temporary, ignore_errors=True)
+    model.save_pretrained(temporary)
+    tokenizer.save_pretrained(temporary)
+    for file in temporary.iterdir():
+        file.chmod(0o644)  # safetensors writes 0600
+    shutil.rmtree(out, ignore_errors=True)
+    temporary.rename(out)

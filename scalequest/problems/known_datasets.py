@@ -1,0 +1,55 @@
+"""Rows of known data sets under this project's names: question, solution, answer. Renamed once, here, where they are read."""
+
+import re
+from typing import Any
+
+from scalequest.answers.code import program_of_tests
+from scalequest.answers.find import boxed
+
+
+def canonical(row: dict[str, Any]) -> dict[str, Any]:
+    """A row with ``question`` and, as far as it has them, ``solution`` and ``answer``.
+
+    GSM8K: ``answer`` holds the solution and ends in ``#### 72``. MATH: ``problem``, and a ``solution`` with the answer boxed.
+    OlympiadBench: several answers, each in dollars. HumanEval, MBPP (full and sanitized), CodeFeedback: see below.
+    """
+    if {"prompt", "test", "entry_point"} <= row.keys():
+        return _humaneval(row)
+    if "test_list" in row:
+        return _mbpp(row)
+    if "query" in row and "```" in str(row.get("answer")):
+        return {"question": row["query"], "solution": row["answer"], "answer": ""}  # CodeFeedback has no tests
+    row = {"question" if key == "problem" else key: value for key, value in row.items()}
+    if "solution" not in row and "####" in str(row.get("answer")):
+        row["solution"], row["answer"] = row["answer"], str(row["answer"]).rsplit("####", 1)[1].strip()
+    if "answer" not in row and (answer := boxed(str(row.get("solution") or ""))):
+        row["answer"] = answer
+    if row.get("is_multiple_answer") is True:
+        row["answer"] = re.sub(r"\$", "", str(row["answer"]))  # $1$,$2$: one formula, a list
+    return row
+
+
+def _humaneval(row: dict[str, Any]) -> dict[str, Any]:
+    """A stub to be completed. The tests see the stub, too: some use a helper that it defines beside the function."""
+    prompt = row["prompt"].strip("\n")
+    return {
+        "id": row.get("task_id"),
+        "question": f"Complete this Python function:\n```python\n{prompt}\n```",
+        "solution": f"```python\n{prompt}\n{row['canonical_solution'].rstrip()}\n```",
+        "answer": program_of_tests(prompt, f"{row['test']}\ncheck({row['entry_point']})"),
+    }
+
+
+def _mbpp(row: dict[str, Any]) -> dict[str, Any]:
+    """A sentence and its tests, shown as in the paper that made the set: without them nobody knows the function's name."""
+    tests = "\n".join(row["test_list"])
+    imports = "\n".join(row.get("test_imports") or [])
+    # Two tasks build their data from a class that the solution defines.
+    setup = (row.get("test_setup_code") or "").replace("\r\n", "\n").strip()
+    code = row["code"].replace("\r\n", "\n").strip()
+    return {
+        "id": row.get("task_id"),
+        "question": f"{(row.get('text') or row.get('prompt') or '').strip()}\nYour code should pass these tests:\n{tests}",
+        "solution": f"```python\n{code}\n```",
+        "answer": program_of_tests(imports, f"{setup}\n{tests}".strip()),
+    }

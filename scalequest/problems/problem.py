@@ -1,0 +1,24 @@
+"""One problem, and the form in which its solution is taught."""
+
+import re
+
+from scalequest.answers.find import boxed
+
+Problem = dict[str, str]  # id, source, question, solution, answer: records.PROBLEM
+
+
+def benchmark_row(problem: Problem) -> Problem:
+    """What of a problem goes into a test set."""
+    return {key: problem[key] for key in ("id", "question", "answer")}
+
+
+def worked_solution(solution: str, answer: str) -> str:
+    """A solution in the form that the solver is taught: GSM8K's calculator marks and ``####`` line gone, answer boxed."""
+    text = re.sub(r"<<[^<>]*>>", "", solution)
+    text = re.sub(r"\n?####.*\s*$", "", text).strip()
+    return text if boxed(text) else f"{text}\nThe answer is \\boxed{{{answer}}}.".strip()
+
+
+def new_problem(name: str, row: str, question: str, solution: str, answer: str) -> Problem:
+    """A problem of the source ``name``; ``row`` is its number there."""
+    return {"id": f"{name}/{row}", "source": name, "question": question, "solution": solution, "answer": answer}

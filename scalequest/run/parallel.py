@@ -1,0 +1,376 @@
+"""Run the pipeline with independent stages side by side, one a GPU.
+
+    scalequest repro --gpus 2 [--share] [STAGE ...]
+
+``dvc repro`` runs one stage after another. This starts ``dvc repro --single-item STAGE`` for every stage that is not up to date, when its
+inputs are ready; ``dvc.lock`` comes out as from ``dvc repro`` but for the order of its stages. A stage that samples, scores or
+trains gets a GPU to itself; with ``--share`` up to two trainings run beside an engine, which pays for models so small that a training
+leaves most of the card idle (docs/gpu-run.md). The stage with the longest way to the end goes first, by the estimate. What a stage
+prints is in ``.work/repro/STAGE.log``. Ctrl-C stops all; what is half done is resumed.
+"""
+
+import argparse
+import json
+import os
+import signal
+import subprocess
+import time
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from scalequest.errors import UserError
+from scalequest.params import Params, load_all, read_yaml
+from scalequest.run.estimate import TABLE, Assumptions, hours, seed_problems, works
+from scalequest.training.launch import n_processes
+
+LOGS = Path(".work", "repro")
+# What a stage that computes on a GPU depends on; no other stage does.
+WORK = {"scalequest/sampling/engine.py": "engine", "scalequest/training/job.py": "training"}
+# How many stages of a kind share one GPU, if any do.
+SHARED = {"engine": 1, "training": 2}
+# Seconds of a stage beside its work: DVC, imports. Of one that the estimate leaves out: evaluation on a GPU, filters on a CPU.
+START_S, UNKNOWN_GPU_S, UNKNOWN_CPU_S = 20.0, 60.0, 10.0
+DVC = ("dvc", "--wait-for-lock")
+# Seconds that a stage has to end after SIGTERM.
+PATIENCE_S = 30
+
+
+class Stopped(SystemExit):
+    """A signal stopped the run; the exit code says which."""
+
+
+@dataclass(frozen=True)
+class Node:
+    """One stage of the pipeline.
+
+    Attributes:
+        needs: names of the stages whose outputs it reads.
+        work: what it does on a GPU, "engine" or "training"; None for a stage without one.
+    """
+
+    name: str
+    needs: frozenset[str]
+    work: str | None
+
+
+@dataclass(frozen=True)
+class Running:
+    """A started stage: its process, the GPU it has (None: none), when it began."""
+
+    process: subprocess.Popen[bytes]
+    gpu: str | None
+    since: float
+
+
+def read_pipeline(root: Path = Path()) -> dict[str, Node]:
+    """Every stage of ``dvc.yaml`` by name, templates resolved."""
+    from dvc.repo import Repo
+
+    with Repo(str(root)) as repo:
+        graph = repo.index.graph
+        return {
+            stage.addressing: Node(
+                stage.addressing,
+                frozenset(needed.addressing for needed in graph.successors(stage)),
+                next((WORK[dep.def_path] for dep in stage.deps if dep.def_path in WORK), None),
+            )
+            for stage in graph
+        }
+
+
+def with_inputs(pipeline: Mapping[str, Node], targets: Sequence[str]) -> dict[str, Node]:
+    """The named stages and all that they wait for; all stages if none is named. ``qft`` means every ``qft@...``.
+
+    Raises:
+        UserError: there is no such stage.
+    """
+    if not targets:
+        return dict(pipeline)
+    wanted: set[str] = set()
+    todo: list[str] = []
+    for target in targets:
+        found = [name for name in pipeline if target in (name, name.split("@")[0])]
+        if not found:
+            raise UserError(f"no stage {target} in dvc.yaml; there are {', '.join(sorted(pipeline))}")
+        todo += found
+    while todo:
+        name = todo.pop()
+        if name not in wanted:
+            wanted.add(name)
+            todo += pipeline[name].needs
+    return {name: node for name, node in pipeline.items() if name in wanted}
+
+
+def outdated(pipeline: Mapping[str, Node], root: Path = Path()) -> dict[str, Node]:
+    """The stages that ``dvc status`` calls changed, and all that may change with them: what comes after them.
+
+    Raises:
+        UserError: DVC cannot tell.
+    """
+    done = subprocess.run([*DVC, "status", "--json", *pipeline], cwd=root, capture_output=True, text=True)
+    try:
+        old = set(json.loads(done.stdout)) & set(pipeline)
+    except ValueError:
+        said = (done.stderr or done.stdout).strip()
+        raise UserError(f"`dvc status` did not say what is up to date (exit code {done.returncode}):\n{said}") from None
+    before = len(pipeline) + 1
+    while len(old) != before:
+        before = len(old)
+        old |= {name for name, node in pipeline.items() if node.needs & old}
+    return {name: node for name, node in pipeline.items() if name in old}
+
+
+def expected_seconds(pipeline: Mapping[str, Node], params: Params) -> dict[str, float]:
+    """Seconds that each stage may take, by the estimate's rates of an H100; only their order matters."""
+    table = read_yaml(TABLE)
+    try:
+        found = works(params, Assumptions(table["tokens"], table["keeps"]), table["sizes"], seed_problems(params))
+    except UserError:  # a model whose name does not tell its size: then the number of stages decides
+        found = []
+    reckoned = {work.stage: 3600 * hours(work, table["gpus"]["h100"], table) for work in found}
+    branches = Counter(name.split("@")[0] for name in pipeline)
+
+    def seconds(node: Node) -> float:
+        stage = node.name.split("@")[0]
+        if node.work:
+            return START_S + (reckoned[stage] / branches[stage] if stage in reckoned else UNKNOWN_GPU_S)
+        return UNKNOWN_CPU_S
+
+    return {name: seconds(node) for name, node in pipeline.items()}
+
+
+def longest_way(pipeline: Mapping[str, Node], seconds: Mapping[str, float]) -> dict[str, float]:
+    """Seconds from a stage's start to the end of the last stage that waits for it."""
+    followers: dict[str, list[str]] = {name: [] for name in pipeline}
+    for node in pipeline.values():
+        for needed in node.needs:
+            followers[needed].append(node.name)
+    known: dict[str, float] = {}
+
+    def way(name: str) -> float:
+        if name not in known:
+            known[name] = seconds[name] + max(map(way, followers[name]), default=0.0)
+        return known[name]
+
+    for name in pipeline:
+        way(name)
+    return known
+
+
+def cpu_build() -> str:
+    """A word to those who have a GPU, and a torch that cannot use it."""
+    import torch
+
+    from scalequest.runtime.facts import gpu_kinds
+
+    kinds = gpu_kinds()
+    if not kinds or torch.version.cuda:
+        return ""
+    return f". There is a {kinds[0]}, but torch {torch.__version__} is built without CUDA: install another (docs/gpu-run.md)"
+
+
+def gpu_names(n: int) -> list[str]:
+    """The first ``n`` GPUs that this process may use, as ``CUDA_VISIBLE_DEVICES`` names them.
+
+    Raises:
+        UserError: there are fewer.
+    """
+    import torch
+
+    there = torch.cuda.device_count()
+    if there < n or n < 1:
+        raise UserError(
+            f"--gpus {n}: this machine shows {there} GPUs; give a number from 1 to that"
+            + ("" if there else f", or run `dvc repro`: stages that share a CPU gain nothing side by side{cpu_build()}")
+        )
+    visible = os.environ.get("CUDA_VISIBLE_DEVICES")
+    return (visible.split(",") if visible else [str(i) for i in range(there)])[:n]
+
+
+class Runner:
+    """Runs what is ready until all is done, a stage failed, or somebody stops it.
+
+    Args:
+        pipeline: the stages to run; what else they need must be there.
+        way: seconds from each stage to the end; the longest goes first.
+        gpus: names of GPUs.
+        jobs: stages without a GPU at once, at least 1.
+        share: whether trainings share a GPU with each other and with an engine.
+        command: words before a stage's name that run it.
+    """
+
+    def __init__(
+        self, pipeline: Mapping[str, Node], way: Mapping[str, float], gpus: Sequence[str], jobs: int,
+        share: bool = False, command: Sequence[str] = (*DVC, "repro", "--single-item"),
+    ) -> None:  # fmt: skip
+        self._pipeline, self._way, self._command = pipeline, way, command
+        self._gpus, self._jobs, self._share = gpus, jobs, share
+        self._waiting = set(pipeline)
+        self._running: dict[str, Running] = {}
+        self._failed: list[str] = []
+        self._stopped_by: int | None = None
+        self._begin = time.monotonic()
+
+    def run(self) -> list[str]:
+        """Run all; the names of the stages that failed. After a failure nothing new is started.
+
+        Raises:
+            Stopped: SIGINT, SIGTERM or SIGHUP came; no stage is left.
+        """
+        # A flag, not an exception: one that came between the start of a stage and its entry in the book would lose the stage.
+        caught = [signal.SIGINT, signal.SIGTERM, signal.SIGHUP]
+        before = [signal.signal(number, self._stop) for number in caught]
+        try:
+            while not self._stopped_by and ((self._waiting and not self._failed) or self._running):
+                self._take_finished()
+                if not self._failed:
+                    self._start_ready()
+                time.sleep(0.1)
+            if self._stopped_by:
+                self._end_all()
+                raise Stopped(128 + self._stopped_by)
+        finally:
+            for number, handler in zip(caught, before, strict=True):
+                signal.signal(number, handler)
+        return self._failed
+
+    def _stop(self, number: int, _: object) -> None:
+        self._stopped_by = number
+
+    def _start_ready(self) -> None:
+        undone = self._waiting | set(self._running)
+        ready = [self._pipeline[name] for name in self._waiting if not self._pipeline[name].needs & undone]
+        for node in sorted(ready, key=lambda node: (-self._way[node.name], node.name)):
+            if node.work and (gpu := self._room(node.work)) is not None:
+                self._start(node.name, gpu)
+            elif not node.work and len(self._on(None)) < self._jobs:
+                self._start(node.name, None)
+
+    def _on(self, gpu: str | None) -> list[str | None]:
+        """What the stages that run on a GPU (None: without one) do."""
+        return [self._pipeline[name].work for name, running in self._running.items() if running.gpu == gpu]
+
+    def _room(self, work: str) -> str | None:
+        """The emptiest GPU, the first of several, that has room for one more such stage."""
+        busy = {gpu: self._on(gpu) for gpu in self._gpus}
+        fits = [g for g in busy if (busy[g].count(work) < SHARED[work] if self._share else not busy[g])]
+        return min(fits, key=lambda gpu: len(busy[gpu]), default=None)
+
+    def _start(self, name: str, gpu: str | None) -> None:
+        self._waiting.remove(name)
+        log_file(name).parent.mkdir(parents=True, exist_ok=True)
+        with log_file(name).open("wb") as log:
+            # A session of its own: Ctrl-C reaches this process alone, which then ends the stages in order.
+            process = subprocess.Popen(
+                [*self._command, name], stdout=log, stderr=subprocess.STDOUT, start_new_session=True,
+                env=os.environ if gpu is None else os.environ | {"CUDA_VISIBLE_DEVICES": gpu},
+            )  # fmt: skip
+        self._running[name] = Running(process, gpu, time.monotonic())
+        self._say(f"started  {name}" + ("" if gpu is None else f" on GPU {gpu}"))
+
+    def _take_finished(self) -> None:
+        for name, running in list(self._running.items()):
+            code = running.process.poll()
+            if code is None:
+                continue
+            del self._running[name]
+            if code:
+                self._failed.append(name)
+            verb = f"FAILED ({code})" if code else "finished"
+            self._say(f"{verb} {name} after {time.monotonic() - running.since:.0f} s")
+
+    def _end_all(self) -> None:
+        """End every stage, then its DVC by itself: killed while it writes dvc.lock it would leave half of it."""
+        import psutil
+
+        self._say(f"stopping {', '.join(self._running)}")
+        deadline = time.monotonic() + PATIENCE_S
+        told: set[tuple[int, int]] = set()  # once each: a second signal would interrupt the end that the first began
+        while any(running.process.poll() is None for running in self._running.values()):
+            late = time.monotonic() > deadline
+            for running in self._running.values():
+                try:
+                    leader = psutil.Process(running.process.pid)
+                    tree = leader.children(recursive=True)
+                    for process in [*tree, leader] if late else tree:
+                        sent = signal.SIGKILL if late else signal.SIGTERM
+                        if (process.pid, sent) not in told:
+                            told.add((process.pid, sent))
+                            process.send_signal(sent)
+                except psutil.NoSuchProcess:
+                    continue
+            time.sleep(0.5)
+
+    def _say(self, text: str) -> None:
+        print(f"[{time.monotonic() - self._begin:6.0f} s] {text}", flush=True)
+
+
+def configure(parser: argparse.ArgumentParser) -> None:
+    """Declare the options of ``scalequest repro``."""
+    parser.add_argument("stages", nargs="*", metavar="STAGE", help="only these and what they need (default: all)")
+    parser.add_argument("--gpus", type=int, required=True, metavar="N", help="GPUs to use")
+    parser.add_argument("--share", action="store_true", help="trainings share a GPU with each other and with an engine")
+    parser.add_argument(
+        "--jobs", type=int, default=max(1, (os.cpu_count() or 1) // 4), metavar="N",
+        help="stages without a GPU at once (default here: %(default)s)",
+    )  # fmt: skip
+
+
+def run(args: argparse.Namespace) -> int:
+    """Run the pipeline, or the part of it that was asked for.
+
+    Raises:
+        UserError: bad parameters or options, an unknown stage, too few GPUs, a stage that wants several, or a stage failed.
+    """
+    params = load_all()
+    if args.jobs < 1:
+        raise UserError(f"--jobs {args.jobs}: expected a whole number from 1 on")
+    check_one_gpu(params)
+    gpus = gpu_names(args.gpus)
+    pipeline = read_pipeline()
+    way = longest_way(pipeline, expected_seconds(pipeline, params))
+    wanted = with_inputs(pipeline, args.stages)
+    todo = outdated(wanted)
+    print(f"{len(wanted) - len(todo)} of {len(wanted)} stages are up to date", flush=True)
+    failed = Runner(todo, way, gpus, args.jobs, args.share).run()
+    if failed:
+        tails = "".join(f"\n--- {name}\n{log_tail(name)}" for name in failed)
+        raise UserError(
+            f"{', '.join(failed)} failed; the rest was not started. Mend it and run again: what is done is kept{tails}"
+        )
+    return 0
+
+
+def check_one_gpu(params: Params) -> None:
+    """Refuse parameters by which a single stage takes several GPUs: here each sees one.
+
+    Raises:
+        UserError: they do.
+    """
+    runtime = params.runtime
+    several = [
+        what
+        for what, wanted in (
+            (f"runtime.accelerate {runtime.accelerate}", n_processes(runtime) > 1),
+            (f"runtime.workers {runtime.workers}", runtime.engine == "ray" and runtime.workers > 1),
+        )
+        if wanted
+    ]
+    if several:
+        raise UserError(
+            f"{' and '.join(several)}: a stage takes several GPUs by it, and `scalequest repro` gives each one; "
+            "run `dvc repro`, or set it to one"
+        )
+
+
+def log_file(name: str) -> Path:
+    """Where the output of a stage goes."""
+    return LOGS / f"{name.replace('@', '.')}.log"
+
+
+def log_tail(name: str, lines: int = 12) -> str:
+    """The last lines that a stage printed."""
+    text = log_file(name).read_text(encoding="utf-8", errors="replace")
+    return "\n".join([line for line in text.splitlines() if line.strip()][-lines:])

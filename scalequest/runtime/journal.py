@@ -1,0 +1,120 @@
+"""The journal: where a stage's finished shards and checkpoints lie until its output is published.
+
+It lies in ``.work/journal/STAGE/FINGERPRINT``, outside every DVC output (DVC deletes a stage's outputs before it runs), and the
+fingerprint covers the stage's inputs, parameters, code, packages and machine: what fits is taken, what does not is left alone.
+A temporary experiment (``dvc exp run --temp``) uses the journal of the real repository. What half-done runs left behind:
+
+    scalequest journal           # list it
+    scalequest journal --clean   # remove it; finished outputs stay
+"""
+
+import argparse
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from scalequest.errors import UserError
+from scalequest.io import only_holder, read_json, write_json
+from scalequest.runtime.facts import StageFacts
+
+DONE = "DONE"
+LOCK = "lock"
+
+
+@dataclass(frozen=True)
+class Journal:
+    """The scratch folder of one stage and fingerprint; ``None`` as folder keeps nothing.
+
+    ``DONE`` marks one whose output was published. It stays until another stage starts, because DVC may still be
+    killed between the stage's exit and its own commit.
+    """
+
+    folder: Path | None
+
+    @classmethod
+    def of(cls, facts: StageFacts | None) -> "Journal":
+        """The journal of the running stage; finished ones of other stages are removed on the way.
+
+        Unfinished ones of this stage under other fingerprints stay: a parameter may be set back.
+        """
+        if facts is None:
+            return cls(None)
+        base = facts.root / ".work" / "journal"
+        folder = base / facts.name / facts.fingerprint
+        for done in base.glob(f"*/*/{DONE}"):
+            if done.parent.parent.name != facts.name:
+                shutil.rmtree(done.parent, ignore_errors=True)
+        if (folder / DONE).exists() and facts.recorded:
+            # DVC has this very result and runs the stage again all the same (`repro --force`): then it is to be done again.
+            for path in folder.iterdir():
+                if path.name != LOCK:  # held by this very process
+                    shutil.rmtree(path) if path.is_dir() else path.unlink()
+        folder.mkdir(parents=True, exist_ok=True)
+        identity = {"stage": facts.name, "deps": facts.deps, "params": {k: str(v) for k, v in facts.params.items()}}
+        identity_file = folder / "identity.json"
+        if identity_file.exists() and read_json(identity_file) != identity:
+            raise UserError(f"{folder}: a journal of other inputs under this fingerprint; remove the folder and rerun")
+        write_json(identity_file, identity)
+        return cls(folder)
+
+    def shard_path(self, shard: int) -> Path | None:
+        """File of one shard; it exists only when complete."""
+        return self.folder / f"shard-{shard:06d}.parquet" if self.folder else None
+
+    def finish(self) -> None:
+        """Say that the output is published."""
+        if self.folder:
+            (self.folder / DONE).touch()
+
+
+@contextmanager
+def only_writer(facts: StageFacts | None) -> Iterator[None]:
+    """Keep a second writer off this stage's outputs (in this workspace) and off its journal (shared with experiments).
+
+    A stage whose DVC was killed lives on, and two experiments with the same inputs may run side by side.
+
+    Raises:
+        UserError: another process holds one of the two.
+    """
+    if facts is None:
+        yield
+        return
+    hint = "left over from a DVC that was killed, or by a parallel experiment; wait for it or stop it (kill PID), then run again"
+    with (
+        only_holder(
+            Path(".work") / "locks" / facts.name, f"stage {facts.name} is still being run by process {{}}, {hint}"
+        ),
+        only_holder(
+            facts.root / ".work" / "journal" / facts.name / facts.fingerprint / LOCK,
+            f"the journal of stage {facts.name} with these inputs is in use by process {{}}, {hint}",
+        ),
+    ):
+        yield
+
+
+def left_behind(root: Path) -> Iterator[tuple[Path, int, int]]:
+    """Each journal under ``root`` with its finished shards and its size in bytes."""
+    for folder in sorted(path.parent for path in (root / ".work" / "journal").glob("*/*/identity.json")):
+        files = [path for path in folder.rglob("*") if path.is_file()]
+        yield folder, len(list(folder.glob("shard-*.parquet"))), sum(path.stat().st_size for path in files)
+
+
+def configure(parser: argparse.ArgumentParser) -> None:
+    """Declare the options of ``scalequest journal``."""
+    parser.add_argument("--clean", action="store_true", help="remove the journals that no running stage holds")
+
+
+def run(args: argparse.Namespace) -> int:
+    """List or remove what is left behind."""
+    for folder, shards, size in left_behind(Path()):
+        state = "published" if (folder / DONE).exists() else "unfinished"
+        print(f"{folder}: {state}, {shards} shards, {size / 1e6:.1f} MB")
+        if args.clean:
+            try:
+                with only_holder(folder / LOCK, f"{folder}: kept, in use by process {{}}"):
+                    shutil.rmtree(folder)
+            except UserError as error:
+                print(error)
+    return 0

@@ -1,0 +1,180 @@
+"""What every stage does around its own work: arguments, parameters, one writer at a time, metrics, tracking, exit codes.
+
+A stage file ends with ``run_stage(main, __doc__, paths=(...))`` and its ``main(args, run)`` holds the work.
+"""
+
+import argparse
+import errno
+import logging
+import os
+import signal
+import sys
+import time
+import traceback
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+
+from scalequest.errors import UserError
+from scalequest.io import write_json
+from scalequest.outcomes import DEGENERATE
+from scalequest.params import Params, load_all
+from scalequest.runtime.facts import StageFacts, current_stage, environment
+from scalequest.runtime.journal import Journal, only_writer
+from scalequest.runtime.progress import Progress
+from scalequest.runtime.workers import Shard, Work, work_here, work_on_ray
+
+log = logging.getLogger("scalequest")
+
+
+class Declared:
+    """The parameters that ``dvc.yaml`` lists for a stage; reading another one is our own bug, caught at once."""
+
+    def __init__(self, params: Params, declared: Sequence[str] | None) -> None:
+        self._params = params
+        self._tops = None if declared is None else {key.split(".", 1)[0] for key in declared} | {"runtime"}
+
+    def __getattr__(self, name: str) -> Any:
+        if name.startswith("_"):  # asked for while being unpickled in a worker, before anything is there
+            raise AttributeError(name)
+        if self._tops is not None and name not in self._tops:
+            raise AssertionError(f"params.{name} is read but not listed under this stage's params in dvc.yaml")
+        return getattr(self._params, name)
+
+
+@dataclass
+class StageRun:
+    """One run of one stage.
+
+    Attributes:
+        params: the sections that this stage declares, and ``runtime``.
+        facts: what DVC knows of the stage; None outside DVC, where nothing can be resumed.
+    """
+
+    params: Any
+    facts: StageFacts | None = None
+    logged: dict[str, float] = field(default_factory=dict)
+    curves: list[dict[str, float]] = field(default_factory=list)
+
+    @cached_property
+    def journal(self) -> Journal:
+        """Where this stage keeps finished shards and checkpoints until its output is published."""
+        return Journal.of(self.facts)
+
+    def progress(self, total: int, resumed: int) -> Progress:
+        """Progress lines over ``total`` rows, of which ``resumed`` were there before."""
+        return Progress(self.name, total, resumed)
+
+    def work(
+        self, start: Callable[[], Work], shards: Sequence[Shard], schema: pa.Schema, here: bool = False
+    ) -> Iterator[tuple[int, pa.Table, int]]:
+        """Yield number, rows and tokens of each shard, worked on where ``runtime.engine`` says or ``here``, in this process."""
+        if self.params.runtime.engine == "ray" and not here:
+            return work_on_ray(start, shards, schema, self.params.runtime)
+        return work_here(start, shards, schema)
+
+    @property
+    def name(self) -> str:
+        """DVC's name of the stage, ``qft@sums``."""
+        return self.facts.name if self.facts else "by-hand"
+
+    def metrics(self, path: Path, values: dict[str, Any], degenerate: dict[str, bool] | None = None) -> None:
+        """Write the stage's metrics file; what is degenerate is counted in it and told to the reader."""
+        flags = {name: int(found) for name, found in (degenerate or {}).items()}
+        for name in (name for name, found in flags.items() if found):
+            log.warning("degenerate step: %s", DEGENERATE[name])
+        values = values | ({"degenerate": flags} if flags else {})
+        # For the audit: which packages and machine made this. A list, because DVC's tables of metrics leave lists out.
+        write_json(path, values | ({"environment": environment()} if self.facts else {}))
+        self.logged |= flatten(values)
+
+
+def flatten(values: dict[str, Any], prefix: str = "") -> dict[str, float]:
+    """Nested numbers under dotted names; what is no number is left out."""
+    flat: dict[str, float] = {}
+    for key, value in values.items():
+        name = f"{prefix}{key}"
+        if isinstance(value, dict):
+            flat |= flatten(value, f"{name}.")
+        elif isinstance(value, int | float):
+            flat[name] = float(value)
+    return flat
+
+
+def run_stage(
+    main: Callable[[argparse.Namespace, StageRun], None],
+    doc: str | None,
+    paths: Sequence[str],
+    names: Sequence[str] = (),
+) -> None:
+    """Run a stage from the command line.
+
+    Args:
+        main: the work; gets the parsed arguments and the run.
+        doc: the stage's docstring, shown by ``--help``.
+        paths: options that take a path, all required: ``"out"`` is ``--out PATH``.
+        names: options that take a plain name, all required.
+    """
+    # Read when the libraries are imported: bars of a dozen libraries would drown the few lines that matter.
+    os.environ |= {"HF_HUB_DISABLE_PROGRESS_BARS": "1", "MLFLOW_LOGGING_LEVEL": "ERROR", "TRANSFORMERS_VERBOSITY": "error", "TOKENIZERS_PARALLELISM": "false"}  # fmt: skip
+    logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr, force=True)
+    for noisy in ("httpx", "absl", "datasets", "urllib3", "alembic", "lm_eval"):
+        logging.getLogger(noisy).setLevel(logging.WARNING)
+    parser = argparse.ArgumentParser(description=doc, formatter_class=argparse.RawDescriptionHelpFormatter)
+    for name in paths:
+        parser.add_argument(f"--{name.replace('_', '-')}", type=Path, required=True)
+    for name in names:
+        parser.add_argument(f"--{name.replace('_', '-')}", required=True)
+    args = parser.parse_args()
+    # DVC ignores Ctrl-C and waits; a stage that ended with 0 would be recorded as complete.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
+    started = time.time()
+    try:
+        params = load_all()
+        facts = current_stage()
+        run = StageRun(Declared(params, list(facts.params) if facts else None), facts)
+        with only_writer(facts):
+            main(args, run)
+            if facts:
+                run.journal.finish()
+            if params.runtime.mlflow and facts:
+                from scalequest.runtime.tracking import record
+
+                record(run, params, started)
+    except UserError as error:
+        hint = (
+            "\n(outputs of an earlier run are in DVC's cache: `dvc checkout` brings them back)"
+            if os.environ.get("DVC_STAGE")
+            else ""
+        )
+        print(f"error: {error}{hint}", file=sys.stderr)
+        code = 2
+    except KeyboardInterrupt:
+        print("stopped; finished shards are kept, run again to go on", file=sys.stderr)
+        code = 130
+    except OSError as error:
+        if error.errno == errno.ENOSPC:
+            where = error.filename or "an output"
+            print(
+                f"error: disk full while writing {where}: free some space and run again; finished shards are kept",
+                file=sys.stderr,
+            )
+            code = 2
+        else:
+            traceback.print_exc()
+            code = 1
+    except SystemExit as stop:
+        code = stop.code if isinstance(stop.code, int) else 1
+    except BaseException:  # told in full, and then the same quick exit as any other
+        traceback.print_exc()
+        code = 1
+    else:
+        code = 0
+    # vLLM and torch leave threads that can stall interpreter exit; everything of ours is on disk by now.
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(code)

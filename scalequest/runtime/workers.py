@@ -1,0 +1,119 @@
+"""Who works on a stage's shards: this process, or actors of a Ray cluster. The bytes are the same.
+
+A stage hands over a function that starts its engine and returns what maps one shard. Here it is called once, in this process,
+and only when a shard is missing; on Ray (``runtime.engine: ray``) once in each actor, on whichever machine it lives. Actors see
+the same folder through a shared file system, return their rows, and this process alone writes the journal. An actor that
+dies is started again and its shard given out anew.
+"""
+
+import logging
+import os
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any, TypeVar
+
+import pyarrow as pa
+
+from scalequest.errors import UserError
+from scalequest.params import Runtime
+from scalequest.records import table
+
+Item = TypeVar("Item")
+# Maps a shard's items, its seed and its number to its rows and the tokens paid for them.
+Work = Callable[[Sequence[Item], int, int], tuple[list[dict[str, Any]], int]]
+# Number, seed and items of a shard that is to be done.
+Shard = tuple[int, int, Sequence[Item]]
+# An actor that dies this often on one shard will not survive it (out of memory, as a rule).
+RESTARTS = 3
+
+
+def work_here(
+    start: Callable[[], Work], shards: Sequence[Shard], schema: pa.Schema
+) -> Iterator[tuple[int, pa.Table, int]]:
+    """Yield number, rows and tokens of each shard, in order."""
+    if shards:
+        work = start()
+        for number, seed, items in shards:
+            rows, tokens = work(items, seed, number)
+            yield number, table(rows, schema), tokens
+
+
+class _Actor:
+    """One engine of the cluster."""
+
+    def __init__(self, start: Callable[[], Work], schema: pa.Schema, folder: str, threads: int) -> None:
+        # Ray sets the threads to the actor's share of the CPUs; another number sums floats in another order.
+        os.environ["OMP_NUM_THREADS"] = str(threads)
+        os.chdir(folder)
+        self._start, self._schema = start, schema
+        self._work: Work | None = None
+
+    def __call__(self, row: dict[str, Any]) -> dict[str, Any]:
+        import pickle
+
+        refused, sink, tokens = "", pa.BufferOutputStream(), 0
+        try:
+            if self._work is None:  # not in __init__, out of which no refusal could be returned
+                self._work = self._start()
+            rows, tokens = self._work(pickle.loads(row["items"]), row["seed"], row["shard"])
+            with pa.ipc.new_stream(sink, self._schema) as writer:
+                writer.write_table(table(rows, self._schema))
+        except UserError as error:  # Ray would pass it on as an error of its own, its text lengthened
+            refused = str(error)
+        return {"shard": row["shard"], "rows": sink.getvalue().to_pybytes(), "tokens": tokens, "refused": refused}
+
+
+def work_on_ray(
+    start: Callable[[], Work], shards: Sequence[Shard], schema: pa.Schema, runtime: Runtime
+) -> Iterator[tuple[int, pa.Table, int]]:
+    """Yield number, rows and tokens of each shard, as they come back from the cluster.
+
+    Raises:
+        UserError: an actor's own, or actors die again and again.
+    """
+    if not shards:
+        return
+    import pickle
+
+    import ray
+    import ray.data
+
+    # A local cluster has a CPU for each actor, however few there are: with two on one core both are slower, and that is all.
+    cpus = None if runtime.ray_address else max(runtime.workers, os.cpu_count() or 1)
+    ray.init(
+        address=runtime.ray_address or "local", num_cpus=cpus, include_dashboard=False, log_to_driver=False,
+        logging_level=logging.WARNING,
+    )  # fmt: skip
+    threads = runtime.threads or int(
+        os.environ.get("OMP_NUM_THREADS") or os.cpu_count() or 1
+    )  # as this process would have
+    context = ray.data.DataContext.get_current()
+    context.enable_progress_bars = False
+    logging.getLogger("ray.data").setLevel(logging.ERROR)
+    try:
+        given = ray.data.from_items(
+            [{"shard": number, "seed": seed, "items": pickle.dumps(list(items))} for number, seed, items in shards],
+            override_num_blocks=len(shards),
+        )
+        done = given.map(
+            _Actor,  # type: ignore[arg-type]
+            fn_constructor_args=(start, schema, str(Path.cwd()), threads),
+            compute=ray.data.ActorPoolStrategy(size=min(runtime.workers, len(shards)), max_tasks_in_flight_per_actor=1),
+            num_cpus=1,
+            num_gpus=1 if ray.cluster_resources().get("GPU") else 0,
+            max_restarts=RESTARTS,
+            max_task_retries=RESTARTS,
+        )
+        for row in done.iter_rows():
+            if row["refused"]:
+                raise UserError(row["refused"])
+            with pa.ipc.open_stream(row["rows"]) as reader:
+                yield row["shard"], reader.read_all(), row["tokens"]
+    except ray.exceptions.RayError as error:
+        raise UserError(
+            f"the Ray workers failed, and were started again {RESTARTS} times: {str(error).strip().splitlines()[-1]}; the actors' "
+            "logs are in /tmp/ray/session_latest/logs; too little memory for runtime.workers engines is the usual cause; "
+            "finished shards are kept"
+        ) from error
+    finally:
+        ray.shutdown()

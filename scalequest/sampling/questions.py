@@ -1,0 +1,80 @@
+"""Sampling questions from a generator: the open user turn goes in, a question comes back."""
+
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+
+from scalequest.errors import UserError
+from scalequest.io import rounded
+from scalequest.params import Sampling
+from scalequest.records import QUESTION
+from scalequest.runtime.stage import StageRun
+from scalequest.runtime.workers import Work
+from scalequest.sampling.completion import Complete
+from scalequest.sampling.engine import Engine
+from scalequest.sampling.shards import map_shards
+
+# Above this share of cut questions the generator has not learned to stop.
+MANY_CUT = 0.5
+
+
+def question_rows(
+    generator: str, n: int, shard: int, seed: int, prefix: list[int], complete: Complete
+) -> list[dict[str, Any]]:
+    """Sample one shard of ``n`` questions; ids are ``generator/shard/row``."""
+    completions = complete([prefix] * n, seed)
+    return [
+        {
+            "id": f"{generator}/{shard}/{row}",
+            "generator": generator,
+            "question": completion.text.strip(),
+            "completion": completion.text,
+            "finish_reason": completion.finish_reason,
+            "n_tokens": completion.n_tokens,
+            "seed": seed,
+        }
+        for row, completion in enumerate(completions)
+    ]
+
+
+def sample_questions(run: StageRun, model: Path, generator: str, n: int, sampling: Sampling) -> pa.Table:
+    """Sample ``n`` questions in shards (paper 2.4). Equal prompts in one shard still differ: one seed, many draws."""
+
+    def start() -> Work[int]:
+        engine = Engine(model, run.params.engine, run.params.runtime)
+        complete = engine.complete(sampling, engine.chat.question_stops)
+
+        def work(rows: Sequence[int], seed: int, shard: int) -> tuple[list[dict[str, Any]], int]:
+            made = question_rows(generator, len(rows), shard, seed, engine.chat.question_prefix, complete)
+            return made, sum(row["n_tokens"] for row in made)
+
+        return work
+
+    return map_shards(run, range(n), start, QUESTION, sampling.shard_size)
+
+
+def question_metrics(table: pa.Table) -> tuple[dict[str, Any], dict[str, bool]]:
+    """Counts of sampled questions, and what is degenerate about them.
+
+    Raises:
+        UserError: every question was cut or is empty.
+    """
+    questions, reasons = table["question"].to_pylist(), Counter(table["finish_reason"].to_pylist())
+    usable = [q for q, r in zip(questions, table["finish_reason"].to_pylist(), strict=True) if q and r == "stop"]
+    if not usable:
+        raise UserError(
+            f"0 of {len(questions)} sampled questions are usable ({reasons['length']} cut at max_tokens, "
+            f"{questions.count('')} empty): the generator has not learned to end a question; raise max_tokens or train it longer"
+        )
+    distinct = len(set(usable))
+    metrics = {
+        "questions": len(questions),
+        "cut_at_max_tokens": reasons["length"],
+        "empty": questions.count(""),
+        "distinct_frac": rounded(distinct / len(usable)),
+        "mean_tokens": rounded(sum(table["n_tokens"].to_pylist()) / len(questions), 2),
+    }
+    return metrics, {"one_question": distinct == 1, "no_end": reasons["length"] > MANY_CUT * len(questions)}

@@ -1,0 +1,138 @@
+"""Loading vLLM: its environment, its settings on this hardware, its compiled graphs, its random generators."""
+
+import fcntl
+import logging
+import os
+import random
+import time
+from pathlib import Path
+from typing import Any, TextIO
+
+from scalequest.models.folder import file_sha256, local_path, remote_code
+from scalequest.params import Engine as EngineParams
+from scalequest.params import Runtime
+
+log = logging.getLogger("scalequest")
+
+# Lock files of the links that this process gave to vLLM (see shared_name); open, and so locked, until it ends.
+_HELD: list[TextIO] = []
+MOST_BESIDE = 64  # names for engines of one shape side by side on one machine
+
+
+def seed_everything(seed: int) -> None:
+    """Set every generator that an engine may draw from: Python's, NumPy's (vLLM on GPU), torch's (vLLM on CPU)."""
+    import numpy as np
+    import torch
+
+    random.seed(seed)
+    np.random.seed(seed)
+    torch.manual_seed(seed)
+
+
+def prepare_environment(runtime: Runtime) -> None:
+    """Set what vLLM reads from the environment; must run before vLLM is imported."""
+    os.environ.update(
+        VLLM_ENABLE_V1_MULTIPROCESSING="0",
+        VLLM_CPU_KVCACHE_SPACE=str(runtime.cpu_kv_cache_gib),
+        VLLM_CPU_OMP_THREADS_BIND="nobind",
+        VLLM_LOGGING_LEVEL=os.environ.get("VLLM_LOGGING_LEVEL", "ERROR"),
+        VLLM_NO_USAGE_STATS="1",
+    )
+    if runtime.threads:
+        os.environ["OMP_NUM_THREADS"] = str(runtime.threads)
+
+
+def graph_sizes(max_num_seqs: int) -> list[int]:
+    """Batch sizes to record CUDA graphs for, up to the largest batch that decodes.
+
+    VLLM's own list ends at 512, above which it launches a step's kernels one by one, and has 51 entries, each of which costs time
+    at the start. A batch is padded to the next size.
+    """
+    sizes = [1, 2, 4, 8, 16, *range(32, 256, 32), *range(256, 512, 64), *range(512, max_num_seqs, 128)]
+    return [*(size for size in sizes if size < max_num_seqs), max_num_seqs]
+
+
+def hardware_settings(engine: EngineParams, runtime: Runtime) -> dict[str, Any]:
+    """VLLM's settings that depend on what the machine has: memory and graphs on a GPU, no compilation on a CPU."""
+    import torch
+
+    if not torch.cuda.is_available():
+        # Eager: torch.compile gains 20% and costs 70 s a start, more than a laptop stage takes.
+        return {"enforce_eager": True}
+    settings: dict[str, Any] = {
+        "gpu_memory_utilization": runtime.gpu_memory_utilization,
+        "compilation_config": {"cudagraph_capture_sizes": graph_sizes(engine.max_num_seqs)},
+    }
+    if runtime.gpu_kv_cache_gib:
+        settings["kv_cache_memory_bytes"] = int(runtime.gpu_kv_cache_gib * 2**30)
+    return settings
+
+
+def shared_name(model: Path, links: Path) -> Path:
+    """A link to ``model`` whose name is made of the model's configuration, and so is that of every model of its shape.
+
+    VLLM keys its compiled graphs by the model's path among others, and so compiles every model anew, though those of one run are
+    of one shape; by this name the second finds the first one's graphs. While a process uses a name, it is that process's alone: another
+    one beside it takes the same with the next number. Where no links or locks can be made, the model keeps its own path.
+    """
+    shape = file_sha256(model / "config.json")[:16]
+    try:
+        links.mkdir(parents=True, exist_ok=True)
+        for number in range(MOST_BESIDE):
+            link = links / f"{shape}-{number}"
+            lock = link.with_suffix(".lock").open("w")
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                lock.close()
+                continue
+            _HELD.append(lock)
+            link.unlink(missing_ok=True)
+            link.symlink_to(model.resolve())
+            return link
+    except OSError as error:
+        log.warning("%s: %s; the engine compiles its graphs anew", links, error)
+    return model
+
+
+def loadable(model: Path) -> Path:
+    """What to give vLLM as the model's path: a name that models of one shape share, where that saves compiling.
+
+    A model whose repository brings code keeps its own path: Python imports that code under a name made of the path.
+    """
+    import torch
+
+    if remote_code(model) or not torch.cuda.is_available():  # nothing is compiled on a CPU, see hardware_settings
+        return local_path(model)
+    from vllm import envs
+
+    return shared_name(local_path(model), Path(envs.VLLM_CACHE_ROOT, "scalequest"))
+
+
+def load_engine(model: Path, engine: EngineParams, runtime: Runtime, **kwargs: Any) -> Any:
+    """Start vLLM on a model, with the settings of this hardware; ``kwargs`` go to ``vllm.LLM``."""
+    begin = time.monotonic()
+    prepare_environment(runtime)
+    path = loadable(model)
+    if remote_code(model):
+        kwargs |= {"trust_remote_code": True}
+    settings = hardware_settings(engine, runtime)
+    from vllm import LLM
+
+    if "enforce_eager" in settings:
+        from scalequest.sampling.fast_top_p import install_fast_top_p
+
+        install_fast_top_p()
+    llm = LLM(
+        str(path),
+        dtype=engine.dtype,
+        max_num_seqs=engine.max_num_seqs,
+        max_model_len=engine.max_model_len,
+        seed=0,
+        disable_log_stats=True,
+        use_tqdm_on_load=False,
+        **settings,
+        **kwargs,
+    )
+    log.info("engine ready after %.0f s", time.monotonic() - begin)
+    return llm

@@ -1,0 +1,95 @@
+import time
+
+import pytest
+
+from scalequest.answers.code import (
+    any_code,
+    asserts,
+    fenced_code,
+    is_test_program,
+    parsed,
+    program_of_tests,
+    same_program,
+    with_solution,
+)
+
+ADD = "def add(a, b):\n    return a + b\n"
+
+# text -> fenced (the presence rule and the strict score), any (the flexible score)
+FOUND = [
+    ("python_block", f"Here:\n```python\n{ADD}```\nDone.", ADD, ADD),
+    ("py_block", f"```py\n{ADD}```", ADD, ADD),
+    ("block_without_a_name", f"```\n{ADD}```", ADD, ADD),
+    ("upper_case", f"```Python\n{ADD}```", ADD, ADD),
+    ("indented_fence", f"1. So:\n   ```python\n{ADD}   ```", ADD, ADD),
+    ("another_language", "```java\nint x;\n```", None, None),
+    ("shell_first", f"```\npip install numpy\n```\n```python\n{ADD}```", ADD, ADD),
+    ("usage_first", f"```python\nprint(add(1, 2))\n```\n```python\n{ADD}```", ADD, ADD),
+    ("usage_after", f"```python\n{ADD}```\n```python\nprint(add(1, 2))\n```", ADD, ADD),
+    ("usage_only", "```python\nprint(1)\n```", "print(1)\n", "print(1)\n"),
+    ("two_answers_the_first_counts", f"```python\n{ADD}```\n```python\ndef add(a, b): return 0\n```", ADD, ADD),
+    ("does_not_compile", "```python\ndef add(a, b:\n```", None, None),
+    ("empty_block", "```python\n```", None, None),
+    ("only_comments", "```python\n# nothing\n```", None, None),
+    ("cut_block", f"```python\n{ADD}", None, ADD.rstrip()),
+    ("cut_in_a_line", f"```python\n{ADD}def more(", None, ADD.rstrip()),
+    ("bare", ADD, None, ADD.rstrip()),
+    ("bare_between_sentences", f"Sure:\n{ADD}This adds them, of course.", None, ADD.rstrip()),
+    ("prose", "I would add the numbers.", None, None),
+    ("prose_that_imports", "import is a word", None, None),
+    ("nothing", "", None, None),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("text", "fenced", "any_"), [pytest.param(*case, id=name) for name, *case in FOUND])
+def test_programs_are_found(text: str, fenced: str | None, any_: str | None):
+    assert fenced_code(text) == fenced
+    found = any_code(text)
+    assert (found and found.rstrip()) == (any_ and any_.rstrip())
+
+
+@pytest.mark.parametrize(
+    ("code", "is_program"),
+    [("(" * 50_000, False), ("x = '\0'", False), ("-" * 100_000 + "1", False), ("\ud800", False), ("[" * 90 + "]" * 90, True),
+     ("lambda: " * 5_000 + "1", False)],
+    ids=["parentheses", "zero_byte", "signs", "surrogate", "lists", "lambdas"],
+)  # fmt: skip
+def test_no_text_of_a_model_can_crash_the_parser(code: str, is_program: bool):
+    assert (parsed(code) is not None) is is_program
+
+
+def test_a_long_answer_without_an_end_is_read_soon():
+    # Each line does not compile with what stands before it: the worst case for the search of the longest program.
+    started = time.monotonic()
+    any_code("```python\n" + "def f(x):\n" * 1_000)
+    assert time.monotonic() - started < 5
+
+
+def test_a_solution_takes_the_place_between_setup_and_tests():
+    tests = program_of_tests("import math\n", "assert add(1, 2) == 3")
+    assert is_test_program(tests)
+    assert not is_test_program("72")
+    assert with_solution(tests, ADD) == f"import math\n{ADD}\nassert add(1, 2) == 3\n"
+
+
+def test_a_solution_that_names_the_place_is_not_filled_in_again():
+    tests = program_of_tests("", "assert True")
+    assert with_solution(tests, tests).count("assert True") == 2
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "same"),
+    [
+        pytest.param("x = 1", "x  =  1  # one", True, id="layout_and_comments"),
+        pytest.param("x = 1", "x = 2", False, id="value"),
+        pytest.param("x = 1", "y = 1", False, id="name"),
+        pytest.param("def f(:", "def f(:", False, id="no_programs"),
+    ],
+)
+def test_what_makes_two_programs_one(first: str, second: str, same: bool):
+    assert same_program(first, second) is same
+
+
+def test_assertions_of_a_question_are_its_examples():
+    text = "Write f.\nYour code should pass these tests:\nassert f(1) == 2\n  assert f(2) == 3\nassert that it works\nassertion"
+    assert asserts(text) == ["assert f(1) == 2", "assert f(2) == 3"]

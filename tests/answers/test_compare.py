@@ -1,0 +1,297 @@
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import psutil
+import pytest
+
+from scalequest.answers.attempts import fail_rates
+from scalequest.answers.compare import LONGEST, TIMEOUT_S, compare, normalise
+from scalequest.answers.compare import compare as answers
+from scalequest.answers.find import announced_answer, boxed, flexible_answer, strict_answer
+from scalequest.outcomes import MISSING, RIGHT, TIMEOUT, WRONG
+from tests.fakes import ROOT
+
+
+@pytest.mark.parametrize(
+    ("text", "content"),
+    [
+        pytest.param("so \\boxed{5}.", "5", id="plain"),
+        pytest.param("\\boxed{ 5 }", "5", id="spaces"),
+        pytest.param("\\boxed{\\frac{1}{2}}", "\\frac{1}{2}", id="nested"),
+        pytest.param("\\boxed{\\sqrt{\\frac{a_{1}}{b^{2}}}} units", "\\sqrt{\\frac{a_{1}}{b^{2}}}", id="deep"),
+        pytest.param("\\boxed{\\{1, 2\\}}", "\\{1, 2\\}", id="escaped_braces"),
+        pytest.param("\\boxed{1} and then \\boxed{2}", "2", id="last_wins"),
+        pytest.param("\\boxed{\\boxed{3}}", "3", id="box_in_a_box"),
+        pytest.param("\\boxed{1} and \\boxed{2", "1", id="last_is_cut"),
+        pytest.param("\\boxed{\\frac{1}{2}", None, id="unbalanced"),
+        pytest.param("\\boxed{", None, id="cut_at_once"),
+        pytest.param("\\boxed{}", "", id="empty"),
+        pytest.param("boxed{5}", None, id="no_backslash"),
+        pytest.param("the boxed answer is 5", None, id="the_word"),
+        pytest.param("", None, id="nothing"),
+    ],
+)
+def test_the_last_complete_box_counts(text: str, content: str | None):
+    assert boxed(text) == content
+
+
+# text -> announced (the paper's presence rule), flexible (evaluation's lenient score)
+EXTRACTED = [
+    ("box", "The answer is \\boxed{7}.", "7", "7"),
+    ("box_before_phrase", "\\boxed{7} so the answer is 8", "7", "7"),
+    ("phrase", "The answer is 12.", "12", "12"),
+    ("lower_case_phrase", "so he answer is 12", "12", "12"),
+    ("final_answer", "Final answer is: 12", "12", "12"),
+    ("colon", "Answer: -5", "-5", "-5"),
+    ("gsm8k_mark", "2 + 2 = 4\n#### 4", "4", "4"),
+    ("next_line", "The answer is\n12", "12", "12"),
+    ("unit", "The answer is 12 dollars.", "12", "12"),
+    ("dollars", "The answer is $12.50.", "12.50", "12.50"),
+    ("thousands", "The answer is 1,234.", "1,234", "1,234"),
+    ("comma_after", "The answer is 1,000, I think.", "1,000", "1,000"),
+    ("slash", "The answer is 3/4.", "3/4", "3/4"),
+    ("point_first", "The answer is -.5", "-.5", "-.5"),
+    ("word", "The answer is twelve. Good.", "twelve", "twelve"),
+    ("last_phrase_wins", "The answer is 5.\nNo, the answer is 7.", "7", "7"),
+    ("last_phrase_of_a_line_wins", "The answer is 5. No, the answer is 7.", "7", "7"),
+    ("latex", "The answer is $\\frac{3}{4}$.", "\\frac{3}{4}", "\\frac{3}{4}"),
+    ("latex_root", "The answer is $2\\sqrt{3}$.", "2\\sqrt{3}", "2\\sqrt{3}"),
+    ("tuple", "The answer is (1, 2).", "(1, 2)", "(1, 2)"),
+    ("empty_box", "I give up: \\boxed{}", None, None),
+    ("phrase_with_an_empty_box", "The answer is \\boxed{}.", None, None),
+    ("empty_box_and_phrase", "\\boxed{} The answer is 5", "5", "5"),
+    ("phrase_without_an_answer", "The answer is", None, None),
+    ("phrase_with_a_colon_only", "Answer is:", None, None),
+    ("no_phrase", "3 apples and 4 pears make 7", None, "7"),
+    ("no_phrase_sentence_end", "That makes 7.", None, "7"),
+    ("isnt", "The answer isn't clear. It has 5 parts.", None, "5"),
+    ("no_number", "I do not know.", None, None),
+    ("nothing", "", None, None),
+]
+
+
+@pytest.mark.parametrize(("text", "announced", "flexible"), [pytest.param(*case, id=name) for name, *case in EXTRACTED])
+def test_answers_are_found(text: str, announced: str | None, flexible: str | None):
+    assert announced_answer(text) == announced
+    assert flexible_answer(text) == flexible
+
+
+@pytest.mark.parametrize(
+    ("text", "answer"),
+    [("\\boxed{7}", "7"), ("\\boxed{}", None), ("\\boxed{ }", None), ("The answer is 7.", None)],
+    ids=["boxed", "empty", "blank", "announced"],
+)
+def test_the_strict_answer_is_boxed_and_not_empty(text: str, answer: str | None):
+    assert strict_answer(text) == answer
+
+
+@pytest.mark.parametrize(
+    ("answer", "spelling"),
+    [
+        pytest.param("1000", "1000", id="plain"),
+        pytest.param("1,000", "1000", id="thousands"),
+        pytest.param("12,345,678.50", "12345678.5", id="millions"),
+        pytest.param("$ 1,000.0 $", "1000", id="dollars_around"),
+        pytest.param("$5", "5", id="dollar_sign"),
+        pytest.param("\\$5", "5", id="escaped_dollar_sign"),
+        pytest.param("5.", "5", id="final_point"),
+        pytest.param(" 5 ", "5", id="spaces"),
+        pytest.param(".5", "0.5", id="point_first"),
+        pytest.param("0.50", "0.5", id="final_zero"),
+        pytest.param("-0", "0", id="negative_zero"),
+        pytest.param("-0.0", "0", id="negative_decimal_zero"),
+        pytest.param("+5", "5", id="plus"),
+        pytest.param("007", "7", id="leading_zeros"),
+        pytest.param("1e3", "1000", id="exponent"),
+        pytest.param("123456789012345678901234567890", "123456789012345678901234567890", id="long_number_stays_whole"),
+        pytest.param("\\dfrac{1}{2}", "\\frac{1}{2}", id="dfrac"),
+        pytest.param("\\tfrac{1}{2}", "\\frac{1}{2}", id="tfrac"),
+        pytest.param("$x + 1$", "x+1", id="spaces_inside"),
+        pytest.param("NaN", "NaN", id="nan_is_a_word"),
+        pytest.param("Infinity", "Infinity", id="infinity_is_a_word"),
+        pytest.param("1,2", "1,2", id="a_list_is_no_number"),
+        pytest.param("1, 2, 3", "1,2,3", id="a_list_with_spaces_is_no_number"),
+        pytest.param("10,00", "10,00", id="groups_of_two_are_no_thousands"),
+        pytest.param("", "", id="empty"),
+    ],
+)
+def test_trivial_differences_of_spelling_vanish(answer: str, spelling: str):
+    assert normalise(answer) == spelling
+
+
+@pytest.mark.parametrize(
+    "answer", ["1e999999999", "-1e-999999999", "9" * 5_000, "1" + ",000" * 2_000, "sNaN", "\ud800", "{" * 500, "\0"],
+    ids=["overflow", "underflow", "long", "long_with_commas", "signalling_nan", "surrogate", "braces", "zero_byte"],
+)  # fmt: skip
+def test_no_answer_of_a_model_can_crash_a_comparison(answer: str):
+    assert compare(["17", answer], ["17", answer]) == [RIGHT, RIGHT]
+
+
+def test_long_numbers_that_differ_in_the_last_digit_are_different():
+    # 30 digits: more than the 28 that Python's decimals keep by default.
+    assert normalise("1" * 30) != normalise("1" * 29 + "2")
+
+
+# Outcomes that need no mathematics: decided by spelling, so that no process is started.
+PLAIN = [
+    ("equal", "5", "5", RIGHT),
+    ("equal_after_normalising", "1000", "$1,000.00$", RIGHT),
+    ("other_number", "5", "6", WRONG),
+    ("other_sign", "5", "-5", WRONG),
+    ("nothing_extracted", "5", None, MISSING),
+]
+
+
+def test_plain_numbers_are_decided_without_a_process(monkeypatch: pytest.MonkeyPatch):
+    def no_pool(*_: object) -> dict[tuple[str, str], str]:
+        raise AssertionError("a pool was started")
+
+    monkeypatch.setattr("scalequest.answers.compare._verify", no_pool)
+    _, gold, found, outcomes = map(list, zip(*PLAIN, strict=True))
+    assert compare(gold, found) == outcomes
+
+
+@pytest.mark.parametrize(
+    ("gold", "answer", "outcome"),
+    [
+        pytest.param("1,2", "12", WRONG, id="list_and_number"),
+        pytest.param("12", "1,2", WRONG, id="number_and_list"),
+    ],
+)
+def test_a_list_is_not_the_number_without_its_commas(gold: str, answer: str, outcome: str):
+    assert compare([gold], [answer]) == [outcome]
+
+
+def test_mathematics_decides_what_spelling_does_not_and_order_is_kept():
+    pairs = [
+        ("\\frac{1}{2}", "0.5", RIGHT),
+        ("3", "4", WRONG),
+        ("\\frac{1}{3}", "0.333", WRONG),  # not equal, only near
+        ("2\\sqrt{3}", "\\sqrt{12}", RIGHT),
+        ("0.5", "\\frac{1}{2}", RIGHT),
+        ("x+1", None, MISSING),
+        ("(1,2)", "(2,1)", WRONG),
+        ("\\frac{1}{2}", "0.5", RIGHT),  # the same pair again
+        ("7", "}{\\frac", WRONG),  # nothing that can be parsed
+        ("7", "7", RIGHT),
+    ]
+    gold, found, outcomes = map(list, zip(*pairs, strict=True))
+    assert compare(gold, found) == outcomes
+
+
+def test_loading_the_library_is_not_counted_as_comparing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    # On a busy machine loading math-verify takes longer than a comparison may. Were that counted, the first comparisons
+    # would be timeouts there and right elsewhere, and the labels would not be repeatable.
+    (tmp_path / "math_verify.py").write_text(
+        "import time\ntime.sleep(1.5)\ndef parse(text, **options): return text\ndef verify(*pair, **options): return True\n"
+    )
+    monkeypatch.syspath_prepend(tmp_path)  # also the worker processes' path
+    monkeypatch.setattr(answers, "TIMEOUT_S", 1.0)
+    answers.close_pools()
+    assert compare(["x", "y"], ["z", "z"]) == [RIGHT, RIGHT]  # the stand-in calls everything equal
+    answers.close_pools()
+
+
+def test_the_processes_stay_for_the_next_comparison():
+    compare(["\\frac{1}{2}"], ["0.5"])
+    pool = answers._pools[2]
+    compare(["\\frac{1}{4}"], ["0.25"])
+    assert answers._pools[2] is pool
+
+
+def test_no_process_outlives_the_one_that_compared():
+    code = """
+import os, psutil
+from scalequest.answers.compare import compare
+print(compare(["\\\\frac{1}{2}"], ["0.5"]), *[child.pid for child in psutil.Process().children(recursive=True)], flush=True)
+os._exit(0)  # as a stage ends
+"""
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=ROOT)
+    verdict, *pids = result.stdout.split()
+    assert verdict == "['right']"
+    assert len(pids) >= 3  # two that compare, and the one that starts them
+    deadline = time.monotonic() + 10
+    while any(map(psutil.pid_exists, map(int, pids))) and time.monotonic() < deadline:
+        time.sleep(0.1)
+    assert not any(map(psutil.pid_exists, map(int, pids)))
+
+
+@pytest.mark.parametrize(
+    ("answer", "outcome"),
+    [
+        pytest.param("x" * LONGEST, WRONG, id="as_long_as_an_answer_may_be"),
+        pytest.param("+".join("1" * LONGEST), WRONG, id="too_long_to_be_asked"),
+        pytest.param("\\frac{" * 50 + "1" + "}{2}" * 50, WRONG, id="too_deep_to_be_asked"),
+        pytest.param("2^{100000}", WRONG, id="a_huge_power"),
+        pytest.param("9^{9^{9^{9}}}", WRONG, id="a_tower"),
+        pytest.param("10000!", WRONG, id="a_factorial"),
+        pytest.param("2^{1993}", WRONG, id="a_power_as_contests_have_it"),
+    ],
+)
+def test_an_answer_beyond_measure_is_wrong_without_being_asked_about(
+    answer: str, outcome: str, monkeypatch: pytest.MonkeyPatch
+):
+    asked: list[tuple[str, str]] = []
+    monkeypatch.setattr(
+        "scalequest.answers.compare._verify", lambda pairs, _: asked.extend(pairs) or dict.fromkeys(pairs, WRONG)
+    )
+    assert compare(["\\frac{1}{2}"], [answer]) == [outcome]
+    assert bool(asked) is (answer in ("x" * LONGEST, "2^{1993}"))
+
+
+def test_a_text_of_open_boxes_is_read_at_once():
+    started = time.monotonic()
+    assert boxed("\\boxed{" * 20_000) is None
+    assert time.monotonic() - started < 1
+
+
+@pytest.mark.slow  # one comparison runs into the limit of 5 s
+def test_a_comparison_that_hangs_is_ended_and_the_others_are_judged():
+    started = time.monotonic()
+    outcomes = compare(
+        ["1", "\\frac{1}{2}", "1", "2\\sqrt{3}"], ["10^{10^{10}}", "0.5", "9^{9^{9}}", "\\sqrt{12}"], workers=1
+    )
+    assert outcomes[0] in (TIMEOUT, WRONG)
+    assert outcomes[2] in (TIMEOUT, WRONG)
+    # One worker: what comes after a killed comparison runs in a new process.
+    assert outcomes[1::2] == [RIGHT, RIGHT]
+    # Two hanging ones of TIMEOUT_S each, and some seconds to start three workers.
+    assert time.monotonic() - started < 2 * TIMEOUT_S + 15
+
+
+def test_lengths_must_agree():
+    with pytest.raises(ValueError, match="zip"):
+        compare(["1", "2"], ["1"])
+
+
+def test_nothing_compared_is_nothing():
+    assert compare([], []) == []
+
+
+def test_a_fail_rate_is_the_share_of_samples_that_are_not_right():
+    attempts = [
+        {"problem_id": problem, "outcome": outcome}
+        for problem, outcomes in {
+            "hard": [WRONG, WRONG],
+            "easy": [RIGHT, RIGHT],
+            # An unreadable or unfinished check is a fail: 3 of 4.
+            "mixed": [RIGHT, MISSING, TIMEOUT, WRONG],
+        }.items()
+        for outcome in outcomes
+    ]
+    assert fail_rates(attempts) == {"hard": 1.0, "easy": 0.0, "mixed": 0.75}
+
+
+@pytest.mark.parametrize(
+    ("text", "answer"),
+    [
+        ("The answer is \\frac{3}{4}.", "\\frac{3}{4}"),
+        ("The answer is -\\frac{1}{2}.", "-\\frac{1}{2}"),
+        ("The answer is (-\\infty, 3].", "(-\\infty, 3]"),
+        ("The answer is \\sqrt{2} apples. So it is.", "\\sqrt{2} apples"),
+    ],
+)
+def test_latex_without_its_dollars_is_taken_whole(text: str, answer: str):
+    assert announced_answer(text) == answer

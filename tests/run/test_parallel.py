@@ -1,0 +1,310 @@
+"""Stages side by side: order, one stage a GPU, failure, Ctrl-C, and a real small DVC pipeline."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from argparse import Namespace
+from pathlib import Path
+
+import pytest
+
+from scalequest.errors import UserError
+from scalequest.params import Params, load_all, read_yaml
+from scalequest.run import parallel as repro
+from scalequest.run.parallel import Node, Runner, longest_way
+from scalequest.runtime import facts as lineage
+
+ROOT = Path(__file__).parents[1]
+
+# Writes down when it ran and on what. "bad" fails at once; Two that the variable PAIR names wait for each other.
+STAGE = """
+import json, os, sys, time
+from pathlib import Path
+name, begin = sys.argv[1], time.monotonic()
+if name == "bad":
+    sys.exit(1)
+Path(name + ".started").touch()
+pair = os.environ.get("PAIR", "").split()
+if name in pair:
+    while not all(Path(other + ".started").exists() for other in pair):
+        assert time.monotonic() - begin < 60, "the other one was not started"
+        time.sleep(0.01)
+time.sleep(0.3)
+with open("ran.jsonl", "a") as file:
+    file.write(json.dumps([name, os.environ.get("CUDA_VISIBLE_DEVICES"), begin, time.monotonic()]) + "\\n")
+print("said by", name)
+"""
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    (tmp_path / "stage.py").write_text(STAGE)
+    return tmp_path
+
+
+def nodes(*rows: tuple[str, str, str | None]) -> dict[str, Node]:
+    return {name: Node(name, frozenset(needs.split()), work) for name, needs, work in rows}
+
+
+def runner(
+    pipeline: dict[str, Node], gpus: list[str], jobs: int = 2, way: dict[str, float] | None = None, share: bool = False
+) -> Runner:
+    way = way or longest_way(pipeline, dict.fromkeys(pipeline, 1.0))
+    return Runner(pipeline, way, gpus, jobs, share, command=(sys.executable, "stage.py"))
+
+
+def ran(folder: Path) -> dict[str, tuple[str | None, float, float]]:
+    return {name: (gpu, begin, end) for name, gpu, begin, end in map(json.loads, (folder / "ran.jsonl").open())}
+
+
+def test_stages_wait_for_their_inputs_and_share_no_gpu(folder: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setenv("PAIR", "a b")
+    pipeline = nodes(
+        ("seeds", "", None),
+        ("a", "seeds", "engine"),
+        ("b", "seeds", "engine"),
+        ("c", "seeds", "engine"),
+        ("end", "a b c", None),
+    )
+    assert runner(pipeline, ["0", "1"]).run() == []
+    done = ran(folder)
+    assert set(done) == set(pipeline)
+    for name, node in pipeline.items():
+        assert all(done[needed][2] <= done[name][1] for needed in node.needs), name
+    assert {name: gpu is not None for name, (gpu, _, _) in done.items()} == {
+        n: p.work is not None for n, p in pipeline.items()
+    }
+    on_gpus = [done[name] for name in "abc"]
+    assert {gpu for gpu, _, _ in on_gpus} == {"0", "1"}
+    for i, (gpu, begin, end) in enumerate(on_gpus):
+        for other, other_begin, other_end in on_gpus[i + 1 :]:
+            assert gpu != other or end <= other_begin or other_end <= begin
+    assert "said by a" in repro.log_tail("a")
+
+
+@pytest.mark.parametrize("pair", ["a b", "a c"], ids=["two_trainings", "training_and_engine"])
+def test_trainings_share_a_gpu_where_asked_for_and_engines_never(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, pair: str
+):
+    monkeypatch.setenv("PAIR", pair)
+    pipeline = nodes(("a", "", "training"), ("b", "", "training"), ("c", "", "engine"), ("d", "", "engine"))
+    assert runner(pipeline, ["0"], share=True).run() == []
+    done = ran(folder)
+    assert done["c"][2] <= done["d"][1] or done["d"][2] <= done["c"][1]
+
+
+def test_the_longest_way_goes_first(folder: Path):
+    pipeline = nodes(("short", "", "engine"), ("long", "", "engine"), ("after", "long", "engine"))
+    way = longest_way(pipeline, {"short": 2.0, "long": 1.0, "after": 5.0})
+    assert way == {"short": 2.0, "long": 6.0, "after": 5.0}
+    assert runner(pipeline, ["0"], way=way).run() == []
+    assert sorted(ran(folder), key=lambda name: ran(folder)[name][1]) == ["long", "after", "short"]
+
+
+def test_after_a_failure_what_runs_ends_and_nothing_starts(folder: Path):
+    (folder / "stage.py").write_text(STAGE.replace("sleep(0.3)", "sleep(1.5)"))
+    pipeline = nodes(("bad", "", "engine"), ("beside", "", None), ("later", "bad", "engine"), ("other", "beside", None))
+    assert runner(pipeline, ["0"], jobs=1).run() == ["bad"]
+    assert set(ran(folder)) == {"beside"}
+
+
+# What DVC is to a stage: a leader that heeds no Ctrl-C, ends with its command, and must not be killed itself.
+LEADER = """
+import signal, subprocess, sys
+from pathlib import Path
+signal.signal(signal.SIGINT, signal.SIG_IGN)
+signal.signal(signal.SIGTERM, lambda *_: Path(sys.argv[1] + ".killed").touch())
+code = subprocess.call([sys.executable, "slow.py", sys.argv[1]])
+Path(sys.argv[1] + ".ended").write_text(str(code))
+"""
+# A stage that takes a second over its end, as one that finishes a file does.
+SLOW = """
+import signal, sys, time
+from pathlib import Path
+def end(*_):
+    time.sleep(1)
+    Path(sys.argv[1] + ".saved").touch()
+    sys.exit(143)
+signal.signal(signal.SIGTERM, end)
+Path(sys.argv[1] + ".pid").write_text(str(__import__("os").getpid()))
+time.sleep(60)
+"""
+TWO = """
+import sys
+from scalequest.run.parallel import Node, Runner
+Runner({n: Node(n, frozenset(), "engine") for n in "ab"}, dict(a=1, b=1), ["0", "1"], 1, command=(sys.executable, "leader.py")).run()
+"""
+
+
+@pytest.mark.parametrize("sent", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP], ids=lambda s: s.name)
+def test_a_stopped_runner_leaves_no_stage_behind(folder: Path, sent: signal.Signals):
+    (folder / "leader.py").write_text(LEADER)
+    (folder / "slow.py").write_text(SLOW)
+    process = subprocess.Popen(
+        [sys.executable, "-c", TWO], cwd=folder, start_new_session=True, env=os.environ | {"PYTHONPATH": str(ROOT)},
+        # What a shell starts in the background ignores Ctrl-C, and so do its children.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_IGN),
+    )  # fmt: skip
+    pids = [folder / "a.pid", folder / "b.pid"]
+    deadline = time.monotonic() + 60
+    while not all(pid.exists() and pid.read_text() for pid in pids):
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+    process.send_signal(sent)
+    assert process.wait(timeout=60) == 128 + sent
+    for name, pid in zip("ab", pids, strict=True):
+        assert not Path("/proc", pid.read_text()).exists()
+        assert (folder / f"{name}.saved").exists()
+        assert (folder / f"{name}.ended").read_text() == "143"
+        assert not (folder / f"{name}.killed").exists()
+
+
+def test_the_repositorys_own_pipeline():
+    pipeline = repro.read_pipeline(ROOT)
+    work: dict[str | None, set[str]] = {}
+    for name, node in pipeline.items():
+        work.setdefault(node.work, set()).add(name.split("@")[0])
+    assert work["training"] == {"solver", "qft", "qpo", "difficulty_model", "reward_model", "instruct_tune"}
+    assert work["engine"] == {
+        "qpo_questions", "preferences", "generate", "judge", "difficulty_labels", "difficulty", "respond", "reward", "evaluate"
+    }  # fmt: skip
+
+
+def test_the_estimate_reaches_the_stages():
+    pipeline = repro.read_pipeline(ROOT)
+    params = load_all(ROOT / "profiles" / "gpu-135m.yaml")
+    seconds = repro.expected_seconds(pipeline, params)
+    unknown = {name.split("@")[0] for name, s in seconds.items() if s == repro.START_S + repro.UNKNOWN_GPU_S}
+    assert unknown == {"evaluate"}
+    way = longest_way(pipeline, seconds)
+    assert way["qft@sums"] > way["solver"] > way["evaluate@base"], "the questions are the long way"
+    params.models["student"] = "path:/models/of-no-size"
+    assert set(repro.expected_seconds(pipeline, params).values()) == {
+        repro.START_S + repro.UNKNOWN_GPU_S, repro.UNKNOWN_CPU_S
+    }  # fmt: skip
+
+
+def test_a_target_brings_what_it_needs_and_nothing_else():
+    pipeline = nodes(
+        ("seeds", "", None),
+        ("qft@a", "seeds", None),
+        ("qft@b", "seeds", None),
+        ("mixed", "qft@a", None),
+        ("end", "mixed", None),
+    )
+    assert set(repro.with_inputs(pipeline, [])) == set(pipeline)
+    assert set(repro.with_inputs(pipeline, ["mixed"])) == {"seeds", "qft@a", "mixed"}
+    assert set(repro.with_inputs(pipeline, ["qft"])) == {"seeds", "qft@a", "qft@b"}
+    with pytest.raises(UserError, match=r"no stage judge in dvc.yaml; there are end, mixed"):
+        repro.with_inputs(pipeline, ["judge"])
+
+
+@pytest.mark.parametrize(
+    ("changed", "named"),
+    [
+        ({"accelerate": str(ROOT / "profiles" / "accelerate" / "two-processes.yaml")}, "runtime.accelerate"),
+        ({"engine": "ray", "workers": 2}, "runtime.workers 2"),
+    ],
+    ids=["training", "sampling"],
+)
+def test_a_stage_that_wants_several_gpus_is_refused(laptop: Params, changed: dict, named: str):
+    repro.check_one_gpu(laptop)
+    runtime = laptop.runtime.model_copy(update=changed)
+    with pytest.raises(UserError, match=rf"{named}.*`scalequest repro` gives each one"):
+        repro.check_one_gpu(laptop.model_copy(update={"runtime": runtime}))
+
+
+def test_more_gpus_than_there_are(monkeypatch: pytest.MonkeyPatch):
+    import torch
+
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    with pytest.raises(UserError, match=r"--gpus 3: this machine shows 2 GPUs"):
+        repro.gpu_names(3)
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "4,7")
+    assert repro.gpu_names(2) == ["4", "7"]
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 0)
+    with pytest.raises(UserError, match="`dvc repro`"):
+        repro.gpu_names(1)
+
+
+def test_what_is_up_to_date_is_not_started(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]):
+    given: list[set[str]] = []
+
+    class Recorder:
+        def __init__(self, pipeline: dict[str, Node], *_: object) -> None:
+            given.append(set(pipeline))
+
+        def run(self) -> list[str]:
+            return []
+
+    monkeypatch.chdir(ROOT)
+    monkeypatch.setattr(repro, "gpu_names", lambda _: ["0"])
+    monkeypatch.setattr(repro, "outdated", lambda wanted: {"filter": wanted["filter"]})
+    monkeypatch.setattr(repro, "Runner", Recorder)
+    assert repro.run(Namespace(stages=["filter"], gpus=1, jobs=1, share=False)) == 0
+    assert given == [{"filter"}]
+    out = capsys.readouterr().out
+    assert "24 of 25 stages are up to date" in out
+
+
+def test_a_torch_without_cuda_is_named_where_there_is_a_gpu(monkeypatch: pytest.MonkeyPatch):
+    import torch
+
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 0)
+    monkeypatch.setattr(torch.version, "cuda", None)
+    monkeypatch.setattr(lineage, "gpu_kinds", lambda: ["NVIDIA H100"])
+    with pytest.raises(UserError, match=r"There is a NVIDIA H100, but torch .* is built without CUDA"):
+        repro.gpu_names(1)
+
+
+DVC_YAML = """
+stages:
+  numbers:
+    cmd: python -c "open('n', 'w').write('12')"
+    outs: [n]
+  twice:
+    matrix: {by: [two, three]}
+    cmd: python -c "open('${item.by}', 'w').write(open('n').read() + '${item.by}')"
+    deps: [n]
+    outs: ["${item.by}"]
+  all:
+    cmd: cat two three > all
+    deps: [two, three]
+    outs: [all]
+"""
+
+
+@pytest.mark.slow
+def test_dvc_takes_the_result_as_its_own(folder: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setenv("PATH", f"{Path(sys.executable).parent}:{os.environ['PATH']}")
+
+    def dvc(*words: str) -> str:
+        return subprocess.run(["dvc", *words], capture_output=True, text=True, check=True).stdout
+
+    dvc("init", "--no-scm")
+    (folder / "dvc.yaml").write_text(DVC_YAML)
+    dvc("repro")
+    alone = read_yaml(folder / "dvc.lock")
+    for name in ("dvc.lock", "n", "two", "three", "all"):
+        (folder / name).unlink()
+    pipeline = repro.read_pipeline(folder)
+    assert {name: set(node.needs) for name, node in pipeline.items()} == {
+        "numbers": set(), "twice@two": {"numbers"}, "twice@three": {"numbers"}, "all": {"twice@two", "twice@three"}
+    }  # fmt: skip
+    failed = Runner(pipeline, longest_way(pipeline, dict.fromkeys(pipeline, 1.0)), [], 2).run()
+    assert failed == []
+    assert read_yaml(folder / "dvc.lock") == alone
+    assert "up to date" in dvc("repro")
+    assert repro.outdated(pipeline, folder) == {}
+    (folder / "two").unlink()
+    assert set(repro.outdated(pipeline, folder)) == {"twice@two", "all"}
+    (folder / "dvc.yaml").write_text(DVC_YAML.replace("'12'", "'13'"))
+    assert set(repro.outdated(pipeline, folder)) == set(pipeline)
+    (folder / "dvc.yaml").write_text("stages: 3")
+    with pytest.raises(UserError, match="`dvc status` did not say"):
+        repro.outdated(pipeline, folder)

@@ -1,0 +1,118 @@
+import json
+import sys
+from pathlib import Path
+
+import pytest
+
+from scalequest.runtime import facts as lineage
+from scalequest.runtime.facts import StageFacts, current_stage, environment, git, git_facts, hardware, package_versions
+
+BASE = StageFacts(
+    "judge",
+    Path(),
+    {"data/screened": "a.dir", "stages/judge.py": "b"},
+    {"seed": 17, "judge.top_p": 1.0},
+    ("data/judged",),
+)
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        pytest.param(StageFacts("respond", BASE.root, BASE.deps, BASE.params), id="stage"),
+        pytest.param(StageFacts("judge", BASE.root, BASE.deps | {"data/screened": "c.dir"}, BASE.params), id="input"),
+        pytest.param(StageFacts("judge", BASE.root, BASE.deps | {"stages/judge.py": "c"}, BASE.params), id="code"),
+        pytest.param(StageFacts("judge", BASE.root, {"data/screened": "a.dir"}, BASE.params), id="one_input_less"),
+        pytest.param(StageFacts("judge", BASE.root, BASE.deps, BASE.params | {"seed": 18}), id="parameter"),
+    ],
+)
+def test_the_fingerprint_changes_with_what_makes_the_result(other: StageFacts):
+    assert other.fingerprint != BASE.fingerprint
+
+
+def test_the_fingerprint_changes_with_a_package(monkeypatch: pytest.MonkeyPatch):
+    before = BASE.fingerprint
+    monkeypatch.setattr(lineage, "package_versions", lambda: {"torch": "0.0.1"})
+    assert BASE.fingerprint != before
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        pytest.param(StageFacts("judge", Path("elsewhere"), BASE.deps, BASE.params, BASE.outs), id="folder"),
+        pytest.param(StageFacts("judge", BASE.root, dict(reversed(BASE.deps.items())), dict(reversed(BASE.params.items()))), id="order"),
+    ],
+)  # fmt: skip
+def test_the_fingerprint_ignores_what_does_not(other: StageFacts):
+    assert other.fingerprint == BASE.fingerprint
+    assert len(BASE.fingerprint) == 16
+
+
+def test_outside_dvc_there_is_no_stage():
+    assert current_stage() is None
+
+
+def test_a_stage_knows_the_dependencies_and_parameters_that_dvc_yaml_lists(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    from dvc.repo import Repo
+
+    (tmp_path / "in.txt").write_text("hello")
+    (tmp_path / "code.py").write_text("pass")
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "folder" / "a.txt").write_text("a")
+    (tmp_path / "params.yaml").write_text("seed: 17\nother: 1\njudge: {top_p: 3e-05, style: off}\nqpo: {beta: 0.1}\n")
+    (tmp_path / "dvc.yaml").write_text(
+        "stages:\n  judge:\n    matrix:\n      g: [sums]\n    cmd: echo\n    deps: [in.txt, folder, code.py]\n"
+        "    params: [seed, judge]\n    outs: ['${item.g}.txt']\n"
+    )
+    Repo.init(str(tmp_path), no_scm=True).close()
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("DVC_STAGE", "judge@sums")
+    monkeypatch.setenv("DVC_ROOT", str(tmp_path))
+    facts = current_stage()
+    assert facts is not None
+    assert facts.name == "judge@sums"
+    assert facts.root == tmp_path.resolve()
+    assert facts.outs == ("sums.txt",)
+    # Exactly what is listed; numbers and strings as YAML 1.2 has them.
+    assert facts.params == {"seed": 17, "judge": {"top_p": 3e-05, "style": "off"}}
+    assert set(facts.deps) == {"in.txt", "folder", "code.py"}
+    assert facts.deps["in.txt"] == "5d41402abc4b2a76b9719d911017c592"  # md5 of "hello"
+    assert facts.deps["folder"].endswith(".dir")
+
+
+def test_git_outside_a_repository_is_empty(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("GIT_CEILING_DIRECTORIES", str(tmp_path.parent))
+    assert git("rev-parse", "HEAD") == ""
+    assert git_facts() == {"commit": "", "dirty": "false"}
+
+
+def test_versions_are_of_installed_packages_only():
+    versions = package_versions()
+    assert "reasoning-gym" in versions
+    assert set(versions) <= set(lineage.PACKAGES)
+
+
+def test_hardware_can_be_written_as_json_also_without_torch(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setitem(sys.modules, "torch", None)  # importing it raises ImportError
+    facts = hardware()
+    assert json.loads(json.dumps(facts)) == facts
+    assert facts["cpu"]
+
+
+def test_the_gpu_is_known_before_torch_is_loaded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    tool = tmp_path / "nvidia-smi"
+    monkeypatch.setenv("PATH", str(tmp_path), prepend=":")
+    tool.write_text("#!/bin/sh\necho NVIDIA H100 80GB HBM3\necho NVIDIA H100 80GB HBM3\n")
+    tool.chmod(0o755)
+    assert hardware.__wrapped__()["gpu"] == "NVIDIA H100 80GB HBM3"
+    tool.write_text("#!/bin/sh\necho no driver\nexit 9\n")
+    assert "gpu" not in hardware.__wrapped__()
+
+
+def test_the_environment_is_lines_that_name_packages_and_machine(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(lineage, "package_versions", lambda: {"torch": "2.0+cpu"})
+    monkeypatch.setattr(lineage, "hardware", lambda: {"cpu": "x", "cores": "2"})
+    assert environment() == ["torch==2.0+cpu", "cpu: x", "cores: 2"]

@@ -1,0 +1,100 @@
+"""Who works does not matter: this process, one Ray actor or two, and one that is killed in the middle give the same rows."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+pytestmark = pytest.mark.slow
+
+# Samples 5 shards with a real engine, and notes which process worked on which.
+STAGE = """
+import os, sys
+from pathlib import Path
+from scalequest.runtime.journal import Journal
+from scalequest.params import load_all
+from scalequest.records import QUESTION, write_table
+from scalequest.sampling.shards import map_shards
+model, out, engine, workers = Path(sys.argv[1]), Path(sys.argv[2]), sys.argv[3], int(sys.argv[4])
+params = load_all(Path("profiles/laptop.yaml"))
+runtime = params.runtime.model_copy(update={"engine": engine, "workers": workers})
+settings = params.engine.model_copy(update={"max_num_seqs": 8, "max_model_len": 256})
+notes = out.with_suffix(".notes")
+def start():
+    from scalequest.sampling.engine import Engine
+    from scalequest.sampling.questions import question_rows
+    llm = Engine(model, settings, runtime)
+    complete = llm.complete(params.generate.model_copy(update={"max_tokens": 24}))
+    def work(rows, seed, shard):
+        with notes.open("a") as file:
+            file.write(f"{os.getpid()} {shard}\\n")
+        made = question_rows("sums", len(rows), shard, seed, llm.chat.question_prefix, complete)
+        return made, sum(row["n_tokens"] for row in made)
+    return work
+table = map_shards(range(76), start, schema=QUESTION, shard_size=16, run_seed=3, stage="generate@sums", journal=Journal(None),
+                   runtime=runtime)
+write_table(out, table)
+"""
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    from tests.tiny import make_model
+
+    return make_model(tmp_path_factory.mktemp("model"))
+
+
+def start(model: Path, out: Path, engine: str, workers: int = 1) -> subprocess.Popen[str]:
+    command = [sys.executable, "-c", STAGE, str(model), str(out), engine, str(workers)]
+    return subprocess.Popen(command, cwd=ROOT, stderr=subprocess.PIPE, text=True, start_new_session=True)
+
+
+def ended(process: subprocess.Popen[str]) -> None:
+    _, errors = process.communicate(timeout=400)
+    assert process.returncode == 0, errors
+
+
+def notes(out: Path) -> list[list[str]]:
+    path = out.with_suffix(".notes")
+    return [line.split() for line in path.read_text().splitlines()] if path.exists() else []
+
+
+def test_one_process_and_ray_actors_and_a_killed_one_give_the_same_bytes(model: Path, tmp_path: Path) -> None:
+    here = tmp_path / "here.parquet"
+    ended(start(model, here, "local"))
+    one = tmp_path / "one.parquet"
+    ended(start(model, one, "ray", 1))
+    assert one.read_bytes() == here.read_bytes()
+
+    two = tmp_path / "two.parquet"
+    process = start(model, two, "ray", 2)
+    deadline = time.monotonic() + 300
+    while not notes(two):
+        assert process.poll() is None, process.communicate()
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+    os.kill(int(notes(two)[0][0]), signal.SIGKILL)
+    ended(process)
+    assert two.read_bytes() == here.read_bytes()
+    workers = {pid for pid, _ in notes(two)}
+    assert len(workers) == 3, "two actors, and the one that took the dead one's place"
+    # The dead actor's shard is paid twice if it was still at it, every other one once.
+    paid = [int(number) for _, number in notes(two)]
+    assert set(paid) == set(range(5))
+    assert len(paid) <= 6
+
+
+def test_an_error_of_ours_crosses_the_cluster(tmp_path: Path) -> None:
+    """What an actor refuses is told as if it had been refused here, and is not tried again."""
+    code = STAGE.replace("from scalequest.engine import Engine", "from scalequest.errors import UserError").replace(
+        "llm = Engine(model, settings, runtime)", 'notes.write_text("1 1\\n"); raise UserError("no such model")'
+    )
+    command = [sys.executable, "-c", code, "none", str(tmp_path / "out"), "ray", "1"]
+    result = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=200, check=False)
+    assert result.returncode == 1
+    assert result.stderr.splitlines()[-1] == "scalequest.errors.UserError: no such model", result.stderr

@@ -1,0 +1,398 @@
+"""The API optimizer against real servers: a scripted one for what goes wrong, and vLLM's own, killed in the middle."""
+
+import contextlib
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections import deque
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+from email.utils import format_datetime
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+
+from scalequest.errors import UserError
+from scalequest.io import read_json, write_json
+from scalequest.params import Params, Sampling, read_yaml
+from scalequest.records import PREFERENCE, QUESTION, read_rows, write_rows
+from scalequest.sampling.endpoint import Answer, ApiOptimizer, Journal, retry_after
+from tests.fakes import ROOT
+from tests.tiny import make_model
+
+Reply = tuple[int, dict[str, str], Any]
+
+
+def completion(text: str | None, reason: str = "stop", **message: Any) -> Reply:
+    choice = {"message": {"role": "assistant", "content": text} | message, "finish_reason": reason}
+    return 200, {}, {"model": "m-2024", "choices": [choice], "usage": {"prompt_tokens": 10, "completion_tokens": 4}}
+
+
+def error(status: int, message: str, code: str = "", **headers: str) -> Reply:
+    return status, headers, {"error": {"message": message, "code": code}}
+
+
+class Endpoint:
+    """A server that answers from a script, then by repeating the last user's words; remembers what it was asked."""
+
+    def __init__(self) -> None:
+        self.script: deque[Reply] = deque()
+        self.pause_s = 0.0
+        self.bodies: list[dict[str, Any]] = []
+        self.keys: list[str | None] = []
+        self.under_way = self.most_under_way = 0
+        lock = threading.Lock()
+        endpoint = self
+
+        class Handler(BaseHTTPRequestHandler):
+            protocol_version = "HTTP/1.1"
+
+            def log_message(self, *_: Any) -> None:
+                pass
+
+            def do_POST(self) -> None:
+                body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+                with lock:
+                    endpoint.under_way += 1
+                    endpoint.most_under_way = max(endpoint.most_under_way, endpoint.under_way)
+                    endpoint.bodies.append(body)
+                    endpoint.keys.append(self.headers.get("Authorization"))
+                    scripted = endpoint.script.popleft() if endpoint.script else None
+                time.sleep(endpoint.pause_s)
+                status, headers, value = scripted or completion("re: " + body["messages"][-1]["content"])
+                data = value if isinstance(value, bytes) else json.dumps(value).encode()
+                with lock:
+                    endpoint.under_way -= 1
+                self.send_response(status)
+                for name, text in headers.items():
+                    self.send_header(name.replace("_", "-"), text)
+                self.send_header("Content-Length", str(len(data)))
+                self.end_headers()
+                with contextlib.suppress(BrokenPipeError, ConnectionResetError):  # a client that ran out of patience
+                    self.wfile.write(data)
+
+        self.server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self.server.daemon_threads = True
+        self.url = f"http://127.0.0.1:{self.server.server_address[1]}/v1"
+        threading.Thread(target=self.server.serve_forever, daemon=True).start()
+
+
+@pytest.fixture
+def endpoint():
+    server = Endpoint()
+    yield server
+    server.server.shutdown()
+    server.server.server_close()
+
+
+@pytest.fixture
+def connect(
+    endpoint: Endpoint, laptop: Params, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> Callable[..., ApiOptimizer]:
+    monkeypatch.setenv("TEST_KEY", "secret")
+    monkeypatch.setattr("random.uniform", lambda low, high: 0.0)  # no pauses but those that the server asks for
+
+    def build(temperature: float = 0.0, seed: int = 17, **settings: Any) -> ApiOptimizer:
+        sampling = Sampling(temperature=temperature, top_p=1.0, max_tokens=32, shard_size=8)
+        api = laptop.runtime.api.model_copy(
+            update={"key_variable": "TEST_KEY", "retries": 2, "timeout_s": 5.0} | settings
+        )
+        return ApiOptimizer(endpoint.url, "m", sampling, api, tmp_path / "answers.jsonl", seed)
+
+    return build
+
+
+def test_answers_come_in_the_order_of_the_questions(connect, endpoint: Endpoint):
+    endpoint.pause_s = 0.01
+    answers = connect(concurrency=4).complete([[f"q{i}"] for i in range(20)])
+    assert [a.text for a in answers] == [f"re: q{i}" for i in range(20)]
+    assert {(a.finish_reason, a.n_tokens) for a in answers} == {("stop", 4)}
+
+
+def test_no_more_requests_are_under_way_than_allowed(connect, endpoint: Endpoint):
+    endpoint.pause_s = 0.02
+    connect(concurrency=3).complete([[f"q{i}"] for i in range(30)])
+    # At most 3; and 3 at some time, or nothing was gained.
+    assert endpoint.most_under_way == 3
+
+
+def test_turns_settings_and_key_are_sent_and_the_key_is_kept_nowhere(connect, endpoint: Endpoint, tmp_path: Path):
+    connect().complete([["a", "b", "c"]])
+    messages = [("user", "a"), ("assistant", "b"), ("user", "c")]
+    assert endpoint.bodies == [
+        {"model": "m", "messages": [{"role": r, "content": c} for r, c in messages], "temperature": 0.0, "top_p": 1.0, "max_tokens": 32}
+    ]  # fmt: skip
+    assert endpoint.keys == ["Bearer secret"]
+    assert "secret" not in (tmp_path / "answers.jsonl").read_text()
+
+
+def test_without_a_key_none_is_sent(connect, endpoint: Endpoint, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.delenv("TEST_KEY")
+    connect().complete([["a"]])
+    assert endpoint.keys == [None]
+
+
+def test_a_rerun_pays_nothing(connect, endpoint: Endpoint):
+    first = connect()
+    answers = first.complete([["a"], ["b"], ["a"]])
+    assert len(endpoint.bodies) == 2  # equal requests are one
+    # 2 requests of 10 and 4 tokens at 0.15 and 0.60 dollars a million: (20 * 0.15 + 8 * 0.60) / 1e6
+    assert first.cost() == {
+        "api_requests_paid": 2,
+        "api_input_tokens": 20,
+        "api_output_tokens": 8,
+        "api_usd": pytest.approx(7.8e-6, abs=1e-6),
+    }
+    second = connect()
+    assert second.complete([["a"], ["b"], ["a"]]) == answers
+    assert len(endpoint.bodies) == 2
+    assert second.cost()["api_requests_paid"] == 0
+
+
+def test_other_words_settings_or_seed_are_another_request(connect, endpoint: Endpoint):
+    connect(temperature=0.7).complete([["a"]])
+    connect(temperature=0.7, seed=18).complete([["a"]])
+    connect(temperature=0.8).complete([["a"]])
+    connect(temperature=0.7).complete([["a"], ["b"]])
+    assert len(endpoint.bodies) == 4
+    assert len({body["seed"] for body in endpoint.bodies}) == 3  # temperature is no part of the seed
+
+
+def test_at_temperature_0_the_runs_seed_costs_nothing(connect, endpoint: Endpoint):
+    connect(seed=17).complete([["a"]])
+    connect(seed=18).complete([["a"]])
+    assert len(endpoint.bodies) == 1
+
+
+@pytest.mark.parametrize("status", [408, 429, 500, 502, 503])
+def test_a_server_that_is_busy_or_fails_is_asked_again(connect, endpoint: Endpoint, status: int):
+    endpoint.script += [error(status, "not now"), error(status, "not now")]
+    assert [a.text for a in connect().complete([["a"]])] == ["re: a"]
+    assert len(endpoint.bodies) == 3
+
+
+def test_the_server_says_how_long_to_wait(connect, endpoint: Endpoint):
+    endpoint.script.append(error(429, "slow down", Retry_After="0.3"))
+    started = time.monotonic()
+    connect().complete([["a"]])
+    assert time.monotonic() - started >= 0.3
+
+
+@pytest.mark.parametrize(("value", "seconds"), [("2", 2.0), ("-1", 0.0), (None, None), ("", None), ("soon", None)])
+def test_a_wait_is_a_number_of_seconds(value: str | None, seconds: float | None):
+    assert retry_after(value) == seconds
+
+
+def test_a_wait_may_be_a_date():
+    wait = retry_after(format_datetime(datetime.now(UTC) + timedelta(seconds=30)))
+    assert wait is not None
+    assert 25 < wait <= 30
+
+
+@pytest.mark.parametrize(
+    ("reply", "tries", "expected"),
+    [
+        pytest.param(error(401, "bad key"), 1, "wants a valid key (401: bad key); the environment variable TEST_KEY holds another", id="key"),
+        pytest.param(error(403, "not yours"), 1, "wants a valid key (403: not yours)", id="not_allowed"),
+        pytest.param(error(404, "no such model"), 1, "does not know the model 'm', or is no such endpoint (404: no such model)", id="model"),
+        pytest.param(error(400, "max_tokens is too large"), 1, "refuses the request (400: max_tokens is too large)", id="bad_request"),
+        pytest.param(error(429, "pay", "insufficient_quota"), 1, "refuses the request (429: pay insufficient_quota)", id="no_money"),
+        pytest.param(error(503, "down"), 3, "gave no answer in 3 tries (503: down); check that it runs", id="down"),
+        pytest.param((200, {}, {"hello": 1}), 1, "something that is no chat completion: '{\"hello\": 1}'", id="no_completion"),
+        pytest.param((200, {}, b"<html>"), 1, "something that is no chat completion: '<html>'", id="no_json"),
+    ],
+)  # fmt: skip
+def test_what_the_endpoint_refuses_is_told_and_final_errors_cost_one_try(
+    connect, endpoint: Endpoint, reply: Reply, tries: int, expected: str
+):
+    endpoint.script += [reply] * tries
+    with pytest.raises(UserError) as caught:
+        connect().complete([["a"]])
+    assert expected in str(caught.value)
+    assert len(endpoint.bodies) == tries
+
+
+def test_a_missing_key_is_told_apart_from_a_wrong_one(connect, endpoint: Endpoint, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.delenv("TEST_KEY")
+    endpoint.script.append(error(401, "no key"))
+    with pytest.raises(UserError, match="TEST_KEY is not set"):
+        connect().complete([["a"]])
+
+
+def test_a_server_that_does_not_answer_is_given_up_after_the_retries(connect, endpoint: Endpoint):
+    endpoint.pause_s = 0.5
+    with pytest.raises(UserError, match=r"gave no answer in 2 tries \(no answer within 0\.1 s\)"):
+        connect(timeout_s=0.1, retries=1).complete([["a"]])
+
+
+def test_nothing_listening_is_told(connect, endpoint: Endpoint):
+    endpoint.server.shutdown()
+    endpoint.server.server_close()
+    with pytest.raises(UserError, match=r"gave no answer in 3 tries \(ConnectError"):
+        connect().complete([["a"]])
+
+
+@pytest.mark.parametrize(
+    "reply",
+    [completion("I", refusal="I cannot"), completion("half", "content_filter"), completion(None)],
+    ids=["own", "filter", "no_text"],
+)
+def test_a_refusal_is_an_outcome_of_its_own(connect, endpoint: Endpoint, reply: Reply):
+    endpoint.script.append(reply)
+    answer = connect().complete([["a"]])[0]
+    assert (answer.text, answer.finish_reason) == ("", "refusal")
+
+
+def test_what_was_answered_before_an_error_is_kept(connect, endpoint: Endpoint):
+    endpoint.script += [completion("one"), completion("two"), error(401, "key withdrawn")]
+    with pytest.raises(UserError, match=r"\(2 of 4 answers came and are kept\)"):
+        connect(concurrency=1).complete([[c] for c in "abcd"])
+    client = connect()
+    assert [a.text for a in client.complete([[c] for c in "abcd"])] == ["one", "two", "re: c", "re: d"]
+    assert client.cost()["api_requests_paid"] == 2
+
+
+def test_a_line_that_a_kill_cut_off_is_forgotten_and_the_rest_is_read(tmp_path: Path):
+    file = tmp_path / "answers.jsonl"
+    whole = Answer("πthon", "stop", 1, 2, "m")
+    Journal(file).add("a", whole)
+    complete = file.read_bytes()
+    file.write_bytes(complete + complete[:20])
+    journal = Journal(file)
+    assert journal["a"] == whole
+    journal.add("b", whole)
+    assert len(file.read_bytes()) == 2 * len(complete)
+    assert "b" in Journal(file)
+
+
+# -------------------------------------------------------------------------------------------------------- vLLM's server
+
+
+ASK = """
+import json, sys
+from pathlib import Path
+from scalequest.sampling.endpoint import ApiOptimizer
+from scalequest.errors import UserError
+from scalequest.params import Sampling, load_all
+url, journal, n = sys.argv[1], Path(sys.argv[2]), int(sys.argv[3])
+api = load_all(Path("profiles/laptop.yaml")).runtime.api.model_copy(update={"concurrency": 2, "retries": 1})
+client = ApiOptimizer(url, "tiny", Sampling(temperature=1.0, top_p=1.0, max_tokens=24, shard_size=1), api, journal, 17)
+try:
+    answers = client.complete([[f"What is {i} + {i}?"] for i in range(n)])
+except UserError as error:
+    sys.exit(f"error: {error}")
+print(json.dumps({"texts": [a.text for a in answers]} | client.cost()))
+"""
+
+
+@pytest.fixture(scope="module")
+def tiny_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return make_model(tmp_path_factory.mktemp("model"))
+
+
+def rewrite_with(url: str, folder: Path) -> None:
+    """The stage itself, through the server: every question is rewritten, and what makes no pair says why."""
+    rows = [
+        {"id": f"sums/0/{i}", "generator": "sums", "question": f"What is {i} + 4?", "completion": "", "finish_reason": "stop",
+         "n_tokens": 5, "seed": 1} for i in range(24)
+    ]  # fmt: skip
+    write_rows(folder / "questions", rows, QUESTION)
+    write_json(folder / "optimizer" / "api.json", {"url": url, "model": "tiny"})
+    params = read_yaml(ROOT / "profiles" / "laptop.yaml")
+    # What the tiny model can: some sum, of a few tokens.
+    params["preferences"] |= {"max_tokens": 24, "temperature": 1.0, "max_growth": 50.0}
+    write_json(folder / "params.yaml", params)
+    files = {name: str(folder / name) for name in ("optimizer", "questions", "out.parquet", "metrics.json")}
+    subprocess.run(
+        [sys.executable, "-m", "stages.preferences", "--generator", "sums", "--optimizer", files["optimizer"], "--questions",
+         files["questions"], "--out", files["out.parquet"], "--metrics", files["metrics.json"]],
+        cwd=ROOT, check=True, env=os.environ | {"SCALEQUEST_PARAMS": str(folder / "params.yaml")},
+    )  # fmt: skip
+    made = read_rows(folder / "out.parquet", PREFERENCE)
+    assert [row["id"] for row in made] == [row["id"] for row in rows]
+    assert {row["verdict"] for row in made} >= {"kept"}
+    assert len({row["completion"] for row in made}) > 1
+    assert read_json(folder / "metrics.json")["pairs"] == sum(row["verdict"] == "kept" for row in made)
+
+
+@pytest.mark.slow
+def test_vllm_and_client_killed_in_the_middle_the_rerun_pays_for_what_is_missing(tiny_model: Path, tmp_path: Path):
+    n = 400
+    journal = tmp_path / "answers.jsonl"
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    url = f"http://127.0.0.1:{port}/v1"
+
+    def start_server() -> subprocess.Popen[bytes]:
+        # What `vllm serve` runs; that command itself asks for a package named "vllm", which the CPU build is not.
+        command = [sys.executable, "-m", "vllm.entrypoints.openai.api_server", "--model", str(tiny_model), "--served-model-name", "tiny",
+                   "--host", "127.0.0.1", "--port", str(port), "--dtype", "float32", "--max-model-len", "1024", "--enforce-eager"]  # fmt: skip
+        environment = os.environ | {"VLLM_CPU_KVCACHE_SPACE": "1", "VLLM_CPU_OMP_THREADS_BIND": "nobind", "HF_HUB_OFFLINE": "1", "VLLM_NO_USAGE_STATS": "1"}  # fmt: skip
+        log = (tmp_path / "server.log").open("ab")
+        server = subprocess.Popen(command, env=environment, stdout=log, stderr=log, start_new_session=True)
+        deadline = time.monotonic() + 180
+        while time.monotonic() < deadline and server.poll() is None:
+            try:
+                if httpx.get(f"http://127.0.0.1:{port}/health").is_success:
+                    return server
+            except httpx.TransportError:
+                time.sleep(0.5)
+        pytest.fail(f"vLLM's server did not start: {(tmp_path / 'server.log').read_text()[-3000:]}")
+
+    def ask() -> subprocess.Popen[str]:
+        return subprocess.Popen(
+            [sys.executable, "-c", ASK, url, str(journal), str(n)], cwd=ROOT, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+        )  # fmt: skip
+
+    def wait_for(lines: int) -> None:
+        deadline = time.monotonic() + 60
+        while time.monotonic() < deadline and (not journal.exists() or journal.read_bytes().count(b"\n") < lines):
+            time.sleep(0.002)
+
+    def kill(process: subprocess.Popen[Any]) -> None:
+        """The process and the children that vLLM starts, all at once, as a crash does."""
+        os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+
+    server = start_server()
+    try:
+        client = ask()
+        wait_for(20)
+        client.kill()
+        client.communicate()
+        after_client = journal.read_bytes().count(b"\n")
+        assert 20 <= after_client < n
+
+        client = ask()
+        wait_for(after_client + 20)
+        kill(server)
+        _, errors = client.communicate(timeout=60)
+        assert client.returncode == 1
+        assert f"{url} gave no answer in 2 tries" in errors
+        after_server = journal.read_bytes().count(b"\n")
+        assert after_client + 20 <= after_server < n
+
+        server = start_server()
+        out, errors = ask().communicate(timeout=120)
+        result = json.loads(out)
+        assert len(result["texts"]) == n, errors
+        assert all(result["texts"])
+        assert result["api_requests_paid"] == n - after_server
+        assert result["api_output_tokens"] > 0
+        rewrite_with(url, tmp_path)
+    finally:
+        kill(server)
+
+    # All answers are data now: no server is needed.
+    again = json.loads(ask().communicate(timeout=60)[0])
+    assert again["texts"] == result["texts"]
+    assert again["api_requests_paid"] == 0

@@ -1,0 +1,302 @@
+import json
+from collections.abc import Sequence
+from hashlib import sha256
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from scalequest.errors import UserError
+from scalequest.params import load_all
+from scalequest.records import SCORE, write_table
+from scalequest.runtime.facts import StageFacts
+from scalequest.runtime.journal import Journal
+from scalequest.runtime.progress import Progress
+from scalequest.sampling.fast_top_p import shards
+from scalequest.sampling.shards import map_shards
+from scalequest.seeding import shard_seed
+from tests.fakes import LAPTOP
+
+RUNTIME = load_all(LAPTOP).runtime
+
+
+def facts(root: Path, name: str = "generate@sums", **changes: Any) -> StageFacts:
+    known = {"deps": {"models/x": "abc"}, "params": {"generate.top_p": 0.99}} | changes
+    return StageFacts(name, root, **known)
+
+
+class Work:
+    """One row an item, its score drawn from the shard's seed; remembers which shards were worked on."""
+
+    def __init__(self, stop_before: int | None = None) -> None:
+        self.shards: list[int] = []
+        self.stop_before = stop_before
+
+    def __call__(self, items: Sequence[int], seed: int, shard: int) -> tuple[list[dict[str, Any]], int]:
+        if shard == self.stop_before:
+            raise KeyboardInterrupt
+        self.shards.append(shard)
+        rows = [
+            {"id": f"{item}", "score": sha256(f"{seed}/{row}".encode()).digest()[0] / 256}
+            for row, item in enumerate(items)
+        ]
+        return rows, 10 * len(items)
+
+
+def run(work: Work, journal: Journal, n: int = 10, shard_size: int = 4, stage: str = "generate@sums", seed: int = 17):
+    return map_shards(
+        range(n), lambda: work, schema=SCORE, shard_size=shard_size, run_seed=seed, stage=stage, journal=journal, runtime=RUNTIME
+    )  # fmt: skip
+
+
+def as_bytes(table: Any, path: Path) -> bytes:
+    write_table(path, table)
+    return path.read_bytes()
+
+
+# --------------------------------------------------------------------------------------------------------------- seeds
+
+
+def test_seeds_differ_by_run_stage_and_shard():
+    draws = [
+        (r, s, k) for r in (0, 1, 17, 170) for s in ("generate@sums", "generate@stories", "judge") for k in range(200)
+    ]
+    # 2,400 draws of 2**31 numbers: a chance collision has p = 2400**2 / 2**32 = 0.1%, and the draw is fixed.
+    assert len({shard_seed(*draw) for draw in draws}) == len(draws)
+    assert all(0 <= shard_seed(*draw) < 2**31 for draw in draws)
+
+
+def test_a_seed_depends_on_nothing_else():
+    # The first four bytes of sha256("17/judge/3"), without the lowest bit. Changing this changes every result.
+    assert shard_seed(17, "judge", 3) == int(sha256(b"17/judge/3").hexdigest()[:8], 16) // 2
+
+
+def test_run_and_shard_are_kept_apart():
+    assert shard_seed(1, "a", 11) != shard_seed(11, "a", 1)
+
+
+# ---------------------------------------------------------------------------------------------------------------- maps
+
+
+def test_rows_come_in_the_items_order_and_shards_get_their_part(tmp_path: Path):
+    work = Work()
+    table = run(work, Journal(None))
+    assert table["id"].to_pylist() == [str(i) for i in range(10)]
+    # 10 items in shards of 4: 0..3, 4..7, 8..9.
+    assert work.shards == [0, 1, 2]
+
+
+def test_no_items_give_an_empty_table_of_the_schema(tmp_path: Path):
+    work = Work()
+    table = run(work, Journal.of(facts(tmp_path)), n=0)
+    assert table.num_rows == 0
+    assert table.schema == SCORE
+    assert work.shards == []
+
+
+def test_a_shard_may_give_more_or_fewer_rows_than_items():
+    def work(items: Sequence[int], seed: int, shard: int) -> tuple[list[dict[str, Any]], int]:
+        return [{"id": f"{i}#{k}", "score": 0.0} for i in items for k in range(i)], 0
+
+    table = map_shards(
+        range(4),
+        lambda: work,
+        schema=SCORE,
+        shard_size=2,
+        run_seed=1,
+        stage="s",
+        journal=Journal(None),
+        runtime=RUNTIME,
+    )
+    assert table["id"].to_pylist() == ["1#0", "2#0", "2#1", "3#0", "3#1", "3#2"]
+
+
+def test_without_dvc_nothing_is_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.chdir(tmp_path)
+    journal = Journal.of(None)
+    run(Work(), journal)
+    journal.finish()
+    assert list(tmp_path.iterdir()) == []
+
+
+# -------------------------------------------------------------------------------------------------------------- resume
+
+
+@pytest.mark.parametrize("stop_before", [0, 1, 2])
+def test_the_result_is_the_same_bytes_resumed_or_not(tmp_path: Path, stop_before: int):
+    whole = as_bytes(run(Work(), Journal(None)), tmp_path / "whole")
+    with pytest.raises(KeyboardInterrupt):
+        run(Work(stop_before), Journal.of(facts(tmp_path)))
+    rest = Work()
+    resumed = as_bytes(run(rest, Journal.of(facts(tmp_path))), tmp_path / "resumed")
+    assert rest.shards == list(range(stop_before, 3))
+    assert resumed == whole
+
+
+def test_only_a_missing_shard_is_worked_on_again(tmp_path: Path):
+    first = as_bytes(run(Work(), Journal.of(facts(tmp_path))), tmp_path / "first")
+    journal = Journal.of(facts(tmp_path))
+    journal.shard_path(1).unlink()
+    again = Work()
+    assert as_bytes(run(again, journal), tmp_path / "again") == first
+    assert again.shards == [1]
+
+
+def test_a_half_written_shard_is_no_shard(tmp_path: Path):
+    journal = Journal.of(facts(tmp_path))
+    # What a kill leaves behind: the temporary name of scalequest.io, with rubbish in it.
+    (journal.folder / ".shard-000000.parquet.4711.tmp").write_bytes(b"PAR1 and no more")
+    work = Work()
+    run(work, journal)
+    assert work.shards == [0, 1, 2]
+
+
+def test_a_run_with_a_journal_is_a_run_without(tmp_path: Path):
+    with_journal = as_bytes(run(Work(), Journal.of(facts(tmp_path))), tmp_path / "a")
+    assert with_journal == as_bytes(run(Work(), Journal(None)), tmp_path / "b")
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        pytest.param({"deps": {"models/x": "other"}}, id="input"),
+        pytest.param({"params": {"generate.top_p": 0.95}}, id="parameter"),
+        pytest.param({"name": "generate@stories"}, id="stage"),
+    ],
+)
+def test_shards_of_other_inputs_are_not_taken(tmp_path: Path, changes: dict[str, Any]):
+    run(Work(), Journal.of(facts(tmp_path)))
+    work = Work()
+    run(work, Journal.of(facts(tmp_path, **changes)))
+    assert work.shards == [0, 1, 2]
+
+
+def test_a_parameter_that_is_set_back_finds_its_shards(tmp_path: Path):
+    run(Work(), Journal.of(facts(tmp_path)))
+    run(Work(), Journal.of(facts(tmp_path, params={"generate.top_p": 0.5})))
+    work = Work()
+    run(work, Journal.of(facts(tmp_path)))
+    assert work.shards == []
+
+
+def test_a_foreign_journal_is_refused(tmp_path: Path):
+    folder = Journal.of(facts(tmp_path)).folder
+    identity = json.loads((folder / "identity.json").read_text())
+    (folder / "identity.json").write_text(json.dumps(identity | {"deps": {"models/x": "another hash"}}))
+    with pytest.raises(
+        UserError, match="a journal of other inputs under this fingerprint; remove the folder and rerun"
+    ):
+        Journal.of(facts(tmp_path))
+
+
+def test_a_shard_of_another_shape_is_refused(tmp_path: Path):
+    journal = Journal.of(facts(tmp_path))
+    run(Work(), journal)
+    import pyarrow as pa
+
+    write_table(journal.shard_path(1), pa.table({"id": ["x"]}))
+    with pytest.raises(UserError, match=r"shard-000001\.parquet: columns"):
+        run(Work(), journal)
+
+
+def test_a_published_journal_stays_until_another_stage_starts(tmp_path: Path):
+    mine = Journal.of(facts(tmp_path, "judge"))
+    run(Work(), mine)
+    mine.finish()
+    # DVC may be killed between the stage's exit and its own commit: the same stage finds its shards.
+    again = Work()
+    run(again, Journal.of(facts(tmp_path, "judge")))
+    assert again.shards == []
+    Journal.of(facts(tmp_path, "respond"))
+    assert not mine.folder.exists()
+
+
+def test_another_stage_leaves_an_unfinished_journal_alone(tmp_path: Path):
+    mine = Journal.of(facts(tmp_path, "judge"))
+    with pytest.raises(KeyboardInterrupt):
+        run(Work(stop_before=2), mine)
+    Journal.of(facts(tmp_path, "respond"))
+    assert mine.shard_path(1).exists()
+
+
+# ------------------------------------------------------------------------------------------------------------ progress
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch):
+    """A clock that is set by hand."""
+
+    class Clock:
+        now = 1_000.0
+
+        def monotonic(self) -> float:
+            return self.now
+
+    clock = Clock()
+    monkeypatch.setattr(shards, "time", clock)
+    return clock
+
+
+def test_progress_counts_rows_tokens_and_time_left(clock, caplog: pytest.LogCaptureFixture):
+    with caplog.at_level("INFO", logger="scalequest"):
+        progress = Progress("judge", total=1_000, resumed=200)
+        clock.now += 50
+        progress.add(rows=400, tokens=20_000)
+    assert caplog.messages == [
+        "judge: 200 of 1000 rows are there from an earlier run",
+        # 20,000 tokens in 50 s; 400 rows took 50 s, so the 400 left take 50 s: rows of the earlier run cost nothing.
+        "judge: 600/1,000 rows, 400 tokens/s, 0:50 left",
+    ]
+
+
+def test_where_there_is_no_terminal_a_line_comes_now_and_then_and_at_the_end(clock, caplog: pytest.LogCaptureFixture):
+    with caplog.at_level("INFO", logger="scalequest"):
+        progress = Progress("judge", total=5, resumed=0)
+        for _ in range(5):
+            clock.now += 6
+            progress.add(rows=1, tokens=10)
+    # Shards end at 6, 12, 18, 24, 30 s; the first line comes at once, then at least 10 s apart, and one at the end.
+    assert [line.split(",")[0] for line in caplog.messages] == [
+        "judge: 1/5 rows",
+        "judge: 3/5 rows",
+        "judge: 5/5 rows",
+    ]
+
+
+def test_on_a_terminal_one_line_is_written_over(
+    clock, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+):
+    monkeypatch.setattr("sys.stderr.isatty", lambda: True, raising=False)
+    progress = Progress("judge", total=2, resumed=0)
+    for _ in range(2):
+        clock.now += 1
+        progress.add(rows=1, tokens=10)
+    assert (
+        capsys.readouterr().err
+        == "\rjudge: 1/2 rows, 10 tokens/s, 0:01 left \rjudge: 2/2 rows, 10 tokens/s, 0:00 left \n"
+    )
+
+
+def test_the_tokens_of_the_work_are_counted(tmp_path: Path, clock, caplog: pytest.LogCaptureFixture):
+    class Slow(Work):
+        def __call__(self, items: Sequence[int], seed: int, shard: int) -> tuple[list[dict[str, Any]], int]:
+            clock.now += 20
+            return super().__call__(items, seed, shard)
+
+    with caplog.at_level("INFO", logger="scalequest"):
+        run(Slow(), Journal(None))
+    # 10 tokens a row: 40, 80, 100 tokens after 20, 40, 60 s.
+    assert caplog.messages == [
+        "generate@sums: 4/10 rows, 2 tokens/s, 0:30 left",
+        "generate@sums: 8/10 rows, 2 tokens/s, 0:10 left",
+        "generate@sums: 10/10 rows, 2 tokens/s, 0:00 left",
+    ]
+
+
+def test_a_forced_rerun_of_a_recorded_result_starts_afresh(tmp_path: Path):
+    """`dvc repro --force` of what dvc.lock already holds is meant to compute again, not to hand out its own journal."""
+    run(Work(), Journal.of(facts(tmp_path)))
+    Journal.of(facts(tmp_path)).finish()
+    again = Work()
+    run(again, Journal.of(facts(tmp_path, recorded=True)))
+    assert again.shards == [0, 1, 2]  # 10 items in shards of 4

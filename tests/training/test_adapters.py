@@ -1,0 +1,40 @@
+"""A merged adapter is the model that was trained: the same logits, after it was written and read again (docs/adapters.md)."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from scalequest.params import Params
+from scalequest.training.job import _lora
+from tests.fakes import changed
+
+pytestmark = pytest.mark.slow
+
+SHAPE = {
+    "vocab_size": 64, "hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 2, "num_attention_heads": 4,
+    "num_key_value_heads": 2, "pad_token_id": 0, "num_labels": 1,
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("scalar_head", [False, True], ids=["causal", "scalar_head"])
+def test_merged_weights_give_the_adapters_logits(tmp_path: Path, laptop: Params, scalar_head: bool):
+    import torch
+    from peft import get_peft_model
+    from transformers import LlamaConfig, LlamaForCausalLM, LlamaForSequenceClassification
+
+    torch.manual_seed(0)
+    kind: Any = LlamaForSequenceClassification if scalar_head else LlamaForCausalLM
+    base = kind(LlamaConfig(**SHAPE)).eval()
+    tokens = torch.randint(1, SHAPE["vocab_size"], (4, 12))
+    with torch.no_grad():
+        plain = base(input_ids=tokens).logits.clone()
+        adapted = get_peft_model(base, _lora(changed(laptop, qft={"lora_r": 4}).qft, scalar_head)).eval()
+        for name, weight in adapted.named_parameters():
+            if "lora_B" in name:  # zero at the start, so that an untrained adapter changes nothing
+                weight.copy_(torch.randn_like(weight) * 0.2)
+        expected = adapted(input_ids=tokens).logits.clone()
+        adapted.merge_and_unload().save_pretrained(tmp_path)
+        merged = kind.from_pretrained(tmp_path, dtype=torch.float32).eval()(input_ids=tokens).logits
+    assert (expected - plain).abs().max() > 0.01  # the adapter does something
+    assert (merged - expected).abs().max() < 1e-4

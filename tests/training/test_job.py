@@ -1,0 +1,320 @@
+"""Training on a tiny real model: what is learned, full and LoRA, and the same bytes after a kill."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from scalequest.errors import UserError
+from scalequest.io import read_json
+from scalequest.params import Params, Training
+from scalequest.runtime.stage import StageRun
+from tests.fakes import changed
+
+pytestmark = pytest.mark.slow
+ROOT = Path(__file__).parents[1]
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    from tests.tiny import make_model
+
+    return make_model(tmp_path_factory.mktemp("model"))
+
+
+def settings(method: str = "full", **changes: object) -> Training:
+    values = {
+        "method": method, "epochs": 1, "learning_rate": 2e-3, "warmup_frac": 0.0, "batch_size": 4, "per_device_batch_size": 2,
+        "max_length": 256, "weight_decay": 0.0, "lora_r": 4, "lora_alpha": 8,
+    }  # fmt: skip
+    return Training(**(values | changes))
+
+
+QUESTIONS = ["What is 3 + 4?", "What is 12 - 5?", "How many legs do 2 dogs have?", "What is 6 * 7?"] * 4
+
+
+def test_learned_tokens_are_question_and_end(
+    model: Path, laptop: Params, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """QFT learns the question and its end token; the template is masked, and nothing follows the end (PAPER.md 10.18)."""
+    from scalequest.models.weights import load_chat
+    from scalequest.training.job import train_causal
+    from stages.qft import question_example
+
+    chat = load_chat(model)
+    examples = [question_example(chat, q) for q in QUESTIONS]
+    # 7 tokens at most besides the words; the last learned token is the template's end of the user turn.
+    assert examples[0].target[-1] == chat.question_end == chat.tokenizer.convert_tokens_to_ids("<|im_end|>")
+    with caplog.at_level("INFO", logger="scalequest"):
+        metrics = train_causal(
+            model, tmp_path / "out", examples, settings(epochs=4), "float32", StageRun(laptop), seed=1
+        )
+    shown = [r.getMessage() for r in caplog.records if r.getMessage().startswith("preflight")]
+    assert shown[0] == "preflight: <|im_start|>user\n⟦What is 3 + 4?<|im_end|>⟧"
+    assert len(shown) == 2
+    assert metrics["learned_tokens"] == sum(len(e.target) for e in examples)
+    assert metrics["last_loss"] < metrics["first_loss"]
+
+
+def test_a_wrong_mask_stops_the_stage(
+    model: Path, laptop: Params, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As if a new TRL ignored the labels that it is given: everything would be learned, template included."""
+    from trl.trainer import sft_trainer
+
+    from scalequest.models.weights import load_chat
+    from scalequest.training.job import train_causal
+    from stages.qft import question_example
+
+    original = sft_trainer.DataCollatorForLanguageModeling.torch_call
+
+    def forgetful(self, examples):
+        return original(self, [{"input_ids": e["input_ids"], "labels": e["input_ids"]} for e in examples])
+
+    monkeypatch.setattr(sft_trainer.DataCollatorForLanguageModeling, "torch_call", forgetful)
+    chat = load_chat(model)
+    with pytest.raises(UserError, match="preflight: the trainer would learn"):
+        train_causal(
+            model,
+            tmp_path / "out",
+            [question_example(chat, q) for q in QUESTIONS],
+            settings(),
+            "float32",
+            StageRun(laptop),
+            seed=1,
+        )
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("method", ["full", "lora"])
+def test_both_methods_write_whole_models_that_answer_as_trained(
+    method: str, model: Path, laptop: Params, tmp_path: Path
+) -> None:
+    """LoRA comes out merged: no adapter files, and the same questions more likely than before."""
+    import torch
+    from transformers import AutoModelForCausalLM
+
+    from scalequest.models.weights import load_chat
+    from scalequest.training.job import train_causal
+    from stages.qft import question_example
+
+    chat = load_chat(model)
+    examples = [question_example(chat, q) for q in QUESTIONS]
+    train_causal(model, tmp_path / "out", examples, settings(method, epochs=12), "float32", StageRun(laptop), seed=1)
+    assert sorted(p.name for p in (tmp_path / "out").iterdir()) == sorted(
+        p.name for p in model.iterdir()
+    )  # the same files as the model that came in
+    assert read_json(tmp_path / "out" / "config.json")["use_cache"], "whoever loads it would generate slowly"
+
+    def loss(folder: Path) -> float:
+        net = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32)
+        ids = torch.tensor([examples[0].prompt + examples[0].target])
+        return net(input_ids=ids, labels=ids).loss.item()
+
+    assert loss(tmp_path / "out") < loss(model) - 0.1
+
+
+def pairs(model: Path) -> list:
+    from scalequest.models.weights import load_chat
+    from stages.qpo import question_pair
+
+    chat = load_chat(model)
+    return [question_pair(chat, {"rewrite": q + " Explain.", "question": q}) for q in QUESTIONS]
+
+
+@pytest.mark.parametrize("method", ["full", "lora"])
+def test_dpo_prefers_the_rewrite(method: str, model: Path, laptop: Params, tmp_path: Path) -> None:
+    from scalequest.training.job import train_pairs
+
+    metrics = train_pairs(
+        model, tmp_path / "out", pairs(model), settings(method, epochs=4), 0.1, "float32", StageRun(laptop), seed=1
+    )
+    # Before the first step policy and reference are equal: the loss is ln 2, whatever the pairs (so they share a precision).
+    assert metrics["first_loss"] == pytest.approx(0.693147, abs=1e-4)
+    assert metrics["last_loss"] < 0.6
+    assert metrics["reward_accuracy"] == 1.0
+
+
+def test_dpo_hides_nothing_from_attention(model: Path) -> None:
+    """The paper's collator masks every end token inside a sequence out of attention (PAPER.md 10.9)."""
+    from trl.trainer.dpo_trainer import DataCollatorForPreference
+
+    some = pairs(model)[:2]
+    rows = [{"prompt_ids": p.prompt, "chosen_ids": p.chosen, "rejected_ids": p.rejected} for p in some]
+    batch = DataCollatorForPreference(pad_token_id=0)(rows)
+    lengths = [
+        len(p.prompt) + len(t)
+        for targets in ([p.chosen for p in some], [p.rejected for p in some])
+        for p, t in zip(some, targets, strict=True)
+    ]
+    assert batch["attention_mask"].sum(dim=1).tolist() == lengths
+    end = some[0].chosen[-1]
+    assert ((batch["input_ids"] == end) <= (batch["attention_mask"] == 1)).all()
+
+
+def test_reference_has_the_policy_precision(model: Path, laptop: Params, tmp_path: Path) -> None:
+    """The paper's code loads the policy in float16 and the reference in bfloat16 (PAPER.md 10.10): at step 0 their
+    log-probabilities would differ. Here the first loss is ln 2 to float32's precision, in bfloat16 too."""
+    from scalequest.training.job import train_pairs
+
+    metrics = train_pairs(model, tmp_path / "out", pairs(model), settings(), 0.1, "bfloat16", StageRun(laptop), seed=1)
+    assert metrics["first_loss"] == pytest.approx(0.693147, abs=2e-3)
+
+
+def test_small_steps_move_weights_in_bfloat16(model: Path, laptop: Params, tmp_path: Path) -> None:
+    """A step of 1e-5 on a bfloat16 weight of 0.01 is rounded away (its neighbours are 6e-5 apart): trained weights are float32."""
+    import torch
+    from safetensors.torch import load_file
+
+    from scalequest.models.weights import load_chat
+    from scalequest.training.job import train_causal
+    from stages.qft import question_example
+
+    chat = load_chat(model)
+    examples = [question_example(chat, q) for q in QUESTIONS]
+    # 40 steps of AdamW at 1e-5 move a weight by up to 4e-4, if they add up.
+    train_causal(
+        model, tmp_path / "out", examples, settings(learning_rate=1e-5, epochs=10), "bfloat16", StageRun(laptop), seed=1
+    )
+    before, after = load_file(model / "model.safetensors"), load_file(tmp_path / "out" / "model.safetensors")
+    name = "model.layers.0.mlp.down_proj.weight"
+    assert after[name].dtype == torch.bfloat16
+    moved = (before[name].to(torch.bfloat16) != after[name]).float().mean().item()
+    assert moved > 0.3
+
+
+def test_reward_model_ranks_right_above_wrong(model: Path, laptop: Params, tmp_path: Path) -> None:
+    from scalequest.models.weights import load_chat
+    from scalequest.training.examples import Pair
+    from scalequest.training.job import train_reward
+
+    chat = load_chat(model)
+    made = [Pair(chat.user_turn(q), chat.encode("It is \\boxed{7}"), chat.encode("No idea")) for q in QUESTIONS]
+    probe = [ids for p in made[:2] for ids in (p.prompt + p.chosen, p.prompt + p.rejected)]
+    for method in ("full", "lora"):
+        _, scores = train_reward(
+            model, tmp_path / method, made, settings(method, epochs=4), "float32", StageRun(laptop), 1, probe
+        )
+        assert scores[0] > scores[1]
+        assert scores[2] > scores[3]
+
+
+def test_regression_learns_its_labels(model: Path, laptop: Params, tmp_path: Path) -> None:
+    from scalequest.models.weights import load_chat
+    from scalequest.training.examples import ScoredText
+    from scalequest.training.job import train_regression
+
+    chat = load_chat(model)
+    texts = [ScoredText(chat.user_turn(q), float("legs" in q)) for q in QUESTIONS]
+    for method in ("full", "lora"):
+        _, scores = train_regression(
+            model,
+            tmp_path / method,
+            texts,
+            settings(method, epochs=12),
+            "float32",
+            StageRun(laptop),
+            1,
+            [t.ids for t in texts[:4]],
+        )
+        assert scores[2] > max(scores[0], scores[1], scores[3])
+
+
+def test_texts_that_end_in_padding_are_refused(model: Path, laptop: Params, tmp_path: Path) -> None:
+    """transformers reads the head before trailing padding tokens, vLLM at the last token: the scores would differ."""
+    from scalequest.models.weights import load_tokenizer
+    from scalequest.training.examples import ScoredText
+    from scalequest.training.job import train_regression
+
+    pad = load_tokenizer(model).pad_token_id
+    with pytest.raises(UserError, match="end in the padding token"):
+        train_regression(
+            model, tmp_path / "out", [ScoredText([5, 6, pad], 1.0)] * 4, settings(), "float32", StageRun(laptop), 1, []
+        )
+
+
+def test_long_examples_are_dropped_and_counted_and_none_left_is_an_error(
+    model: Path, laptop: Params, tmp_path: Path
+) -> None:
+    from scalequest.models.weights import load_chat
+    from scalequest.training.job import train_causal
+    from stages.qft import question_example
+
+    chat = load_chat(model)
+    examples = [question_example(chat, q) for q in [*QUESTIONS, "What is 1 + 1? " * 60]]
+    metrics = train_causal(model, tmp_path / "out", examples, settings(), "float32", StageRun(laptop), seed=1)
+    assert metrics["dropped_too_long"] == 1
+    with pytest.raises(UserError, match="longer than max_length 16 tokens"):
+        train_causal(
+            model, tmp_path / "no", [examples[-1]], settings(max_length=16), "float32", StageRun(laptop), seed=1
+        )
+
+
+@pytest.mark.parametrize("method", ["full", "lora"])
+def test_two_processes_train_what_one_does(method: str, model: Path, laptop: Params, tmp_path: Path) -> None:
+    """SFT and DPO under `accelerate launch` (gloo): the same batches, so the same losses and weights up to rounding."""
+    from safetensors.torch import load_file
+
+    from scalequest.models.weights import load_chat
+    from scalequest.training.job import train_causal, train_pairs
+    from stages.qft import question_example
+
+    chat = load_chat(model)
+    examples = [question_example(chat, q) for q in QUESTIONS]
+    two = changed(laptop, runtime={"accelerate": str(ROOT / "profiles" / "accelerate" / "two-processes.yaml")})
+    for name, train in {
+        "sft": lambda out, run: train_causal(model, out, examples, settings(method), "float32", run, seed=1),
+        "dpo": lambda out, run: train_pairs(model, out, pairs(model), settings(method), 0.1, "float32", run, seed=1),
+    }.items():
+        alone = train(tmp_path / f"{name}-1", StageRun(laptop))
+        shared = train(tmp_path / f"{name}-2", StageRun(two))
+        assert (alone.pop("processes"), shared.pop("processes")) == (1, 2)
+        assert shared == pytest.approx(alone, abs=1e-5)
+        weights = [load_file(tmp_path / f"{name}-{n}" / "model.safetensors") for n in (1, 2)]
+        assert max((weights[0][key] - weights[1][key]).abs().max().item() for key in weights[0]) < 1e-4
+
+
+def test_processes_that_cannot_share_the_batch_are_refused(model: Path, laptop: Params, tmp_path: Path) -> None:
+    """What a process refuses is told by the stage, in its words."""
+    from scalequest.training.job import train_pairs
+
+    two = changed(laptop, runtime={"accelerate": str(ROOT / "profiles" / "accelerate" / "two-processes.yaml")})
+    with pytest.raises(
+        UserError, match="batch_size 2 cannot be shared by 2 processes that take per_device_batch_size 2"
+    ):
+        train_pairs(
+            model, tmp_path / "out", pairs(model), settings(batch_size=2), 0.1, "float32", StageRun(two), seed=1
+        )
+    assert not (tmp_path / "out").exists()
+
+
+REPEATED = """
+import os, sys
+from pathlib import Path
+import torch
+from scalequest.params import load_all
+from scalequest.runtime.stage import StageRun
+from scalequest.training.job import train_causal
+from scalequest.models.weights import load_chat
+from stages.qft import question_example
+from tests.fakes import changed
+from tests.training.test_job import QUESTIONS, settings
+model, out = map(Path, sys.argv[1:])
+params = changed(load_all(Path("profiles/laptop.yaml")), runtime={"deterministic": True})
+examples = [question_example(load_chat(model), q) for q in QUESTIONS]
+train_causal(model, out, examples, settings(batch_size=8, per_device_batch_size=8, epochs=4), "bfloat16", StageRun(params), seed=1)
+assert torch.are_deterministic_algorithms_enabled() and not torch.is_deterministic_algorithms_warn_only_enabled()
+assert os.environ["CUBLAS_WORKSPACE_CONFIG"] == ":4096:8"
+"""
+
+
+@pytest.mark.gpu
+def test_deterministic_training_repeats_its_bytes(model: Path, tmp_path: Path) -> None:
+    """On a CPU the bytes repeat anyway, and what this shows is that the setting reaches torch; on a GPU they repeat by it alone."""
+    weights = []
+    for name in ("first", "second"):
+        subprocess.run([sys.executable, "-c", REPEATED, str(model), str(tmp_path / name)], check=True, cwd=ROOT)
+        weights.append((tmp_path / name / "model.safetensors").read_bytes())
+    assert weights[0] == weights[1]
+    assert weights[0] != (model / "model.safetensors").read_bytes()
