@@ -3,7 +3,7 @@
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 
@@ -11,11 +11,13 @@ from scalequest.errors import UserError
 from scalequest.io import rounded
 from scalequest.params import Sampling
 from scalequest.records import QUESTION
-from scalequest.runtime.stage import StageRun
-from scalequest.runtime.workers import Work
 from scalequest.sampling.completion import Complete
 from scalequest.sampling.engine import Engine
 from scalequest.sampling.shards import map_shards
+
+if TYPE_CHECKING:
+    from scalequest.runtime.stage import StageRun
+    from scalequest.runtime.workers import Work
 
 # Above this share of cut questions the generator has not learned to stop.
 MANY_CUT = 0.5
@@ -40,10 +42,10 @@ def question_rows(
     ]
 
 
-def sample_questions(run: StageRun, model: Path, generator: str, n: int, sampling: Sampling) -> pa.Table:
+def sample_questions(run: "StageRun", model: Path, generator: str, n: int, sampling: Sampling) -> pa.Table:
     """Sample ``n`` questions in shards (paper 2.4). Equal prompts in one shard still differ: one seed, many draws."""
 
-    def start() -> Work[int]:
+    def start() -> "Work[int]":
         engine = Engine(model, run.params.engine, run.params.runtime)
         complete = engine.complete(sampling, engine.chat.question_stops)
 

@@ -14,17 +14,19 @@ import tempfile
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from scalequest.errors import UserError
 from scalequest.io import rounded
 from scalequest.models.folder import local_path
 from scalequest.models.weights import load_tokenizer, quiet_libraries, save_model
 from scalequest.params import Runtime, Training
-from scalequest.runtime.stage import StageRun
 from scalequest.training.collated import check_causal, check_pairs, check_scored
 from scalequest.training.examples import IGNORED, Example, Pair, ScoredText, fitting
 from scalequest.training.launch import launch, n_processes, taken_at_once
+
+if TYPE_CHECKING:
+    from scalequest.runtime.stage import StageRun
 
 log = logging.getLogger("scalequest")
 
@@ -70,7 +72,7 @@ class Trained:
 
 
 def train_causal(
-    model: Path, out: Path, examples: Sequence[Example], params: Training, dtype: str, run: StageRun, seed: int
+    model: Path, out: Path, examples: Sequence[Example], params: Training, dtype: str, run: "StageRun", seed: int
 ) -> dict[str, Any]:
     """Fine-tune a causal model on the targets of ``examples``, and write it (adapters merged) to ``out``."""
     kept = fitting(examples, params.max_length, "examples")
@@ -79,7 +81,7 @@ def train_causal(
 
 
 def train_pairs(
-    model: Path, out: Path, pairs: Sequence[Pair], params: Training, beta: float, dtype: str, run: StageRun, seed: int
+    model: Path, out: Path, pairs: Sequence[Pair], params: Training, beta: float, dtype: str, run: "StageRun", seed: int
 ) -> dict[str, Any]:
     """DPO from ``model`` with itself as the reference, both in ``dtype``, and write it to ``out`` (paper 2.3)."""
     kept = fitting(pairs, params.max_length, "preference pairs")
@@ -93,7 +95,7 @@ def train_reward(
     pairs: Sequence[Pair],
     params: Training,
     dtype: str,
-    run: StageRun,
+    run: "StageRun",
     seed: int,
     probe: Sequence[list[int]],
 ) -> tuple[dict[str, Any], list[float]]:
@@ -114,7 +116,7 @@ def train_regression(
     texts: Sequence[ScoredText],
     params: Training,
     dtype: str,
-    run: StageRun,
+    run: "StageRun",
     seed: int,
     probe: Sequence[list[int]],
 ) -> tuple[dict[str, Any], list[float]]:
@@ -129,7 +131,7 @@ def train_regression(
     return trained.metrics, trained.scores
 
 
-def _train(job: Job, run: StageRun, n_in: int) -> Trained:
+def _train(job: Job, run: "StageRun", n_in: int) -> Trained:
     """Run the job where ``runtime.accelerate`` says, with its checkpoints in the stage's journal or in a temporary folder."""
     processes = n_processes(job.runtime)
     with tempfile.TemporaryDirectory() as temporary:
