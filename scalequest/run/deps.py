@@ -20,8 +20,19 @@ from pathlib import Path
 from scalequest.errors import UserError
 
 PIPELINE = Path("dvc.yaml")
-# The modules that decide bytes. `text` and `seeding` are files of the ground floor that do, too.
-WING_1 = ("models", "problems", "sampling", "training", "answers", "domains", "evaluation", "text", "seeding")
+# The modules that decide bytes. `text`, `seeding` and `statistics` are files of the ground floor that do, too.
+WING_1 = (
+    "models",
+    "problems",
+    "sampling",
+    "training",
+    "answers",
+    "domains",
+    "evaluation",
+    "text",
+    "seeding",
+    "statistics",
+)
 # The wording of the run's domain, as dvc.yaml names it: which one is decided by `domain` of params.yaml.
 WORDING = "scalequest/domains/${domain}.py"
 # Programs that a module starts by path instead of importing them.
