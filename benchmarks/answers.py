@@ -13,7 +13,7 @@ import time
 from collections import Counter
 from pathlib import Path
 
-from scalequest.answers.compare import compare as answers
+from scalequest.answers import compare as answers
 from scalequest.io import read_jsonl
 
 WORKERS = 2

@@ -11,7 +11,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from scalequest.answers.compare import sandbox
+from scalequest.answers import sandbox
 from scalequest.answers.sandbox import (
     EXITED,
     FAILED,
@@ -171,7 +171,7 @@ def without_namespaces(monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
     """The sandbox as it is where the kernel refuses: in many containers."""
     child = tmp_path / "child.py"
     child.write_text(
-        f"import sys\nsys.path.insert(0, {str(ROOT / 'scalequest')!r})\nimport sandbox_child\n"
+        f"import sys\nsys.path.insert(0, {str(ROOT / 'scalequest' / 'answers')!r})\nimport sandbox_child\n"
         "sandbox_child.leave_the_machine = lambda: False\nsandbox_child.main()\n"
     )
     python = "/usr/bin/python3.11" if os.getuid() == 0 else sys.executable  # root's own may be closed to others
@@ -206,7 +206,7 @@ def test_an_ordinary_user_has_the_same_walls():
     if not (shutil.which("setpriv") and Path(python).exists()):
         pytest.skip("no setpriv or no Python that every user can run")
     code = (
-        "from scalequest.sandbox import run_program\n"
+        "from scalequest.answers.sandbox import run_program\n"
         "for p in ('pass', 'import socket; socket.create_connection((\"127.0.0.1\", 22), 1)', 'open(\"/etc/passwd\")',"
         " 'import os\\nwhile True: os.fork()'):\n"
         "    v = run_program(p)\n    print(v.outcome, v.isolated)\n"

@@ -101,9 +101,7 @@ def test_a_reward_that_is_no_number_never_gets_here(bad: float):
 
 
 def test_the_check_needs_no_engine():
-    code = (
-        "import sys; from scalequest.engine import check_finite; print('vllm' in sys.modules, 'torch' in sys.modules)"
-    )
+    code = "import sys; from scalequest.sampling.scorer import check_finite; print('vllm' in sys.modules, 'torch' in sys.modules)"
     result = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
     assert result.stdout.split() == ["False", "False"]
 
