@@ -1,0 +1,34 @@
+"""Drawing some rows of many: by a hash of seed and id, so that neither a file's order nor its length decides."""
+
+from collections.abc import Hashable, Sequence
+from hashlib import sha256
+
+
+def hash_place(seed: int, row_id: str) -> float:
+    """Place of a row in [0, 1), by a hash of seed and id alone: it moves with neither the file's order nor its length."""
+    return int.from_bytes(sha256(f"{seed}/{row_id}".encode()).digest()[:8], "big") / 2**64
+
+
+def draw(
+    ids: Sequence[str], n: int | None, seed: int, strata: Sequence[Hashable] | None = None, evenly: bool = False
+) -> list[int]:
+    """Positions of ``n`` of N rows in ascending order, drawn by hash of seed and id; draws of growing ``n`` are nested.
+
+    A file sorted by subject is no reason to take one subject: "the first n rows" must stand nowhere.
+
+    Args:
+        ids: the rows' ids. Equal ids are drawn in the order of the file.
+        n: rows to draw; None or at least N = all.
+        seed: of the draw.
+        strata: the group of each row (source, subject, level), each drawn from for itself.
+        evenly: as many rows of each stratum as the smallest allows; else in proportion to the strata's sizes.
+    """
+    groups: Sequence[Hashable] = [""] * len(ids) if strata is None else strata
+    members: dict[Hashable, list[tuple[float, int]]] = {}
+    for at, (row_id, group) in enumerate(zip(ids, groups, strict=True)):
+        members.setdefault(group, []).append((hash_place(seed, row_id), at))
+    order: list[tuple[float, float, int]] = []
+    for places in members.values():
+        for rank, (place, at) in enumerate(sorted(places)):
+            order.append((rank if evenly else (rank + 0.5) / len(places), place, at))
+    return sorted(at for _, _, at in sorted(order)[:n])
