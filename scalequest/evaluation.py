@@ -23,7 +23,7 @@ from scalequest.answers.code import is_test_program
 from scalequest.errors import UserError
 from scalequest.io import read_jsonl, rounded
 from scalequest.models.folder import local_path
-from scalequest.outcomes import DEGENERATE, RIGHT, TIMEOUT
+from scalequest.outcomes import RIGHT, TIMEOUT, WARNINGS
 from scalequest.params import (
     Engine,
     Runtime,
@@ -184,7 +184,7 @@ def summarize(result: dict[str, Any], names: Sequence[str]) -> dict[str, dict[st
 
 
 def doubts(scores: dict[str, dict[str, float]]) -> dict[str, bool]:
-    """What is degenerate about the scores, by its name in ``stage.DEGENERATE``."""
+    """The warnings about the scores, by their names in ``outcomes.WARNINGS``."""
     return {
         "score_zero": any(task["flexible"] == 0 for task in scores.values()),
         "many_unparsed": any(task["unparsed"] > MANY_UNPARSED for task in scores.values()),
@@ -210,7 +210,7 @@ def scores_in_words(scores: dict[str, dict[str, float]]) -> str:
             f"{name:<18} {s['n']:>5,} {flexible:>14} {strict:>14} {100 * s['unparsed']:>12.1f} {s['timeouts']:>9,}"
         )
     for name, s in scores.items():
-        lines += [f"warning: {name}: {DEGENERATE[flag]}" for flag, up in doubts({name: s}).items() if up]
+        lines += [f"warning: {name}: {WARNINGS[flag]}" for flag, up in doubts({name: s}).items() if up]
     return "\n".join(lines)
 
 

@@ -1,9 +1,68 @@
-"""Every outcome and warning that a stage can report, with its meaning."""
+"""The one home of every verdict, outcome and warning: its name, its meaning and the paper's rate."""
+
+from dataclasses import dataclass
+
+# ----------------------------------------------------------------------------------------------------------- answers
 
 RIGHT, WRONG, MISSING, TIMEOUT = "right", "wrong", "no_answer", "timeout"
 
-# What a step may fall into with a weak model. A stage reports each as 0 or 1 under `degenerate`; the report prints the text.
-DEGENERATE = {
+# --------------------------------------------------------------------------------------------------------- questions
+
+KEPT = "kept"
+SOLVABLE, UNSOLVABLE, NO_VERDICT = "solvable", "unsolvable", "no_verdict"
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What removes a generated question.
+
+    Attributes:
+        meaning: for readers of the report.
+        paper: percent of the paper's 2M questions that its own filter removed, where it reports one. Only as shares of all
+            2M do its rates leave its 1M.
+    """
+
+    meaning: str
+    paper: str = ""
+
+
+# In the order of the checks. Stage `screen`, which needs no model:
+SCREEN_OUTCOMES = {
+    "cut": Outcome("did not end within `generate.max_tokens`"),
+    "empty": Outcome("no text"),
+    "language": Outcome("not in the language of `screen.language`", paper="20.1"),
+    "too_short": Outcome("fewer words than `screen.min_words`"),
+    "contaminated": Outcome("shares a run of words with a benchmark"),
+    "exact_duplicate": Outcome("the same as an earlier question"),
+    "near_duplicate": Outcome("nearly the same as an earlier question"),
+}
+# Stage `filter`, from what models say:
+FILTER_OUTCOMES = {
+    UNSOLVABLE: Outcome("the judge says it cannot be solved", paper="19.4"),
+    NO_VERDICT: Outcome("the judge gave no readable verdict", paper="in the line above"),
+    "too_easy": Outcome("among the easiest of its generator", paper="9.2"),
+    "over_share": Outcome("more than the mix or `filter.n_questions` takes"),
+}
+OUTCOMES = SCREEN_OUTCOMES | FILTER_OUTCOMES
+
+# ---------------------------------------------------------------------------------------------------------- rewrites
+
+# Why the optimizer's rewrite of a question makes no preference pair, in the order of the checks.
+REWRITE_OUTCOMES = {
+    "refused": "the optimizer refused to answer",
+    "cut": "the rewrite did not end within `preferences.max_tokens`",
+    "unparsed": "no question was found in the answer",
+    "identical": "the rewrite is the original question",
+    "over_long": "longer than `preferences.max_growth` times the original",
+    "leaks_solution": "the rewrite holds its solution",
+    "asks_nothing": "the rewrite asks for nothing",
+}
+
+# ---------------------------------------------------------------------------------------------------------- warnings
+
+# What may be wrong with a step that ran. A stage reports each as 0 or 1 under `warnings`; the report prints the sentence.
+# "Above chance" is by two standard errors (scalequest.statistics).
+WARNINGS = {
     "one_question": "the generator asks one and the same question",
     "no_end": "most questions were cut at max_tokens: the generator has not learned to stop",
     "one_verdict": "the judge gives every question the same verdict, so this filter decides nothing",

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from scalequest.io import rounded
+from scalequest.outcomes import KEPT
 from scalequest.records import SCORE, SCREENED, read_rows, write_parts
 from scalequest.runtime.stage import StageRun, run_stage
 from scalequest.runtime.workers import Work
@@ -17,7 +18,7 @@ from scalequest.sampling.shards import map_shards
 
 def main(args: argparse.Namespace, run: StageRun) -> None:
     """Score what `screen` kept."""
-    questions = [row for row in read_rows(args.screened, SCREENED) if row["verdict"] == "kept"]
+    questions = [row for row in read_rows(args.screened, SCREENED) if row["verdict"] == KEPT]
 
     def start() -> Work[dict[str, Any]]:
         scorer = Scorer(args.model, run.params.engine, run.params.runtime)

@@ -11,13 +11,10 @@ from typing import Any
 
 from scalequest.errors import UserError
 from scalequest.io import rounded
+from scalequest.outcomes import FILTER_OUTCOMES, KEPT, SOLVABLE
 from scalequest.params import Filter
 from scalequest.records import FILTERED, JUDGED, LEDGER, SCORE, SCREENED, read_rows, write_rows
 from scalequest.runtime.stage import StageRun, run_stage
-
-KEPT = "kept"
-# In the order of the filters; those of `screen` come before.
-OUTCOMES = ("unsolvable", "no_verdict", "too_easy", "over_share")
 
 
 def easiness_cut(scores: list[float], frac: float) -> float:
@@ -54,7 +51,7 @@ def apply_filters(
     ]  # fmt: skip
     if params.require_solvable:
         for row in ledger:
-            if row["outcome"] == KEPT and row["verdict"] != "solvable":
+            if row["outcome"] == KEPT and row["verdict"] != SOLVABLE:
                 row["outcome"] = row["verdict"]
     remaining: dict[str, list[dict[str, Any]]] = {name: [] for name in mix}
     for generator in mix:
@@ -109,7 +106,7 @@ def main(args: argparse.Namespace, run: StageRun) -> None:
             "kept_frac": rounded(len(kept) / len(ledger)),
             "outcomes": dict(outcomes),
             "kept_by_generator": dict(Counter(row["generator"] for row in kept)),
-            "removed_frac": {name: rounded(outcomes[name] / len(ledger)) for name in OUTCOMES},
+            "removed_frac": {name: rounded(outcomes[name] / len(ledger)) for name in FILTER_OUTCOMES},
         },
     )
 

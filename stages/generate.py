@@ -14,9 +14,9 @@ def main(args: argparse.Namespace, run: StageRun) -> None:
     """Sample, count, write."""
     n = run.params.generators[args.generator].n_questions
     questions = sample_questions(run, args.model, args.generator, n, run.params.generate)
-    metrics, degenerate = question_metrics(questions)
+    metrics, warnings = question_metrics(questions)
     write_parts(args.out, questions)
-    run.metrics(args.metrics, metrics, degenerate)
+    run.metrics(args.metrics, metrics, warnings)
 
 
 if __name__ == "__main__":

@@ -13,6 +13,7 @@ from typing import Any
 
 from scalequest.domains import wording
 from scalequest.io import rounded
+from scalequest.outcomes import KEPT, NO_VERDICT, SOLVABLE, UNSOLVABLE
 from scalequest.records import JUDGED, SCREENED, read_rows, write_parts
 from scalequest.runtime.stage import StageRun, run_stage
 from scalequest.runtime.workers import Work
@@ -31,13 +32,13 @@ def parse_verdict(completion: str) -> bool | None:
     return found[-1].lower() == "yes" if found else None
 
 
-OUTCOME = {True: "solvable", False: "unsolvable", None: "no_verdict"}
+OUTCOME = {True: SOLVABLE, False: UNSOLVABLE, None: NO_VERDICT}
 
 
 def main(args: argparse.Namespace, run: StageRun) -> None:
     """Judge what `screen` kept."""
     params, words = run.params.judge, wording(run.params.domain)
-    questions = [row for row in read_rows(args.screened, SCREENED) if row["verdict"] == "kept"]
+    questions = [row for row in read_rows(args.screened, SCREENED) if row["verdict"] == KEPT]
 
     def start() -> Work[dict[str, Any]]:
         engine = Engine(args.model, run.params.engine, run.params.runtime)
@@ -67,9 +68,9 @@ def main(args: argparse.Namespace, run: StageRun) -> None:
         {
             "questions": len(questions),
             **{name: counts[name] for name in OUTCOME.values()},
-            "solvable_frac": rounded(counts["solvable"] / len(questions)),
+            "solvable_frac": rounded(counts[SOLVABLE] / len(questions)),
         },
-        {"one_verdict": len(counts) == 1, "no_verdicts": counts["no_verdict"] > len(questions) / 2},
+        {"one_verdict": len(counts) == 1, "no_verdicts": counts[NO_VERDICT] > len(questions) / 2},
     )
 
 

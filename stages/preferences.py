@@ -18,6 +18,7 @@ from scalequest.domains import DIFFICULTY, SOLVABILITY, Wording, wording
 from scalequest.errors import UserError
 from scalequest.io import read_json, rounded
 from scalequest.models.folder import API_FILE
+from scalequest.outcomes import KEPT
 from scalequest.params import Preferences
 from scalequest.records import PREFERENCE, QUESTION, read_rows, write_parts
 from scalequest.runtime.stage import StageRun, run_stage
@@ -63,9 +64,6 @@ def parse_rewrite(completion: str, style: str) -> str:
         last = headers[-1]
         text = (last.group(1) or "") + completion[last.end() :]
     return text.strip().strip("*").strip().strip('"').strip()
-
-
-KEPT = "kept"
 
 
 def flip(question_id: str, seed: int, solvability_frac: float) -> str:

@@ -12,6 +12,7 @@ from typing import Any
 
 from scalequest.models.chat import ChatFormat
 from scalequest.models.weights import load_chat
+from scalequest.outcomes import KEPT
 from scalequest.records import PREFERENCE, read_rows
 from scalequest.runtime.stage import StageRun, run_stage
 from scalequest.seeding import shard_seed
@@ -28,7 +29,7 @@ def main(args: argparse.Namespace, run: StageRun) -> None:
     """Train on the kept pairs."""
     params = run.params.qpo
     chat = load_chat(args.base)
-    kept = [row for row in read_rows(args.preferences, PREFERENCE) if row["verdict"] == "kept"]
+    kept = [row for row in read_rows(args.preferences, PREFERENCE) if row["verdict"] == KEPT]
     pairs = [question_pair(chat, row) for row in kept]
     seed = shard_seed(run.params.seed, f"qpo@{args.generator}", 0)
     run.metrics(

@@ -16,9 +16,9 @@ def main(args: argparse.Namespace, run: StageRun) -> None:
     """Sample, count, write."""
     params = run.params.qpo_questions
     questions = sample_questions(run, args.model, args.generator, params.n_questions, params)
-    metrics, degenerate = question_metrics(questions)
+    metrics, warnings = question_metrics(questions)
     write_parts(args.out, questions)
-    run.metrics(args.metrics, metrics, degenerate)
+    run.metrics(args.metrics, metrics, warnings)
 
 
 if __name__ == "__main__":

@@ -15,7 +15,7 @@ from pathlib import Path
 from scalequest.errors import UserError
 from scalequest.io import write_text
 from scalequest.report import page
-from scalequest.report.chain import degenerate, funnel, funnel_line, preferences, training
+from scalequest.report.chain import funnel, funnel_line, preferences, training, warnings
 from scalequest.report.data import look
 from scalequest.report.page import Report, Text
 from scalequest.report.provenance import contamination, gsm8k_notice, repeatability, settings
@@ -57,7 +57,7 @@ def build(run: Run) -> Report:
         (f"{trained:,}", "pairs trained on"),
         *((f"{percent(student[task]['flexible'])} %", f"student on `{task}`") for task in run.tasks if task in student),
     ]
-    parts = (results, funnel, degenerate, training, preferences, look, contamination, settings, repeatability)
+    parts = (results, funnel, warnings, training, preferences, look, contamination, settings, repeatability)
     return Report(
         name="ScaleQuest run report",
         headline=f"{generated:,} questions generated, {trained:,} trained on",

@@ -14,13 +14,12 @@ from typing import Any
 
 from scalequest.errors import UserError
 from scalequest.io import read_jsonl, rounded
+from scalequest.outcomes import KEPT, SCREEN_OUTCOMES
 from scalequest.params import Screen
 from scalequest.records import QUESTION, SCREENED, read_rows, write_rows
 from scalequest.runtime.stage import StageRun, run_stage
 from scalequest.text import question_key
 
-# What a question can come out as; `screen` says in which order it checks.
-VERDICTS = ("kept", "cut", "empty", "language", "too_short", "exact_duplicate", "near_duplicate", "contaminated")
 SHINGLE = 3  # words
 PERMUTATIONS = 128
 # Below so many letters outside formulas a language cannot be told; the question is kept if it is in Latin script.
@@ -166,7 +165,7 @@ def screen(rows: list[dict[str, Any]], benchmark: list[dict[str, str]], params: 
         exact[question_key(question)] = row["id"]
         if near and (match := near.match(row["id"], question)):
             return "near_duplicate", match[0], f"jaccard {match[1]:.3f}"
-        return "kept", "", ""
+        return KEPT, "", ""
 
     screened = []
     for row in rows:
@@ -199,22 +198,26 @@ def main(args: argparse.Namespace, run: StageRun) -> None:
     benchmark = [row for path in sorted(args.benchmarks.glob("*.jsonl")) for row in read_jsonl(path)]
     screened = screen(rows, benchmark, run.params.screen)
     counts = Counter(row["verdict"] for row in screened)
-    if not counts["kept"]:
+    if not counts[KEPT]:
         raise UserError(
             f"screen dropped all {len(rows)} questions: {dict(counts)}; loosen the `screen` parameter that ate them"
         )
     write_rows(args.out, screened, SCREENED)
     by_generator = {
-        g: {v: n for v in VERDICTS if (n := sum(r["verdict"] == v and r["generator"] == g for r in screened))}
+        g: {
+            v: n
+            for v in (KEPT, *SCREEN_OUTCOMES)
+            if (n := sum(r["verdict"] == v and r["generator"] == g for r in screened))
+        }
         for g in run.params.mix
     }
     run.metrics(
         args.metrics,
         {
             "questions": len(rows),
-            "kept": counts["kept"],
-            "kept_frac": rounded(counts["kept"] / len(rows)),
-            "dropped": {name: counts[name] for name in VERDICTS[1:]},
+            "kept": counts[KEPT],
+            "kept_frac": rounded(counts[KEPT] / len(rows)),
+            "dropped": {name: counts[name] for name in SCREEN_OUTCOMES},
             "by_generator": by_generator,
         },
     )

@@ -16,7 +16,7 @@ import pyarrow as pa
 import pytest
 from ruamel.yaml import YAML
 
-from scalequest.outcomes import DEGENERATE
+from scalequest.outcomes import WARNINGS
 from scalequest.records import (
     ATTEMPT,
     FILTERED,
@@ -142,15 +142,15 @@ def test_pairs_are_rewrites_of_sampled_questions_in_both_directions(tiny: Checko
     assert {row["direction"] for row in rows} == {"solvability", "difficulty"}
 
 
-def test_what_is_degenerate_is_in_the_report(tiny: Checkout) -> None:
+def test_warnings_are_in_the_report(tiny: Checkout) -> None:
     attempts = read_rows(tiny.path / "data" / "attempts", ATTEMPT)
     right = sum(row["outcome"] == "right" for row in attempts)
-    flags = tiny.metrics("difficulty_labels")["degenerate"]
+    flags = tiny.metrics("difficulty_labels")["warnings"]
     assert flags["one_class"] == int(right in (0, len(attempts)))
     report = (tiny.path / "reports" / "report.md").read_text()
     for stage in ("difficulty_labels", "judge"):
-        for name, found in tiny.metrics(stage)["degenerate"].items():
-            assert (DEGENERATE[name] in report) or not found
+        for name, found in tiny.metrics(stage)["warnings"].items():
+            assert (WARNINGS[name] in report) or not found
 
 
 def test_scores_of_base_solver_and_student_are_there(tiny: Checkout) -> None:

@@ -14,7 +14,7 @@ from scalequest.domains.maths import solve_prompt
 from scalequest.errors import UserError
 from scalequest.evaluation import SHARES, name_the_cpu_build, resolve_tasks, sample_rows, scores_in_words, summarize
 from scalequest.io import write_jsonl
-from scalequest.outcomes import DEGENERATE
+from scalequest.outcomes import WARNINGS
 from scalequest.params import HubSource, JsonlSource, Params
 from scalequest.run.evaluate import first_source, known_benchmarks, main, write_benchmarks
 from tests.fakes import ROOT
@@ -276,8 +276,8 @@ def test_scores_are_told_with_what_is_doubtful_about_them():
     scores = summarize(result(sums=[(0.0, 0.0, 1.0)] * 9 + [(0.0, 0.0, 0.0)]), ["sums"])
     text = scores_in_words(scores)
     assert "0.0 ± 0.0" in text
-    assert f"warning: sums: {DEGENERATE['score_zero']}" in text
-    assert f"warning: sums: {DEGENERATE['many_unparsed']}" in text
+    assert f"warning: sums: {WARNINGS['score_zero']}" in text
+    assert f"warning: sums: {WARNINGS['many_unparsed']}" in text
     assert "warning" not in scores_in_words(summarize(result(sums=[(1.0, 1.0, 0.0), (0.0, 0.0, 0.0)]), ["sums"]))
 
 

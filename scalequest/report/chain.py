@@ -1,14 +1,14 @@
-"""What each stage made and threw away: the funnel, degenerate steps, training runs, preference data."""
+"""What each stage made and threw away: the funnel, warnings, training runs, preference data."""
 
 from typing import Any
 
-from scalequest.outcomes import DEGENERATE
+from scalequest.outcomes import KEPT, OUTCOMES, WARNINGS, Outcome
 from scalequest.report.page import Block, Funnel, Section, Table, Text
 from scalequest.report.results import DASH, percent
-from scalequest.report.run import KEPT, OUTCOMES, Run
+from scalequest.report.run import Run
 
-# Shares of the original 2M questions: only so do the paper's three rates leave its 1M.
-PAPER = {"language": "20.1", "unsolvable": "19.4", "no_verdict": "in the line above", "too_easy": "9.2"}
+# An outcome that only other code knows.
+UNEXPLAINED = Outcome("")
 
 PAIRS_NOTE = """
 Each usable question (ended, not empty, no exact duplicate) is rewritten for one aim, drawn by a coin; a pair is chosen =
@@ -31,7 +31,8 @@ def funnel_table(run: Run) -> Table:
     for name, counts in {"generated": generated, **run.outcomes}.items():
         numbers = [f"{n:,}" for n in (*counts, sum(counts))]
         share = percent(sum(counts) / run.ledger.num_rows)
-        rows.append([f"`{name}`", OUTCOMES.get(name, ""), *numbers, share, PAPER.get(name, "")])
+        outcome = OUTCOMES.get(name, UNEXPLAINED)
+        rows.append([f"`{name}`", outcome.meaning, *numbers, share, outcome.paper])
     head = ["outcome", "meaning", *run.params.mix, "all", "of generated, %", "paper, % of its 2M"]
     return Table("Every generated question, by the first filter that took it", head, rows, "ll" + "r" * (len(head) - 2))
 
@@ -82,19 +83,19 @@ def funnel(run: Run) -> Section:
     return Section("The funnel", blocks)
 
 
-def degenerate(run: Run) -> Section:
+def warnings(run: Run) -> Section:
     """Show every flag that is up, with its sentence."""
     everything = run.metrics | {f"evaluate@{model}": scores for model, scores in run.scores.items()}
     rows = [
-        [f"`{stage}`", f"`{flag}`", DEGENERATE.get(flag, "")]
+        [f"`{stage}`", f"`{flag}`", WARNINGS.get(flag, "")]
         for stage, values in everything.items()
-        for flag, up in values.get("degenerate", {}).items()
+        for flag, up in values.get("warnings", {}).items()
         if up
     ]
-    nothing = Text("Nothing: no stage found that its step had lost its meaning.")
-    head = ["stage", "flag", "what was found"]
-    table = Table("Steps that may have lost their meaning in this run", head, rows, "lll")
-    return Section("What is degenerate", [table if rows else nothing])
+    nothing = Text("None: every check that a stage makes of its own numbers passed.")
+    head = ["stage", "warning", "meaning"]
+    table = Table("Numbers of this run that may not mean what they seem to mean", head, rows, "lll")
+    return Section("Warnings", [table if rows else nothing])
 
 
 def check_in_words(metrics: dict[str, Any]) -> str:

@@ -6,8 +6,9 @@ from typing import Any
 
 import pyarrow as pa
 
+from scalequest.outcomes import KEPT, OUTCOMES, Outcome
 from scalequest.report.page import Block, Sample, Samples, Section, Text, code
-from scalequest.report.run import KEPT, OUTCOMES, Run
+from scalequest.report.run import Run
 
 KEPT_SHOWN, BROWSE_KEPT, BROWSE_REJECTED = 3, 200, 100
 
@@ -39,7 +40,7 @@ def kept_sample(row: dict[str, Any]) -> Sample:
 
 def rejected_sample(row: dict[str, Any]) -> Sample:
     """Show a rejected question and why."""
-    facts = [f"`{row['outcome']}`: {OUTCOMES.get(row['outcome'], 'dropped')}"]
+    facts = [f"`{row['outcome']}`: {OUTCOMES.get(row['outcome'], Outcome('dropped')).meaning}"]
     if row["matched"]:
         facts.append(f"matches {code(row['matched'])}")
     if row["evidence"]:

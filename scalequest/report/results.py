@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from scalequest.evaluation import MANY_UNPARSED
-from scalequest.outcomes import DEGENERATE
+from scalequest.outcomes import WARNINGS
 from scalequest.report.page import Bar, Bars, Block, Section, Table, Text
 from scalequest.report.provenance import gsm8k_notice
 from scalequest.report.run import Run
@@ -135,7 +135,7 @@ def doubtful_scores(run: Run) -> list[Block]:
             if not (found := scores.get(task)):
                 continue
             if found["flexible"] == 0:
-                warnings.append(f"`{task}`, {model}: {DEGENERATE['score_zero']}.")
+                warnings.append(f"`{task}`, {model}: {WARNINGS['score_zero']}.")
             if found["unparsed"] > MANY_UNPARSED:
                 warnings.append(
                     f"`{task}`, {model}: {percent(found['unparsed'])} % of the answers could not be parsed."

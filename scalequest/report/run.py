@@ -11,6 +11,7 @@ import pyarrow as pa
 
 from scalequest.errors import UserError
 from scalequest.io import read_json
+from scalequest.outcomes import KEPT, OUTCOMES
 from scalequest.records import INSTRUCTION, LEDGER, SAMPLE, read_rows, read_table
 from scalequest.runtime.facts import package_versions
 
@@ -18,22 +19,6 @@ from scalequest.runtime.facts import package_versions
 SINGLE = ("seeds", "benchmarks", "solver", "difficulty_labels", "difficulty_model", "difficulty", "screen", "judge",
           "filter", "respond", "reward_model", "reward", "reward_select", "instruct_tune")  # fmt: skip
 EACH = ("qft", "qpo_questions", "preferences", "qpo", "generate")
-
-KEPT = "kept"
-# What takes a question out, in the order of the checks.
-OUTCOMES = {
-    "cut": "not ended within `generate.max_tokens`",
-    "empty": "no text",
-    "too_short": "fewer words than `screen.min_words`",
-    "language": "not in the language asked for",
-    "contaminated": "shares a run of words with a benchmark",
-    "exact_duplicate": "the same as an earlier question",
-    "near_duplicate": "nearly the same as an earlier question",
-    "unsolvable": "the judge says it cannot be solved",
-    "no_verdict": "the judge gave no readable verdict",
-    "too_easy": "among the easiest of its generator",
-    "over_share": "more than the mix or `filter.n_questions` takes",
-}
 
 
 @dataclass(frozen=True)
@@ -63,7 +48,7 @@ class Run:
     @property
     def tasks(self) -> list[str]:
         """List the tasks in the order of ``evaluate.tasks``, then others that were scored."""
-        found = {task for scores in self.scores.values() for task in scores} - {"degenerate", "environment"}
+        found = {task for scores in self.scores.values() for task in scores} - {"warnings", "environment"}
         return [*self.params.evaluate.tasks, *sorted(found - set(self.params.evaluate.tasks))]
 
     @property

@@ -21,7 +21,7 @@ import pyarrow as pa
 
 from scalequest.errors import UserError
 from scalequest.io import write_json
-from scalequest.outcomes import DEGENERATE
+from scalequest.outcomes import WARNINGS
 from scalequest.params import Params, load_all
 from scalequest.runtime.facts import StageFacts, current_stage, environment
 from scalequest.runtime.journal import Journal, only_writer
@@ -82,12 +82,12 @@ class StageRun:
         """DVC's name of the stage, ``qft@sums``."""
         return self.facts.name if self.facts else "by-hand"
 
-    def metrics(self, path: Path, values: dict[str, Any], degenerate: dict[str, bool] | None = None) -> None:
-        """Write the stage's metrics file; what is degenerate is counted in it and told to the reader."""
-        flags = {name: int(found) for name, found in (degenerate or {}).items()}
+    def metrics(self, path: Path, values: dict[str, Any], warnings: dict[str, bool] | None = None) -> None:
+        """Write the stage's metrics file with its warnings as 0 or 1, and log those that are up."""
+        flags = {name: int(found) for name, found in (warnings or {}).items()}
         for name in (name for name, found in flags.items() if found):
-            log.warning("degenerate step: %s", DEGENERATE[name])
-        values = values | ({"degenerate": flags} if flags else {})
+            log.warning("warning: %s: %s", name, WARNINGS[name])
+        values = values | ({"warnings": flags} if flags else {})
         # For the audit: which packages and machine made this. A list, because DVC's tables of metrics leave lists out.
         write_json(path, values | ({"environment": environment()} if self.facts else {}))
         self.logged |= flatten(values)

@@ -59,7 +59,7 @@ def sample_questions(run: "StageRun", model: Path, generator: str, n: int, sampl
 
 
 def question_metrics(table: pa.Table) -> tuple[dict[str, Any], dict[str, bool]]:
-    """Counts of sampled questions, and what is degenerate about them.
+    """Counts of sampled questions, and the warnings about them.
 
     Raises:
         UserError: every question was cut or is empty.

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from scalequest.io import rounded
-from scalequest.outcomes import DEGENERATE
+from scalequest.outcomes import WARNINGS
 from scalequest.params import Params
 from scalequest.runtime.facts import StageFacts, environment
 from scalequest.runtime.journal import only_writer
@@ -274,9 +274,9 @@ def test_metrics_are_written_and_kept_for_tracking(tmp_path: Path, laptop: Param
     run = StageRun(laptop)
     run.metrics(tmp_path / "m.json", {"rows": 3, "by": {"sums": 0.5, "note": "text"}}, {"one_verdict": False})
     assert json.loads((tmp_path / "m.json").read_text()) == {
-        "by": {"note": "text", "sums": 0.5}, "degenerate": {"one_verdict": 0}, "rows": 3,
+        "by": {"note": "text", "sums": 0.5}, "warnings": {"one_verdict": 0}, "rows": 3,
     }  # fmt: skip
-    assert run.logged == {"rows": 3.0, "by.sums": 0.5, "degenerate.one_verdict": 0.0}
+    assert run.logged == {"rows": 3.0, "by.sums": 0.5, "warnings.one_verdict": 0.0}
 
 
 def test_under_dvc_the_metrics_say_what_made_them(tmp_path: Path, laptop: Params):
@@ -284,14 +284,14 @@ def test_under_dvc_the_metrics_say_what_made_them(tmp_path: Path, laptop: Params
     assert json.loads((tmp_path / "m.json").read_text()) == {"rows": 3, "environment": environment()}
 
 
-def test_what_is_degenerate_is_counted_and_told(tmp_path: Path, laptop: Params, caplog: pytest.LogCaptureFixture):
+def test_warnings_are_counted_and_logged(tmp_path: Path, laptop: Params, caplog: pytest.LogCaptureFixture):
     with caplog.at_level("WARNING", logger="scalequest"):
         StageRun(laptop).metrics(tmp_path / "m.json", {}, {"one_verdict": True, "no_verdicts": False})
-    assert json.loads((tmp_path / "m.json").read_text())["degenerate"] == {"no_verdicts": 0, "one_verdict": 1}
-    assert caplog.messages == [f"degenerate step: {DEGENERATE['one_verdict']}"]
+    assert json.loads((tmp_path / "m.json").read_text())["warnings"] == {"no_verdicts": 0, "one_verdict": 1}
+    assert caplog.messages == [f"warning: one_verdict: {WARNINGS['one_verdict']}"]
 
 
-def test_a_degenerate_flag_without_a_text_is_our_bug(tmp_path: Path, laptop: Params):
+def test_a_warning_without_a_sentence_is_our_bug(tmp_path: Path, laptop: Params):
     with pytest.raises(KeyError, match="no_such_flag"):
         StageRun(laptop).metrics(tmp_path / "m.json", {}, {"no_such_flag": True})
 

@@ -81,7 +81,7 @@ def test_each_problem_is_sampled_and_every_answer_checked(stage):
     # a/0 fails 1 of 2, a/1 1 of 2, b/0 none: two different rates.
     assert metrics["mean_fail_rate"] == {"a": 0.5, "b": 0.0}
     assert metrics["distinct_fail_rates"] == 2
-    assert metrics["degenerate"] == {"one_fail_rate": 0, "one_class": 0}
+    assert metrics["warnings"] == {"one_fail_rate": 0, "one_class": 0}
 
 
 @pytest.mark.parametrize(
@@ -94,7 +94,7 @@ def test_each_problem_is_sampled_and_every_answer_checked(stage):
     ],
 )
 def test_labels_that_teach_nothing_are_told(stage, answers: list[str], flags: dict[str, int]):
-    assert stage([problem("a", 0), problem("a", 1)], answers)[2]["degenerate"] == flags
+    assert stage([problem("a", 0), problem("a", 1)], answers)[2]["warnings"] == flags
 
 
 # --------------------------------------------------------------------------------------------------------------- code

@@ -33,5 +33,5 @@ def test_a_doubtful_score_is_told(items, flags, tmp_path: Path, laptop: Params, 
     )  # fmt: skip
     evaluate.main(args, StageRun(changed(laptop, evaluate={"tasks": ["embedded_sums"]})))
     scores = json.loads((tmp_path / "scores.json").read_text())
-    assert scores["degenerate"] == flags
+    assert scores["warnings"] == flags
     assert scores["embedded_sums"]["n"] == len(read_rows(tmp_path / "s.parquet", SAMPLE)) == 20

@@ -69,7 +69,7 @@ def test_the_open_users_turn_alone_is_asked_in_seeded_shards(
 
 
 def test_counts_of_what_is_unusable():
-    metrics, degenerate = question_metrics(sampled("A?", "", stopped(" \n"), cut("B"), "A?", "C?"))
+    metrics, warnings = question_metrics(sampled("A?", "", stopped(" \n"), cut("B"), "A?", "C?"))
     assert metrics == {
         "questions": 6,
         "cut_at_max_tokens": 1,
@@ -78,19 +78,19 @@ def test_counts_of_what_is_unusable():
         # One token a character and the end token, none where cut: 3 + 1 + 3 + 1 + 3 + 3.
         "mean_tokens": round(14 / 6, 2),
     }
-    assert degenerate == {"one_question": False, "no_end": False}
+    assert warnings == {"one_question": False, "no_end": False}
 
 
 @pytest.mark.parametrize(
-    ("completions", "degenerate"),
+    ("completions", "warnings"),
     [
         pytest.param(["A?", "A?", "A?"], {"one_question": True, "no_end": False}, id="one_and_the_same"),
         pytest.param(["A?", "B?", cut("C"), cut("D"), cut("E")], {"one_question": False, "no_end": True}, id="most_are_cut"),
         pytest.param(["A?", "B?", cut("C"), cut("D")], {"one_question": False, "no_end": False}, id="half_are_cut"),
     ],
 )  # fmt: skip
-def test_a_degenerate_generator_is_told(completions: list, degenerate: dict[str, bool]):
-    assert question_metrics(sampled(*completions))[1] == degenerate
+def test_a_useless_generator_is_warned_of(completions: list, warnings: dict[str, bool]):
+    assert question_metrics(sampled(*completions))[1] == warnings
 
 
 def test_no_usable_question_is_an_error_that_says_why():

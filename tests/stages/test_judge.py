@@ -51,7 +51,7 @@ def test_no_verdict_is_an_outcome_of_its_own(stage):
     assert [row["completion"] for row in rows] == answers
     assert metrics == {
         "questions": 4, "solvable": 1, "unsolvable": 2, "no_verdict": 1, "solvable_frac": 0.25,
-        "degenerate": {"one_verdict": 0, "no_verdicts": 0},
+        "warnings": {"one_verdict": 0, "no_verdicts": 0},
     }  # fmt: skip
 
 
@@ -64,4 +64,4 @@ def test_no_verdict_is_an_outcome_of_its_own(stage):
     ],
 )
 def test_a_judge_that_decides_nothing_is_told(stage, answers: list[str], flags: dict[str, int]):
-    assert stage(["kept"] * len(answers), answers)[2]["degenerate"] == flags
+    assert stage(["kept"] * len(answers), answers)[2]["warnings"] == flags

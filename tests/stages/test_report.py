@@ -8,16 +8,14 @@ import pytest
 
 from scalequest.errors import UserError
 from scalequest.io import read_json, write_json
-from scalequest.outcomes import DEGENERATE
+from scalequest.outcomes import WARNINGS
 from scalequest.params import JsonlSource, Params
 from scalequest.records import INSTRUCTION, LEDGER, SAMPLE, write_rows
 from scalequest.report.page import CLIP, fenced, markdown_line, scale
 from scalequest.report.provenance import SETTINGS
 from scalequest.report.results import Difference
-from scalequest.report.run import KEPT, OUTCOMES
 from scalequest.runtime.stage import Declared, StageRun
-from stages import filter as filter_stage
-from stages import report, screen
+from stages import report
 from tests.fakes import changed
 
 HOSTILE = "What is 1 | 2?\n```\n<script>alert('x')</script> & <b>bold</b>"
@@ -37,12 +35,12 @@ SCORES: dict[str, dict[str, Any]] = {
     "student": {
         "embedded_sums": score(101, 0.5, 0.05, 0.2, 0.04, 0.02),
         "embedded_stories": score(101, 0.1, 0.03, 0.0, 0.0, 0.06),
-        "degenerate": {"score_zero": 0, "many_unparsed": 1},
+        "warnings": {"score_zero": 0, "many_unparsed": 1},
     },
     "base": {
         "embedded_sums": score(101, 0.2, 0.04, 0.0, 0.0, 0.3),
         "embedded_stories": score(85, 0.16, 0.04, 0.0, 0.0, 0.3),
-        "degenerate": {"score_zero": 0, "many_unparsed": 0},
+        "warnings": {"score_zero": 0, "many_unparsed": 0},
     },
     "alpha": {"embedded_sums": score(101, 0.5, 0.05, 0.2, 0.04, 0.02)},
     "solver": {
@@ -57,16 +55,16 @@ METRICS: dict[str, dict[str, Any]] = {
     "seeds": {"problems": 270},
     "benchmarks": {"embedded_sums": 101},
     "solver": {"examples": 0},
-    "difficulty_labels": {"problems": 64, "degenerate": {"one_fail_rate": 0}},
+    "difficulty_labels": {"problems": 64, "warnings": {"one_fail_rate": 0}},
     "difficulty_model": TRAINED
     | {"held_out": {"problems": 12, "spearman": 0.345678, "mse": 0.08, "mse_of_the_mean": 0.1}}
-    | {"degenerate": {"no_correlation": 0}},
+    | {"warnings": {"no_correlation": 0}},
     "difficulty": {"questions": 7},
     "screen": {"questions": 10, "kept": 7},
-    "judge": {"questions": 7, "degenerate": {"one_verdict": 1, "no_verdicts": 0}},
+    "judge": {"questions": 7, "warnings": {"one_verdict": 1, "no_verdicts": 0}},
     "filter": {"generated": 10, "kept": 4},
     "respond": {"questions": 4, "responses": 16, "cut_at_max_tokens": 2, "mean_tokens": 50.0, "mean_distinct": 3.25},
-    "reward_model": TRAINED | {"held_out": {"pairs": 20, "accuracy": 0.85}, "degenerate": {"coin_reward": 0}},
+    "reward_model": TRAINED | {"held_out": {"pairs": 20, "accuracy": 0.85}, "warnings": {"coin_reward": 0}},
     "reward": {"responses": 16},
     "reward_select": {
         "questions": 4, "kept": 3, "dropped": {"no_answer": 1, "low_reward": 0},
@@ -75,15 +73,15 @@ METRICS: dict[str, dict[str, Any]] = {
     "instruct_tune": TRAINED | {"examples": 2, "dropped_too_long": 1, "steps": 2},
     "qft/sums": TRAINED,
     "qft/stories": TRAINED,
-    "qpo_questions/sums": {"questions": 40, "degenerate": {"one_question": 0, "no_end": 0}},
-    "qpo_questions/stories": {"questions": 40, "degenerate": {"one_question": 0, "no_end": 0}},
+    "qpo_questions/sums": {"questions": 40, "warnings": {"one_question": 0, "no_end": 0}},
+    "qpo_questions/stories": {"questions": 40, "warnings": {"one_question": 0, "no_end": 0}},
     "preferences/sums": PAIRS | {"direction": {"solvability": 16, "difficulty": 14}},
     "preferences/stories": PAIRS | {"rejected": {"over_long": 8}, "direction": {"solvability": 10, "difficulty": 20}},
     "qpo/sums": TRAINED | {"reward_accuracy": 0.6},
     "qpo/stories": TRAINED | {"reward_accuracy": 0.7},
-    "generate/sums": {"questions": 6, "degenerate": {"one_question": 0, "no_end": 0}},
-    "generate/stories": {"questions": 4, "degenerate": {"one_question": 0, "no_end": 1}},
-    "generate/left_the_mix": {"questions": 99, "degenerate": {"one_question": 1}},
+    "generate/sums": {"questions": 6, "warnings": {"one_question": 0, "no_end": 0}},
+    "generate/stories": {"questions": 4, "warnings": {"one_question": 0, "no_end": 1}},
+    "generate/left_the_mix": {"questions": 99, "warnings": {"one_question": 1}},
 }  # fmt: skip
 
 # id, outcome, matched, evidence: 6 of sums, 4 of stories, 4 kept.
@@ -293,35 +291,31 @@ def test_an_outcome_of_a_new_filter_is_counted_too(folder: Folder) -> None:
     assert row(section(folder.run()[0], "The funnel"), "`rude`")[2:5] == ["1", "0", "1"]
 
 
-def test_every_outcome_of_the_filters_is_explained() -> None:
-    assert set(OUTCOMES) == {*screen.VERDICTS, *filter_stage.OUTCOMES} - {KEPT}
-
-
 def test_a_ledger_that_lost_rows_stops_the_report(folder: Folder) -> None:
     write_rows(folder.args.ledger, LEDGER_ROWS[1:], LEDGER)
     with pytest.raises(UserError, match=r"'sums': 5.*'sums': 6.*dvc repro filter"):
         folder.run()
 
 
-# ---------------------------------------------------------------------------------------- degenerate, training, preferences
+# ------------------------------------------------------------------------------------------ warnings, training, preferences
 
 
 def test_flags_that_are_up_are_shown_with_their_sentence(folder: Folder) -> None:
     markdown, page, _ = folder.run()
-    text = section(markdown, "What is degenerate")
-    assert row(text, "`judge`") == ["`judge`", "`one_verdict`", DEGENERATE["one_verdict"]]
-    assert row(text, "`generate@stories`")[1:] == ["`no_end`", DEGENERATE["no_end"]]
-    assert row(text, "`evaluate@student`")[1:] == ["`many_unparsed`", DEGENERATE["many_unparsed"]]
+    text = section(markdown, "Warnings")
+    assert row(text, "`judge`") == ["`judge`", "`one_verdict`", WARNINGS["one_verdict"]]
+    assert row(text, "`generate@stories`")[1:] == ["`no_end`", WARNINGS["no_end"]]
+    assert row(text, "`evaluate@student`")[1:] == ["`many_unparsed`", WARNINGS["many_unparsed"]]
     assert len([line for line in text.splitlines() if line.startswith("| `")]) == 3
-    assert DEGENERATE["no_end"] in page
+    assert WARNINGS["no_end"] in page
     assert "left_the_mix" not in markdown + page
 
 
-def test_nothing_degenerate_is_said(folder: Folder) -> None:
-    folder.change("judge", degenerate={"one_verdict": 0})
-    folder.change("generate/stories", degenerate={"no_end": 0})
-    write_json(folder.args.scores / "student.json", SCORES["student"] | {"degenerate": {}})
-    assert section(folder.run()[0], "What is degenerate").strip().startswith("Nothing")
+def test_a_run_without_warnings_says_so(folder: Folder) -> None:
+    folder.change("judge", warnings={"one_verdict": 0})
+    folder.change("generate/stories", warnings={"no_end": 0})
+    write_json(folder.args.scores / "student.json", SCORES["student"] | {"warnings": {}})
+    assert section(folder.run()[0], "Warnings").strip().startswith("None")
 
 
 def test_training_runs_tell_losses_and_checks(folder: Folder) -> None:
@@ -403,7 +397,7 @@ def test_a_doubtful_score_is_marked_by_its_task_and_model(folder: Folder) -> Non
     write_json(folder.args.scores / "student.json", scores)
     markdown, page, _ = folder.run()
     text = section(markdown, "Results")
-    assert f"`embedded_sums`, student: {DEGENERATE['score_zero']}." in text
+    assert f"`embedded_sums`, student: {WARNINGS['score_zero']}." in text
     assert "`embedded_sums`, student: 3 checks ran into their time limit and count as wrong." in text
     assert "`embedded_stories`, student: 6.0 % of the answers could not be parsed." in text
     assert "`embedded_sums`, base: 30.0 % of the answers could not be parsed." in text

@@ -56,7 +56,7 @@ def test_each_question_is_asked_n_times_and_every_response_is_kept(stage, laptop
         "mean_tokens": round(26 / 6, 2),
         # 2, 1 and 2 distinct ones.
         "mean_distinct": round(5 / 3, 4),
-        "degenerate": {"one_response": 0},
+        "warnings": {"one_response": 0},
     }  # fmt: skip
 
 
@@ -69,7 +69,7 @@ def test_each_question_is_asked_n_times_and_every_response_is_kept(stage, laptop
     ],
 )
 def test_samples_that_are_all_the_same_are_told(stage, answers: list[str], n_samples: int, flag: int):
-    assert stage(3, answers, n_samples)[2]["degenerate"] == {"one_response": flag}
+    assert stage(3, answers, n_samples)[2]["warnings"] == {"one_response": flag}
 
 
 def test_distinct_responses_are_counted_by_question():

@@ -116,7 +116,7 @@ def test_problems_are_held_out_whole(stage, chatml: ChatFormat):
 def test_accuracy_on_held_out_seeds_is_reported(stage, score, accuracy: float, coin: int):
     _, metrics = stage(30, score)
     assert metrics["held_out"]["accuracy"] == accuracy
-    assert metrics["degenerate"] == {"coin_reward": coin}
+    assert metrics["warnings"] == {"coin_reward": coin}
 
 
 def test_too_few_pairs_to_split_are_refused(stage):

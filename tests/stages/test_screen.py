@@ -8,11 +8,11 @@ import pytest
 
 from scalequest.errors import UserError
 from scalequest.io import write_jsonl
+from scalequest.outcomes import KEPT, SCREEN_OUTCOMES
 from scalequest.params import Params, Screen
 from scalequest.records import QUESTION, SCREENED, read_rows, write_rows
 from scalequest.runtime.stage import StageRun
 from stages.screen import (
-    VERDICTS,
     Contamination,
     NearDuplicates,
     jaccard,
@@ -271,7 +271,7 @@ def test_every_row_gets_the_first_verdict_that_applies():
         "kept", "cut", "empty", "too_short", "language", "contaminated", "exact_duplicate", "near_duplicate", "cut", "cut",
     ]  # fmt: skip
     assert [r["id"] for r in screened] == [r["id"] for r in rows]
-    assert {r["verdict"] for r in screened} == set(VERDICTS)
+    assert {r["verdict"] for r in screened} == {KEPT, *SCREEN_OUTCOMES}
     assert [screened[i]["evidence"] for i in (1, 3, 4)] == ["length", "1 words", "U+03C0"]
 
 
