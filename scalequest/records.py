@@ -31,6 +31,9 @@ QUESTION = _schema(
     id=TEXT, generator=TEXT, question=TEXT, completion=TEXT, finish_reason=TEXT, n_tokens=INT, seed=pa.int64()
 )  # fmt: skip
 
+# What a model answered to one request, as a finished shard keeps it (scalequest.sampling.completion).
+COMPLETION = _schema(text=TEXT, finish_reason=TEXT, n_tokens=INT)
+
 # A rewrite of a question. `verdict` is "kept" or the reason for the reject; chosen = rewrite, rejected = question.
 PREFERENCE = _schema(
     id=TEXT, generator=TEXT, direction=TEXT, question=TEXT, rewrite=TEXT, completion=TEXT, finish_reason=TEXT, verdict=TEXT

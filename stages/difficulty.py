@@ -4,38 +4,25 @@ python -m stages.difficulty --model models/difficulty --screened data/screened -
 """
 
 import argparse
-from collections.abc import Sequence
-from typing import Any
+from operator import itemgetter
 
 from scalequest.io import rounded
 from scalequest.outcomes import KEPT
-from scalequest.records import SCORE, SCREENED, read_rows, write_parts
+from scalequest.records import SCORE, SCREENED, read_rows, write_rows
 from scalequest.runtime.stage import StageRun, run_stage
-from scalequest.runtime.workers import Work
-from scalequest.sampling.scorer import Scorer
-from scalequest.sampling.shards import map_shards
+from scalequest.sampling.score import score
 
 
 def main(args: argparse.Namespace, run: StageRun) -> None:
     """Score what `screen` kept."""
     questions = [row for row in read_rows(args.screened, SCREENED) if row["verdict"] == KEPT]
 
-    def start() -> Work[dict[str, Any]]:
-        scorer = Scorer(args.model, run.params.engine, run.params.runtime)
-
-        def work(rows: Sequence[dict[str, Any]], _seed: int, _: int) -> tuple[list[dict[str, Any]], int]:
-            prompts = scorer.chat.user_turns([row["question"] for row in rows])
-            scores = scorer.score(prompts)
-            return [{"id": row["id"], "score": s} for row, s in zip(rows, scores, strict=True)], sum(map(len, prompts))
-
-        return work
-
-    table = map_shards(run, questions, start, SCORE, run.params.difficulty.shard_size)
-    write_parts(args.out, table)
-    scores = {row["id"]: row["score"] for row in table.to_pylist()}
+    size = run.params.difficulty.shard_size
+    scores = score(run, args.model, questions, sequences=itemgetter("question"), form="user_turns", shard_size=size)
+    write_rows(args.out, [{"id": row["id"], "score": s} for row, s in zip(questions, scores, strict=True)], SCORE)
     by_generator: dict[str, list[float]] = {}
-    for row in questions:
-        by_generator.setdefault(row["generator"], []).append(scores[row["id"]])
+    for row, value in zip(questions, scores, strict=True):
+        by_generator.setdefault(row["generator"], []).append(value)
     run.metrics(
         args.metrics,
         {

@@ -17,11 +17,10 @@ from scalequest.domains import wording
 from scalequest.errors import UserError
 from scalequest.io import rounded
 from scalequest.outcomes import RIGHT
-from scalequest.records import ATTEMPT, PROBLEM, read_rows, write_parts
+from scalequest.records import ATTEMPT, PROBLEM, read_rows, write_rows
 from scalequest.runtime.stage import StageRun, run_stage
-from scalequest.runtime.workers import Work
-from scalequest.sampling.engine import Engine
-from scalequest.sampling.shards import map_shards
+from scalequest.sampling.completion import Completion
+from scalequest.sampling.sample import sample
 
 
 def pick_evenly(seeds: list[dict[str, str]], n: int) -> list[dict[str, str]]:
@@ -32,6 +31,26 @@ def pick_evenly(seeds: list[dict[str, str]], n: int) -> list[dict[str, str]]:
         ranked.append((position[row["source"]], index))
         position[row["source"]] += 1
     return [seeds[index] for index in sorted(index for _, index in sorted(ranked)[:n])]
+
+
+def attempt_rows(
+    problems: Sequence[dict[str, str]], answers: Sequence[Sequence[Completion]], domain: str
+) -> list[dict[str, Any]]:
+    """One checked row per sample, the samples of one problem together."""
+    samples = [(row, k, c) for row, n in zip(problems, answers, strict=True) for k, c in enumerate(n)]
+    finals = [final_answer(domain, c.text) for _, _, c in samples]
+    outcomes = check(domain, [row["answer"] for row, _, _ in samples], finals)
+    return [
+        {
+            "problem_id": row["id"],
+            "sample": k,
+            "response": c.text.strip(),
+            "finish_reason": c.finish_reason,
+            "final_answer": final or "",
+            "outcome": outcome,
+        }
+        for (row, k, c), final, outcome in zip(samples, finals, outcomes, strict=True)
+    ]
 
 
 def main(args: argparse.Namespace, run: StageRun) -> None:
@@ -46,29 +65,11 @@ def main(args: argparse.Namespace, run: StageRun) -> None:
             "(MBPP's train rows)"
         )
     problems = pick_evenly(checkable, params.n_seeds)
-
-    def start() -> Work[dict[str, str]]:
-        engine = Engine(args.model, run.params.engine, run.params.runtime)
-        complete = engine.complete(params)
-
-        def work(rows: Sequence[dict[str, str]], seed: int, _: int) -> tuple[list[dict[str, Any]], int]:
-            samples = [(row, k) for row in rows for k in range(params.n_samples)]
-            prompts = engine.chat.user_turns([ask(row["question"]) for row, _ in samples])
-            completions = complete(prompts, seed)
-            answers = [final_answer(domain, c.text) for c in completions]
-            outcomes = check(domain, [row["answer"] for row, _ in samples], answers)
-            made = [
-                {"problem_id": row["id"], "sample": k, "response": c.text.strip(), "finish_reason": c.finish_reason,
-                 "final_answer": answer or "", "outcome": outcome}
-                for (row, k), c, answer, outcome in zip(samples, completions, answers, outcomes, strict=True)
-            ]  # fmt: skip
-            return made, sum(c.n_tokens for c in completions)
-
-        return work
-
-    table = map_shards(run, problems, start, ATTEMPT, params.shard_size)
-    write_parts(args.out, table)
-    attempts = table.to_pylist()
+    answers = sample(
+        run, args.model, problems, prompts=lambda row: [ask(row["question"])], sampling=params, n_samples=params.n_samples
+    )  # fmt: skip
+    attempts = attempt_rows(problems, answers, domain)
+    write_rows(args.out, attempts, ATTEMPT)
     rates = fail_rates(attempts)
     source = {row["id"]: row["source"] for row in problems}
     outcomes = Counter(row["outcome"] for row in attempts)

@@ -8,17 +8,15 @@ The last standalone yes or no counts; no verdict is an outcome of its own, never
 import argparse
 import re
 from collections import Counter
-from collections.abc import Sequence
 from typing import Any
 
 from scalequest.domains import wording
 from scalequest.io import rounded
 from scalequest.outcomes import KEPT, NO_VERDICT, SOLVABLE, UNSOLVABLE
-from scalequest.records import JUDGED, SCREENED, read_rows, write_parts
+from scalequest.records import JUDGED, SCREENED, read_rows, write_rows
 from scalequest.runtime.stage import StageRun, run_stage
-from scalequest.runtime.workers import Work
-from scalequest.sampling.engine import Engine
-from scalequest.sampling.shards import map_shards
+from scalequest.sampling.completion import Completion
+from scalequest.sampling.sample import sample
 
 # ------------------------------------------------------------------------------------------------------------- judging
 
@@ -35,34 +33,26 @@ def parse_verdict(completion: str) -> bool | None:
 OUTCOME = {True: SOLVABLE, False: UNSOLVABLE, None: NO_VERDICT}
 
 
+def judged_row(row: dict[str, Any], answer: Completion) -> dict[str, Any]:
+    """One row of the output from the judge's answer."""
+    return {
+        "id": row["id"],
+        "verdict": OUTCOME[parse_verdict(answer.text)],
+        "completion": answer.text,
+        "finish_reason": answer.finish_reason,
+    }
+
+
 def main(args: argparse.Namespace, run: StageRun) -> None:
     """Judge what `screen` kept."""
     params, words = run.params.judge, wording(run.params.domain)
     questions = [row for row in read_rows(args.screened, SCREENED) if row["verdict"] == KEPT]
-
-    def start() -> Work[dict[str, Any]]:
-        engine = Engine(args.model, run.params.engine, run.params.runtime)
-        complete = engine.complete(params)
-
-        def work(rows: Sequence[dict[str, Any]], seed: int, _: int) -> tuple[list[dict[str, Any]], int]:
-            asked = [words.judge_turns(row["question"], params.style) for row in rows]
-            completions = complete(engine.chat.conversations(asked), seed)
-            made = [
-                {
-                    "id": row["id"],
-                    "verdict": OUTCOME[parse_verdict(c.text)],
-                    "completion": c.text,
-                    "finish_reason": c.finish_reason,
-                }
-                for row, c in zip(rows, completions, strict=True)
-            ]
-            return made, sum(c.n_tokens for c in completions)
-
-        return work
-
-    table = map_shards(run, questions, start, JUDGED, params.shard_size)
-    write_parts(args.out, table)
-    counts = Counter(table["verdict"].to_pylist())
+    answers = sample(
+        run, args.model, questions, prompts=lambda row: words.judge_turns(row["question"], params.style), sampling=params
+    )  # fmt: skip
+    judged = [judged_row(row, answer) for row, [answer] in zip(questions, answers, strict=True)]
+    write_rows(args.out, judged, JUDGED)
+    counts = Counter(row["verdict"] for row in judged)
     run.metrics(
         args.metrics,
         {

@@ -20,13 +20,11 @@ from scalequest.io import read_json, rounded
 from scalequest.models.folder import API_FILE
 from scalequest.outcomes import KEPT
 from scalequest.params import Preferences
-from scalequest.records import PREFERENCE, QUESTION, read_rows, write_parts
+from scalequest.records import PREFERENCE, QUESTION, read_rows, write_rows
 from scalequest.runtime.stage import StageRun, run_stage
-from scalequest.runtime.workers import Work
 from scalequest.sampling.completion import Completion
 from scalequest.sampling.endpoint import REFUSAL, ApiOptimizer
-from scalequest.sampling.engine import Engine
-from scalequest.sampling.shards import map_shards
+from scalequest.sampling.sample import sample
 from scalequest.text import question_key
 
 # ----------------------------------------------------------------------------------------------------------- rewriting
@@ -116,25 +114,30 @@ def usable(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
     return list(first.values())
 
 
-def open_optimizer(model: Path, run: StageRun) -> Callable[[Sequence[list[str]], int], list[Completion]]:
-    """What answers N conversations with a shard's seed: a local engine, or an endpoint (then each request has its own seed)."""
-    params = run.params.preferences
-    if (model / API_FILE).is_file():
-        journal = run.facts.root / ".work" / "api" / f"{run.name}.jsonl" if run.facts else None
-        client = ApiOptimizer(
-            **read_json(model / API_FILE), sampling=params, settings=run.params.runtime.api, journal=journal, seed=run.params.seed
-        )  # fmt: skip
+def ask_endpoint(run: StageRun, model: Path, conversations: Sequence[list[str]]) -> list[Completion]:
+    """Answers of the optimizer behind an endpoint; each request has its own seed, and its answer is kept by the endpoint's journal."""
+    journal = run.facts.root / ".work" / "api" / f"{run.name}.jsonl" if run.facts else None
+    client = ApiOptimizer(
+        **read_json(model / API_FILE),
+        sampling=run.params.preferences,
+        settings=run.params.runtime.api,
+        journal=journal,
+        seed=run.params.seed,
+    )
+    completions = client.complete(conversations)
+    # To MLflow only: what was paid depends on what an earlier run had paid for.
+    run.logged |= client.cost()
+    return completions
 
-        def ask(conversations: Sequence[list[str]], seed: int) -> list[Completion]:
-            completions = client.complete(conversations, seed)
-            # To MLflow only: what was paid depends on what an earlier run had paid for.
-            run.logged |= client.cost()
-            return completions
 
-        return ask
-    engine = Engine(model, run.params.engine, run.params.runtime)
-    complete = engine.complete(params)
-    return lambda conversations, seed: complete(engine.chat.conversations(conversations), seed)
+def rewrites(
+    run: StageRun, optimizer: Path, questions: list[dict[str, Any]], turns: Callable[[dict[str, Any]], list[str]]
+) -> list[Completion]:
+    """The optimizer's answer to each question: of a local engine, or of an endpoint."""
+    if (optimizer / API_FILE).is_file():
+        return ask_endpoint(run, optimizer, [turns(row) for row in questions])
+    answers = sample(run, optimizer, questions, prompts=turns, sampling=run.params.preferences)
+    return [answer for [answer] in answers]
 
 
 def main(args: argparse.Namespace, run: StageRun) -> None:
@@ -142,34 +145,22 @@ def main(args: argparse.Namespace, run: StageRun) -> None:
     params, words = run.params.preferences, wording(run.params.domain)
     sampled = read_rows(args.questions, QUESTION)
     questions = usable(sampled)
-
-    def start() -> Work[dict[str, Any]]:
-        ask = open_optimizer(args.optimizer, run)
-
-        def work(rows: Sequence[dict[str, Any]], seed: int, _: int) -> tuple[list[dict[str, Any]], int]:
-            directions = [flip(row["id"], run.params.seed, params.solvability_frac) for row in rows]
-            turns = [
-                words.rewrite_turns(row["question"], d, params.style) for row, d in zip(rows, directions, strict=True)
-            ]
-            completions = ask(turns, seed)
-            made = [
-                rewrite_row(row, d, c, params, words) for row, d, c in zip(rows, directions, completions, strict=True)
-            ]
-            return made, sum(c.n_tokens for c in completions)
-
-        return work
-
-    # An endpoint is asked from here: actors would each hold a GPU while they wait, and each ask `concurrency` at once.
-    table = map_shards(run, questions, start, PREFERENCE, params.shard_size, here=(args.optimizer / API_FILE).is_file())
-    verdicts = Counter(table["verdict"].to_pylist())
+    aims = {row["id"]: flip(row["id"], run.params.seed, params.solvability_frac) for row in questions}
+    answers = rewrites(
+        run, args.optimizer, questions, lambda row: words.rewrite_turns(row["question"], aims[row["id"]], params.style)
+    )  # fmt: skip
+    pairs = [
+        rewrite_row(row, aims[row["id"]], answer, params, words) for row, answer in zip(questions, answers, strict=True)
+    ]
+    verdicts = Counter(pair["verdict"] for pair in pairs)
     if not verdicts[KEPT]:
         raise UserError(
             f"{args.generator}: no preference pair survived: {len(sampled)} questions sampled, {len(questions)} usable, all "
             f"{sum(verdicts.values())} rewrites rejected ({dict(verdicts)}); take a stronger models.optimizer, another "
             f"preferences.style, or more qpo_questions.n_questions"
         )
-    write_parts(args.out, table)
-    directions = Counter(table["direction"].to_pylist())
+    write_rows(args.out, pairs, PREFERENCE)
+    directions = Counter(aims.values())
     run.metrics(
         args.metrics,
         {

@@ -10,11 +10,10 @@ from typing import Any
 
 from scalequest.domains import wording
 from scalequest.io import rounded
-from scalequest.records import FILTERED, RESPONSE, read_rows, write_parts
+from scalequest.records import FILTERED, RESPONSE, read_rows, write_rows
 from scalequest.runtime.stage import StageRun, run_stage
-from scalequest.runtime.workers import Work
-from scalequest.sampling.engine import Engine
-from scalequest.sampling.shards import map_shards
+from scalequest.sampling.completion import Completion
+from scalequest.sampling.sample import sample
 
 
 def distinct_responses(rows: list[dict[str, Any]]) -> Counter[str]:
@@ -22,30 +21,30 @@ def distinct_responses(rows: list[dict[str, Any]]) -> Counter[str]:
     return Counter(question for question, _ in {(row["question_id"], row["response"]) for row in rows})
 
 
+def response_rows(question: dict[str, Any], answers: Sequence[Completion]) -> list[dict[str, Any]]:
+    """The rows of one question's answers, sample 0 first."""
+    return [
+        {
+            "id": f"{question['id']}#{k}",
+            "question_id": question["id"],
+            "sample": k,
+            "response": answer.text.strip(),
+            "finish_reason": answer.finish_reason,
+            "n_tokens": answer.n_tokens,
+        }
+        for k, answer in enumerate(answers)
+    ]
+
+
 def main(args: argparse.Namespace, run: StageRun) -> None:
-    """Sample n responses a question; each is a request of its own, all of a shard in one call."""
+    """Sample n responses per question."""
     params, ask = run.params.respond, wording(run.params.domain).solve_prompt
     questions = read_rows(args.questions, FILTERED)
-
-    def start() -> Work[dict[str, Any]]:
-        engine = Engine(args.model, run.params.engine, run.params.runtime)
-        complete = engine.complete(params)
-
-        def work(rows: Sequence[dict[str, Any]], seed: int, _: int) -> tuple[list[dict[str, Any]], int]:
-            samples = [(row, k) for row in rows for k in range(params.n_samples)]
-            completions = complete(engine.chat.user_turns([ask(row["question"]) for row, _ in samples]), seed)
-            made = [
-                {"id": f"{row['id']}#{k}", "question_id": row["id"], "sample": k, "response": c.text.strip(),
-                 "finish_reason": c.finish_reason, "n_tokens": c.n_tokens}
-                for (row, k), c in zip(samples, completions, strict=True)
-            ]  # fmt: skip
-            return made, sum(c.n_tokens for c in completions)
-
-        return work
-
-    table = map_shards(run, questions, start, RESPONSE, params.shard_size)
-    write_parts(args.out, table)
-    rows = table.to_pylist()
+    answers = sample(
+        run, args.model, questions, prompts=lambda row: [ask(row["question"])], sampling=params, n_samples=params.n_samples
+    )  # fmt: skip
+    rows = [row for question, n in zip(questions, answers, strict=True) for row in response_rows(question, n)]
+    write_rows(args.out, rows, RESPONSE)
     distinct = distinct_responses(rows)
     single = sum(n == 1 for n in distinct.values())
     run.metrics(

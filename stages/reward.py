@@ -9,16 +9,12 @@ trained on. Rewards are unbounded logits, higher is better.
 """
 
 import argparse
-from collections.abc import Sequence
-from typing import Any
 
 from scalequest.domains import wording
 from scalequest.io import rounded
-from scalequest.records import FILTERED, RESPONSE, REWARD, read_rows, write_parts
+from scalequest.records import FILTERED, RESPONSE, REWARD, read_rows, write_rows
 from scalequest.runtime.stage import StageRun, run_stage
-from scalequest.runtime.workers import Work
-from scalequest.sampling.scorer import Scorer
-from scalequest.sampling.shards import map_shards
+from scalequest.sampling.score import score
 
 
 def main(args: argparse.Namespace, run: StageRun) -> None:
@@ -27,25 +23,19 @@ def main(args: argparse.Namespace, run: StageRun) -> None:
     prompts = {row["id"]: ask(row["question"]) for row in read_rows(args.questions, FILTERED)}
     responses = read_rows(args.responses, RESPONSE)
 
-    def start() -> Work[dict[str, Any]]:
-        scorer = Scorer(args.model, run.params.engine, run.params.runtime)
-        encode = scorer.chat.answered if run.params.reward_model.method == "none" else scorer.chat.solutions
-
-        def work(rows: Sequence[dict[str, Any]], _seed: int, _: int) -> tuple[list[dict[str, Any]], int]:
-            solved = [(prompts[row["question_id"]], row["response"]) for row in rows]
-            sequences = [ids + scorer.end for ids in encode(solved)]
-            rewards = scorer.score(sequences)
-            made = [
-                {"id": row["id"], "question_id": row["question_id"], "sample": row["sample"], "reward": reward}
-                for row, reward in zip(rows, rewards, strict=True)
-            ]
-            return made, sum(map(len, sequences))
-
-        return work
-
-    table = map_shards(run, responses, start, REWARD, run.params.reward.shard_size)
-    write_parts(args.out, table)
-    rewards = table["reward"].to_pylist()
+    rewards = score(
+        run,
+        args.model,
+        responses,
+        sequences=lambda row: (prompts[row["question_id"]], row["response"]),
+        form="answered" if run.params.reward_model.method == "none" else "solutions",
+        shard_size=run.params.reward.shard_size,
+    )
+    rows = [
+        {"id": row["id"], "question_id": row["question_id"], "sample": row["sample"], "reward": reward}
+        for row, reward in zip(responses, rewards, strict=True)
+    ]
+    write_rows(args.out, rows, REWARD)
     run.metrics(
         args.metrics,
         {

@@ -11,7 +11,7 @@ import signal
 import sys
 import time
 import traceback
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -70,11 +70,11 @@ class StageRun:
         return Progress(self.name, total, resumed)
 
     def work(
-        self, start: Callable[[], Work], shards: Sequence[Shard], schema: pa.Schema, here: bool = False
+        self, start: Callable[[], Work], shards: Sequence[Shard], schema: pa.Schema, environment: Mapping[str, str]
     ) -> Iterator[tuple[int, pa.Table, int]]:
-        """Yield number, rows and tokens of each shard, worked on where ``runtime.engine`` says or ``here``, in this process."""
-        if self.params.runtime.engine == "ray" and not here:
-            return work_on_ray(start, shards, schema, self.params.runtime)
+        """Yield number, rows and tokens of each shard, worked on where ``runtime.engine`` says; ``environment`` is the workers'."""
+        if self.params.runtime.engine == "ray":
+            return work_on_ray(start, shards, schema, self.params.runtime, environment)
         return work_here(start, shards, schema)
 
     @property

@@ -8,7 +8,7 @@ dies is started again and its shard given out anew.
 
 import logging
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -41,9 +41,10 @@ def work_here(
 class _Actor:
     """One engine of the cluster."""
 
-    def __init__(self, start: Callable[[], Work], schema: pa.Schema, folder: str, threads: int) -> None:
-        # Ray sets the threads to the actor's share of the CPUs; another number sums floats in another order.
-        os.environ["OMP_NUM_THREADS"] = str(threads)
+    def __init__(
+        self, start: Callable[[], Work], schema: pa.Schema, folder: str, environment: Mapping[str, str]
+    ) -> None:
+        os.environ.update(environment)
         os.chdir(folder)
         self._start, self._schema = start, schema
         self._work: Work | None = None
@@ -64,9 +65,20 @@ class _Actor:
 
 
 def work_on_ray(
-    start: Callable[[], Work], shards: Sequence[Shard], schema: pa.Schema, runtime: Runtime
+    start: Callable[[], Work],
+    shards: Sequence[Shard],
+    schema: pa.Schema,
+    runtime: Runtime,
+    environment: Mapping[str, str],
 ) -> Iterator[tuple[int, pa.Table, int]]:
     """Yield number, rows and tokens of each shard, as they come back from the cluster.
+
+    Args:
+        start: starts the engine; called in each actor.
+        shards: what is to be done.
+        schema: of the rows.
+        runtime: how many actors, on which cluster.
+        environment: variables that each actor sets before it starts; what they are is the stage's business.
 
     Raises:
         UserError: an actor's own, or actors die again and again.
@@ -84,9 +96,6 @@ def work_on_ray(
         address=runtime.ray_address or "local", num_cpus=cpus, include_dashboard=False, log_to_driver=False,
         logging_level=logging.WARNING,
     )  # fmt: skip
-    threads = runtime.threads or int(
-        os.environ.get("OMP_NUM_THREADS") or os.cpu_count() or 1
-    )  # as this process would have
     context = ray.data.DataContext.get_current()
     context.enable_progress_bars = False
     logging.getLogger("ray.data").setLevel(logging.ERROR)
@@ -97,7 +106,7 @@ def work_on_ray(
         )
         done = given.map(
             _Actor,  # type: ignore[arg-type]
-            fn_constructor_args=(start, schema, str(Path.cwd()), threads),
+            fn_constructor_args=(start, schema, str(Path.cwd()), dict(environment)),
             compute=ray.data.ActorPoolStrategy(size=min(runtime.workers, len(shards)), max_tasks_in_flight_per_actor=1),
             num_cpus=1,
             num_gpus=1 if ray.cluster_resources().get("GPU") else 0,

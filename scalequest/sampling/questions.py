@@ -2,6 +2,7 @@
 
 from collections import Counter
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -9,7 +10,8 @@ import pyarrow as pa
 
 from scalequest.errors import UserError
 from scalequest.io import rounded
-from scalequest.params import Sampling
+from scalequest.params import Engine as EngineParams
+from scalequest.params import Runtime, Sampling
 from scalequest.records import QUESTION
 from scalequest.sampling.completion import Complete
 from scalequest.sampling.engine import Engine
@@ -17,7 +19,6 @@ from scalequest.sampling.shards import map_shards
 
 if TYPE_CHECKING:
     from scalequest.runtime.stage import StageRun
-    from scalequest.runtime.workers import Work
 
 # Above this share of cut questions the generator has not learned to stop.
 MANY_CUT = 0.5
@@ -42,19 +43,23 @@ def question_rows(
     ]
 
 
+class Asking:
+    """A started generator that maps a shard of numbers to questions."""
+
+    def __init__(self, model: Path, engine: EngineParams, runtime: Runtime, sampling: Sampling, generator: str) -> None:
+        self._generator, self._engine = generator, Engine(model, engine, runtime)
+        self._complete = self._engine.complete(sampling, self._engine.chat.question_stops)
+
+    def __call__(self, rows: Sequence[int], seed: int, shard: int) -> tuple[list[dict[str, Any]], int]:
+        """Rows of one shard's questions, and the tokens generated."""
+        prefix = self._engine.chat.question_prefix
+        made = question_rows(self._generator, len(rows), shard, seed, prefix, self._complete)
+        return made, sum(row["n_tokens"] for row in made)
+
+
 def sample_questions(run: "StageRun", model: Path, generator: str, n: int, sampling: Sampling) -> pa.Table:
     """Sample ``n`` questions in shards (paper 2.4). Equal prompts in one shard still differ: one seed, many draws."""
-
-    def start() -> "Work[int]":
-        engine = Engine(model, run.params.engine, run.params.runtime)
-        complete = engine.complete(sampling, engine.chat.question_stops)
-
-        def work(rows: Sequence[int], seed: int, shard: int) -> tuple[list[dict[str, Any]], int]:
-            made = question_rows(generator, len(rows), shard, seed, engine.chat.question_prefix, complete)
-            return made, sum(row["n_tokens"] for row in made)
-
-        return work
-
+    start = partial(Asking, model, run.params.engine, run.params.runtime, sampling, generator)
     return map_shards(run, range(n), start, QUESTION, sampling.shard_size)
 
 

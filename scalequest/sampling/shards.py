@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 import pyarrow as pa
 
 from scalequest.records import read_table, write_table
+from scalequest.sampling.vllm import worker_environment
 from scalequest.seeding import shard_seed
 
 if TYPE_CHECKING:
@@ -24,7 +25,6 @@ def map_shards(
     start: "Callable[[], Work[Item]]",
     schema: pa.Schema,
     shard_size: int,
-    here: bool = False,
 ) -> pa.Table:
     """Map a stage's work over ``items``, shard by shard, resuming from the journal.
 
@@ -35,7 +35,6 @@ def map_shards(
             in the schema) and the tokens paid. Called where the work is done, and only when a shard is missing.
         schema: of the rows.
         shard_size: items per shard; part of what makes the bytes.
-        here: work in this process, whatever ``runtime.engine`` says.
 
     Returns:
         The rows of all shards, in the items' order.
@@ -48,7 +47,7 @@ def map_shards(
             tables[number] = read_table(path, schema)
     progress = run.progress(len(items), resumed=sum(len(cuts[number]) for number in tables))
     missing = [(n, shard_seed(run.params.seed, run.name, n), cut) for n, cut in enumerate(cuts) if n not in tables]
-    for number, data, tokens in run.work(start, missing, schema, here):
+    for number, data, tokens in run.work(start, missing, schema, worker_environment(run.params.runtime)):
         path = run.journal.shard_path(number)
         if path:
             write_table(path, data)

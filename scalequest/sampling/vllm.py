@@ -42,6 +42,15 @@ def prepare_environment(runtime: Runtime) -> None:
         os.environ["OMP_NUM_THREADS"] = str(runtime.threads)
 
 
+def worker_environment(runtime: Runtime) -> dict[str, str]:
+    """What a process elsewhere must set before it starts an engine, so that its results are this process's own.
+
+    The number of threads: with another one floats are summed in another order. Ray would set an actor's share of the CPUs.
+    """
+    threads = runtime.threads or int(os.environ.get("OMP_NUM_THREADS") or os.cpu_count() or 1)
+    return {"OMP_NUM_THREADS": str(threads)}
+
+
 def graph_sizes(max_num_seqs: int) -> list[int]:
     """Batch sizes to record CUDA graphs for, up to the largest batch that decodes.
 

@@ -9,14 +9,14 @@ from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 pytestmark = pytest.mark.slow
 
 # Samples 5 shards with a real engine, and notes which process worked on which.
 STAGE = """
 import os, sys
 from pathlib import Path
-from scalequest.runtime.journal import Journal
+from scalequest.runtime.stage import StageRun
 from scalequest.params import load_all
 from scalequest.records import QUESTION, write_table
 from scalequest.sampling.shards import map_shards
@@ -36,8 +36,11 @@ def start():
         made = question_rows("sums", len(rows), shard, seed, llm.chat.question_prefix, complete)
         return made, sum(row["n_tokens"] for row in made)
     return work
-table = map_shards(range(76), start, schema=QUESTION, shard_size=16, run_seed=3, stage="generate@sums", journal=Journal(None),
-                   runtime=runtime)
+class Run(StageRun):
+    journal = type("NoJournal", (), {"shard_path": lambda self, number: None})()
+    name = "generate@sums"
+run = Run(params.model_copy(update={"runtime": runtime, "seed": 3}))
+table = map_shards(run, range(76), start, QUESTION, 16)
 write_table(out, table)
 """
 
@@ -91,9 +94,9 @@ def test_one_process_and_ray_actors_and_a_killed_one_give_the_same_bytes(model: 
 
 def test_an_error_of_ours_crosses_the_cluster(tmp_path: Path) -> None:
     """What an actor refuses is told as if it had been refused here, and is not tried again."""
-    code = STAGE.replace("from scalequest.engine import Engine", "from scalequest.errors import UserError").replace(
-        "llm = Engine(model, settings, runtime)", 'notes.write_text("1 1\\n"); raise UserError("no such model")'
-    )
+    code = STAGE.replace(
+        "from scalequest.sampling.engine import Engine", "from scalequest.errors import UserError"
+    ).replace("llm = Engine(model, settings, runtime)", 'notes.write_text("1 1\\n"); raise UserError("no such model")')
     command = [sys.executable, "-c", code, "none", str(tmp_path / "out"), "ray", "1"]
     result = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=200, check=False)
     assert result.returncode == 1

@@ -11,7 +11,7 @@ import pytest
 from scalequest.sampling.vllm import graph_sizes, shared_name
 
 pytestmark = pytest.mark.slow
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 
 SCRIPT = """
 import json, sys
@@ -167,7 +167,7 @@ def test_graphs_are_recorded_up_to_the_largest_batch(largest: int) -> None:
 
 def test_models_of_one_shape_have_one_name_in_turn(tmp_path: Path) -> None:
     """A name is one process's while it runs, free when it ends, leads to its model, and no other shape has it."""
-    script = "import sys; from pathlib import Path; from scalequest.engine import shared_name; a, b = map(Path, sys.argv[1:]); print(shared_name(a, b), flush=True); sys.stdin.read()"  # fmt: skip
+    script = "import sys; from pathlib import Path; from scalequest.sampling.vllm import shared_name; a, b = map(Path, sys.argv[1:]); print(shared_name(a, b), flush=True); sys.stdin.read()"  # fmt: skip
     links, models = tmp_path / "links", [tmp_path / "first", tmp_path / "second"]
     for model in models:
         model.mkdir()

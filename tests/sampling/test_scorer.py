@@ -22,11 +22,12 @@ REWARD_TOKEN = 7
 SCORE = """
 import json, sys
 from pathlib import Path
-import scalequest.engine as engine
+from scalequest.sampling import vllm
+from scalequest.sampling.scorer import Scorer
 from scalequest.params import Engine as EngineParams, load_all
 model = Path(sys.argv[1])
-engine.remote_code = lambda folder: sys.argv[2] == "code"
-scorer = engine.Scorer(model, EngineParams(dtype="float32", max_num_seqs=8, max_model_len=256), load_all(Path("profiles/laptop.yaml")).runtime)
+vllm.remote_code = lambda folder: sys.argv[2] == "code"
+scorer = Scorer(model, EngineParams(dtype="float32", max_num_seqs=8, max_model_len=256), load_all(Path("profiles/laptop.yaml")).runtime)
 solved = [("What is 1 + 1?", "2"), ("What is 1 + 1?", "It is three."), ("Why?", "")]
 rows = [ids + scorer.end for ids in scorer.chat.answered(solved)]
 print("RESULT" + json.dumps({"scores": scorer.score(rows), "rows": rows, "text": scorer.chat.decode(rows[0])}))

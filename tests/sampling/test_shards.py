@@ -9,15 +9,16 @@ import pytest
 from scalequest.errors import UserError
 from scalequest.params import load_all
 from scalequest.records import SCORE, write_table
+from scalequest.runtime import progress
 from scalequest.runtime.facts import StageFacts
 from scalequest.runtime.journal import Journal
 from scalequest.runtime.progress import Progress
-from scalequest.sampling.fast_top_p import shards
+from scalequest.runtime.stage import StageRun
 from scalequest.sampling.shards import map_shards
 from scalequest.seeding import shard_seed
 from tests.fakes import LAPTOP
 
-RUNTIME = load_all(LAPTOP).runtime
+PARAMS = load_all(LAPTOP)
 
 
 def facts(root: Path, name: str = "generate@sums", **changes: Any) -> StageFacts:
@@ -43,10 +44,14 @@ class Work:
         return rows, 10 * len(items)
 
 
-def run(work: Work, journal: Journal, n: int = 10, shard_size: int = 4, stage: str = "generate@sums", seed: int = 17):
-    return map_shards(
-        range(n), lambda: work, schema=SCORE, shard_size=shard_size, run_seed=seed, stage=stage, journal=journal, runtime=RUNTIME
-    )  # fmt: skip
+def stage_run(journal: Journal, stage: str, seed: int) -> StageRun:
+    made = StageRun(PARAMS.model_copy(update={"seed": seed}), StageFacts(stage, Path()))
+    made.__dict__["journal"] = journal  # instead of the one that the facts lead to
+    return made
+
+
+def run(work: Any, journal: Journal, n: int = 10, shard_size: int = 4, stage: str = "generate@sums", seed: int = 17):
+    return map_shards(stage_run(journal, stage, seed), range(n), lambda: work, SCORE, shard_size)
 
 
 def as_bytes(table: Any, path: Path) -> bytes:
@@ -98,16 +103,7 @@ def test_a_shard_may_give_more_or_fewer_rows_than_items():
     def work(items: Sequence[int], seed: int, shard: int) -> tuple[list[dict[str, Any]], int]:
         return [{"id": f"{i}#{k}", "score": 0.0} for i in items for k in range(i)], 0
 
-    table = map_shards(
-        range(4),
-        lambda: work,
-        schema=SCORE,
-        shard_size=2,
-        run_seed=1,
-        stage="s",
-        journal=Journal(None),
-        runtime=RUNTIME,
-    )
+    table = run(work, Journal(None), n=4, shard_size=2)
     assert table["id"].to_pylist() == ["1#0", "2#0", "2#1", "3#0", "3#1", "3#2"]
 
 
@@ -233,7 +229,7 @@ def clock(monkeypatch: pytest.MonkeyPatch):
             return self.now
 
     clock = Clock()
-    monkeypatch.setattr(shards, "time", clock)
+    monkeypatch.setattr(progress, "time", clock)
     return clock
 
 

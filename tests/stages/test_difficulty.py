@@ -1,6 +1,7 @@
 import json
 from argparse import Namespace
 from pathlib import Path
+from typing import ClassVar
 
 import pytest
 
@@ -8,6 +9,7 @@ from scalequest.models.chat import ChatFormat
 from scalequest.params import Params
 from scalequest.records import SCORE, SCREENED, read_rows, write_rows
 from scalequest.runtime.stage import StageRun
+from scalequest.sampling import score as scoring
 from stages import difficulty
 from tests.fakes import changed
 
@@ -19,6 +21,7 @@ def test_what_screen_kept_is_scored_by_its_question_alone(
         """Scores a prompt with its number of tokens."""
 
         chat = chatml
+        end: ClassVar[list[int]] = []
 
         def __init__(self, *_: object) -> None: ...
 
@@ -26,7 +29,7 @@ def test_what_screen_kept_is_scored_by_its_question_alone(
             assert all(chatml.decode(p).endswith("<|im_start|>assistant\n") for p in prompts)
             return [float(len(p)) for p in prompts]
 
-    monkeypatch.setattr(difficulty, "Scorer", Scorer)
+    monkeypatch.setattr(scoring, "Scorer", Scorer)
     rows = [("sums", "A?", "kept"), ("sums", "", "cut"), ("stories", "Long?", "kept"), ("sums", "ABC?", "kept")]
     write_rows(
         tmp_path / "screened",

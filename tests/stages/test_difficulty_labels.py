@@ -11,6 +11,7 @@ from scalequest.models.chat import ChatFormat
 from scalequest.params import Params
 from scalequest.records import ATTEMPT, PROBLEM, read_rows, write_rows
 from scalequest.runtime.stage import StageRun
+from scalequest.sampling import sample as sampling
 from stages import difficulty_labels
 from stages.difficulty_labels import pick_evenly
 from tests.fakes import QueueEngine, changed, cut
@@ -41,7 +42,7 @@ def test_problems_are_drawn_evenly_over_the_sources_in_the_seeds_order(sizes, n:
 def stage(tmp_path: Path, laptop: Params, chatml: ChatFormat, monkeypatch: pytest.MonkeyPatch):
     def run(problems, answers, domain="maths"):
         engine = QueueEngine(chatml, answers)
-        monkeypatch.setattr(difficulty_labels, "Engine", engine)
+        monkeypatch.setattr(sampling, "Engine", engine)
         write_rows(tmp_path / "seeds.parquet", problems, PROBLEM)
         args = Namespace(
             model=tmp_path, seeds=tmp_path / "seeds.parquet", out=tmp_path / "attempts", metrics=tmp_path / "m.json"

@@ -10,7 +10,7 @@ from scalequest.models.chat import ChatFormat
 from scalequest.params import Params
 from scalequest.records import QUESTION, read_rows, table
 from scalequest.runtime.stage import StageRun
-from scalequest.sampling.fast_top_p import questions
+from scalequest.sampling import questions
 from scalequest.sampling.questions import question_metrics, question_rows
 from scalequest.seeding import shard_seed
 from stages import generate, qpo_questions

@@ -9,6 +9,7 @@ from scalequest.models.chat import ChatFormat
 from scalequest.params import Params
 from scalequest.records import JUDGED, SCREENED, read_rows, write_rows
 from scalequest.runtime.stage import StageRun
+from scalequest.sampling import sample as sampling
 from scalequest.sampling.completion import Completion
 from stages import judge
 from tests.fakes import QueueEngine, changed
@@ -20,7 +21,7 @@ def stage(tmp_path: Path, laptop: Params, chatml: ChatFormat, monkeypatch: pytes
 
     def run(verdicts: list[str], answers: list[str | Completion], style: str = "few_shot"):
         engine = QueueEngine(chatml, answers)
-        monkeypatch.setattr(judge, "Engine", engine)
+        monkeypatch.setattr(sampling, "Engine", engine)
         rows = [
             {"id": f"sums/0/{i}", "generator": "sums", "question": f"Question {i}?", "verdict": v, "matched": "", "evidence": ""}
             for i, v in enumerate(verdicts)

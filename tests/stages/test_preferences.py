@@ -13,6 +13,7 @@ from scalequest.models.chat import ChatFormat
 from scalequest.params import Params
 from scalequest.records import PREFERENCE, QUESTION, read_rows, write_rows
 from scalequest.runtime.stage import StageRun
+from scalequest.sampling import sample as sampling
 from scalequest.sampling.completion import Completion
 from stages import preferences
 from stages.preferences import flip, main, pair_verdict, rewrite_row, usable
@@ -103,7 +104,7 @@ def stage(tmp_path: Path, laptop: Params, chatml: ChatFormat, monkeypatch: pytes
 
     def run(rows: list[dict[str, Any]], answers: list[str | Completion]) -> QueueEngine:
         engine = QueueEngine(chatml, answers)
-        monkeypatch.setattr(preferences, "Engine", engine)
+        monkeypatch.setattr(sampling, "Engine", engine)
         write_rows(tmp_path / "questions", rows, QUESTION)
         args = Namespace(
             generator="sums", optimizer=tmp_path / "optimizer", questions=tmp_path / "questions",
@@ -166,7 +167,7 @@ def test_an_endpoint_is_asked_from_here_also_where_ray_samples(
     class Endpoint:
         def __init__(self, **_: object) -> None: ...
 
-        def complete(self, conversations: list[list[str]], _: int) -> list[Completion]:
+        def complete(self, conversations: list[list[str]]) -> list[Completion]:
             asked.append(len(conversations))
             return [stopped("Tom has 3. How many?") for _ in conversations]
 
@@ -183,5 +184,5 @@ def test_an_endpoint_is_asked_from_here_also_where_ray_samples(
         metrics=tmp_path / "m.json",
     )  # fmt: skip
     main(args, run)
-    assert asked == [2, 1]
+    assert asked == [3], "one list: an endpoint has no use for shards"
     assert run.logged["api_usd"] == 3.0

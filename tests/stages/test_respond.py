@@ -9,6 +9,7 @@ from scalequest.models.chat import ChatFormat
 from scalequest.params import Params
 from scalequest.records import FILTERED, RESPONSE, read_rows, write_rows
 from scalequest.runtime.stage import StageRun
+from scalequest.sampling import sample as sampling
 from scalequest.seeding import shard_seed
 from stages import respond
 from stages.respond import distinct_responses
@@ -19,7 +20,7 @@ from tests.fakes import QueueEngine, changed, cut
 def stage(tmp_path: Path, laptop: Params, chatml: ChatFormat, monkeypatch: pytest.MonkeyPatch):
     def run(n_questions: int, answers: list, n_samples: int = 2):
         engine = QueueEngine(chatml, answers)
-        monkeypatch.setattr(respond, "Engine", engine)
+        monkeypatch.setattr(sampling, "Engine", engine)
         rows = [
             {"id": f"sums/0/{i}", "generator": "sums", "question": f"Q{i}?", "difficulty": 0.5} for i in range(n_questions)
         ]  # fmt: skip

@@ -11,6 +11,7 @@ from scalequest.models.chat import ChatFormat
 from scalequest.params import Params
 from scalequest.records import FILTERED, RESPONSE, REWARD, read_rows, write_rows
 from scalequest.runtime.stage import StageRun
+from scalequest.sampling import score as scoring
 from stages import reward
 from tests.fakes import changed
 
@@ -32,7 +33,7 @@ def test_each_response_is_scored_with_its_own_question_and_the_asking_for_a_box(
             seen.extend(prompts)
             return [len(seen) - len(prompts) + i + 0.5 for i in range(1, len(prompts) + 1)]
 
-    monkeypatch.setattr(reward, "Scorer", Scorer)
+    monkeypatch.setattr(scoring, "Scorer", Scorer)
     questions = [{"id": q, "generator": "a", "question": f"{q}?", "difficulty": 0.5} for q in ("x", "y")]
     write_rows(tmp_path / "filtered.parquet", questions, FILTERED)
     responses = [
@@ -72,7 +73,7 @@ def test_a_released_reward_model_reads_closed_turns_and_its_own_end(
             seen.extend(prompts)
             return [0.0] * len(prompts)
 
-    monkeypatch.setattr(reward, "Scorer", Scorer)
+    monkeypatch.setattr(scoring, "Scorer", Scorer)
     write_rows(tmp_path / "q.parquet", [{"id": "x", "generator": "a", "question": "Why?", "difficulty": 0.5}], FILTERED)
     row = {"id": "x#0", "question_id": "x", "sample": 0, "response": "So.", "finish_reason": "stop", "n_tokens": 2}
     write_rows(tmp_path / "responses", [row], RESPONSE)

@@ -14,7 +14,7 @@ import pytest
 from scalequest.runtime.facts import StageFacts
 
 pytestmark = pytest.mark.slow
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 SHARDS, KILLS = 12, 24
 
 # A stage that works as generate does, its engine replaced by a clock: each shard takes 40 ms and is noted when it is paid.
@@ -23,7 +23,7 @@ import random, sys, time
 from pathlib import Path
 from scalequest.runtime.facts import StageFacts
 from scalequest.records import SCORE, write_parts
-from scalequest.runtime.journal import Journal
+from scalequest.runtime.stage import StageRun
 from scalequest.params import load_all
 from scalequest.sampling.shards import map_shards
 root, out, paid = Path(sys.argv[1]), Path(sys.argv[2]), Path(sys.argv[3])
@@ -34,8 +34,8 @@ def work(items, seed, shard):
     draw = random.Random(seed)
     return [{"id": str(item), "score": draw.random()} for item in items], len(items)
 facts = StageFacts("generate", root, {"models/x": "0" * 32}, {"generate.top_p": 0.9})
-table = map_shards(range(SHARDS * 5), lambda: work, schema=SCORE, shard_size=5, run_seed=17, stage="generate",
-                   journal=Journal.of(facts), runtime=load_all(Path("profiles/laptop.yaml")).runtime)
+run = StageRun(load_all(Path("profiles/laptop.yaml")), facts)
+table = map_shards(run, range(SHARDS * 5), lambda: work, SCORE, 5)
 write_parts(out, table)
 """.replace("SHARDS", str(SHARDS))
 
