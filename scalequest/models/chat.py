@@ -5,11 +5,11 @@ repairs solvability (docs/paper-differences.md, 1). Here ``solvability`` repairs
 """
 
 import os
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
+
 from scalequest.errors import UserError
 
 # --------------------------------------------------------------------------------------------------------- chat format

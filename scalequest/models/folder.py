@@ -1,10 +1,10 @@
 """A model as a folder: a copy, or a pinned view of files in the hub's cache."""
 
-import re
 import shutil
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
+
 from scalequest.errors import UserError
 from scalequest.io import read_json, write_json
 

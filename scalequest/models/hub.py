@@ -7,11 +7,9 @@ client starts a file over after a kill (huggingface_hub 2.4), which for 5 GB of 
 are therefore fetched here, in ranges, under a name of their own until they are complete and right.
 """
 
-import argparse
 import fcntl
 import logging
 import os
-import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -19,6 +17,7 @@ from fnmatch import fnmatch
 from hashlib import sha1
 from pathlib import Path
 from typing import Any
+
 from scalequest.errors import UserError
 from scalequest.models.folder import file_sha256
 

@@ -1,12 +1,8 @@
 """Model sources as `params.yaml` writes them, parsed."""
 
 import re
-import shutil
-from hashlib import sha256
-from pathlib import Path
-from typing import Any
+
 from scalequest.errors import UserError
-from scalequest.io import read_json, write_json
 
 COMMIT = re.compile(r"[0-9a-f]{40}")
 PACKAGE = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*(/[A-Za-z0-9._-]+)?")

@@ -3,8 +3,10 @@
 import shutil
 from pathlib import Path
 from typing import Any
-from scalequest.models.folder import local_path
+
 from scalequest.models.chat import ChatFormat
+from scalequest.models.folder import local_path
+
 
 def quiet_libraries() -> None:
     """No progress bars: a stage's log holds what matters, and a bar is no use in a file."""

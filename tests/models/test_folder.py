@@ -6,9 +6,8 @@ import pytest
 
 from scalequest.errors import UserError
 from scalequest.io import write_json
-from scalequest.models.source import source as models
+from scalequest.models import folder as folders
 from scalequest.models.folder import LOCK_FILE, TEMPLATE_FILE, link_model, local_path, remote_code
-from scalequest.models.source import parse_consent
 
 
 def test_a_folder_with_a_configuration_is_a_model(tmp_path: Path):
@@ -69,8 +68,8 @@ def test_a_file_that_is_not_what_was_pinned_is_refused_also_after_a_good_use(pin
 def test_a_hash_is_read_once_and_then_only_when_the_file_was_touched(pinned, monkeypatch: pytest.MonkeyPatch):
     folder, snapshot = pinned
     read = []
-    real = models.file_sha256
-    monkeypatch.setattr(models, "file_sha256", lambda file: read.append(file.name) or real(file))
+    real = folders.file_sha256
+    monkeypatch.setattr(folders, "file_sha256", lambda file: read.append(file.name) or real(file))
     local_path(folder)
     assert sorted(read) == ["config.json", "model.safetensors"]
     read.clear()
@@ -95,19 +94,7 @@ def test_a_chosen_template_takes_the_place_of_the_models_own(pinned):
 def test_a_files_hash_is_read_in_blocks(tmp_path: Path):
     data = bytes(range(256)) * 20_000  # 5 MB: more than one block of 4 MiB
     (tmp_path / "weights").write_bytes(data)
-    assert models.file_sha256(tmp_path / "weights") == sha256(data).hexdigest()
-
-
-@pytest.mark.parametrize(
-    ("consent", "parts"),
-    [(f"org/m@{'a' * 40}", ("org/m", "a" * 40)), ("org/m", None), ("org/m@main", None), ("@" + "a" * 40, None)],
-)
-def test_consent_names_a_repository_and_a_commit(consent: str, parts: tuple[str, str] | None):
-    if parts:
-        assert parse_consent(consent) == parts
-    else:
-        with pytest.raises(UserError, match=r"trust_remote_code: .* names no commit"):
-            parse_consent(consent)
+    assert folders.file_sha256(tmp_path / "weights") == sha256(data).hexdigest()
 
 
 def test_a_linked_model_takes_no_second_copy_and_replaces_what_was_there(tmp_path: Path):

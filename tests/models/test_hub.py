@@ -192,7 +192,7 @@ def test_without_a_network_the_next_step_is_named(start):
 
 def test_a_fetched_model_is_used_without_a_network(start, tmp_path: Path):
     path = finished(start())
-    code = "import sys; from pathlib import Path; from scalequest.models import local_path; print(local_path(Path(sys.argv[1])))"
+    code = "import sys; from pathlib import Path; from scalequest.models.folder import local_path; print(local_path(Path(sys.argv[1])))"
     environment = os.environ | {"HF_HUB_OFFLINE": "1", "HF_HOME": str(tmp_path / "home")}
     command = [sys.executable, "-c", code, str(tmp_path / "out")]
     result = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=True)

@@ -157,7 +157,7 @@ def from_hub(endpoint: str, cache: Path, **changes: Any) -> subprocess.Completed
     } | changes
     code = (
         "import sys\nfrom scalequest.errors import UserError\nfrom scalequest.params import HubSource\n"
-        "from scalequest.sources import load_problems\n"
+        "from scalequest.problems.sources import load_problems\n"
         f"try: print(*[p['question'] for p in load_problems('x', HubSource(**{source!r}), 17, need_solution=True)])\n"
         "except UserError as error: sys.exit(f'error: {error}')\n"
     )

