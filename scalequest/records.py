@@ -22,8 +22,9 @@ def _schema(**fields: pa.DataType) -> pa.Schema:
     return pa.schema([pa.field(name, kind) for name, kind in fields.items()])
 
 
-# A seed problem: the question, a worked solution and its final answer. `source` is the seeds' key in params.yaml.
-PROBLEM = _schema(id=TEXT, source=TEXT, question=TEXT, solution=TEXT, answer=TEXT)
+# A seed problem: the question, a worked solution and its final answer. `source` is the seeds' key in params.yaml, `stratum`
+# the subject that the source's file names for the row (MATH: "Algebra"), empty where it names none.
+PROBLEM = _schema(id=TEXT, source=TEXT, stratum=TEXT, question=TEXT, solution=TEXT, answer=TEXT)
 
 # A question that a generator wrote. `completion` is the raw text, `question` the stripped one, `finish_reason` vLLM's
 # ("length" means cut, "too_long" that the prompt did not fit: such a row is never used), `seed` the shard's.

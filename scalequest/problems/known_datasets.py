@@ -7,6 +7,14 @@ from scalequest.answers.code import program_of_tests
 from scalequest.answers.find import boxed
 
 
+def stratum(row: dict[str, Any]) -> str:
+    """The subject that a row names, empty if none: ``subject``, or MATH's ``type`` beside its ``level``."""
+    for key, beside in (("stratum", "stratum"), ("subject", "subject"), ("type", "level")):
+        if beside in row and isinstance(value := row.get(key), str) and value.strip():
+            return value.strip()
+    return ""
+
+
 def canonical(row: dict[str, Any]) -> dict[str, Any]:
     """A row with ``question`` and, as far as it has them, ``solution`` and ``answer``.
 

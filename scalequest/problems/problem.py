@@ -4,7 +4,7 @@ import re
 
 from scalequest.answers.find import boxed
 
-Problem = dict[str, str]  # id, source, question, solution, answer: records.PROBLEM
+Problem = dict[str, str]  # id, source, stratum, question, solution, answer: records.PROBLEM
 
 
 def benchmark_row(problem: Problem) -> Problem:
@@ -19,6 +19,13 @@ def worked_solution(solution: str, answer: str) -> str:
     return text if boxed(text) else f"{text}\nThe answer is \\boxed{{{answer}}}.".strip()
 
 
-def new_problem(name: str, row: str, question: str, solution: str, answer: str) -> Problem:
-    """A problem of the source ``name``; ``row`` is its number there."""
-    return {"id": f"{name}/{row}", "source": name, "question": question, "solution": solution, "answer": answer}
+def new_problem(name: str, row: str, question: str, solution: str, answer: str, stratum: str = "") -> Problem:
+    """A problem of the source ``name``; ``row`` is its number there, ``stratum`` its subject if it has one."""
+    return {
+        "id": f"{name}/{row}",
+        "source": name,
+        "stratum": stratum,
+        "question": question,
+        "solution": solution,
+        "answer": answer,
+    }

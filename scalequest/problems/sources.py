@@ -11,7 +11,7 @@ from scalequest.answers.code import is_test_program
 from scalequest.errors import UserError
 from scalequest.io import read_json, read_jsonl
 from scalequest.params import FileSource, HubSource, JsonlSource, PackageSource, ReasoningGymSource
-from scalequest.problems.known_datasets import canonical
+from scalequest.problems.known_datasets import canonical, stratum
 from scalequest.problems.problem import Problem, new_problem, worked_solution
 from scalequest.problems.reasoning_gym import draw_problems
 from scalequest.text import question_key
@@ -124,7 +124,7 @@ def read_file(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
 def _from_file(name: str, source: FileSource, seed: int, need_solution: bool, need_answer: bool) -> list[Problem]:
     path = find_file(name, source)
     rows = [
-        (where, canonical(row))
+        (where, canonical(row), stratum(row))
         for where, row in read_file(path)
         if all(row.get(column) == value for column, value in source.where.items())
     ]
@@ -139,7 +139,7 @@ def _from_file(name: str, source: FileSource, seed: int, need_solution: bool, ne
     problems: list[Problem] = []
     seen: set[str] = set()
     no_answer = 0
-    for number, (where, row) in enumerate(rows):
+    for number, (where, row, subject) in enumerate(rows):
         if missing := [c for c in columns if c not in row]:
             raise UserError(f"{where}: no column {missing}, found {sorted(row)}; expected {columns} in every row")
         question, answer, solution = (
@@ -155,7 +155,14 @@ def _from_file(name: str, source: FileSource, seed: int, need_solution: bool, ne
         seen.add(key)
         is_code = not answer or is_test_program(answer)
         problems.append(
-            new_problem(name, str(number), question, solution if is_code else worked_solution(solution, answer), answer)
+            new_problem(
+                name,
+                str(number),
+                question,
+                solution if is_code else worked_solution(solution, answer),
+                answer,
+                subject,
+            )
         )
     if no_answer:
         log.warning("%s: %d of %d rows have no answer and are left out", name, no_answer, len(rows))

@@ -101,7 +101,7 @@ def tables() -> dict[str, tuple[pa.Schema, list[dict[str, Any]]]]:
     ]  # fmt: skip
     rewards = [{"id": r["id"], "question_id": r["question_id"], "sample": r["sample"], "reward": float(r["sample"])} for r in responses]  # fmt: skip
     return {
-        "data/seeds.parquet": (records.PROBLEM, [{"id": f"chain_sum/{n}", "source": "chain_sum", "question": f"What is {n} + 7?", "solution": f"{n} + 7", "answer": str(n + 7)} for n in range(2)]),
+        "data/seeds.parquet": (records.PROBLEM, [{"id": f"chain_sum/{n}", "source": "chain_sum", "stratum": "", "question": f"What is {n} + 7?", "solution": f"{n} + 7", "answer": str(n + 7)} for n in range(2)]),
         "data/questions/sums": (records.QUESTION, [{"id": i, "generator": "sums", "question": q, "completion": q, "finish_reason": "stop", "n_tokens": 9, "seed": 5} for i, q in zip(ids, QUESTIONS, strict=True)]),
         "data/screened": (records.SCREENED, [{"id": ids[n], "generator": "sums", "question": q, "verdict": "kept" if n in screened else OUTCOMES[n], "matched": "" if n in screened else ids[0], "evidence": ""} for n, q in enumerate(QUESTIONS)]),
         "data/judged": (records.JUDGED, [{"id": ids[n], "verdict": solvable[n], "completion": "No." if solvable[n] == "unsolvable" else "Yes.", "finish_reason": "stop"} for n in screened]),

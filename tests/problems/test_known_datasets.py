@@ -5,7 +5,7 @@ import pytest
 from scalequest.answers.code import fenced_code, is_test_program, with_solution
 from scalequest.answers.sandbox import PASSED, run_programs
 from scalequest.io import read_jsonl
-from scalequest.problems.known_datasets import canonical
+from scalequest.problems.known_datasets import canonical, stratum
 from tests.fakes import real_data
 
 
@@ -14,6 +14,22 @@ def test_gsm8k_and_math_come_under_one_name():
         "question": "Q?", "solution": "2 + 2 = 4\n#### 4", "answer": "4",
     }  # fmt: skip
     assert canonical({"problem": "Q?", "solution": "So \\boxed{4}."})["answer"] == "4"
+
+
+@pytest.mark.parametrize(
+    ("row", "subject"),
+    [
+        pytest.param({"problem": "Q?", "level": "Level 5", "type": "Algebra"}, "Algebra", id="math"),
+        pytest.param({"question": "Q?", "subject": "Geometry ", "level": 3}, "Geometry", id="math500"),
+        pytest.param({"question": "Q?", "stratum": "a", "subject": "b"}, "a", id="our_own_column_first"),
+        pytest.param({"question": "Q?", "type": "open"}, "", id="a_type_without_a_level_is_no_subject"),
+        pytest.param({"question": "Q?", "subject": None}, "", id="null"),
+        pytest.param({"question": "Q?", "subject": 7}, "", id="a_number"),
+        pytest.param({"question": "Q?"}, "", id="none"),
+    ],
+)
+def test_the_subject_of_a_row_is_its_stratum(row: dict, subject: str):
+    assert stratum(row) == subject
 
 
 def test_several_answers_are_one_list():

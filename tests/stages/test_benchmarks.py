@@ -16,7 +16,7 @@ from stages.seeds import collect
 
 
 def problem(question: str) -> dict[str, str]:
-    return {"id": "a/0", "source": "a", "question": question, "solution": "", "answer": "1"}
+    return {"id": "a/0", "source": "a", "stratum": "", "question": question, "solution": "", "answer": "1"}
 
 
 @pytest.fixture

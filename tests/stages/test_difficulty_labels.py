@@ -19,7 +19,7 @@ from tests.fakes import QueueEngine, changed, cut
 
 def problem(source: str, number: int, answer: str = "4") -> dict[str, str]:
     return {
-        "id": f"{source}/{number}", "source": source, "question": f"{source} {number}?", "solution": "", "answer": answer,
+        "id": f"{source}/{number}", "source": source, "stratum": "", "question": f"{source} {number}?", "solution": "", "answer": answer,
     }  # fmt: skip
 
 

@@ -81,7 +81,8 @@ def stage(tmp_path: Path, laptop: Params, chatml: ChatFormat, monkeypatch: pytes
             return {"examples": len(texts)}, [score(by_ids[tuple(ids)]) for ids in probe]
 
         problems = [
-            {"id": f"a/{i}", "source": "a", "question": f"Q{i}?", "solution": "", "answer": "1"} for i in range(n)
+            {"id": f"a/{i}", "source": "a", "stratum": "", "question": f"Q{i}?", "solution": "", "answer": "1"}
+            for i in range(n)
         ]
         # Seed i fails i of n samples: all rates differ.
         attempts = [

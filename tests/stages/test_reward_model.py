@@ -15,7 +15,7 @@ from stages import reward_model
 from stages.reward_model import answer_pairs, main
 from tests.fakes import changed
 
-PROBLEM_ROW = {"id": "a/0", "source": "a", "question": "Q?", "solution": "seed's own", "answer": "1"}
+PROBLEM_ROW = {"id": "a/0", "source": "a", "stratum": "", "question": "Q?", "solution": "seed's own", "answer": "1"}
 
 
 def attempt(response: str, outcome: str, finish_reason: str = "stop", problem: str = "a/0") -> dict[str, Any]:

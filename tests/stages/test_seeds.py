@@ -30,7 +30,7 @@ def test_the_stage_writes_problems_and_counts_them(tmp_path: Path, laptop: Param
     main(Namespace(out=tmp_path / "seeds.parquet", metrics=tmp_path / "m.json"), run)
     rows = read_rows(tmp_path / "seeds.parquet", PROBLEM)
     assert rows[0] == {
-        "id": "a/0", "source": "a", "question": "One?", "answer": "1",
+        "id": "a/0", "source": "a", "stratum": "", "question": "One?", "answer": "1",
         "solution": "It is 1.\nThe answer is \\boxed{1}.",
     }  # fmt: skip
     assert json.loads((tmp_path / "m.json").read_text()) == {"problems": 3, "by_source": {"a": 2, "b": 1}}
