@@ -1,6 +1,6 @@
 """Generated tokens a second of the generate stage, of a bare ``LLM.generate`` over all rows at once, and of it with per-request seeds.
 
-    python benchmarks/generate.py models/base/student [--rows 512] [--shard-size 64] [--max-tokens 128] [--rounds 3] [--max-num-seqs 64] [--shape qwen2-math-7b] [--params profiles/laptop.yaml]
+    python benchmarks/generate.py models/base/student [--rows 512] [--shard-size 64] [--max-tokens 128] [--rounds 3] [--max-num-seqs 64] [--shape qwen2-math-7b] [--params gpu-135m]
 
 One engine in one process, the same prompts and sampling, the three in turn. The stage's time holds its shards' seeding, its
 rows, its journal on disk and its output; starting the engine is in none of them. Prints JSON.
@@ -16,8 +16,8 @@ from pathlib import Path
 
 from shapes import add_shape, chosen_model
 
-from scalequest.params import load_all
 from scalequest.records import QUESTION, write_parts
+from scalequest.run.profile import load_profile
 from scalequest.runtime.journal import Journal
 from scalequest.sampling.engine import Engine
 from scalequest.sampling.questions import question_rows
@@ -35,9 +35,9 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--max-num-seqs", type=int, help="sequences decoded at once; the profile's unless given")
     add_shape(parser)
-    parser.add_argument("--params", type=Path, default=Path("params.yaml"))
+    parser.add_argument("--params", default="params.yaml", help="a profile or a parameter file")
     args = parser.parse_args()
-    params = load_all(args.params)
+    params = load_profile(args.params)
     sampling = params.generate.model_copy(update={"max_tokens": args.max_tokens or params.generate.max_tokens})
     shard_size = args.shard_size or sampling.shard_size
     scratch = tempfile.TemporaryDirectory()

@@ -1,6 +1,6 @@
 """Sequences scored a second: the reward stage, the bare pooling runner over all rows at once, and transformers one at a time.
 
-    python benchmarks/reward.py models/reward [--rows 512] [--rounds 3] [--slow-rows 64] [--file F.jsonl] [--shape qwen2-math-7b-reward] [--params profiles/laptop.yaml]
+    python benchmarks/reward.py models/reward [--rows 512] [--rounds 3] [--slow-rows 64] [--file F.jsonl] [--shape qwen2-math-7b-reward] [--params gpu-135m]
 
 The model needs a scalar head (stage reward_model makes one; ``--head`` puts a random one on any model). Sequences are the
 questions of ``--file``, else of the embedded seeds, with their solutions. The ways in turn in one process; the last, the paper's way, on its first
@@ -17,9 +17,10 @@ from pathlib import Path
 
 from shapes import add_shape, chosen_model
 
-from scalequest.params import JsonlSource, Params, ReasoningGymSource, load_all
+from scalequest.params import JsonlSource, Params, ReasoningGymSource
 from scalequest.problems.sources import load_problems
 from scalequest.records import SCORE, write_parts
+from scalequest.run.profile import load_profile
 from scalequest.runtime.journal import Journal
 from scalequest.sampling.scorer import Scorer
 from scalequest.sampling.shards import map_shards
@@ -66,11 +67,11 @@ def main() -> None:
     parser.add_argument("--rows", type=int, default=512)
     parser.add_argument("--slow-rows", type=int, default=64)
     parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--params", type=Path, default=Path("params.yaml"))
+    parser.add_argument("--params", default="params.yaml", help="a profile or a parameter file")
     args = parser.parse_args()
     if args.shape and (args.head or args.slow_rows):
         parser.error("--shape has no weights that transformers could load: give --slow-rows 0, and no --head")
-    params = load_all(args.params)
+    params = load_profile(args.params)
     scratch = tempfile.TemporaryDirectory()
     model, loading = chosen_model(args, Path(scratch.name))
     if args.head:

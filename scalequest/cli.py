@@ -24,6 +24,7 @@ COMMANDS = {
     "estimate": Command("scalequest.run.estimate", "tokens, GPU-hours, disk and money of a run, before it is made"),
     "repro": Command("scalequest.run.parallel", "run the pipeline with independent stages side by side, one a GPU"),
     "deps": Command("scalequest.run.deps", "code dependencies of dvc.yaml: compare with the imports, or rewrite"),
+    "profile": Command("scalequest.run.profile", "list the profiles, or switch params.yaml to one"),
     "journal": Command("scalequest.runtime.journal", "what half-done stages left behind, and --clean"),
     "publish": Command("scalequest.publish.command", "write data set and model with their cards, ready for the hub"),
     "register": Command("scalequest.publish.register", "register a model in MLflow with the hashes of its data"),

@@ -1,6 +1,6 @@
 """params.yaml as typed, frozen sections; a missing, unknown or contradictory key is named before anything runs.
 
-    python -m scalequest.run.check [FILE]     # check a parameter file
+    scalequest check [FILE]     # check a parameter file
 
 The whole file is checked by every stage, so a misspelt key of the last stage stops the first one. A stage is handed its
 declared sections only: one of which ``dvc.yaml`` lists nothing under ``params`` cannot be read.
@@ -383,16 +383,21 @@ class Params(Section):
 
 def read_yaml(path: Path) -> dict[str, Any]:
     """Read a parameter file as DVC does (YAML 1.2: ``3e-05`` is a number, ``off`` is a string)."""
+    if not path.is_file():
+        raise UserError(f"{path}: no such parameter file. Expected params.yaml in the repository root.")
+    return parse_yaml(path.read_text(encoding="utf-8"), path)
+
+
+def parse_yaml(text: str, path: Path) -> dict[str, Any]:
+    """Parse the text of a parameter file; ``path`` names it in errors."""
     from ruamel.yaml import YAML, YAMLError
 
-    if not path.is_file():
-        raise UserError(f"{path}: no such parameter file; expected params.yaml in the repository root")
     try:
-        data = YAML(typ="safe", pure=True).load(path.read_text(encoding="utf-8"))
+        data = YAML(typ="safe", pure=True).load(text)
     except YAMLError as error:
         raise UserError(f"{path}: not YAML: {error}") from None
     if not isinstance(data, dict):
-        raise UserError(f"{path}: a {type(data).__name__}; expected sections (see profiles/laptop.yaml)")
+        raise UserError(f"{path}: a {type(data).__name__}. Expected sections, as in the repository's params.yaml.")
     return data
 
 
@@ -402,6 +407,11 @@ def parse_params(data: dict[str, Any], origin: str = PARAMS_FILE) -> Params:
     Raises:
         UserError: one line for each missing, unknown, ill-typed or contradictory key.
     """
+    if isinstance(data.get("profile"), dict):
+        raise UserError(
+            f"{origin}: a profile, which holds only what differs. Expected a complete parameter file. "
+            "`scalequest profile NAME` writes one to params.yaml."
+        )
     try:
         return Params.model_validate(data)
     except ValidationError as error:
@@ -420,7 +430,7 @@ def _explain(item: Any, data: dict[str, Any]) -> list[str]:
         hint = f"; did you mean '{close[0]}'?" if close else f"; known keys here: {', '.join(sorted(known))}"
         return [f"{key}: unknown parameter{hint if known else ''}"]
     if item["type"] == "missing":
-        return [f"{key}: missing; add it (see the comments in profiles/laptop.yaml)"]
+        return [f"{key}: missing; add it (`scalequest profile laptop --out -` prints a complete, commented file)"]
     message = item["msg"].removeprefix("Value error, ")
     if item["type"] == "value_error":
         return [f"{key}: {line}" if key else line for line in message.splitlines()]

@@ -1,6 +1,7 @@
 """Stand-ins that need no model: a tokenizer of single characters, an engine that answers from a queue."""
 
 import re
+import tempfile
 from collections import deque
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
@@ -9,10 +10,24 @@ from typing import Any
 import pytest
 
 from scalequest.params import Params
+from scalequest.run.profile import compose_profile
 from scalequest.sampling.completion import Completion
 
 ROOT = Path(__file__).resolve().parents[1]
-LAPTOP = ROOT / "profiles" / "laptop.yaml"
+SCRATCH = tempfile.TemporaryDirectory(prefix="scalequest-tests-")
+
+
+def parameter_file(profile: str) -> Path:
+    """Return a complete parameter file of a profile, whatever params.yaml holds at the moment."""
+    text = compose_profile(profile, ROOT)
+    if text == (ROOT / "params.yaml").read_text():
+        return ROOT / "params.yaml"
+    file = Path(SCRATCH.name) / f"{profile}.yaml"
+    file.write_text(text)
+    return file
+
+
+LAPTOP = parameter_file("laptop")
 
 REAL_DATA = ROOT.parent / "shared" / "data"
 

@@ -29,6 +29,7 @@ from scalequest.records import (
     read_rows,
     write_rows,
 )
+from tests.fakes import LAPTOP
 from tests.tiny import make_model, tiny_params
 
 ROOT = Path(__file__).parents[1]
@@ -96,7 +97,7 @@ def copy_repository(path: Path, params: dict) -> Checkout:
 def tiny(tmp_path_factory: pytest.TempPathFactory) -> Checkout:
     """The finished tiny run; tests below look at it and change one thing at a time, in order."""
     base = tmp_path_factory.mktemp("tiny")
-    params = tiny_params(ROOT / "profiles" / "laptop.yaml", make_model(base / "model"))
+    params = tiny_params(LAPTOP, make_model(base / "model"))
     checkout = copy_repository(base / "repository", params)
     checkout.run("dvc", "repro")
     checkout.run("git", "add", "-A")

@@ -6,7 +6,8 @@ import pytest
 
 from scalequest.answers.code import fenced_code
 from scalequest.records import ATTEMPT, INSTRUCTION, PREFERENCE, PROBLEM, SAMPLE, read_rows
-from tests.test_dag import ROOT, Checkout, copy_repository
+from tests.fakes import parameter_file
+from tests.test_dag import Checkout, copy_repository
 from tests.tiny import make_model, tiny_code_params, write_code_tasks
 
 pytestmark = pytest.mark.slow
@@ -17,7 +18,7 @@ def code(tmp_path_factory: pytest.TempPathFactory) -> Checkout:
     """The finished run."""
     base = tmp_path_factory.mktemp("code")
     tasks = write_code_tasks(base / "tasks.jsonl")
-    params = tiny_code_params(ROOT / "profiles" / "laptop-code.yaml", make_model(base / "model"), tasks)
+    params = tiny_code_params(parameter_file("laptop-code"), make_model(base / "model"), tasks)
     checkout = copy_repository(base / "repository", params)
     checkout.run("dvc", "repro")
     return checkout

@@ -9,9 +9,10 @@ import pytest
 from scalequest.errors import UserError
 from scalequest.params import Params, load_all, parse_params, read_yaml
 from scalequest.run.check import main, obstacles
+from scalequest.run.profile import load_profile, profiles
 from tests.fakes import LAPTOP, ROOT, changed
 
-PROFILES = sorted((ROOT / "profiles").glob("*.yaml"))
+PROFILES = sorted(profiles(ROOT))
 
 
 @pytest.fixture
@@ -39,25 +40,6 @@ def message(data: dict[str, Any]) -> str:
     with pytest.raises(UserError) as caught:
         parse_params(data)
     return str(caught.value)
-
-
-# ---------------------------------------------------------------------------------------------------------- real files
-
-
-@pytest.mark.parametrize("path", [ROOT / "params.yaml", *PROFILES], ids=lambda p: p.name)
-def test_every_parameter_file_parses(path: Path):
-    assert load_all(path).mix
-
-
-@pytest.mark.parametrize("path", PROFILES, ids=lambda p: p.name)
-def test_every_profile_has_the_same_sections(path: Path):
-    assert list(read_yaml(path)) == list(Params.model_fields)
-
-
-def test_the_laptop_profile_is_params_yaml():
-    assert LAPTOP.read_bytes() == (ROOT / "params.yaml").read_bytes(), (
-        "params.yaml and profiles/laptop.yaml differ; copy the one you meant over the other"
-    )
 
 
 # --------------------------------------------------------------------------------------------------- the YAML dialect
@@ -90,8 +72,8 @@ def test_yaml_is_read_as_dvc_reads_it(tmp_path: Path, text: str, value: Any):
     [
         pytest.param("a: [1", "not YAML", id="broken"),
         pytest.param("a: 1\na: 2\n", "not YAML", id="key_twice"),
-        pytest.param("- 1\n- 2\n", "a list; expected sections", id="list"),
-        pytest.param("", "a NoneType; expected sections", id="empty"),
+        pytest.param("- 1\n- 2\n", "a list. Expected sections", id="list"),
+        pytest.param("", "a NoneType. Expected sections", id="empty"),
     ],
 )
 def test_a_file_that_holds_no_sections_is_refused(tmp_path: Path, text: str, expected: str):
@@ -351,18 +333,16 @@ def test_a_batch_that_the_processes_cannot_share_is_an_obstacle(laptop: Params):
     assert "nowhere.yaml: no such file" in obstacles(missing)[0]
 
 
-@pytest.mark.parametrize("profile", PROFILES, ids=lambda p: p.stem)
-def test_profiles_have_no_obstacle_but_the_one_commit(profile: Path, monkeypatch: pytest.MonkeyPatch):
+@pytest.mark.parametrize("profile", PROFILES)
+def test_profiles_have_no_obstacle_but_the_one_commit(profile: str, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.chdir(ROOT)
-    found = obstacles(load_all(profile))
+    found = obstacles(load_profile(profile))
     assert all("Qwen2-Math-7B-Instruct@0" in line for line in found), found
 
 
 def test_the_check_says_what_a_run_would_stop_at(tmp_path: Path):
     file = tmp_path / "params.yaml"
-    file.write_text(
-        (ROOT / "profiles" / "laptop.yaml").read_text().replace("accelerate: null", "accelerate: nowhere.yaml")
-    )
+    file.write_text(LAPTOP.read_text().replace("accelerate: null", "accelerate: nowhere.yaml"))
     result = subprocess.run(
         [sys.executable, "-m", "scalequest.run.check", str(file)], cwd=ROOT, capture_output=True, text=True
     )

@@ -13,7 +13,7 @@ import pytest
 
 from scalequest.params import Params, read_yaml
 from scalequest.run.deps import WING_1, code_dependencies, imports, rewritten, tree
-from tests.fakes import ROOT
+from tests.fakes import LAPTOP, ROOT
 
 # The section that no stage lists, because it cannot change a result.
 UNLISTED = {"runtime"}
@@ -215,7 +215,7 @@ def test_every_section_is_listed_by_a_stage():
 
 
 def test_every_listed_parameter_exists():
-    data = read_yaml(ROOT / "params.yaml")
+    data = read_yaml(LAPTOP)
     for name in STAGES:
         for key in listed_params(name):
             found: Any = data

@@ -16,7 +16,8 @@ from typing import Any
 from scalequest.errors import UserError
 from scalequest.io import read_json
 from scalequest.models.source import parse_source
-from scalequest.params import Params, load_all, read_yaml
+from scalequest.params import Params, read_yaml
+from scalequest.run.profile import load_profile
 
 TABLE = Path(__file__).with_name("gpus.yaml")
 SIZE = re.compile(r"(?<![\w.])(\d+(?:[._]\d+)?)\s*([bm])(?![a-z])", re.IGNORECASE)
@@ -336,11 +337,6 @@ def beside_table_4(found: list[Work], gpu: dict[str, Any], table: dict[str, Any]
     return "\n".join(lines)
 
 
-def profile_path(name: str) -> Path:
-    """The parameter file that a name in profiles/ or a path means."""
-    return Path(name) if name.endswith(".yaml") else Path("profiles") / f"{name}.yaml"
-
-
 def configure(parser: argparse.ArgumentParser) -> None:
     """Declare the options of ``scalequest estimate``."""
     parser.add_argument(
@@ -361,7 +357,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Print the estimate of one parameter file."""
     table = read_yaml(TABLE)
-    params = load_all(profile_path(args.profile))
+    params = load_profile(args.profile)
     assumed = Assumptions(table["tokens"], table["keeps"])
     if args.from_run:
         assumed = of_run(args.from_run, assumed, params.mix)

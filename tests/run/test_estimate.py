@@ -10,7 +10,7 @@ import pytest
 from scalequest.cli import main
 from scalequest.errors import UserError
 from scalequest.io import write_json
-from scalequest.params import Params, load_all, read_yaml
+from scalequest.params import Params, read_yaml
 from scalequest.run.estimate import (
     TABLE,
     Assumptions,
@@ -22,6 +22,7 @@ from scalequest.run.estimate import (
     of_run,
     works,
 )
+from scalequest.run.profile import load_profile
 from tests.fakes import ROOT, changed
 
 ZEROS = "0" * 40
@@ -42,7 +43,7 @@ def table() -> dict[str, Any]:
 @pytest.fixture
 def paper(table: dict[str, Any]) -> dict[str, Work]:
     found = works(
-        load_all(ROOT / "profiles" / "paper-math.yaml"),
+        load_profile("paper-math", ROOT),
         Assumptions(table["tokens"], table["keeps"]),
         table["sizes"],
         14_969,
@@ -136,7 +137,7 @@ def test_rows_go_through_the_stages_as_in_the_paper(paper: dict[str, Work]):
 
 
 def test_generators_of_two_sizes_count_by_their_mean(table: dict[str, Any]):
-    params = load_all(ROOT / "profiles" / "paper-math.yaml")
+    params = load_profile("paper-math", ROOT)
     params.models[params.mix[0]] = "path:models/small-1B"
     found = works(params, Assumptions(table["tokens"], table["keeps"]), table["sizes"], 14_969)
     assert {w.stage: w.billions for w in found}["generate"] == pytest.approx(4.3)  # 1 and 7.6
@@ -176,7 +177,7 @@ def test_a_finished_run_gives_its_own_tokens_and_shares(tmp_path: Path, table: d
 def test_the_run_that_the_rates_come_from_is_reckoned_again(table: dict[str, Any]):
     """With its own lengths: no stage by more than twice, all by less than a tenth. A check of the reckoning, not of the rates."""
     run = ROOT / "reports" / "results" / "gpu-135m"
-    params = load_all(ROOT / "profiles" / "gpu-135m.yaml")
+    params = load_profile("gpu-135m", ROOT)
     assumed = of_run(run / "metrics", Assumptions(table["tokens"], table["keeps"]), params.mix)
     took: Counter[str] = Counter()
     for stage, seconds in re.findall(r"finished (\w+)(?:@\w+)? after (\d+) s", (run / "run.log").read_text()):

@@ -12,9 +12,10 @@ from pathlib import Path
 import pytest
 
 from scalequest.errors import UserError
-from scalequest.params import Params, load_all, read_yaml
+from scalequest.params import Params, read_yaml
 from scalequest.run import parallel as repro
 from scalequest.run.parallel import Node, Runner, longest_way
+from scalequest.run.profile import load_profile
 from scalequest.runtime import facts as lineage
 
 ROOT = Path(__file__).parents[1]
@@ -177,7 +178,7 @@ def test_the_repositorys_own_pipeline():
 
 def test_the_estimate_reaches_the_stages():
     pipeline = repro.read_pipeline(ROOT)
-    params = load_all(ROOT / "profiles" / "gpu-135m.yaml")
+    params = load_profile("gpu-135m", ROOT)
     seconds = repro.expected_seconds(pipeline, params)
     unknown = {name.split("@")[0] for name, s in seconds.items() if s == repro.START_S + repro.UNKNOWN_GPU_S}
     assert unknown == {"evaluate"}

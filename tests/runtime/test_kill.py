@@ -24,7 +24,7 @@ from pathlib import Path
 from scalequest.runtime.facts import StageFacts
 from scalequest.records import SCORE, write_parts
 from scalequest.runtime.stage import StageRun
-from scalequest.params import load_all
+from scalequest.run.profile import load_profile
 from scalequest.sampling.shards import map_shards
 root, out, paid = Path(sys.argv[1]), Path(sys.argv[2]), Path(sys.argv[3])
 def work(items, seed, shard):
@@ -34,7 +34,7 @@ def work(items, seed, shard):
     draw = random.Random(seed)
     return [{"id": str(item), "score": draw.random()} for item in items], len(items)
 facts = StageFacts("generate", root, {"models/x": "0" * 32}, {"generate.top_p": 0.9})
-run = StageRun(load_all(Path("profiles/laptop.yaml")), facts)
+run = StageRun(load_profile(), facts)
 table = map_shards(run, range(SHARDS * 5), lambda: work, SCORE, 5)
 write_parts(out, table)
 """.replace("SHARDS", str(SHARDS))
@@ -86,7 +86,8 @@ def train(model: Path, folder: Path) -> None:
     import transformers
 
     from scalequest.models.weights import load_chat
-    from scalequest.params import Training, load_all
+    from scalequest.params import Training
+    from scalequest.run.profile import load_profile
     from scalequest.runtime.stage import StageRun
     from scalequest.training.job import train_causal
     from stages.qft import question_example
@@ -106,7 +107,7 @@ def train(model: Path, folder: Path) -> None:
         method="full", epochs=1, learning_rate=1e-3, warmup_frac=0.0, batch_size=4, per_device_batch_size=4, max_length=256,
         weight_decay=0.0, lora_r=4, lora_alpha=8,
     )  # fmt: skip
-    run = StageRun(load_all(ROOT / "profiles" / "laptop.yaml"), StageFacts("train", folder))
+    run = StageRun(load_profile(), StageFacts("train", folder))
     train_causal(model, folder / "out", examples, settings, "float32", run, 1)
 
 

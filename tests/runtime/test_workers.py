@@ -17,11 +17,11 @@ STAGE = """
 import os, sys
 from pathlib import Path
 from scalequest.runtime.stage import StageRun
-from scalequest.params import load_all
+from scalequest.run.profile import load_profile
 from scalequest.records import QUESTION, write_table
 from scalequest.sampling.shards import map_shards
 model, out, engine, workers = Path(sys.argv[1]), Path(sys.argv[2]), sys.argv[3], int(sys.argv[4])
-params = load_all(Path("profiles/laptop.yaml"))
+params = load_profile()
 runtime = params.runtime.model_copy(update={"engine": engine, "workers": workers})
 settings = params.engine.model_copy(update={"max_num_seqs": 8, "max_model_len": 256})
 notes = out.with_suffix(".notes")

@@ -25,7 +25,7 @@ from scalequest.io import read_json, write_json
 from scalequest.params import Params, Sampling, read_yaml
 from scalequest.records import PREFERENCE, QUESTION, read_rows, write_rows
 from scalequest.sampling.endpoint import Answer, ApiOptimizer, Journal, retry_after
-from tests.fakes import ROOT
+from tests.fakes import LAPTOP, ROOT
 from tests.tiny import make_model
 
 Reply = tuple[int, dict[str, str], Any]
@@ -281,9 +281,10 @@ import json, sys
 from pathlib import Path
 from scalequest.sampling.endpoint import ApiOptimizer
 from scalequest.errors import UserError
-from scalequest.params import Sampling, load_all
+from scalequest.params import Sampling
+from scalequest.run.profile import load_profile
 url, journal, n = sys.argv[1], Path(sys.argv[2]), int(sys.argv[3])
-api = load_all(Path("profiles/laptop.yaml")).runtime.api.model_copy(update={"concurrency": 2, "retries": 1})
+api = load_profile().runtime.api.model_copy(update={"concurrency": 2, "retries": 1})
 client = ApiOptimizer(url, "tiny", Sampling(temperature=1.0, top_p=1.0, max_tokens=24, shard_size=1), api, journal, 17)
 try:
     answers = client.complete([[f"What is {i} + {i}?"] for i in range(n)])
@@ -306,7 +307,7 @@ def rewrite_with(url: str, folder: Path) -> None:
     ]  # fmt: skip
     write_rows(folder / "questions", rows, QUESTION)
     write_json(folder / "optimizer" / "api.json", {"url": url, "model": "tiny"})
-    params = read_yaml(ROOT / "profiles" / "laptop.yaml")
+    params = read_yaml(LAPTOP)
     # What the tiny model can: some sum, of a few tokens.
     params["preferences"] |= {"max_tokens": 24, "temperature": 1.0, "max_growth": 50.0}
     write_json(folder / "params.yaml", params)

@@ -18,10 +18,11 @@ import json, sys
 from pathlib import Path
 from scalequest.sampling.engine import Engine
 from scalequest.errors import UserError
-from scalequest.params import Engine as EngineParams, Sampling, load_all
+from scalequest.params import Engine as EngineParams, Sampling
+from scalequest.run.profile import load_profile
 from scalequest.sampling.questions import question_rows
 model = Path(sys.argv[1])
-runtime = load_all(Path("profiles/laptop.yaml")).runtime
+runtime = load_profile().runtime
 engine = Engine(model, EngineParams(dtype="float32", max_num_seqs=32, max_model_len=256), runtime)
 sampling = Sampling(temperature=1.0, top_p=0.9, max_tokens=24, shard_size=32)
 complete = engine.complete(sampling)
@@ -67,9 +68,10 @@ SCORER = """
 import json, sys
 from pathlib import Path
 from scalequest.sampling.scorer import Scorer
-from scalequest.params import Engine as EngineParams, load_all
+from scalequest.params import Engine as EngineParams
+from scalequest.run.profile import load_profile
 model = Path(sys.argv[1])
-runtime = load_all(Path("profiles/laptop.yaml")).runtime
+runtime = load_profile().runtime
 scorer = Scorer(model, EngineParams(dtype="float32", max_num_seqs=32, max_model_len=256), runtime)
 rows = [scorer.chat.solution(q, r) for q, r in (("What is 1 + 1?", "2"), ("What is 1 + 1?", "It is three, I think."), ("Why?", ""))]
 scores = scorer.score(rows)

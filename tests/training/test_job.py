@@ -293,7 +293,7 @@ REPEATED = """
 import os, sys
 from pathlib import Path
 import torch
-from scalequest.params import load_all
+from scalequest.run.profile import load_profile
 from scalequest.runtime.stage import StageRun
 from scalequest.training.job import train_causal
 from scalequest.models.weights import load_chat
@@ -301,7 +301,7 @@ from stages.qft import question_example
 from tests.fakes import changed
 from tests.training.test_job import QUESTIONS, settings
 model, out = map(Path, sys.argv[1:])
-params = changed(load_all(Path("profiles/laptop.yaml")), runtime={"deterministic": True})
+params = changed(load_profile(), runtime={"deterministic": True})
 examples = [question_example(load_chat(model), q) for q in QUESTIONS]
 train_causal(model, out, examples, settings(batch_size=8, per_device_batch_size=8, epochs=4), "bfloat16", StageRun(params), seed=1)
 assert torch.are_deterministic_algorithms_enabled() and not torch.is_deterministic_algorithms_warn_only_enabled()
