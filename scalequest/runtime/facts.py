@@ -22,7 +22,8 @@ PACKAGES = (
     "peft",
     "reasoning-gym",
     "lm-eval",
-    "math-verify",
+    "latex2sympy2-extended",
+    "sympy",
     "rensa",
 )
 
