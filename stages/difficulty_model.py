@@ -17,9 +17,9 @@ from scalequest.models.chat import ChatFormat
 from scalequest.models.weights import load_chat
 from scalequest.records import ATTEMPT, PROBLEM, read_rows
 from scalequest.runtime.stage import StageRun, run_stage
-from scalequest.seeding import shard_seed
 from scalequest.training.examples import ScoredText, hold_out
-from scalequest.training.job import train_regression
+from scalequest.training.job import train
+from scalequest.training.regression import Regression
 
 
 def ranks(values: list[float]) -> list[float]:
@@ -56,25 +56,31 @@ def main(args: argparse.Namespace, run: StageRun) -> None:
     params = run.params.difficulty_model
     rates = fail_rates(read_rows(args.attempts, ATTEMPT))
     texts = labelled(load_chat(args.base), read_rows(args.seeds, PROBLEM), rates)
-    train, held_out = hold_out(sorted(texts), params.holdout_frac, run.params.seed)
-    if not train or len(held_out) < 2:
-        raise UserError(f"difficulty_model: {len(texts)} labelled seeds give {len(train)} to train on and {len(held_out)} held out, at least 1 and 2 needed; raise difficulty_labels.n_seeds")  # fmt: skip
-    random.Random(run.params.seed).shuffle(train)
-    seed = shard_seed(run.params.seed, "difficulty_model", 0)
-    metrics, scores = train_regression(
-        args.base, args.out, [texts[i] for i in train], params, run.params.engine.dtype, run, seed,
+    learned, held_out = hold_out(sorted(texts), params.holdout_frac, run.params.seed)
+    if not learned or len(held_out) < 2:
+        raise UserError(f"difficulty_model: {len(texts)} labelled seeds give {len(learned)} to train on and {len(held_out)} held out, at least 1 and 2 needed; raise difficulty_labels.n_seeds")  # fmt: skip
+    random.Random(run.params.seed).shuffle(learned)
+    trained = train(
+        run,
+        Regression(),
+        args.base,
+        args.out,
+        [texts[i] for i in learned],
+        params,
         probe=[texts[i].ids for i in held_out],
-    )  # fmt: skip
+    )
+    scores = trained.scores
     labels = [texts[i].label for i in held_out]
     correlation = spearman(scores, labels)
-    mean = sum(texts[i].label for i in train) / len(train)
+    mean = sum(texts[i].label for i in learned) / len(learned)
     held = {
         "problems": len(held_out),
         "spearman": rounded(correlation),
         "mse": rounded(sum((s - y) ** 2 for s, y in zip(scores, labels, strict=True)) / len(labels)),
         "mse_of_the_mean": rounded(sum((mean - y) ** 2 for y in labels) / len(labels)),
     }
-    run.metrics(args.metrics, metrics | {"held_out": held}, {"no_correlation": correlation <= 0})
+    flags = trained.flags | {"no_correlation": correlation <= 0}
+    run.metrics(args.metrics, trained.metrics | {"held_out": held}, flags)
 
 
 if __name__ == "__main__":

@@ -11,9 +11,9 @@ from scalequest.models.chat import ChatFormat
 from scalequest.models.weights import load_chat
 from scalequest.records import PROBLEM, read_rows
 from scalequest.runtime.stage import StageRun, run_stage
-from scalequest.seeding import shard_seed
 from scalequest.training.examples import Example
-from scalequest.training.job import train_causal
+from scalequest.training.job import train
+from scalequest.training.sft import SFT
 
 
 def pick_questions(seeds: list[dict[str, str]], seed_mix: dict[str, int], seed: int) -> list[str]:
@@ -42,9 +42,8 @@ def main(args: argparse.Namespace, run: StageRun) -> None:
     chat = load_chat(args.base)
     questions = pick_questions(read_rows(args.seeds, PROBLEM), generator.seed_mix, run.params.seed)
     examples = [question_example(chat, question) for question in questions]
-    seed = shard_seed(run.params.seed, f"qft@{args.generator}", 0)
-    metrics = train_causal(args.base, args.out, examples, run.params.qft, run.params.engine.dtype, run, seed)
-    run.metrics(args.metrics, metrics)
+    trained = train(run, SFT(), args.base, args.out, examples, run.params.qft)
+    run.metrics(args.metrics, trained.metrics, trained.flags)
 
 
 if __name__ == "__main__":

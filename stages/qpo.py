@@ -15,9 +15,9 @@ from scalequest.models.weights import load_chat
 from scalequest.outcomes import KEPT
 from scalequest.records import PREFERENCE, read_rows
 from scalequest.runtime.stage import StageRun, run_stage
-from scalequest.seeding import shard_seed
+from scalequest.training.dpo import DPO
 from scalequest.training.examples import Pair
-from scalequest.training.job import train_pairs
+from scalequest.training.job import train
 
 
 def question_pair(chat: ChatFormat, row: dict[str, Any]) -> Pair:
@@ -31,10 +31,8 @@ def main(args: argparse.Namespace, run: StageRun) -> None:
     chat = load_chat(args.base)
     kept = [row for row in read_rows(args.preferences, PREFERENCE) if row["verdict"] == KEPT]
     pairs = [question_pair(chat, row) for row in kept]
-    seed = shard_seed(run.params.seed, f"qpo@{args.generator}", 0)
-    run.metrics(
-        args.metrics, train_pairs(args.base, args.out, pairs, params, params.beta, run.params.engine.dtype, run, seed)
-    )
+    trained = train(run, DPO(beta=params.beta), args.base, args.out, pairs, params)
+    run.metrics(args.metrics, trained.metrics, trained.flags)
 
 
 if __name__ == "__main__":

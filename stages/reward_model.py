@@ -18,9 +18,9 @@ from scalequest.models.weights import load_chat
 from scalequest.outcomes import MISSING, RIGHT, WRONG
 from scalequest.records import ATTEMPT, PROBLEM, read_rows
 from scalequest.runtime.stage import StageRun, run_stage
-from scalequest.seeding import shard_seed
 from scalequest.training.examples import Pair, hold_out
-from scalequest.training.job import train_reward
+from scalequest.training.job import train
+from scalequest.training.reward import Reward
 
 
 def answer_pairs(
@@ -56,22 +56,22 @@ def main(args: argparse.Namespace, run: StageRun) -> None:
         if (tried := attempts.get(row["id"]))
         and (found := answer_pairs(chat, ask(row["question"]), row, tried, params.pairs_per_question))
     }
-    train, held_out = hold_out(sorted(pairs), params.holdout_frac, run.params.seed)
-    if not train or not held_out:
+    learned, held_out = hold_out(sorted(pairs), params.holdout_frac, run.params.seed)
+    if not learned or not held_out:
         raise UserError(
             f"reward_model: {len(pairs)} of {len(attempts)} labelled seeds have a wrong answer to set against a right one, at "
             "least 2 needed; raise difficulty_labels.n_seeds or temperature, or add harder seeds"
         )
     tests = [pair for i in held_out for pair in pairs[i]]
-    seed = shard_seed(run.params.seed, "reward_model", 0)
-    metrics, scores = train_reward(
-        args.base, args.out, [pair for i in train for pair in pairs[i]], params, run.params.engine.dtype, run, seed,
+    trained = train(
+        run, Reward(), args.base, args.out, [pair for i in learned for pair in pairs[i]], params,
         probe=[ids for pair in tests for ids in (pair.prompt + pair.chosen, pair.prompt + pair.rejected)],
     )  # fmt: skip
-    correct = [good > bad for good, bad in zip(scores[::2], scores[1::2], strict=True)]
+    correct = [good > bad for good, bad in zip(trained.scores[::2], trained.scores[1::2], strict=True)]
     accuracy = sum(correct) / len(correct)
     held = {"pairs": len(tests), "accuracy": rounded(accuracy)}
-    run.metrics(args.metrics, metrics | {"held_out": held}, {"coin_reward": accuracy <= 0.5})
+    flags = trained.flags | {"coin_reward": accuracy <= 0.5}
+    run.metrics(args.metrics, trained.metrics | {"held_out": held}, flags)
 
 
 if __name__ == "__main__":

@@ -12,9 +12,9 @@ from scalequest.models.folder import link_model
 from scalequest.models.weights import load_chat
 from scalequest.records import PROBLEM, read_rows
 from scalequest.runtime.stage import StageRun, run_stage
-from scalequest.seeding import shard_seed
 from scalequest.training.examples import solved_example
-from scalequest.training.job import train_causal
+from scalequest.training.job import train
+from scalequest.training.sft import SFT
 
 
 def main(args: argparse.Namespace, run: StageRun) -> None:
@@ -26,8 +26,8 @@ def main(args: argparse.Namespace, run: StageRun) -> None:
         return
     chat, ask = load_chat(args.base), wording(run.params.domain).solve_prompt
     examples = [solved_example(chat, ask(row["question"]), row["solution"]) for row in read_rows(args.seeds, PROBLEM)]
-    seed = shard_seed(run.params.seed, "solver", 0)
-    run.metrics(args.metrics, train_causal(args.base, args.out, examples, params, run.params.engine.dtype, run, seed))
+    trained = train(run, SFT(), args.base, args.out, examples, params)
+    run.metrics(args.metrics, trained.metrics, trained.flags)
 
 
 if __name__ == "__main__":

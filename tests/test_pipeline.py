@@ -73,6 +73,8 @@ def reads(path: Path) -> set[str]:
             at = at.value
         if isinstance(at, ast.Name) and at.id == "run" and len(chain) > 1 and chain[-1] == "params":
             found.add(".".join(chain[-2::-1]))
+        if isinstance(at, ast.Name) and at.id == "run" and chain == ["seed"]:  # run.seed() starts from the run's seed
+            found.add("seed")
     return found
 
 
@@ -204,7 +206,8 @@ def test_listed_parameters_are_read_and_read_ones_listed(name: str):
 
 
 def test_the_reader_of_parameters_sees_what_stages_read():
-    assert reads(ROOT / "stages" / "qft.py") == {"generators", "seed", "qft", "engine.dtype"}
+    assert reads(ROOT / "stages" / "qft.py") == {"generators", "seed", "qft"}
+    assert reads(ROOT / "scalequest" / "training" / "job.py") == {"engine.dtype", "runtime", "seed"}
     assert reads(ROOT / "stages" / "generate.py") == {"generators.n_questions", "generate"}
     assert reads(ROOT / "scalequest" / "sampling" / "questions.py") == {"engine", "runtime"}
 

@@ -11,7 +11,8 @@ from scalequest.params import PARAMS_FILE, Params, Training, load_all
 
 def obstacles(params: Params) -> list[str]:
     """What the file is right about and a run would still stop at, hours later: a line each."""
-    from scalequest.training.launch import n_processes, taken_at_once
+    from scalequest.training.job import global_micro_batch
+    from scalequest.training.launch import n_processes
 
     found = []
     for role, source in params.models.items():
@@ -28,7 +29,7 @@ def obstacles(params: Params) -> list[str]:
     for stage, section in params:
         if isinstance(section, Training) and section.method != "none":
             try:
-                taken_at_once(section, processes)
+                global_micro_batch(section, processes)
             except UserError as error:
                 found.append(f"{stage}.{error}")
     return found

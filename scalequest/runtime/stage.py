@@ -27,6 +27,7 @@ from scalequest.runtime.facts import StageFacts, current_stage, environment
 from scalequest.runtime.journal import Journal, only_writer
 from scalequest.runtime.progress import Progress
 from scalequest.runtime.workers import Shard, Work, work_here, work_on_ray
+from scalequest.seeding import shard_seed
 
 log = logging.getLogger("scalequest")
 
@@ -81,6 +82,10 @@ class StageRun:
     def name(self) -> str:
         """DVC's name of the stage, ``qft@sums``."""
         return self.facts.name if self.facts else "by-hand"
+
+    def seed(self) -> int:
+        """Seed of this stage's one training, in [0, 2**31): from the run's seed and the stage's name."""
+        return shard_seed(self.params.seed, self.name, 0)
 
     def metrics(self, path: Path, values: dict[str, Any], warnings: dict[str, bool] | None = None) -> None:
         """Write the stage's metrics file with its warnings as 0 or 1, and log those that are up."""

@@ -20,7 +20,7 @@ import yaml
 
 from scalequest.errors import UserError
 from scalequest.io import atomic_path
-from scalequest.params import Runtime, Training
+from scalequest.params import Runtime
 
 if TYPE_CHECKING:
     from scalequest.training.job import Job, Trained
@@ -47,21 +47,6 @@ def n_processes(runtime: Runtime) -> int:
     if not isinstance(number, int) or number < 1:
         raise UserError(f"runtime.accelerate: {path}: num_processes is {number!r}, expected a whole number from 1 on")
     return number
-
-
-def taken_at_once(params: Training, processes: int) -> int:
-    """How many sequences all processes take in one forward pass.
-
-    Raises:
-        UserError: the batch is no multiple of that.
-    """
-    at_once = params.per_device_batch_size * processes
-    if params.batch_size % at_once:
-        raise UserError(
-            f"batch_size {params.batch_size} cannot be shared by {processes} processes that take per_device_batch_size "
-            f"{params.per_device_batch_size} sequences at once; make it a multiple of {at_once}"
-        )
-    return at_once
 
 
 def launch(job: "Job", folder: Path, checkpoint: Path | None) -> "Trained":

@@ -81,7 +81,7 @@ def test_killed_at_random_moments_it_ends_with_the_same_bytes(tmp_path: Path) ->
 STEPS, BETWEEN_CHECKPOINTS, TRAINING_KILLS = 40, 8, 22
 
 
-def train(model: Path, folder: Path) -> None:
+def train_in(folder: Path, model: Path) -> None:
     """A training of 40 steps with 5 checkpoints, each step noted when it is paid."""
     import transformers
 
@@ -89,7 +89,8 @@ def train(model: Path, folder: Path) -> None:
     from scalequest.params import Training
     from scalequest.run.profile import load_profile
     from scalequest.runtime.stage import StageRun
-    from scalequest.training.job import train_causal
+    from scalequest.training.job import train
+    from scalequest.training.sft import SFT
     from stages.qft import question_example
 
     os.setpgid(0, 0)
@@ -108,7 +109,7 @@ def train(model: Path, folder: Path) -> None:
         weight_decay=0.0, lora_r=4, lora_alpha=8,
     )  # fmt: skip
     run = StageRun(load_profile(), StageFacts("train", folder))
-    train_causal(model, folder / "out", examples, settings, "float32", run, 1)
+    train(run, SFT(), model, folder / "out", examples, settings)
 
 
 def test_a_training_killed_at_random_moments_ends_with_the_same_weights(tmp_path: Path) -> None:
@@ -121,7 +122,7 @@ def test_a_training_killed_at_random_moments_ends_with_the_same_weights(tmp_path
 
     def start(folder: Path) -> multiprocessing.process.BaseProcess:
         folder.mkdir(exist_ok=True)
-        process = context.Process(target=train, args=(model, folder))
+        process = context.Process(target=train_in, args=(folder, model))
         process.start()
         return process
 

@@ -9,6 +9,7 @@ from scalequest.params import Params
 from scalequest.records import ATTEMPT, PROBLEM, write_rows
 from scalequest.runtime.stage import StageRun
 from scalequest.training.examples import hold_out
+from scalequest.training.job import Trained
 from stages import difficulty_model
 from stages.difficulty_model import labelled, main, ranks, spearman
 from tests.fakes import changed
@@ -75,10 +76,10 @@ def stage(tmp_path: Path, laptop: Params, chatml: ChatFormat, monkeypatch: pytes
     def run(n: int, score=lambda text: text.label, frac: float = 0.3):
         seen = {}
 
-        def train(base, out, texts, params, dtype, run, seed, probe):
+        def train(run, kind, base, out, texts, params, probe):
             by_ids = {tuple(t.ids): t for t in all_texts.values()}
             seen.update(train=texts, probe=probe)
-            return {"examples": len(texts)}, [score(by_ids[tuple(ids)]) for ids in probe]
+            return Trained({"examples": len(texts)}, [], [score(by_ids[tuple(ids)]) for ids in probe])
 
         problems = [
             {"id": f"a/{i}", "source": "a", "stratum": "", "question": f"Q{i}?", "solution": "", "answer": "1"}
@@ -92,7 +93,7 @@ def stage(tmp_path: Path, laptop: Params, chatml: ChatFormat, monkeypatch: pytes
         ]  # fmt: skip
         all_texts = labelled(chatml, problems, {f"a/{i}": i / n for i in range(n)})
         monkeypatch.setattr(difficulty_model, "load_chat", lambda base: chatml)
-        monkeypatch.setattr(difficulty_model, "train_regression", train)
+        monkeypatch.setattr(difficulty_model, "train", train)
         write_rows(tmp_path / "seeds.parquet", problems, PROBLEM)
         write_rows(tmp_path / "attempts", attempts, ATTEMPT)
         args = Namespace(

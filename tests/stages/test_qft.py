@@ -1,8 +1,14 @@
+from pathlib import Path
+
 import pytest
 
 from scalequest.errors import UserError
 from scalequest.models.chat import ChatFormat
+from scalequest.params import Params
+from scalequest.runtime.facts import StageFacts
+from scalequest.runtime.stage import StageRun
 from stages.qft import pick_questions, question_example
+from tests.fakes import changed
 
 SEEDS = [{"source": source, "question": f"{source} {i}"} for i in range(20) for source in ("sums", "legs")]
 
@@ -38,3 +44,10 @@ def test_the_question_and_its_end_are_learned_and_the_template_is_not(chat_name:
     # What the model sees is the chat's own text up to that token.
     turn = chat.decode(chat.user_turn("Tom has 3. How many?"))
     assert turn.startswith(chat.decode(example.prompt + example.target[:-1]))
+
+
+def test_a_training_starts_from_the_runs_seed_and_the_stages_name(laptop: Params, tmp_path: Path):
+    # Pinned: runtime/ is no dependency of a stage, so another formula would change every model and no stage would notice.
+    # From `python -c "print(int(hashlib.sha256(b'17/qft@sums/0').hexdigest()[:8], 16) >> 1)"`.
+    assert StageRun(changed(laptop, seed=17), StageFacts("qft@sums", tmp_path)).seed() == 1041515102
+    assert StageRun(changed(laptop, seed=17), StageFacts("qpo@sums", tmp_path)).seed() != 1041515102

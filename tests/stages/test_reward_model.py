@@ -11,6 +11,7 @@ from scalequest.models.chat import ChatFormat
 from scalequest.params import Params
 from scalequest.records import ATTEMPT, PROBLEM, write_rows
 from scalequest.runtime.stage import StageRun
+from scalequest.training.job import Trained
 from stages import reward_model
 from stages.reward_model import answer_pairs, main
 from tests.fakes import changed
@@ -72,12 +73,12 @@ def stage(tmp_path: Path, laptop: Params, chatml: ChatFormat, monkeypatch: pytes
     def run(n: int, score=lambda text: 0.0, **settings: Any):
         seen = {}
 
-        def train(base, out, pairs, params, dtype, run, seed, probe):
+        def train(run, kind, base, out, pairs, params, probe):
             seen.update(train=pairs, probe=[chatml.decode(ids) for ids in probe])
-            return {"examples": len(pairs)}, [score(text) for text in seen["probe"]]
+            return Trained({"examples": len(pairs)}, [], [score(text) for text in seen["probe"]])
 
         monkeypatch.setattr(reward_model, "load_chat", lambda base: chatml)
-        monkeypatch.setattr(reward_model, "train_reward", train)
+        monkeypatch.setattr(reward_model, "train", train)
         problems = [PROBLEM_ROW | {"id": f"a/{i}", "question": f"Q{i}?"} for i in range(n)]
         attempts = [attempt(o, o, problem=f"a/{i}") for i in range(n) for o in ("right", "wrong")]
         write_rows(tmp_path / "seeds.parquet", problems, PROBLEM)

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from scalequest.params import Params
-from scalequest.training.job import _lora
+from scalequest.training.job import lora
 from tests.fakes import changed
 
 pytestmark = pytest.mark.slow
@@ -29,7 +29,7 @@ def test_merged_weights_give_the_adapters_logits(tmp_path: Path, laptop: Params,
     tokens = torch.randint(1, SHAPE["vocab_size"], (4, 12))
     with torch.no_grad():
         plain = base(input_ids=tokens).logits.clone()
-        adapted = get_peft_model(base, _lora(changed(laptop, qft={"lora_r": 4}).qft, scalar_head)).eval()
+        adapted = get_peft_model(base, lora(changed(laptop, qft={"lora_r": 4}).qft, scalar_head)).eval()
         for name, weight in adapted.named_parameters():
             if "lora_B" in name:  # zero at the start, so that an untrained adapter changes nothing
                 weight.copy_(torch.randn_like(weight) * 0.2)

@@ -10,10 +10,16 @@ from scalequest.errors import UserError
 from scalequest.io import read_json
 from scalequest.params import Params, Training
 from scalequest.runtime.stage import StageRun
+from scalequest.training.dpo import DPO
+from scalequest.training.examples import Pair, ScoredText
+from scalequest.training.job import train
+from scalequest.training.regression import Regression
+from scalequest.training.reward import Reward
+from scalequest.training.sft import SFT
 from tests.fakes import changed
 
 pytestmark = pytest.mark.slow
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 
 
 @pytest.fixture(scope="module")
@@ -39,7 +45,6 @@ def test_learned_tokens_are_question_and_end(
 ) -> None:
     """QFT learns the question and its end token; the template is masked, and nothing follows the end (PAPER.md 10.18)."""
     from scalequest.models.weights import load_chat
-    from scalequest.training.job import train_causal
     from stages.qft import question_example
 
     chat = load_chat(model)
@@ -47,9 +52,7 @@ def test_learned_tokens_are_question_and_end(
     # 7 tokens at most besides the words; the last learned token is the template's end of the user turn.
     assert examples[0].target[-1] == chat.question_end == chat.tokenizer.convert_tokens_to_ids("<|im_end|>")
     with caplog.at_level("INFO", logger="scalequest"):
-        metrics = train_causal(
-            model, tmp_path / "out", examples, settings(epochs=4), "float32", StageRun(laptop), seed=1
-        )
+        metrics = train(StageRun(laptop), SFT(), model, tmp_path / "out", examples, settings(epochs=4)).metrics
     shown = [r.getMessage() for r in caplog.records if r.getMessage().startswith("preflight")]
     assert shown[0] == "preflight: <|im_start|>user\n⟦What is 3 + 4?<|im_end|>⟧"
     assert len(shown) == 2
@@ -64,7 +67,6 @@ def test_a_wrong_mask_stops_the_stage(
     from trl.trainer import sft_trainer
 
     from scalequest.models.weights import load_chat
-    from scalequest.training.job import train_causal
     from stages.qft import question_example
 
     original = sft_trainer.DataCollatorForLanguageModeling.torch_call
@@ -75,14 +77,8 @@ def test_a_wrong_mask_stops_the_stage(
     monkeypatch.setattr(sft_trainer.DataCollatorForLanguageModeling, "torch_call", forgetful)
     chat = load_chat(model)
     with pytest.raises(UserError, match="preflight: the trainer would learn"):
-        train_causal(
-            model,
-            tmp_path / "out",
-            [question_example(chat, q) for q in QUESTIONS],
-            settings(),
-            "float32",
-            StageRun(laptop),
-            seed=1,
+        train(
+            StageRun(laptop), SFT(), model, tmp_path / "out", [question_example(chat, q) for q in QUESTIONS], settings()
         )
     assert not (tmp_path / "out").exists()
 
@@ -96,12 +92,11 @@ def test_both_methods_write_whole_models_that_answer_as_trained(
     from transformers import AutoModelForCausalLM
 
     from scalequest.models.weights import load_chat
-    from scalequest.training.job import train_causal
     from stages.qft import question_example
 
     chat = load_chat(model)
     examples = [question_example(chat, q) for q in QUESTIONS]
-    train_causal(model, tmp_path / "out", examples, settings(method, epochs=12), "float32", StageRun(laptop), seed=1)
+    train(StageRun(laptop), SFT(), model, tmp_path / "out", examples, settings(method, epochs=12))
     assert sorted(p.name for p in (tmp_path / "out").iterdir()) == sorted(
         p.name for p in model.iterdir()
     )  # the same files as the model that came in
@@ -125,11 +120,10 @@ def pairs(model: Path) -> list:
 
 @pytest.mark.parametrize("method", ["full", "lora"])
 def test_dpo_prefers_the_rewrite(method: str, model: Path, laptop: Params, tmp_path: Path) -> None:
-    from scalequest.training.job import train_pairs
 
-    metrics = train_pairs(
-        model, tmp_path / "out", pairs(model), settings(method, epochs=4), 0.1, "float32", StageRun(laptop), seed=1
-    )
+    metrics = train(
+        StageRun(laptop), DPO(0.1), model, tmp_path / "out", pairs(model), settings(method, epochs=4)
+    ).metrics
     # Before the first step policy and reference are equal: the loss is ln 2, whatever the pairs (so they share a precision).
     assert metrics["first_loss"] == pytest.approx(0.693147, abs=1e-4)
     assert metrics["last_loss"] < 0.6
@@ -156,9 +150,9 @@ def test_dpo_hides_nothing_from_attention(model: Path) -> None:
 def test_reference_has_the_policy_precision(model: Path, laptop: Params, tmp_path: Path) -> None:
     """The paper's code loads the policy in float16 and the reference in bfloat16 (PAPER.md 10.10): at step 0 their
     log-probabilities would differ. Here the first loss is ln 2 to float32's precision, in bfloat16 too."""
-    from scalequest.training.job import train_pairs
 
-    metrics = train_pairs(model, tmp_path / "out", pairs(model), settings(), 0.1, "bfloat16", StageRun(laptop), seed=1)
+    run = StageRun(changed(laptop, engine={"dtype": "bfloat16"}))
+    metrics = train(run, DPO(0.1), model, tmp_path / "out", pairs(model), settings()).metrics
     assert metrics["first_loss"] == pytest.approx(0.693147, abs=2e-3)
 
 
@@ -168,15 +162,13 @@ def test_small_steps_move_weights_in_bfloat16(model: Path, laptop: Params, tmp_p
     from safetensors.torch import load_file
 
     from scalequest.models.weights import load_chat
-    from scalequest.training.job import train_causal
     from stages.qft import question_example
 
     chat = load_chat(model)
     examples = [question_example(chat, q) for q in QUESTIONS]
     # 40 steps of AdamW at 1e-5 move a weight by up to 4e-4, if they add up.
-    train_causal(
-        model, tmp_path / "out", examples, settings(learning_rate=1e-5, epochs=10), "bfloat16", StageRun(laptop), seed=1
-    )
+    run = StageRun(changed(laptop, engine={"dtype": "bfloat16"}))
+    train(run, SFT(), model, tmp_path / "out", examples, settings(learning_rate=1e-5, epochs=10))
     before, after = load_file(model / "model.safetensors"), load_file(tmp_path / "out" / "model.safetensors")
     name = "model.layers.0.mlp.down_proj.weight"
     assert after[name].dtype == torch.bfloat16
@@ -186,69 +178,53 @@ def test_small_steps_move_weights_in_bfloat16(model: Path, laptop: Params, tmp_p
 
 def test_reward_model_ranks_right_above_wrong(model: Path, laptop: Params, tmp_path: Path) -> None:
     from scalequest.models.weights import load_chat
-    from scalequest.training.examples import Pair
-    from scalequest.training.job import train_reward
 
     chat = load_chat(model)
     made = [Pair(chat.user_turn(q), chat.encode("It is \\boxed{7}"), chat.encode("No idea")) for q in QUESTIONS]
     probe = [ids for p in made[:2] for ids in (p.prompt + p.chosen, p.prompt + p.rejected)]
     for method in ("full", "lora"):
-        _, scores = train_reward(
-            model, tmp_path / method, made, settings(method, epochs=4), "float32", StageRun(laptop), 1, probe
-        )
+        scores = train(
+            StageRun(laptop), Reward(), model, tmp_path / method, made, settings(method, epochs=4), probe=probe
+        ).scores
         assert scores[0] > scores[1]
         assert scores[2] > scores[3]
 
 
 def test_regression_learns_its_labels(model: Path, laptop: Params, tmp_path: Path) -> None:
     from scalequest.models.weights import load_chat
-    from scalequest.training.examples import ScoredText
-    from scalequest.training.job import train_regression
 
     chat = load_chat(model)
     texts = [ScoredText(chat.user_turn(q), float("legs" in q)) for q in QUESTIONS]
     for method in ("full", "lora"):
-        _, scores = train_regression(
-            model,
-            tmp_path / method,
-            texts,
-            settings(method, epochs=12),
-            "float32",
-            StageRun(laptop),
-            1,
-            [t.ids for t in texts[:4]],
-        )
+        scores = train(
+            StageRun(laptop), Regression(), model, tmp_path / method, texts, settings(method, epochs=12),
+            probe=[text.ids for text in texts[:4]],
+        ).scores  # fmt: skip
         assert scores[2] > max(scores[0], scores[1], scores[3])
 
 
 def test_texts_that_end_in_padding_are_refused(model: Path, laptop: Params, tmp_path: Path) -> None:
     """transformers reads the head before trailing padding tokens, vLLM at the last token: the scores would differ."""
     from scalequest.models.weights import load_tokenizer
-    from scalequest.training.examples import ScoredText
-    from scalequest.training.job import train_regression
 
     pad = load_tokenizer(model).pad_token_id
+    texts = [ScoredText([5, 6, pad], 1.0)] * 4
     with pytest.raises(UserError, match="end in the padding token"):
-        train_regression(
-            model, tmp_path / "out", [ScoredText([5, 6, pad], 1.0)] * 4, settings(), "float32", StageRun(laptop), 1, []
-        )
+        train(StageRun(laptop), Regression(), model, tmp_path / "out", texts, settings())
 
 
 def test_long_examples_are_dropped_and_counted_and_none_left_is_an_error(
     model: Path, laptop: Params, tmp_path: Path
 ) -> None:
     from scalequest.models.weights import load_chat
-    from scalequest.training.job import train_causal
     from stages.qft import question_example
 
     chat = load_chat(model)
     examples = [question_example(chat, q) for q in [*QUESTIONS, "What is 1 + 1? " * 60]]
-    metrics = train_causal(model, tmp_path / "out", examples, settings(), "float32", StageRun(laptop), seed=1)
+    metrics = train(StageRun(laptop), SFT(), model, tmp_path / "out", examples, settings()).metrics
     assert metrics["dropped_too_long"] == 1
     with pytest.raises(UserError, match="longer than max_length 16 tokens"):
-        train_causal(
-            model, tmp_path / "no", [examples[-1]], settings(max_length=16), "float32", StageRun(laptop), seed=1
-        )
+        train(StageRun(laptop), SFT(), model, tmp_path / "no", [examples[-1]], settings(max_length=16))
 
 
 @pytest.mark.parametrize("method", ["full", "lora"])
@@ -257,18 +233,14 @@ def test_two_processes_train_what_one_does(method: str, model: Path, laptop: Par
     from safetensors.torch import load_file
 
     from scalequest.models.weights import load_chat
-    from scalequest.training.job import train_causal, train_pairs
     from stages.qft import question_example
 
     chat = load_chat(model)
     examples = [question_example(chat, q) for q in QUESTIONS]
     two = changed(laptop, runtime={"accelerate": str(ROOT / "profiles" / "accelerate" / "two-processes.yaml")})
-    for name, train in {
-        "sft": lambda out, run: train_causal(model, out, examples, settings(method), "float32", run, seed=1),
-        "dpo": lambda out, run: train_pairs(model, out, pairs(model), settings(method), 0.1, "float32", run, seed=1),
-    }.items():
-        alone = train(tmp_path / f"{name}-1", StageRun(laptop))
-        shared = train(tmp_path / f"{name}-2", StageRun(two))
+    for name, kind, rows in (("sft", SFT(), examples), ("dpo", DPO(0.1), pairs(model))):
+        alone = train(StageRun(laptop), kind, model, tmp_path / f"{name}-1", rows, settings(method)).metrics
+        shared = train(StageRun(two), kind, model, tmp_path / f"{name}-2", rows, settings(method)).metrics
         assert (alone.pop("processes"), shared.pop("processes")) == (1, 2)
         assert shared == pytest.approx(alone, abs=1e-5)
         weights = [load_file(tmp_path / f"{name}-{n}" / "model.safetensors") for n in (1, 2)]
@@ -277,15 +249,12 @@ def test_two_processes_train_what_one_does(method: str, model: Path, laptop: Par
 
 def test_processes_that_cannot_share_the_batch_are_refused(model: Path, laptop: Params, tmp_path: Path) -> None:
     """What a process refuses is told by the stage, in its words."""
-    from scalequest.training.job import train_pairs
 
     two = changed(laptop, runtime={"accelerate": str(ROOT / "profiles" / "accelerate" / "two-processes.yaml")})
     with pytest.raises(
         UserError, match="batch_size 2 cannot be shared by 2 processes that take per_device_batch_size 2"
     ):
-        train_pairs(
-            model, tmp_path / "out", pairs(model), settings(batch_size=2), 0.1, "float32", StageRun(two), seed=1
-        )
+        train(StageRun(two), DPO(0.1), model, tmp_path / "out", pairs(model), settings(batch_size=2))
     assert not (tmp_path / "out").exists()
 
 
@@ -295,15 +264,16 @@ from pathlib import Path
 import torch
 from scalequest.run.profile import load_profile
 from scalequest.runtime.stage import StageRun
-from scalequest.training.job import train_causal
+from scalequest.training.job import train
+from scalequest.training.sft import SFT
 from scalequest.models.weights import load_chat
 from stages.qft import question_example
 from tests.fakes import changed
 from tests.training.test_job import QUESTIONS, settings
 model, out = map(Path, sys.argv[1:])
-params = changed(load_profile(), runtime={"deterministic": True})
+params = changed(load_profile(), runtime={"deterministic": True}, engine={"dtype": "bfloat16"})
 examples = [question_example(load_chat(model), q) for q in QUESTIONS]
-train_causal(model, out, examples, settings(batch_size=8, per_device_batch_size=8, epochs=4), "bfloat16", StageRun(params), seed=1)
+train(StageRun(params), SFT(), model, out, examples, settings(batch_size=8, per_device_batch_size=8, epochs=4))
 assert torch.are_deterministic_algorithms_enabled() and not torch.is_deterministic_algorithms_warn_only_enabled()
 assert os.environ["CUBLAS_WORKSPACE_CONFIG"] == ":4096:8"
 """

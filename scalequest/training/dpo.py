@@ -1,0 +1,110 @@
+"""Direct preference optimization (Rafailov et al. 2023), the starting model as reference (paper 2.3)."""
+
+import logging
+import shutil
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, ClassVar
+
+from scalequest.errors import UserError
+from scalequest.models.weights import load_tokenizer
+from scalequest.training.collated import show_mask
+from scalequest.training.examples import Pair
+from scalequest.training.job import Job, arguments, load_causal, lora, weights_dtype
+
+log = logging.getLogger("scalequest")
+
+
+@dataclass(frozen=True)
+class DPO:
+    """Prefer the chosen target of each ``Pair`` to the rejected one.
+
+    Attributes:
+        beta: weight of the distance from the reference; the implicit reward is beta * log(policy / reference).
+    """
+
+    noun: ClassVar[str] = "preference pairs"
+    scalar_head: ClassVar[bool] = False
+
+    beta: float
+
+    def trainer(self, job: Job, folder: Path) -> Any:
+        """TRL's trainer on token ids, policy and reference in one precision."""
+        from trl import DPOConfig, DPOTrainer
+
+        class TokenDPOTrainer(DPOTrainer):
+            """Takes token ids: TRL would tokenize text again, and add a BOS that the template already holds."""
+
+            def _prepare_dataset(self, dataset: Any, *_: Any) -> Any:
+                return dataset
+
+        rows = [{"prompt_ids": p.prompt, "chosen_ids": p.chosen, "rejected_ids": p.rejected} for p in job.rows]
+        args = DPOConfig(
+            **arguments(job, folder),
+            beta=self.beta,
+            loss_type=["sigmoid"],
+            max_length=None,
+            # The reference's log-probabilities, once, from the same weights in the same precision.
+            precompute_ref_log_probs=job.params.method == "full",
+        )
+        trainer = TokenDPOTrainer(
+            model=self.load(job.model, weights_dtype(job), job.seed),
+            args=args,
+            train_dataset=_shared_dataset(rows, args, folder / "pairs"),
+            processing_class=load_tokenizer(job.model),
+            peft_config=lora(job.params),
+        )
+        check_batch(trainer, job.rows)
+        return trainer
+
+    def load(self, path: Path, dtype: Any, seed: int) -> Any:
+        """The causal model of a folder."""
+        return load_causal(path, dtype, seed)
+
+    def facts(self, rows: Sequence[Pair]) -> dict[str, int]:
+        """Nothing besides what every kind reports."""
+        return {}
+
+
+def _shared_dataset(rows: list[dict[str, Any]], args: Any, path: Path) -> Any:
+    """The rows, in a file where several processes train.
+
+    TRL's first process writes its reference's log-probabilities beside that file, and the others read them there.
+    """
+    from datasets import Dataset, load_from_disk
+
+    if args.world_size == 1:
+        return Dataset.from_list(rows)
+    with args.main_process_first():
+        if args.process_index == 0:
+            shutil.rmtree(path, ignore_errors=True)
+            Dataset.from_list(rows).save_to_disk(path)
+    return load_from_disk(path)
+
+
+def check_batch(trainer: Any, kept: Sequence[Pair]) -> None:
+    """Compare two pairs of the trainer's own batch with the stage's: targets alone count, all tokens are visible.
+
+    Raises:
+        UserError: the batch differs.
+    """
+    tokenizer = trainer.processing_class
+    pairs = kept[:2]
+    batch = trainer.data_collator([trainer.train_dataset[i] for i in range(len(pairs))])
+    # The collator puts the chosen halves first, then the rejected ones.
+    targets = [p.chosen for p in pairs] + [p.rejected for p in pairs]
+    prompts = [p.prompt for p in pairs] * 2
+    for row, (prompt, target) in enumerate(zip(prompts, targets, strict=True)):
+        ids, mask = batch["input_ids"][row].tolist(), batch["completion_mask"][row].tolist()
+        n_seen = sum(batch["attention_mask"][row].tolist())
+        n = len(prompt) + len(target)
+        side = "chosen" if row < len(pairs) else "rejected"
+        log.info("preflight %s: %s", side, show_mask(ids[:n], [bool(m) for m in mask[:n]], tokenizer))
+        compared = [i for i, m in zip(ids, mask, strict=True) if m]
+        if compared != target or n_seen != n:
+            raise UserError(
+                f"preflight: DPO would compare {tokenizer.decode(compared)!r} with {n_seen} tokens visible. Expected "
+                f"{tokenizer.decode(target)!r} with {n}. The installed TRL differs from the locked one: reinstall from "
+                "requirements/, then rerun."
+            )
