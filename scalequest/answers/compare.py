@@ -476,7 +476,7 @@ def _words_of_a_unit(unit: str) -> frozenset[str]:
             name = name[:-1]
         name = _SHORT_UNITS.get(name, _UNIT_SPELLINGS.get(name, name))
         words.add(name + power.strip("{}"))
-    return frozenset(words - {"a", "an", "the", "of", "per"})
+    return frozenset(words - {"a", "an", "the", "of", "per", "unit", "unit^2", "unit^3"})
 
 
 def _units_agree(first: frozenset[str], second: frozenset[str]) -> bool:

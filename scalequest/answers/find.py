@@ -1,57 +1,149 @@
-"""Finding the final answer in a response."""
+r"""Finding the final answer in a response.
+
+Three readings, each more lenient than the one before: a box (``strict_answer``), a phrase that announces the answer
+(``announced_answer``, the paper's presence rule), the last number in the text (``flexible_answer``). What a model thinks between
+``<think>`` and ``</think>`` is not part of its response.
+"""
 
 import re
 
-# Where an answer is announced without a box. The paper's rule: "boxed", "he answer is" or "final answer is" must occur.
-_ANNOUNCED = re.compile(r"(?:answer\s+is\b|answer:|####)[\s:]*", re.IGNORECASE)
-_NUMBER = re.compile(r"-?\d+(?:,\d{3})*(?:\.\d+)?(?:/\d+)?|-?\.\d+")
-_BRACE = re.compile(r"\\boxed\{|[{}]")
+# Where an answer is announced without a box. The paper's rule: "boxed", "he answer is" or "final answer is" must occur. "####" is
+# GSM8K's mark; a Markdown heading looks the same, so what follows has to be an answer by itself.
+_ANNOUNCED = re.compile(
+    r"answers?\s*(?:(?P<phrase>is\b|are\b|equals\b|=)(?!\s+not\b)[\s:=]*|(?P<label>:)[\s:]*|(?P<heading>\n)\s*)|(?<!#)(?P<mark>#{4})(?!#)[ \t]*",
+    re.IGNORECASE,
+)
+_THOUGHT = re.compile(r"<(think|thinking|thought|reasoning)>.*?(?:</\1>|\Z)", re.DOTALL | re.IGNORECASE)
+_END_OF_THOUGHT = re.compile(r"\A.*</(?:think|thinking|thought|reasoning)>", re.DOTALL | re.IGNORECASE)
+_EMPHASIS = re.compile(
+    r"\*\*(?!\d)|(?<!\d)\*\*|(?<![\w\\{])__(?=\w)|(?<=\w)__(?!\w)|`|(?<![\w*\\])\*(?=answer|final)|(?<=answer)\*", re.I
+)
+_MINUS = re.compile("[\u2212\u2010\u2011\ufe63\uff0d]|\u2013(?=[\\d.])")
+
+# A minus between two numbers is an operator: the last number of "10-5" is 5.
+_SIGN = r"(?:(?<![\d)}A-Za-z])-\s?)?"
+_DIGITS = r"(?:\d{1,3}(?:,\d{3})+(?!\d)(?:\.\d+)?|\d+(?:\.\d+)?|\.\d+)"
+_NUMBER_TEXT = rf"{_SIGN}(?:\d+ \d+/\d+|{_DIGITS}(?:/\d+(?:\.\d+)?)?)(?:\s?\\?%|\s+(?:hundred|thousand|million|billion|trillion)\b)?"
+_NUMBER = re.compile(_NUMBER_TEXT)
+_OPERATOR = r"\s*(?:[-+*/^\u00d7\u00f7\u00b7:]|\\times|\\cdot|\\div)\s*"
+_ITEM = rf"(?:-?{_DIGITS}!?|\([-+*/^\d\s.]+\))"
+# An announced calculation, taken whole: 144/2, 10-5, 2024-05-12.
+_CALCULATION = re.compile(rf"{_ITEM}(?:{_OPERATOR}{_ITEM})+(?:\s?\\?%)?|-?\d+!")
+# "2 + 3 = 5" and "x = 5" end in the answer.
+_UP_TO_EQUALS = re.compile(
+    r"(?:(?:\\(?:times|cdot|div|frac)|(?<![A-Za-z\\])[A-Za-z](?![A-Za-z])|[-+*/^\u00d7\u00f7\u00b7().,\d\s$%{}])+(?<!\\)=)+\s*"
+)
 # An announced formula or tuple, taken whole: of "$\frac{3}{4}$" the first number would be 3.
-_FORMULA = re.compile(r"\$([^$\n]+)\$|\\\((.+?)\\\)|(\([^()\n]*,[^()\n]*\))")
+_FORMULA = re.compile(
+    r"\$\$\s*(.+?)\s*\$\$|\\\[\s*(.+?)\s*\\\]|\$(?!\s*[\d.,]+\s+[a-z]{2,})([^$\n]*[^$\s])\$|\\\((.+?)\\\)|(\([^()\n]*,[^()\n]*\))",
+    re.DOTALL,
+)
+# What an answer that stands alone in its line looks like: a number with its unit, a formula, a letter, yes or no.
+_ALONE = re.compile(
+    rf"(?:[$\u20ac\u00a3]|\\\$)?\s*{_NUMBER_TEXT}(?:\s*[a-z\u00b0\u20ac$][\w\s/^\u00b0.-]*)?|[-+]?\s*[$\\(\[{{].*|[-+\d].*=.*|[A-Za-z]\s*=.*"
+    r"|\(?[A-Za-z]\)?|(?:yes|no|true|false|none|even|odd)",
+    re.IGNORECASE,
+)
+_HEADING_NUMBER = re.compile(r"\d+[.)]\s+\S|\d+\s+[A-Z][a-z]")
+
+_BOX = re.compile(r"\\(?:boxed|fbox|framebox)(?:\s*\{|\s+(?=[^\s{])|(?=\d))|[{}]")
+# A box without braces: TeX takes one sign; MATH's solutions mean everything up to the dollar sign.
+_TO_THE_DOLLAR = re.compile(r"((?:(?!\b[A-Za-z]{3,})[^$\n{}]|\\[A-Za-z]+|\{[^{}$\n]*\}){1,60}?)\s*\$")
+_ONE_ITEM = re.compile(rf"-?{_DIGITS}(?:/\d+)?|\\frac\s*(?:\{{[^{{}}]*\}}\{{[^{{}}]*\}}|\d\d)|\\[A-Za-z]+|[A-Za-z]")
 
 
 def boxed(text: str) -> str | None:
-    r"""Content of the last complete ``\boxed{...}``, braces balanced; None without one. One pass, however long the text."""
+    r"""Content of the last complete box: ``\boxed{...}``, ``\fbox{...}`` or ``\boxed 2``; None without one.
+
+    Braces are balanced. One pass, however long the text.
+    """
     opened: list[tuple[int, bool]] = []  # where each open brace's content starts, and whether it is a box
     start, end = -1, -1
-    for brace in _BRACE.finditer(text):
-        if brace.group() != "}":
-            opened.append((brace.end(), brace.group() != "{"))
-        elif opened:
-            content, is_box = opened.pop()
-            if is_box and content > start:
-                start, end = content, brace.start()
+    for brace in _BOX.finditer(text):
+        sign = brace.group()
+        if sign == "}":
+            if opened:
+                content, is_box = opened.pop()
+                if is_box and content > start:
+                    start, end = content, brace.start()
+        elif sign.endswith("{"):
+            opened.append((brace.end(), sign != "{"))
+        elif item := (_TO_THE_DOLLAR.match(text, brace.end()) or _ONE_ITEM.match(text, brace.end())):
+            start, end = item.span(item.re.groups and 1)
     return text[start:end].strip() if start >= 0 else None
 
 
+def without_thoughts(text: str) -> str:
+    """A response without its ``<think>`` blocks; what follows an opened block is thought, what precedes a closed one too."""
+    return _END_OF_THOUGHT.sub("", _THOUGHT.sub("", text))
+
+
 def strict_answer(text: str) -> str | None:
-    """The answer as it was asked for: in a box, not empty."""
-    return boxed(text) or None
+    """The answer in the form that the prompt asks for: in a box, not empty."""
+    return boxed(without_thoughts(text)) or None
 
 
 def announced_answer(text: str) -> str | None:
-    """The paper's presence rule: a box, or a phrase that announces the answer; None without either or with nothing in it."""
+    """The paper's presence rule: a box, or a phrase that announces the answer; None without either or with nothing in it.
+
+    The last box counts, else the last phrase that an answer follows.
+    """
     if found := strict_answer(text):
         return found
-    announcements = list(_ANNOUNCED.finditer(text))
-    if not announcements:
-        return None
-    # What the last announcement is followed by, up to the line's end. A box there is an empty or a broken one.
-    phrase, *_ = text[announcements[-1].end() :].split("\n", 1)
-    if "\\boxed" in phrase:
-        return None
-    if phrase.startswith(("\\", "-\\", "[", "(")) and not _FORMULA.match(phrase):
-        return re.split(r"\.(?:\s|$)", phrase)[0].strip() or None  # LaTeX without its dollars, an interval
-    if formula := _FORMULA.match(phrase):
-        return next(filter(None, formula.groups())).strip() or None
-    # "The answer is 12 dollars.": the first number, else the words up to the sentence's end.
-    number = _NUMBER.search(phrase)
-    return (number.group() if number else phrase.split(". ")[0].strip().rstrip(".")) or None
+    plain = _plain(text)
+    for announcement in reversed(list(_ANNOUNCED.finditer(plain))):
+        if answer := _announced_by(announcement, plain[announcement.end() :]):
+            return answer
+    return None
 
 
 def flexible_answer(text: str) -> str | None:
     """The announced answer, else the last number in the text; None if there is no number either."""
     if found := announced_answer(text):
         return found
-    numbers = _NUMBER.findall(text)
-    return numbers[-1] if numbers else None
+    numbers = _NUMBER.findall(_plain(text))
+    return str(numbers[-1]).strip() if numbers else None
+
+
+def _plain(text: str) -> str:
+    """The response without thoughts and emphasis, its minus signs plain."""
+    return _MINUS.sub("-", _EMPHASIS.sub("", without_thoughts(text)))
+
+
+def _announced_by(announcement: "re.Match[str]", rest: str) -> str | None:
+    """The answer that an announcement is followed by, if it is."""
+    if (formula := _FORMULA.match(rest)) and "\\boxed" not in formula.group():
+        return _formula(formula)
+    line = rest.split("\n", 1)[0].strip()
+    if not line or "\\boxed" in line:  # a box here is an empty or a broken one
+        return None
+    alone = _ALONE.fullmatch(line.rstrip(". ")) and not _HEADING_NUMBER.match(line)
+    if announcement["mark"]:
+        return _answer_in(line) if alone else None
+    on_a_new_line = "\n" in announcement.group()
+    if alone or (announcement["phrase"] and not on_a_new_line):
+        return _answer_in(line)
+    if announcement["heading"] or on_a_new_line:
+        return None
+    # "Answer: Tom has 5 apples left." names one number; of several, none is announced.
+    numbers = _NUMBER.findall(line)
+    return _answer_in(line) if len(numbers) < 2 or not line[:1].isalpha() else None
+
+
+def _formula(match: "re.Match[str]") -> str | None:
+    return re.sub(r"\s+", " ", next(filter(None, match.groups()))).strip().rstrip(".").strip() or None
+
+
+def _answer_in(line: str) -> str | None:
+    """The answer at the start of a line: behind its last equals sign, a formula, a calculation, the first number, else words."""
+    if equals := _UP_TO_EQUALS.match(line):
+        line = line[equals.end() :]
+    if formula := _FORMULA.match(line):
+        return _formula(formula)
+    if line.startswith(("\\", "-\\", "[", "(")):
+        return re.split(r"\.(?:\s|$)", line)[0].strip() or None  # LaTeX without its dollars, an interval
+    if calculation := _CALCULATION.match(line):
+        return calculation.group().strip()
+    # "The answer is 12 dollars.": the first number, else the words up to the sentence's end.
+    number = _NUMBER.search(line)
+    return (number.group().strip() if number else line.split(". ")[0].strip().rstrip(".")) or None
