@@ -67,9 +67,10 @@ WARNINGS = {
     "no_end": "most questions were cut at max_tokens: the generator has not learned to stop",
     "one_verdict": "the judge gives every question the same verdict, so this filter decides nothing",
     "no_verdicts": "the judge gave no readable verdict on most questions",
-    "one_fail_rate": "every seed has the same fail rate, so there is nothing for the difficulty scorer to learn",
+    "one_fail_rate": "the seeds' fail rates differ by no more than the luck of their samples, so there is nothing for the difficulty scorer "
+    "to learn",
     "no_correlation": "the difficulty scorer does not rank held-out seeds better than chance",
-    "one_class": "the solver's answers to the seeds are all right or all wrong, so they say little of what is hard or good",
+    "one_class": "nearly all of the solver's answers to the seeds are right, or nearly none, so they say little of what is hard or good",
     "coin_reward": "the reward model tells right from wrong on held-out seeds no better than a coin",
     "one_response": "most questions got one distinct response only, so best-of-n chooses nothing",
     "score_zero": "a task scored exactly 0: check the parser before believing it",

@@ -137,6 +137,13 @@ class OptionalTraining(Training):
     method: Literal["full", "lora", "none"]  # type: ignore[assignment]
 
 
+class Solver(OptionalTraining):
+    """The problem solver's training."""
+
+    # Share of the seeds that it is trained on; the others are left to measure it.
+    seeds_frac: Annotated[float, Field(gt=0.0, lt=1.0)]
+
+
 class Generator(Section):
     """What is one generator's own."""
 
@@ -283,7 +290,7 @@ class Params(Section):
     engine: Engine
     seeds: dict[str, Source]
     benchmarks: dict[str, Source]
-    solver: OptionalTraining
+    solver: Solver
     generators: dict[str, Generator]
     qft: Training
     qpo_questions: QpoQuestions

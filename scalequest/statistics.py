@@ -12,6 +12,7 @@ import numpy as np
 
 # Standard errors that a value must be away from chance: 2.3% of one-sided tests of pure noise pass.
 REQUIRED = 2.0
+ONE_SIDED = 0.02275
 RESAMPLES = 2_000
 
 
@@ -62,6 +63,17 @@ def mean_error(values: Sequence[float], groups: Sequence[Hashable] | None = None
     if n < 2:
         return math.nan
     return math.sqrt(sum(r * r for r in residuals.values()) * n / (n - 1)) / len(x)
+
+
+def worse_error(*errors: float) -> float:
+    """The largest of several estimates of one standard error; unknown ones (NaN) do not count, unless all are."""
+    known = [error for error in errors if not math.isnan(error)]
+    return max(known) if known else math.nan
+
+
+def reported(value: float) -> float | None:
+    """A number for a metrics file: six digits, and null where it is unknown (NaN), because JSON has no NaN."""
+    return None if math.isnan(value) else round(float(value), 6)
 
 
 def rank_correlation(first: Sequence[float], second: Sequence[float]) -> float:

@@ -8,29 +8,39 @@ code run right means that the seed's tests pass, in the sandbox; a seed without 
 
 import argparse
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
-from scalequest.answers.attempts import fail_rates
+from scalequest.answers.attempts import fail_rates, label_reliability, right_share
 from scalequest.answers.check import check, final_answer
 from scalequest.domains import wording
 from scalequest.errors import UserError
 from scalequest.io import rounded
-from scalequest.outcomes import RIGHT
+from scalequest.problems.draw import draw
+from scalequest.problems.split import split_for_solver
 from scalequest.records import ATTEMPT, PROBLEM, read_rows, write_rows
 from scalequest.runtime.stage import StageRun, run_stage
 from scalequest.sampling.completion import Completion
 from scalequest.sampling.sample import sample
+from scalequest.statistics import reported
+from scalequest.text import question_key
 
 
-def pick_evenly(seeds: list[dict[str, str]], n: int) -> list[dict[str, str]]:
-    """At most ``n`` problems, as many of each source as the smallest allows, in the seeds' order."""
-    position: Counter[str] = Counter()
-    ranked = []
-    for index, row in enumerate(seeds):
-        ranked.append((position[row["source"]], index))
-        position[row["source"]] += 1
-    return [seeds[index] for index in sorted(index for _, index in sorted(ranked)[:n])]
+def pick_evenly(seeds: Sequence[dict[str, str]], n: int, seed: int) -> list[dict[str, str]]:
+    """At most ``n`` problems by hash of seed and id: as many of each source as the smallest allows, in the seeds' order.
+
+    Within a source, subjects (``stratum``) keep their shares. Files are sorted by subject: the first 1,024 of MATH are Algebra.
+    """
+    quotas = Counter(
+        seeds[at]["source"]
+        for at in draw([r["id"] for r in seeds], n, seed, [r["source"] for r in seeds], True, "difficulty_labels")
+    )
+    chosen: list[int] = []
+    for source, quota in quotas.items():
+        own = [at for at, row in enumerate(seeds) if row["source"] == source]
+        ids, subjects = [seeds[at]["id"] for at in own], [seeds[at]["stratum"] for at in own]
+        chosen += [own[at] for at in draw(ids, quota, seed, subjects, purpose="difficulty_labels")]
+    return [seeds[at] for at in sorted(chosen)]
 
 
 def attempt_rows(
@@ -53,42 +63,67 @@ def attempt_rows(
     ]
 
 
+def label_metrics(
+    attempts: Sequence[dict[str, Any]], sources: Mapping[str, str]
+) -> tuple[dict[str, Any], dict[str, bool]]:
+    """Numbers and warnings about N samples as labels.
+
+    Args:
+        attempts: rows of records.ATTEMPT.
+        sources: source of each problem by its id.
+    """
+    rates = fail_rates(attempts)
+    outcomes = Counter(row["outcome"] for row in attempts)
+    right = right_share(attempts)
+    reliability = label_reliability(attempts)
+    by_source = {
+        name: [rate for i, rate in rates.items() if sources[i] == name] for name in dict.fromkeys(sources.values())
+    }
+    metrics = {
+        "problems": len(rates),
+        "samples": len(attempts),
+        "outcomes": dict(outcomes),
+        "right_frac": rounded(right.share),
+        "right_frac_standard_error": reported(right.standard_error),
+        "mean_fail_rate": {name: rounded(sum(own) / len(own)) for name, own in by_source.items()},
+        "distinct_fail_rates": len(set(rates.values())),
+        "label_reliability": rounded(reliability.share),
+        "label_reliability_p_value": rounded(reliability.p_value),
+    }
+    return metrics, {
+        # One sample per problem cannot tell luck from difficulty; only labels that are all equal are known to be useless.
+        "one_fail_rate": len(set(rates.values())) == 1 or (len(attempts) > len(rates) and not reliability.above_chance),
+        "one_class": not right.two_classes,
+    }
+
+
 def main(args: argparse.Namespace, run: StageRun) -> None:
     """Sample and check."""
     params, domain = run.params.difficulty_labels, run.params.domain
     ask = wording(domain).solve_prompt
     seeds = read_rows(args.seeds, PROBLEM)
-    checkable = [row for row in seeds if row["answer"]]
+    taught, unseen = split_for_solver(seeds, run.params.solver.method, run.params.solver.seeds_frac, run.params.seed)
+    checkable = [row for row in unseen if row["answer"]]
     if not checkable:
         raise UserError(
-            f"difficulty_labels: none of {len(seeds)} seeds has an answer or tests to check a response by; add a source that has "
-            "(MBPP's train rows)"
+            f"difficulty_labels: none of {len(unseen)} seeds that the solver was not trained on has an answer or tests to check a "
+            "response by. Expected at least 1. Lower solver.seeds_frac, or add a source with answers (MBPP's train rows)."
         )
-    problems = pick_evenly(checkable, params.n_seeds)
+    problems = pick_evenly(checkable, params.n_seeds, run.params.seed)
     answers = sample(
         run, args.model, problems, prompts=lambda row: [ask(row["question"])], sampling=params, n_samples=params.n_samples
     )  # fmt: skip
     attempts = attempt_rows(problems, answers, domain)
     write_rows(args.out, attempts, ATTEMPT)
-    rates = fail_rates(attempts)
-    source = {row["id"]: row["source"] for row in problems}
-    outcomes = Counter(row["outcome"] for row in attempts)
-    run.metrics(
-        args.metrics,
-        {
-            "problems": len(problems),
-            "seeds_without_answer": len(seeds) - len(checkable),
-            "samples": len(attempts),
-            "outcomes": dict(outcomes),
-            "right_frac": rounded(outcomes[RIGHT] / len(attempts)),
-            "mean_fail_rate": {
-                name: rounded(sum(r for p, r in rates.items() if source[p] == name) / n)
-                for name, n in Counter(source.values()).items()
-            },
-            "distinct_fail_rates": len(set(rates.values())),
-        },
-        {"one_fail_rate": len(set(rates.values())) == 1, "one_class": outcomes[RIGHT] in (0, len(attempts))},
-    )
+    metrics, warnings = label_metrics(attempts, {row["id"]: row["source"] for row in problems})
+    known = {question_key(row["question"]) for row in taught}
+    counts = {
+        "seeds_without_answer": sum(not row["answer"] for row in seeds),
+        "seeds_for_the_solver": len(taught),
+        # 0 by construction; counted by the question, not by the id that the split was made by.
+        "seen_by_the_solver": sum(question_key(row["question"]) in known for row in problems),
+    }
+    run.metrics(args.metrics, metrics | counts, warnings)
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Train the problem solver on the seeds' worked solutions, loss on the solution only.
+"""Train the problem solver on a share of the seeds' worked solutions, loss on the solution only.
 
     python -m stages.solver --base models/base/solver --seeds data/seeds.parquet --out models/solver --metrics M.json
 
@@ -8,8 +8,10 @@ Not in the paper, whose solvers are strong models as released: with `solver.meth
 import argparse
 
 from scalequest.domains import wording
+from scalequest.errors import UserError
 from scalequest.models.folder import link_model
 from scalequest.models.weights import load_chat
+from scalequest.problems.split import split_for_solver
 from scalequest.records import PROBLEM, read_rows
 from scalequest.runtime.stage import StageRun, run_stage
 from scalequest.training.examples import solved_example
@@ -25,7 +27,13 @@ def main(args: argparse.Namespace, run: StageRun) -> None:
         run.metrics(args.metrics, {"examples": 0})
         return
     chat, ask = load_chat(args.base), wording(run.params.domain).solve_prompt
-    examples = [solved_example(chat, ask(row["question"]), row["solution"]) for row in read_rows(args.seeds, PROBLEM)]
+    taught, unseen = split_for_solver(read_rows(args.seeds, PROBLEM), params.method, params.seeds_frac, run.params.seed)
+    if not taught or not unseen:
+        raise UserError(
+            f"solver: {len(taught)} seeds to train on and {len(unseen)} left to label. Expected at least 1 of each. "
+            "Change solver.seeds_frac, or add seeds."
+        )
+    examples = [solved_example(chat, ask(row["question"]), row["solution"]) for row in taught]
     trained = train(run, SFT(), args.base, args.out, examples, params)
     run.metrics(args.metrics, trained.metrics, trained.flags)
 

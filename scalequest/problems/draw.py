@@ -4,13 +4,23 @@ from collections.abc import Hashable, Sequence
 from hashlib import sha256
 
 
-def hash_place(seed: int, row_id: str) -> float:
-    """Place of a row in [0, 1), by a hash of seed and id alone: it moves with neither the file's order nor its length."""
-    return int.from_bytes(sha256(f"{seed}/{row_id}".encode()).digest()[:8], "big") / 2**64
+def hash_place(seed: int, row_id: str, purpose: str = "") -> float:
+    """Place of a row in [0, 1), by a hash of seed, purpose and id alone: neither the file's order nor its length moves it.
+
+    Draws of one purpose agree and those of two are independent. Without purposes, "the 100 lowest places" of one stage would
+    all be "the places below 0.2" that the next one holds out.
+    """
+    key = f"{seed}/{purpose}/{row_id}" if purpose else f"{seed}/{row_id}"
+    return int.from_bytes(sha256(key.encode()).digest()[:8], "big") / 2**64
 
 
 def draw(
-    ids: Sequence[str], n: int | None, seed: int, strata: Sequence[Hashable] | None = None, evenly: bool = False
+    ids: Sequence[str],
+    n: int | None,
+    seed: int,
+    strata: Sequence[Hashable] | None = None,
+    evenly: bool = False,
+    purpose: str = "",
 ) -> list[int]:
     """Positions of ``n`` of N rows in ascending order, drawn by hash of seed and id; draws of growing ``n`` are nested.
 
@@ -22,11 +32,12 @@ def draw(
         seed: of the draw.
         strata: the group of each row (source, subject, level), each drawn from for itself.
         evenly: as many rows of each stratum as the smallest allows; else in proportion to the strata's sizes.
+        purpose: what is drawn for, so that this draw is independent of others from the same ids.
     """
     groups: Sequence[Hashable] = [""] * len(ids) if strata is None else strata
     members: dict[Hashable, list[tuple[float, int]]] = {}
     for at, (row_id, group) in enumerate(zip(ids, groups, strict=True)):
-        members.setdefault(group, []).append((hash_place(seed, row_id), at))
+        members.setdefault(group, []).append((hash_place(seed, row_id, purpose), at))
     order: list[tuple[float, float, int]] = []
     for places in members.values():
         for rank, (place, at) in enumerate(sorted(places)):

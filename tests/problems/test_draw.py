@@ -45,6 +45,16 @@ def test_the_files_order_and_other_rows_do_not_move_a_row():
     assert hash_place(5, "math/7") == hash_place(5, "math/7") != hash_place(6, "math/7")
 
 
+def test_draws_for_two_purposes_are_independent():
+    # Of 2,000 rows half are drawn for one thing; of those a fifth is held out for another, not all of them.
+    ids = [f"math/{n}" for n in range(2_000)]
+    drawn = [ids[at] for at in draw(ids, 1_000, 5, purpose="labels")]
+    held_out = [i for i in drawn if hash_place(5, i, "held out") < 0.2]
+    # 200 expected, standard deviation 12.6; four of them.
+    assert abs(len(held_out) - 200) < 51
+    assert all(hash_place(5, ids[at]) < 0.6 for at in draw(ids, 1_000, 5))
+
+
 def test_another_seed_draws_others():
     assert draw(IDS, 30, 5) != draw(IDS, 30, 6)
 

@@ -1,5 +1,6 @@
 import json
 from argparse import Namespace
+from collections import Counter
 from pathlib import Path
 
 import pytest
@@ -7,14 +8,17 @@ import pytest
 from scalequest.answers.code import SOLUTION_LINE
 from scalequest.domains.maths import solve_prompt
 from scalequest.errors import UserError
+from scalequest.io import read_jsonl
 from scalequest.models.chat import ChatFormat
 from scalequest.params import Params
+from scalequest.problems.known_datasets import stratum
+from scalequest.problems.split import split_for_solver
 from scalequest.records import ATTEMPT, PROBLEM, read_rows, write_rows
 from scalequest.runtime.stage import StageRun
 from scalequest.sampling import sample as sampling
 from stages import difficulty_labels
 from stages.difficulty_labels import pick_evenly
-from tests.fakes import QueueEngine, changed, cut
+from tests.fakes import QueueEngine, changed, cut, real_data
 
 
 def problem(source: str, number: int, answer: str = "4") -> dict[str, str]:
@@ -26,29 +30,68 @@ def problem(source: str, number: int, answer: str = "4") -> dict[str, str]:
 @pytest.mark.parametrize(
     ("sizes", "n", "picked"),
     [
-        pytest.param({"a": 5, "b": 5}, 4, ["a/0", "a/1", "b/0", "b/1"], id="even"),
-        pytest.param({"a": 5, "b": 5}, 3, ["a/0", "a/1", "b/0"], id="odd_one_goes_to_the_first"),
+        pytest.param({"a": 500, "b": 500}, 40, {"a": 20, "b": 20}, id="even"),
+        pytest.param({"a": 5000, "b": 50}, 40, {"a": 20, "b": 20}, id="even_whatever_the_sizes"),
         # b has one only: a fills up.
-        pytest.param({"a": 5, "b": 1}, 4, ["a/0", "a/1", "a/2", "b/0"], id="short_source"),
-        pytest.param({"a": 2, "b": 1}, 9, ["a/0", "a/1", "b/0"], id="fewer_than_asked_for"),
+        pytest.param({"a": 5, "b": 1}, 4, {"a": 3, "b": 1}, id="short_source"),
+        pytest.param({"a": 2, "b": 1}, 9, {"a": 2, "b": 1}, id="fewer_than_asked_for"),
     ],
 )
-def test_problems_are_drawn_evenly_over_the_sources_in_the_seeds_order(sizes, n: int, picked: list[str]):
+def test_problems_are_drawn_evenly_over_the_sources_in_the_seeds_order(sizes, n: int, picked: dict[str, int]):
     seeds = [problem(source, i) for source, size in sizes.items() for i in range(size)]
-    assert [row["id"] for row in pick_evenly(seeds, n)] == picked
+    drawn = pick_evenly(seeds, n, 17)
+    assert Counter(row["source"] for row in drawn) == picked
+    assert drawn == [row for row in seeds if row in drawn]
+
+
+def test_a_file_sorted_by_subject_gives_every_subject():
+    # MATH's train file: 1,744 problems of Algebra come first. The first 1,024 of it are nothing else.
+    sizes = {"Algebra": 1744, "Counting & Probability": 771, "Geometry": 870, "Intermediate Algebra": 1295,
+             "Number Theory": 869, "Prealgebra": 1205, "Precalculus": 746}  # fmt: skip
+    subjects = [subject for subject, n in sizes.items() for _ in range(n)]
+    seeds = [problem("math", i) | {"stratum": subject} for i, subject in enumerate(subjects)]
+    drawn = Counter(row["stratum"] for row in pick_evenly(seeds, 1024, 17))
+    for subject, n in sizes.items():
+        assert abs(drawn[subject] - 1024 * n / 7500) <= 1
+    # Without subjects the draw is by hash all the same: 232 to 244 of Algebra expected, standard deviation 12.6.
+    plain = Counter(
+        subjects[int(row["id"].split("/")[1])]
+        for row in pick_evenly([problem("math", i) for i in range(7500)], 1024, 17)
+    )
+    assert abs(plain["Algebra"] - 238) < 51
+    assert set(plain) == set(sizes)
+
+
+def test_real_math_is_drawn_from_all_its_subjects():
+    rows = list(read_jsonl(real_data("math/train.jsonl")))
+    subjects = {f"math/{i}": stratum(row) for i, row in enumerate(rows)}
+    if not any(subjects.values()):
+        pytest.skip("this copy of MATH names no subjects")
+    seeds = [problem("math", i) | {"stratum": subjects[f"math/{i}"]} for i in range(len(rows))]
+    assert {row["stratum"] for row in pick_evenly(seeds, 64, 17)} == set(subjects.values())
+
+
+def test_more_problems_keep_those_that_fewer_had():
+    seeds = [problem(source, i) for source in "abc" for i in range(100)]
+    drawn = [{row["id"] for row in pick_evenly(seeds, n, 3)} for n in (10, 50, 200)]
+    assert drawn[0] < drawn[1] < drawn[2]
+    assert drawn[0] != {row["id"] for row in pick_evenly(seeds, 10, 4)}
 
 
 @pytest.fixture
 def stage(tmp_path: Path, laptop: Params, chatml: ChatFormat, monkeypatch: pytest.MonkeyPatch):
-    def run(problems, answers, domain="maths"):
+    def run(problems, answers, domain="maths", solver=None, n_seeds=None):
         engine = QueueEngine(chatml, answers)
         monkeypatch.setattr(sampling, "Engine", engine)
         write_rows(tmp_path / "seeds.parquet", problems, PROBLEM)
         args = Namespace(
             model=tmp_path, seeds=tmp_path / "seeds.parquet", out=tmp_path / "attempts", metrics=tmp_path / "m.json"
         )
-        settings = {"n_seeds": len(problems), "n_samples": 2, "shard_size": 2}
-        difficulty_labels.main(args, StageRun(changed(laptop, difficulty_labels=settings, domain=domain)))
+        settings = {"n_seeds": n_seeds or len(problems), "n_samples": 2, "shard_size": 2}
+        difficulty_labels.main(
+            args,
+            StageRun(changed(laptop, difficulty_labels=settings, domain=domain, solver=solver or {"method": "none"})),
+        )
         return engine, read_rows(tmp_path / "attempts", ATTEMPT), json.loads((tmp_path / "m.json").read_text())
 
     return run
@@ -82,20 +125,43 @@ def test_each_problem_is_sampled_and_every_answer_checked(stage):
     # a/0 fails 1 of 2, a/1 1 of 2, b/0 none: two different rates.
     assert metrics["mean_fail_rate"] == {"a": 0.5, "b": 0.0}
     assert metrics["distinct_fail_rates"] == 2
-    assert metrics["warnings"] == {"one_fail_rate": 0, "one_class": 0}
+    assert (metrics["seeds_for_the_solver"], metrics["seen_by_the_solver"]) == (0, 0)
+
+
+R, W = "\\boxed{4}", "\\boxed{5}"
 
 
 @pytest.mark.parametrize(
     ("answers", "flags"),
     [
-        pytest.param(["\\boxed{4}"] * 4, {"one_fail_rate": 1, "one_class": 1}, id="all_right"),
-        pytest.param(["\\boxed{5}"] * 4, {"one_fail_rate": 1, "one_class": 1}, id="all_wrong"),
-        pytest.param(["\\boxed{4}", "\\boxed{5}"] * 2, {"one_fail_rate": 1, "one_class": 0}, id="all_half_right"),
-        pytest.param(["\\boxed{4}"] * 3 + ["\\boxed{5}"], {"one_fail_rate": 0, "one_class": 0}, id="mixed"),
+        pytest.param([R] * 40, {"one_fail_rate": 1, "one_class": 1}, id="all_right"),
+        pytest.param([W] * 40, {"one_fail_rate": 1, "one_class": 1}, id="all_wrong"),
+        pytest.param([R] + [W] * 39, {"one_fail_rate": 1, "one_class": 1}, id="one_lucky_answer_is_no_class"),
+        pytest.param([R, W] * 20, {"one_fail_rate": 1, "one_class": 0}, id="all_half_right"),
+        # Two draws of a coin for each problem: 5 both right, 10 one of two, 5 none, as luck alone would have it.
+        pytest.param([R, R] * 5 + [R, W] * 10 + [W, W] * 5, {"one_fail_rate": 1, "one_class": 0}, id="luck"),
+        pytest.param([R, R] * 10 + [W, W] * 10, {"one_fail_rate": 0, "one_class": 0}, id="easy_and_hard"),
     ],
 )
-def test_labels_that_teach_nothing_are_told(stage, answers: list[str], flags: dict[str, int]):
-    assert stage([problem("a", 0), problem("a", 1)], answers)[2]["warnings"] == flags
+def test_labels_that_teach_nothing_are_warned_of(stage, answers: list[str], flags: dict[str, int]):
+    assert stage([problem("a", i) for i in range(20)], answers)[2]["warnings"] == flags
+
+
+def test_the_solver_has_seen_no_labelled_seed(stage):
+    problems = [problem(source, i) for source in "ab" for i in range(50)]
+    taught, unseen = split_for_solver(problems, "lora", 0.6, 17)
+    assert taught
+    _, rows, metrics = stage(problems, [R] * 40, solver={"method": "lora", "seeds_frac": 0.6}, n_seeds=20)
+    assert {row["problem_id"] for row in rows} <= {row["id"] for row in unseen}
+    assert metrics["problems"] == 20
+    assert (metrics["seeds_for_the_solver"], metrics["seen_by_the_solver"]) == (len(taught), 0)
+
+
+def test_a_split_that_leaves_nothing_to_label_is_refused(stage):
+    with pytest.raises(
+        UserError, match=r"none of 0 seeds that the solver was not trained on .* Lower solver\.seeds_frac"
+    ):
+        stage([problem("a", 0)], [], solver={"method": "lora", "seeds_frac": 0.999999})
 
 
 # --------------------------------------------------------------------------------------------------------------- code
@@ -121,6 +187,7 @@ def test_code_is_right_if_the_seeds_tests_pass(stage):
 
 def test_seeds_without_tests_alone_stop_the_stage(stage):
     with pytest.raises(
-        UserError, match="none of 2 seeds has an answer or tests to check a response by; add a source that has"
+        UserError,
+        match="none of 2 seeds that the solver was not trained on has an answer or tests to check a response by",
     ):
         stage([problem("feedback", 0, ""), problem("feedback", 1, "")], [], domain="code")
