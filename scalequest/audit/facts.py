@@ -5,6 +5,8 @@ from typing import Any
 from scalequest.audit.chain import Chain, Difference, compare
 from scalequest.audit.lock import Artifact, Stage
 from scalequest.audit.tables import Tables, read_metrics
+from scalequest.io import read_json
+from scalequest.runtime.environment import ENVIRONMENT_FILE, Recorded, local_file
 
 
 def artifact_facts(artifact: Artifact) -> dict[str, Any]:
@@ -23,7 +25,7 @@ def chain_facts(chain: Chain, tables: Tables) -> dict[str, Any]:
     return {
         "target": artifact_facts(chain.target),
         "revision": {"name": chain.lock.revision.name, "commit": commit},
-        "scores": {stage.name: _metrics(chain, artifact)[0] for stage, artifact in chain.scores()},
+        "scores": {stage.name: _metrics(chain, artifact) for stage, artifact in chain.scores()},
         "mlflow": f"tags.`dvc.outs` LIKE '%{chain.target.md5}%'",
         "stages": [stage_facts(chain, stage, tables) for stage in chain.stages],
     }
@@ -34,7 +36,6 @@ def stage_facts(chain: Chain, stage: Stage, tables: Tables) -> dict[str, Any]:
     code = chain.code(stage)
     inputs = chain.inputs(stage)
     read = {item.artifact.path for item in inputs}
-    metrics = [_metrics(chain, out) for out in stage.outs]
     outs = []
     for out in stage.outs:
         rows = tables.count(out)
@@ -52,44 +53,77 @@ def stage_facts(chain: Chain, stage: Stage, tables: Tables) -> dict[str, Any]:
             "changed_since": list(code.changed_since),
             "files": {dep.path: dep.md5 for dep in stage.deps if dep.path not in read},
         },
-        "metrics": {key: value for found, _ in metrics for key, value in found.items()},
-        "environment": [line for _, lines in metrics for line in lines],
+        "metrics": {key: value for out in stage.outs for key, value in _metrics(chain, out).items()},
+        "environment": environment_of(chain, stage),
     }
 
 
-def _metrics(chain: Chain, artifact: Artifact) -> tuple[dict[str, Any], list[str]]:
-    """Contents of a metrics file and the environment in it; nothing for other outputs, or a file that the lock does not mean."""
+def _metrics(chain: Chain, artifact: Artifact) -> dict[str, Any]:
+    """Contents of a metrics file; nothing for other outputs, or for a file with other bytes than the lock names."""
     if not artifact.path.endswith(".json"):
-        return {}, []
+        return {}
     values = dict(read_metrics(chain.repository, chain.lock.revision, artifact) or {})
-    environment = values.pop("environment", [])
-    return values, list(environment)
+    values.pop(OLD_PLACE, None)
+    return values
+
+
+# Runs before reports/environment.json kept the environment in their metrics files, under this key.
+OLD_PLACE = "environment"
+
+
+def environment_of(chain: Chain, stage: Stage) -> list[str]:
+    """Packages and machine of the very run that the lock records; empty where nothing recorded them.
+
+    Looked for in the revision's own file, then among the runs of this checkout, then in metrics of older revisions.
+    """
+    repository, revision = chain.repository, chain.lock.revision
+    recorded = Recorded.parse(repository.read(revision, ENVIRONMENT_FILE))
+    if lines := recorded.of(stage.name, stage.given):
+        return lines
+    local = local_file(repository.root, stage.name, stage.given)
+    if local.is_file():
+        return list(read_json(local)["environment"])
+    found = [read_metrics(repository, revision, out) for out in stage.outs if out.path.endswith(".json")]
+    return [line for values in found for line in (values or {}).get(OLD_PLACE, [])]
 
 
 def diff_facts(first: Chain, second: Chain) -> dict[str, Any]:
     """What differs between two chains, the furthest upstream first, and so why their targets do."""
-    differences = compare(first, second)
+    found = compare(first, second)
+    differences = [_difference_facts(one) for one in found]
+    # Another machine is one fact, however many stages ran there.
+    environments: dict[tuple[str, str], list[str]] = {}
+    for one in found:
+        if sides := _environment_change(one, first, second):
+            environments.setdefault(sides, []).append(one.stage)
     return {
         "target": first.target.path,
         "first": {"revision": str(first.lock.revision), "md5": first.target.md5},
         "second": {"revision": str(second.lock.revision), "md5": second.target.md5},
         "same": first.target.md5 == second.target.md5,
-        "differences": [_difference_facts(found, first, second) for found in differences],
+        "differences": differences,
+        "environments": [{"first": one, "second": two, "stages": names} for (one, two), names in environments.items()],
     }
 
 
-def _difference_facts(found: Difference, first: Chain, second: Chain) -> dict[str, Any]:
-    environments = [
-        [line for out in stage.outs for line in _metrics(chain, out)[1]] if stage else []
-        for chain, stage in ((chain, chain.lock.stages.get(found.stage)) for chain in (first, second))
-    ]
-    causes = [{"what": what, "first": one, "second": two} for what, one, two in found.causes]
-    if environments[0] != environments[1]:
-        sides = [", ".join(line for line in mine if line not in other) or "not recorded" for mine, other in (environments, environments[::-1])]  # fmt: skip
-        causes.append({"what": "environment", "first": sides[0], "second": sides[1]})
+def _difference_facts(found: Difference) -> dict[str, Any]:
     return {
         "stage": found.stage,
-        "causes": causes,
+        "causes": [{"what": what, "first": one, "second": two} for what, one, two in found.causes],
         "inputs": [{"path": path, "first": one, "second": two} for path, one, two in found.inputs],
         "outs": [{"path": path, "first": one, "second": two} for path, one, two in found.outs],
     }
+
+
+def _environment_change(found: Difference, first: Chain, second: Chain) -> tuple[str, str] | None:
+    """What each side ran with that the other did not; None where both are equal, or one of them is not in its chain."""
+    stages = [chain.lock.stages.get(found.stage) for chain in (first, second)]
+    if None in stages:
+        return None
+    mine, other = (environment_of(chain, stage) for chain, stage in zip((first, second), stages, strict=True) if stage)
+    if mine == other:
+        return None
+    one, two = (
+        ", ".join(line for line in a if line not in b) or "not recorded" for a, b in ((mine, other), (other, mine))
+    )
+    return one, two

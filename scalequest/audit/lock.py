@@ -14,6 +14,7 @@ import yaml
 
 from scalequest.audit.repository import Repository, Revision
 from scalequest.errors import UserError
+from scalequest.runtime.facts import given_digest
 
 LOCK, PIPELINE, PARAMS = "dvc.lock", "dvc.yaml", "params.yaml"
 SCHEMA = "2.0"
@@ -94,6 +95,11 @@ class Stage:
     def base(self) -> str:
         """``qft`` of ``qft@sums``."""
         return self.name.split("@", 1)[0]
+
+    @property
+    def given(self) -> str:
+        """The name of what the stage was given, as the stage itself computes it."""
+        return given_digest(self.name, {dep.path: dep.md5 for dep in self.deps}, self.params)
 
     def out(self, path: str) -> Artifact | None:
         """The output of that path."""

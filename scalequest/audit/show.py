@@ -6,6 +6,7 @@ from collections.abc import Iterable, Iterator
 from typing import Any
 
 WIDTH = 120
+SHOWN_STAGES = 4  # of those with one and the same change of environment
 SHORT = 10  # digits of a hash in text; --json has all of them
 
 
@@ -54,11 +55,10 @@ def chain_text(facts: dict[str, Any]) -> str:
     lines = [f"{target['path']}  {target['md5']}{_size(target)}", f"revision {revision['name']}{commit}"]
     for name, scores in facts["scores"].items():
         lines += [f"scored by {name}: {line}" for line in _scores(scores)]
-    shared = _shared_environment(facts["stages"])
-    lines.append(f"made with {', '.join(shared)}" if shared else "made with: differs by stage, see below")
+    lines += _environments(facts["stages"])
     lines.append(f'its MLflow run: mlflow.search_runs(filter_string="{facts["mlflow"]}", search_all_experiments=True)')
     for stage in facts["stages"]:
-        lines += ["", *_stage(stage, shared)]
+        lines += ["", *_stage(stage)]
     return "\n".join(lines)
 
 
@@ -69,13 +69,19 @@ def _scores(scores: dict[str, Any]) -> Iterator[str]:
             yield f"{task} {', '.join(parts)} of {values['n']} items"
 
 
-def _shared_environment(stages: list[dict[str, Any]]) -> list[str]:
-    """The environment of all stages that recorded one, if it is one and the same."""
-    found = [stage["environment"] for stage in stages if stage["environment"]]
-    return found[0] if found and all(lines == found[0] for lines in found) else []
+def _environments(stages: list[dict[str, Any]]) -> Iterator[str]:
+    """One line per distinct environment, with its stages where there is more than one."""
+    found: dict[str, list[str]] = {}
+    for stage in stages:
+        found.setdefault(", ".join(stage["environment"]) or "packages and machine that were not recorded", []).append(
+            stage["stage"]
+        )
+    for lines, names in found.items():
+        which = f"{', '.join(names)}: " if len(found) > 1 else ""
+        yield textwrap.fill(f"{which}made with {lines}", WIDTH, subsequent_indent="  ", break_on_hyphens=False)
 
 
-def _stage(stage: dict[str, Any], shared: list[str]) -> Iterator[str]:
+def _stage(stage: dict[str, Any]) -> Iterator[str]:
     yield stage["stage"]
     for out in stage["outs"]:
         yield _line("wrote", f"{out['path']} {short(out['md5'])}{_size(out)}")
@@ -87,8 +93,6 @@ def _stage(stage: dict[str, Any], shared: list[str]) -> Iterator[str]:
         yield _line("params", _params(stage["params"]))
     if counts := {k: v for k, v in stage["metrics"].items() if isinstance(v, int | float)}:
         yield _line("metrics", ", ".join(f"{key} {_number(value)}" for key, value in counts.items()))
-    if stage["environment"] and not shared:
-        yield _line("made with", ", ".join(stage["environment"]))
 
 
 def code_text(code: dict[str, Any]) -> str:
@@ -140,9 +144,15 @@ def diff_text(facts: dict[str, Any]) -> str:
         lines.append(f"  {found['stage']}")
         lines += [_line("", f"{c['what']}: {_param(c['first'])} → {_param(c['second'])}") for c in found["causes"]]
         if not found["causes"]:
-            lines.append(_line("", "same inputs, parameters and code, yet other bytes: it did not repeat"))
+            elsewhere = any(found["stage"] in change["stages"] for change in facts["environments"])
+            why = "; its environment differs, see below" if elsewhere else ": it did not repeat"
+            lines.append(_line("", f"same inputs, parameters and code, yet other bytes{why}"))
         if not found["outs"]:
             lines.append(_line("", "its output is the same all the same"))
+    for change in facts["environments"]:
+        names = change["stages"]
+        where = ", ".join(names) if len(names) <= SHOWN_STAGES else f"{len(names)} stages"
+        lines += ["", f"environment of {where}:", _line("", f"{change['first']} → {change['second']}")]
     lines += ["", "what follows:"]
     for found in facts["differences"]:
         outs = [f"{o['path']} {short(o['first'])} → {short(o['second'])}" for o in found["outs"]]

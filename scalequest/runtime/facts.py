@@ -1,16 +1,24 @@
 """What DVC and Git know about the stage that is running: its inputs' hashes, its parameters, the code's commit."""
 
 import json
+import logging
 import os
 import platform
 import shutil
 import subprocess
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from functools import cache
 from hashlib import sha256
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
+
+from scalequest.errors import UserError
+
+log = logging.getLogger("scalequest")
+
+MISSING, UNKNOWN = "missing", "unknown"
 
 # Packages whose version can change the bytes of a result.
 PACKAGES = (
@@ -30,15 +38,16 @@ PACKAGES = (
 
 @dataclass(frozen=True)
 class StageFacts:
-    """One stage of ``dvc.yaml`` as it stands at this moment.
+    """One stage of ``dvc.yaml`` as it is at this moment.
 
     Attributes:
         name: DVC's name, with the matrix key: ``qft@sums``.
         root: the folder for work that must survive the stage; the real repository's, also in a temporary experiment.
-        deps: path to hash (md5, ``.dir`` for a folder) of every dependency, code files included.
+        deps: path to hash (md5, ``.dir`` for a folder) of every dependency, code files included; ``missing`` without one.
         params: dotted parameter name to value, exactly those that ``dvc.yaml`` lists.
         outs: paths of the outputs.
         recorded: whether ``dvc.lock`` holds a finished run of the stage with just these inputs and parameters.
+        written: path to hash of the outputs that exist; filled only where it was asked for.
     """
 
     name: str
@@ -47,6 +56,7 @@ class StageFacts:
     params: dict[str, Any] = field(default_factory=dict)
     outs: tuple[str, ...] = ()
     recorded: bool = False
+    written: dict[str, str] = field(default_factory=dict)
 
     @property
     def fingerprint(self) -> str:
@@ -54,44 +64,137 @@ class StageFacts:
         facts = [self.name, self.deps, self.params, package_versions(), hardware()]
         return sha256(json.dumps(facts, sort_keys=True, default=str).encode()).hexdigest()[:16]
 
+    @property
+    def given(self) -> str:
+        """The name of what the stage was given; see ``given_digest``."""
+        return given_digest(self.name, self.deps, dict(leaves(self.params)))
 
-def current_stage() -> StageFacts | None:
-    """Facts about the stage that DVC is running in this process; None outside DVC."""
+
+def given_digest(stage: str, deps: dict[str, str], params: dict[str, Any]) -> str:
+    """16 hex digits, equal exactly when a stage's inputs, code and parameters are.
+
+    The audit computes the same from an entry of ``dvc.lock``, so that facts about a run are never shown for another one.
+
+    Args:
+        stage: its name in DVC.
+        deps: path to hash.
+        params: dotted leaf names to values, as ``leaves`` makes them.
+    """
+    return sha256(json.dumps([stage, deps, params], sort_keys=True, default=str).encode()).hexdigest()[:16]
+
+
+def leaves(values: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """Dotted names and values of nested parameters: ``qpo.beta``, so that runs can be compared by it."""
+    for key, value in values.items():
+        if isinstance(value, dict) and value:
+            yield from leaves(value, f"{prefix}{key}.")
+        else:
+            yield f"{prefix}{key}", value
+
+
+def current_stage(outputs: bool = False) -> StageFacts | None:
+    """Facts about the stage that DVC is running in this process; None outside DVC.
+
+    Args:
+        outputs: also hash what the stage has written. DVC keeps these hashes, so its own commit need not hash again.
+
+    Raises:
+        UserError: DVC cannot read the stage's files.
+    """
     name = os.environ.get("DVC_STAGE")
     if not name:
         return None
+    from dvc.exceptions import DvcException
     from dvc.repo import Repo
 
-    with Repo(".") as repo:
-        stage = repo.stage.load_one(name=name)
-        deps: dict[str, str] = {}
-        params: dict[str, Any] = {}
-        recorded = True
-        for dep in stage.deps:
-            in_lock = dep.hash_info.value if dep.hash_info else None
-            if hasattr(dep, "params"):
-                params |= {key: value for key, value in dep.read_params().items() if key in dep.params}
-                recorded &= in_lock == {key: params[key] for key in dep.params}
-            else:
-                deps[dep.def_path] = dep.get_hash().value
-                recorded &= in_lock == deps[dep.def_path]
-        outs = tuple(out.def_path for out in stage.outs)
-    return StageFacts(name, Path(os.environ.get("DVC_ROOT", ".")).resolve(), deps, params, outs, recorded)
+    deps: dict[str, str] = {}
+    params: dict[str, Any] = {}
+    recorded = True
+    try:
+        with Repo(".") as repo:
+            stage = repo.stage.load_one(name=name)
+            for dep in stage.deps:
+                in_lock = dep.hash_info.value if dep.hash_info else None
+                if hasattr(dep, "params"):
+                    params |= {key: value for key, value in dep.read_params().items() if key in dep.params}
+                    recorded &= in_lock == {key: params.get(key) for key in dep.params}
+                else:
+                    deps[dep.def_path] = dep.get_hash().value if dep.exists else MISSING
+                    recorded &= in_lock == deps[dep.def_path]
+            outs = tuple(out.def_path for out in stage.outs)
+            written = {out.def_path: out.get_hash().value for out in stage.outs if outputs and out.exists}
+    except DvcException as error:
+        raise UserError(
+            f"stage {name}: DVC cannot read its dvc.yaml, params.yaml or inputs: {' '.join(str(error).split())}. Expected "
+            "files that stay readable while the stage runs. Fix them, then run again"
+        ) from error
+    return StageFacts(name, Path(os.environ.get("DVC_ROOT", ".")).resolve(), deps, params, outs, recorded, written)
 
 
-def output_hashes(name: str) -> dict[str, str]:
-    """Hashes of the outputs that the running stage has written. DVC keeps them, so its own commit need not hash again."""
-    from dvc.repo import Repo
+@dataclass(frozen=True)
+class Difference:
+    """Something that a stage was given and that is no longer so.
 
-    with Repo(".") as repo:
-        outs = repo.stage.load_one(name=name).outs
-        return {out.def_path: out.get_hash().value for out in outs if out.exists}
+    Attributes:
+        name: path of a file, or dotted name of a parameter.
+        kind: ``params.yaml`` for a parameter, else ``code`` or ``input``.
+        before: its value or hash as the stage started.
+        now: the same now.
+    """
+
+    name: str
+    kind: str
+    before: Any
+    now: Any
+
+    def __str__(self) -> str:
+        if self.kind == "params.yaml":
+            return f"params.yaml: {self.name} was {self.before!r} when the stage started, is {self.now!r} now"
+        before, now = (str(value)[:10] for value in (self.before, self.now))
+        return f"{self.name} ({self.kind}): md5 was {before} when the stage started, is {now} now"
+
+
+def differences(before: StageFacts, now: StageFacts) -> list[Difference]:
+    """What DVC would record for ``before``'s run although the stage did not run with it, parameters first.
+
+    A dependency or parameter that ``dvc.yaml`` only now lists is not among them: DVC records the list it started with.
+    """
+    old, new = dict(leaves(before.params)), dict(leaves(now.params))
+    # A key that came into a listed section counts; one of a section that was not listed does not.
+    sections = tuple(f"{key}." for key in before.params)
+    names = [*old, *(name for name in new if name not in old and f"{name}.".startswith(sections))]
+    found = [
+        Difference(name, "params.yaml", old.get(name, MISSING), new.get(name, MISSING))
+        for name in names
+        if old.get(name, MISSING) != new.get(name, MISSING)
+    ]
+    # A dependency that dvc.yaml no longer lists is looked at no more: nothing is known of it.
+    return found + [
+        Difference(path, "code" if path.endswith(".py") else "input", value, now.deps[path])
+        for path, value in before.deps.items()
+        if path in now.deps and now.deps[path] != value
+    ]
 
 
 def git(*arguments: str) -> str:
-    """Output of a git command, stripped; empty where there is no repository or no commit."""
-    result = subprocess.run(["git", *arguments], capture_output=True, text=True, check=False)
-    return result.stdout.strip() if result.returncode == 0 else ""
+    """Output of a Git command, stripped.
+
+    Raises:
+        GitError: it failed; carries Git's own reason.
+    """
+    try:
+        result = subprocess.run(
+            ["git", *arguments], capture_output=True, text=True, check=False, env=os.environ | {"LC_ALL": "C"}
+        )
+    except FileNotFoundError:
+        raise GitError("git is not installed") from None
+    if result.returncode:
+        raise GitError(" ".join(result.stderr.split()) or f"git {arguments[0]} ended with {result.returncode}")
+    return result.stdout.strip()
+
+
+class GitError(Exception):
+    """A Git command that failed, with Git's own reason."""
 
 
 # What the run itself writes into tracked files: it makes the code no dirtier.
@@ -99,11 +202,19 @@ WRITTEN = (":!dvc.lock", ":!reports", ":!eval/scores", ":!README.md")
 
 
 def git_facts() -> dict[str, str]:
-    """Commit, and whether tracked files differ from it (``params.yaml`` edited by ``-S`` counts as dirty)."""
-    return {
-        "commit": git("rev-parse", "HEAD"),
-        "dirty": str(bool(git("status", "--porcelain", "-uno", "--", ".", *WRITTEN))).lower(),
-    }
+    """Commit, and whether tracked files differ from it (``params.yaml`` edited by ``-S`` counts as dirty).
+
+    Both are ``unknown`` where Git does not answer, with Git's reason in the log and under ``reason``: no repository, no
+    commit, or a repository that belongs to another user (``safe.directory``).
+    """
+    try:
+        return {
+            "commit": git("rev-parse", "--verify", "HEAD"),
+            "dirty": str(bool(git("status", "--porcelain", "-uno", "--", ".", *WRITTEN))).lower(),
+        }
+    except GitError as error:
+        log.warning("the commit of this run is unknown: %s", error)
+        return {"commit": UNKNOWN, "dirty": UNKNOWN, "reason": str(error)}
 
 
 @cache

@@ -21,6 +21,7 @@ from scalequest.runtime.facts import StageFacts
 
 DONE = "DONE"
 LOCK = "lock"
+IDENTITY = "identity.json"
 
 
 @dataclass(frozen=True)
@@ -53,7 +54,7 @@ class Journal:
                     shutil.rmtree(path) if path.is_dir() else path.unlink()
         folder.mkdir(parents=True, exist_ok=True)
         identity = {"stage": facts.name, "deps": facts.deps, "params": {k: str(v) for k, v in facts.params.items()}}
-        identity_file = folder / "identity.json"
+        identity_file = folder / IDENTITY
         if identity_file.exists() and read_json(identity_file) != identity:
             raise UserError(f"{folder}: a journal of other inputs under this fingerprint; remove the folder and rerun")
         write_json(identity_file, identity)
@@ -63,8 +64,18 @@ class Journal:
         """File of one shard; it exists only when complete."""
         return self.folder / f"shard-{shard:06d}.parquet" if self.folder else None
 
+    def discard_since(self, moment: float) -> None:
+        """Remove the shards and checkpoints written after ``moment`` (seconds since the epoch).
+
+        Their fingerprint may not be what they were made with, so a later run must not take them.
+        """
+        for path in self.folder.iterdir() if self.folder else ():
+            files = [path, *path.rglob("*")] if path.is_dir() else [path]
+            if path.name not in (LOCK, IDENTITY) and any(file.lstat().st_mtime >= moment for file in files):
+                shutil.rmtree(path) if path.is_dir() else path.unlink()
+
     def finish(self) -> None:
-        """Say that the output is published."""
+        """Mark the output as published."""
         if self.folder:
             (self.folder / DONE).touch()
 
@@ -96,7 +107,7 @@ def only_writer(facts: StageFacts | None) -> Iterator[None]:
 
 def left_behind(root: Path) -> Iterator[tuple[Path, int, int]]:
     """Each journal under ``root`` with its finished shards and its size in bytes."""
-    for folder in sorted(path.parent for path in (root / ".work" / "journal").glob("*/*/identity.json")):
+    for folder in sorted(path.parent for path in (root / ".work" / "journal").glob(f"*/*/{IDENTITY}")):
         files = [path for path in folder.rglob("*") if path.is_file()]
         yield folder, len(list(folder.glob("shard-*.parquet"))), sum(path.stat().st_size for path in files)
 

@@ -5,6 +5,7 @@ A stage file ends with ``run_stage(main, __doc__, paths=(...))`` and its ``main(
 
 import argparse
 import errno
+import importlib
 import logging
 import os
 import signal
@@ -22,10 +23,12 @@ import pyarrow as pa
 from scalequest.errors import UserError
 from scalequest.io import write_json
 from scalequest.outcomes import WARNINGS
-from scalequest.params import Params, load_all
-from scalequest.runtime.facts import StageFacts, current_stage, environment
+from scalequest.params import PARAMS_FILE, Params, load_all
+from scalequest.runtime import environment
+from scalequest.runtime.facts import StageFacts, current_stage, differences
 from scalequest.runtime.journal import Journal, only_writer
 from scalequest.runtime.progress import Progress
+from scalequest.runtime.tracking import tracked
 from scalequest.runtime.workers import Shard, Work, work_here, work_on_ray
 from scalequest.seeding import shard_seed
 
@@ -88,13 +91,18 @@ class StageRun:
         return shard_seed(self.params.seed, self.name, 0)
 
     def metrics(self, path: Path, values: dict[str, Any], warnings: dict[str, bool] | None = None) -> None:
-        """Write the stage's metrics file with its warnings as 0 or 1, and log those that are up."""
+        """Write the stage's metrics file, numbers only and equal on another machine; log the warnings that are up.
+
+        Args:
+            path: the file.
+            values: nested numbers and names.
+            warnings: whether each one is up; kept in the file as 0 or 1.
+        """
         flags = {name: int(found) for name, found in (warnings or {}).items()}
         for name in (name for name, found in flags.items() if found):
             log.warning("warning: %s: %s", name, WARNINGS[name])
         values = values | ({"warnings": flags} if flags else {})
-        # For the audit: which packages and machine made this. A list, because DVC's tables of metrics leave lists out.
-        write_json(path, values | ({"environment": environment()} if self.facts else {}))
+        write_json(path, values)
         self.logged |= flatten(values)
 
 
@@ -137,49 +145,89 @@ def run_stage(
     args = parser.parse_args()
     # DVC ignores Ctrl-C and waits; a stage that ended with 0 would be recorded as complete.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
+    code, reason = _attempt(main, args)
+    if reason:
+        print(reason, file=sys.stderr)
+    # vLLM and torch leave threads that can stall interpreter exit; everything of ours is on disk by now.
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(code)
+
+
+def _attempt(main: Callable[[argparse.Namespace, StageRun], None], args: argparse.Namespace) -> tuple[int, str]:
+    """Run the work between what DVC calls a stage's start and its end; the exit code, and what to print with it."""
     started = time.time()
+    code, reason = 1, ""
     try:
-        params = load_all()
+        # Facts first: parameters that change between the two are then seen as changed at the end. Under DVC only the file
+        # that DVC records is read, whatever SCALEQUEST_PARAMS names.
         facts = current_stage()
+        if facts:
+            load_code(facts)
+        params = load_all(None if facts is None else Path(PARAMS_FILE))
         run = StageRun(Declared(params, list(facts.params) if facts else None), facts)
-        with only_writer(facts):
+        with only_writer(facts), tracked(run, params, started) as ended:
             main(args, run)
             if facts:
+                ended.facts = confirm(run, started)
                 run.journal.finish()
-            if params.runtime.mlflow and facts:
-                from scalequest.runtime.tracking import record
-
-                record(run, params, started)
+                environment.record(ended.facts)
+        return 0, ""
     except UserError as error:
         hint = (
             "\n(outputs of an earlier run are in DVC's cache: `dvc checkout` brings them back)"
             if os.environ.get("DVC_STAGE")
             else ""
         )
-        print(f"error: {error}{hint}", file=sys.stderr)
-        code = 2
+        code, reason = 2, f"error: {error}{hint}"
     except KeyboardInterrupt:
-        print("stopped; finished shards are kept, run again to go on", file=sys.stderr)
-        code = 130
+        code, reason = 130, "stopped; finished shards are kept, run again to resume"
     except OSError as error:
         if error.errno == errno.ENOSPC:
             where = error.filename or "an output"
-            print(
-                f"error: disk full while writing {where}: free some space and run again; finished shards are kept",
-                file=sys.stderr,
-            )
             code = 2
+            reason = f"error: disk full while writing {where}: free some space and run again; finished shards are kept"
         else:
-            traceback.print_exc()
-            code = 1
+            reason = traceback.format_exc()
     except SystemExit as stop:
         code = stop.code if isinstance(stop.code, int) else 1
-    except BaseException:  # told in full, and then the same quick exit as any other
-        traceback.print_exc()
-        code = 1
-    else:
-        code = 0
-    # vLLM and torch leave threads that can stall interpreter exit; everything of ours is on disk by now.
-    sys.stdout.flush()
-    sys.stderr.flush()
-    os._exit(code)
+    except BaseException:  # printed in full, and then the same quick exit as any other
+        reason = traceback.format_exc()
+    return code, reason
+
+
+def load_code(facts: StageFacts) -> None:
+    """Import all of our own code that the stage depends on, now: an edit made later cannot reach a module already loaded.
+
+    Each module imports without torch and vLLM, so this costs nothing that the stage would not pay later.
+    """
+    for path in facts.deps:
+        # A program that is started by path (the sandbox's child) is read when it starts; `confirm` covers it.
+        if path.startswith("scalequest/") and path.endswith(".py") and not path.endswith("_child.py"):
+            importlib.import_module(path.removesuffix(".py").removesuffix("/__init__").replace("/", "."))
+
+
+def confirm(run: StageRun, started: float) -> StageFacts:
+    """The stage's facts after its work, with the hashes of what it wrote: what DVC is about to record.
+
+    DVC hashes inputs and reads parameters when a stage has ended. What was edited meanwhile would be recorded as what the
+    stage ran with, and its run cache would hand out the result for it.
+
+    Raises:
+        UserError: inputs, code or parameters are no longer those that the stage started with.
+    """
+    before, now = run.facts, current_stage(outputs=True)
+    assert before is not None
+    assert now is not None
+    changed = differences(before, now)
+    if not changed:
+        return now
+    if any(found.kind != "params.yaml" for found in changed):
+        # Parameters are read once, at the start. Code and inputs may have been read after the edit.
+        run.journal.discard_since(started)
+    lines = "\n  ".join(map(str, changed))
+    raise UserError(
+        f"stage {before.name} was given something else than it ran with; nothing was recorded:\n  {lines}\n"
+        "Expected files that stay as they are while a stage runs. Restore them and run `dvc repro` to take up finished "
+        "work, or keep the edit and run `dvc repro` to run the stage with it. To edit beside a run: dvc exp run --temp"
+    )

@@ -1,7 +1,7 @@
-"""MLflow: one run a stage, under one parent a pipeline run. Tracking never ends a stage and never holds one up.
+"""MLflow: one run per stage, under one parent per pipeline run. Tracking never ends a stage and never delays one.
 
-A stage only writes what it has to tell, as a JSON file in ``.work/tracking``, and starts a process that posts it: loading MLflow
-takes as long as a small stage. What could not be posted stays there and is posted with the next stage, or by hand:
+A stage writes one JSON file to ``.work/tracking`` and starts a process that posts it, because loading MLflow takes as long as
+a small stage. A file that could not be posted stays there and is posted with the next stage, or by hand:
 
     python -m scalequest.runtime.tracking
 """
@@ -17,14 +17,18 @@ import sys
 import time
 import traceback
 from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from scalequest.io import read_json, write_json
 from scalequest.params import Params
-from scalequest.runtime.facts import StageFacts, git_facts, hardware, output_hashes, package_versions
-from scalequest.runtime.stage import StageRun
+from scalequest.runtime.facts import StageFacts, git_facts, hardware, leaves, package_versions
+
+if TYPE_CHECKING:
+    from scalequest.runtime.stage import StageRun
 
 log = logging.getLogger("scalequest")
 
@@ -33,8 +37,12 @@ EXPERIMENT = "scalequest"
 MAX_PARAM = 6000
 # MLflow's limit of metrics in one request.
 BATCH = 1000
-# So many stages waiting to be posted are more than the last ones still under way.
+# More waiting stages than this are not just the last ones still being posted.
 STUCK = 3
+# Marks of stages that run now, below the tracking folder.
+RUNNING = "running"
+# Characters of a failed stage's error that MLflow gets.
+MAX_REASON = 1000
 
 
 def pipeline_run(facts: StageFacts) -> tuple[str, str]:
@@ -56,43 +64,115 @@ def pipeline_run(facts: StageFacts) -> tuple[str, str]:
 
 def tracking_uri(params: Params, root: Path) -> str:
     """Where runs go: the configured store, or an SQLite file in the repository's root (also for temporary experiments)."""
-    return params.runtime.mlflow_uri or f"sqlite:///{root / 'mlflow.db'}"
+    return params.runtime.mlflow_uri or beside(root)
 
 
-def record(run: StageRun, params: Params, started: float) -> None:
-    """Hand a finished stage to MLflow; on any failure warn and return."""
+def beside(root: Path) -> str:
+    """Address of the SQLite file of a checkout."""
+    return f"sqlite:///{root.resolve() / 'mlflow.db'}"
+
+
+@dataclass
+class Tracked:
+    """What is learned of a stage while it runs; ``facts`` are those at its end, with the hashes of its outputs."""
+
+    facts: StageFacts
+
+
+@contextmanager
+def tracked(run: "StageRun", params: Params, started: float) -> Iterator[Tracked]:
+    """Hand the stage that runs in the block to MLflow when it ends: finished, failed or stopped. Any error passes through.
+
+    A file in ``.work/tracking/running`` stands for the stage meanwhile. If the process is killed, the file stays, and the
+    next post marks the run as failed.
+    """
+    if not (params.runtime.mlflow and run.facts):
+        yield Tracked(run.facts or StageFacts("by-hand", Path()))
+        return
+    found = Tracked(run.facts)
+    running = run.facts.root / ".work" / "tracking" / RUNNING / f"{run.facts.name}.{os.getpid()}.json"
+    _mark_running(running, run, params, started)
+    try:
+        yield found
+    except BaseException as error:
+        record(run, found.facts, params, started, _status(error), f"{type(error).__name__}: {error}"[:MAX_REASON])
+        raise
+    else:
+        record(run, found.facts, params, started)
+    finally:
+        running.unlink(missing_ok=True)
+
+
+def _status(error: BaseException) -> str:
+    """MLflow's status of a run that ended with this."""
+    return "KILLED" if isinstance(error, KeyboardInterrupt | SystemExit) else "FAILED"
+
+
+def _mark_running(path: Path, run: "StageRun", params: Params, started: float) -> None:
+    import psutil
+
     try:
         assert run.facts is not None
-        folder = run.facts.root / ".work" / "tracking"
+        reason = "the process ended before it could report: killed, or out of memory"
+        mine = {"pid": os.getpid(), "pid_started": psutil.Process().create_time()}
+        write_json(path, describe(run, run.facts, params, started, "FAILED", reason) | mine)
+    except Exception as error:
+        log.warning("MLflow: the start of the stage was not noted (%s); the stage is not affected", error)
+
+
+def record(
+    run: "StageRun", facts: StageFacts, params: Params, started: float, status: str = "FINISHED", reason: str = ""
+) -> None:
+    """Hand a stage that ended to MLflow; on any failure warn and return.
+
+    Args:
+        run: its metrics and curves.
+        facts: as they were at its end, with the hashes of its outputs.
+        params: of the whole run.
+        started: seconds since the epoch.
+        status: MLflow's word for how it ended.
+        reason: why it failed.
+    """
+    try:
+        folder = facts.root / ".work" / "tracking"
         waiting = len(list(folder.glob("*.json")))
         if waiting > STUCK:
-            log.warning("%d finished stages are not in MLflow yet; %s says why", waiting, folder / "log")
-        write_json(folder / f"{time.time_ns()}.json", describe(run, run.facts, params, started))
-        with (folder / "log").open("a") as output:
-            subprocess.Popen(
-                [sys.executable, "-m", "scalequest.runtime.tracking", str(folder)], cwd=run.facts.root, stdin=subprocess.DEVNULL,
-                stdout=output, stderr=output, start_new_session=True,
-            )  # fmt: skip
+            log.warning("%d finished stages are not in MLflow yet; the reason is in %s", waiting, folder / "log")
+        write_json(folder / f"{time.time_ns()}.json", describe(run, facts, params, started, status, reason))
+        start_posting(folder, facts.root)
     except Exception as error:
-        log.warning("MLflow tracking failed, the stage's result is not affected: %s: %s", type(error).__name__, error)
+        log.warning("MLflow: the run was not recorded (%s); the stage's result is not affected", error)
 
 
-def describe(run: StageRun, facts: StageFacts, params: Params, started: float) -> dict[str, Any]:
-    """All that MLflow is told of a stage, as plain data."""
+def start_posting(folder: Path, root: Path) -> None:
+    """Start the process that posts what waits in ``folder``, and do not wait for it."""
+    with (folder / "log").open("a") as output:
+        subprocess.Popen(
+            [sys.executable, "-m", "scalequest.runtime.tracking", str(folder)], cwd=root, stdin=subprocess.DEVNULL,
+            stdout=output, stderr=output, start_new_session=True,
+        )  # fmt: skip
+
+
+def describe(
+    run: "StageRun", facts: StageFacts, params: Params, started: float, status: str = "FINISHED", reason: str = ""
+) -> dict[str, Any]:
+    """Everything MLflow is given about one stage, as JSON can hold it."""
     key, name = pipeline_run(facts)
-    shared = {"pipeline_run": key, "experiment": os.environ.get("DVC_EXP_NAME", "")}
-    shared |= {f"git.{k}": v for k, v in git_facts().items()}
+    shared = {f"git.{k}": v for k, v in git_facts().items()} | {
+        "pipeline_run": key,
+        "experiment": os.environ.get("DVC_EXP_NAME", ""),
+    }
     now = time.time()
-    outs = output_hashes(facts.name)
     curves = [
-        (name.replace("/", "."), value, step)
+        (name.replace("/", "."), float(value), step)
         for step, entry in enumerate(run.curves, start=1)
         for name, value in entry.items()
         if isinstance(value, int | float) and math.isfinite(value)
     ]
     return {
-        "uri": tracking_uri(params, facts.root),
-        "artifacts": (facts.root / "mlartifacts").as_uri(),
+        # Empty for the store beside the checkout, wherever that is when the run is posted: folders are moved.
+        "uri": params.runtime.mlflow_uri or "",
+        "status": status,
         "pipeline": {"key": key, "name": name, "tags": shared | {"level": "pipeline"}},
         "stage": facts.name,
         "started_ms": int(started * 1000),
@@ -102,41 +182,38 @@ def describe(run: StageRun, facts: StageFacts, params: Params, started: float) -
             "level": "stage",
             "dvc.stage": facts.name,
             "dvc.deps": json.dumps(facts.deps),
-            "dvc.outs": json.dumps(outs),
+            "dvc.outs": json.dumps(facts.written),
             "audit": "; ".join(
-                f"scalequest audit {value}" for path, value in outs.items() if not path.endswith(".json")
+                f"scalequest audit {value}" for path, value in facts.written.items() if not path.endswith(".json")
             ),
             "packages": json.dumps(package_versions()),
             "hardware": json.dumps(hardware()),
-        },
+        }
+        | ({"failure": reason} if reason else {}),
         "params": {k: str(v)[:MAX_PARAM] for k, v in leaves(facts.params)},
         "metrics": [(k, v, 0) for k, v in (run.logged | {"wall_s": now - started}).items()] + curves,
         "inputs": {path: md5 for path, md5 in facts.deps.items() if path.startswith("data/")},
     }
 
 
-def leaves(values: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
-    """Dotted names and values of nested parameters: ``qpo.beta``, so that runs can be compared by it."""
-    for key, value in values.items():
-        if isinstance(value, dict) and value:
-            yield from leaves(value, f"{prefix}{key}.")
-        else:
-            yield f"{prefix}{key}", value
+def post(told: dict[str, Any], root: Path) -> None:
+    """Create the stage's run under its pipeline's, which the first stage of the pipeline creates.
 
-
-def post(told: dict[str, Any]) -> None:
-    """Create the stage's run under its pipeline's, which the first stage of the pipeline creates."""
+    Args:
+        told: what ``describe`` made.
+        root: the checkout, whose store is used unless another one is configured.
+    """
     os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
     os.environ.setdefault("MLFLOW_LOGGING_LEVEL", "ERROR")
     import mlflow
-    from mlflow.entities import Dataset, DatasetInput, InputTag, Metric, Param, RunStatus
+    from mlflow.entities import Dataset, DatasetInput, InputTag, Metric, Param
 
-    client = mlflow.MlflowClient(told["uri"])
+    client = mlflow.MlflowClient(told["uri"] or beside(root))
     experiment = client.get_experiment_by_name(EXPERIMENT)
     experiment_id = (
         experiment.experiment_id
         if experiment
-        else client.create_experiment(EXPERIMENT, artifact_location=told["artifacts"])
+        else client.create_experiment(EXPERIMENT, artifact_location=(root.resolve() / "mlartifacts").as_uri())
     )
     pipeline = told["pipeline"]
     found = client.search_runs([experiment_id], f"tags.pipeline_run = '{pipeline['key']}' and tags.level = 'pipeline'")
@@ -145,7 +222,7 @@ def post(told: dict[str, Any]) -> None:
         if found
         else client.create_run(experiment_id, told["started_ms"], tags=pipeline["tags"], run_name=pipeline["name"])
     )
-    # A run that an earlier attempt began is gone on with, not begun again.
+    # A post that was interrupted is completed, not repeated.
     begun = client.search_runs([experiment_id], f"tags.record = '{told['record']}'")
     tags = told["tags"] | {"record": told["record"], "mlflow.parentRunId": parent.info.run_id}
     child = (
@@ -165,27 +242,49 @@ def post(told: dict[str, Any]) -> None:
     ]
     if inputs:
         client.log_inputs(run_id, inputs)
-    for run in (run_id, parent.info.run_id):
-        client.set_terminated(run, RunStatus.to_string(RunStatus.FINISHED), told["ended_ms"])
+    status = told.get("status", "FINISHED")
+    client.set_terminated(run_id, status, told["ended_ms"])
+    # One stage that did not finish is enough; a stage beside it that ends later does not change that.
+    before = client.get_run(parent.info.run_id).info.status
+    whole = next((word for word in ("FAILED", "KILLED") if word in (before, status)), status)
+    client.set_terminated(parent.info.run_id, whole, told["ended_ms"])
 
 
 def post_waiting(folder: Path) -> int:
-    """Post what waits in ``folder``, oldest first, one process at a time; returns how many could not be posted."""
+    """Post what waits in ``folder``, oldest first, one process at a time; returns how many could not be posted.
+
+    Args:
+        folder: ``.work/tracking`` of a checkout; runs go to the ``mlflow.db`` of the checkout that it is in now.
+    """
     folder.mkdir(parents=True, exist_ok=True)
+    root = folder.resolve().parents[1]
     failed = 0
     with (folder / "lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
-        for path in sorted(folder.glob("*.json")):
+        for path in [*sorted(folder.glob("*.json")), *sorted((folder / RUNNING).glob("*.json"))]:
             try:
-                post(read_json(path) | {"record": path.stem})
+                told = read_json(path)
+                if path.parent.name == RUNNING and _lives(told):
+                    continue
+                post(told | {"record": path.stem}, root)
+            except FileNotFoundError:
+                continue  # a stage that just ended took its mark away
             except Exception:
                 failed += 1
-                print(
-                    f"{path.name} could not be posted and stays:\n{traceback.format_exc()}", file=sys.stderr, flush=True
-                )
+                print(f"{path.name} was not posted and stays:\n{traceback.format_exc()}", file=sys.stderr, flush=True)
             else:
-                path.unlink()
+                path.unlink(missing_ok=True)
     return failed
+
+
+def _lives(told: dict[str, Any]) -> bool:
+    """Whether the process that wrote a mark still runs; another one may have its number by now."""
+    import psutil
+
+    try:
+        return bool(psutil.Process(told["pid"]).create_time() == told["pid_started"])
+    except psutil.NoSuchProcess:
+        return False
 
 
 def main() -> None:

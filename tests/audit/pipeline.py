@@ -5,6 +5,7 @@ Six questions of one generator: two end as training rows, one of a kept question
 
 import json
 import subprocess
+from collections.abc import Sequence
 from hashlib import md5
 from pathlib import Path
 from typing import Any
@@ -15,10 +16,11 @@ import yaml
 from scalequest import records
 from scalequest.audit.chain import Chain, folder_hash
 from scalequest.audit.history import History
-from scalequest.audit.lock import read_lock
+from scalequest.audit.lock import parse_lock, read_lock
 from scalequest.audit.repository import Repository
 from scalequest.audit.tables import Store, Tables
 from scalequest.records import write_rows
+from scalequest.runtime.environment import ENVIRONMENT_FILE, Recorded
 
 ENVIRONMENT = ["torch==1.0", "cpu: test"]
 CODE = {"stages/generate.py": "generate\n", "stages/filter.py": "filter\n", "eval/tasks/maths.yaml": "task\n"}
@@ -150,7 +152,7 @@ class Pipeline:
         for path, (schema, rows) in tables().items():
             self.table(path, rows, schema)
         for path, values in METRICS.items():
-            self.write(path, json.dumps(values | {"environment": ENVIRONMENT}))
+            self.write(path, json.dumps(values))
 
     # ------------------------------------------------------------------------------------------------------ changes
 
@@ -173,8 +175,11 @@ class Pipeline:
 
     # --------------------------------------------------------------------------------------------------------- DVC
 
-    def lock(self, *names: str) -> None:
-        """Write the entries of these stages (all of them by default) as DVC does after a run, and cache their outputs."""
+    def lock(self, *names: str, ran: bool = True) -> None:
+        """Write the entries of these stages (all of them by default) as DVC does after a run, and cache their outputs.
+
+        Without ``ran`` as DVC does that took them out of its run cache: no stage wrote its environment.
+        """
         self.write("params.yaml", yaml.safe_dump(self.params))
         file = self.root / "dvc.lock"
         entries = yaml.safe_load(file.read_text())["stages"] if file.exists() else {}
@@ -190,6 +195,17 @@ class Pipeline:
                 if not path.endswith(".json"):
                     self._cache(path)
         self.write("dvc.lock", yaml.safe_dump({"schema": "2.0", "stages": entries}, sort_keys=False))
+        if ran:
+            self.record(*names or STAGES)
+
+    def record(self, *names: str, environment: Sequence[str] = ENVIRONMENT) -> None:
+        """Write the environment of these stages as they do when they end."""
+        stages = parse_lock((self.root / "dvc.lock").read_bytes(), "dvc.lock")
+        file = self.root / ENVIRONMENT_FILE
+        recorded = Recorded.parse(file.read_bytes() if file.exists() else None)
+        for name in names:
+            recorded = recorded.with_run(name, stages[name].given, list(environment))
+        self.write(ENVIRONMENT_FILE, json.dumps(recorded.as_json()))
 
     def edit_lock(self, edit: Any) -> None:
         data = yaml.safe_load((self.root / "dvc.lock").read_text())

@@ -4,9 +4,13 @@ from hashlib import md5
 
 import pytest
 
+from scalequest.audit import facts, show
 from scalequest.audit.chain import compare, downstream, folder_hash
 from scalequest.audit.lock import read_lock
+from scalequest.audit.tables import Store, Tables
 from scalequest.errors import UserError
+from scalequest.io import write_json
+from scalequest.runtime.environment import ENVIRONMENT_FILE, local_file
 from tests.audit.pipeline import STAGES, Pipeline
 
 
@@ -207,3 +211,68 @@ def test_a_stage_of_one_side_only_is_named(pipeline: Pipeline) -> None:
     pipeline.edit_lock(lambda stages: stages.pop("benchmarks"))
     pipeline.commit()
     assert ("benchmarks", ["stage"], 0, 0) in differ(pipeline)
+
+
+# --------------------------------------------------------------------------------------------------------- environment
+
+
+def text_of_chain(pipeline: Pipeline, path: str = "models/student") -> str:
+    chain = pipeline.chain(path)
+    return show.chain_text(facts.chain_facts(chain, Tables(chain.lock, Store(pipeline.repository))))
+
+
+def test_one_environment_is_one_line_and_two_are_two(pipeline: Pipeline) -> None:
+    assert text_of_chain(pipeline).count("made with") == 1
+    assert "\nmade with torch==1.0, cpu: test\n" in text_of_chain(pipeline)
+    pipeline.record("reward", "respond", environment=["torch==1.0", "cpu: other"])
+    text = text_of_chain(pipeline)
+    assert text.count("made with") == 2
+    assert "reward, respond: made with torch==1.0, cpu: other" in text
+
+
+def test_facts_about_a_run_are_not_told_of_another(pipeline: Pipeline) -> None:
+    # As after `dvc repro` took `qft@sums` out of the run cache: the lock changes, and no stage ran.
+    pipeline.params["seed"] = 18
+    pipeline.lock("qft@sums", ran=False)
+    chain = pipeline.chain()
+    stages = {stage.name: facts.environment_of(chain, stage) for stage in chain.stages}
+    assert stages["qft@sums"] == []
+    assert stages["screen"] == ["torch==1.0", "cpu: test"]
+
+
+def test_a_run_that_the_committed_file_no_longer_names_is_found_in_this_checkout(pipeline: Pipeline) -> None:
+    chain = pipeline.chain()
+    stage = chain.lock.stages["qft@sums"]
+    pipeline.write(ENVIRONMENT_FILE, '{"environments": {}, "stages": {}}')
+    assert facts.environment_of(chain, stage) == []
+    write_json(local_file(pipeline.root, "qft@sums", stage.given), {"environment": ["cpu: mine"]})
+    assert facts.environment_of(chain, stage) == ["cpu: mine"]
+
+
+def test_the_environment_of_runs_before_the_file_is_read_from_their_metrics(pipeline: Pipeline) -> None:
+    pipeline.write(ENVIRONMENT_FILE, '{"environments": {}, "stages": {}}')
+    pipeline.write("reports/metrics/judge.json", '{"questions": 5, "solvable": 4, "environment": ["cpu: old"]}')
+    pipeline.lock("judge", ran=False)
+    chain = pipeline.chain()
+    assert facts.environment_of(chain, chain.lock.stages["judge"]) == ["cpu: old"]
+
+
+def test_another_machine_is_one_line_of_a_difference_however_many_stages(pipeline: Pipeline) -> None:
+    pipeline.commit()
+    pipeline.write("models/student/model.safetensors", "rounded otherwise")
+    pipeline.params["seed"] = 18
+    pipeline.lock()
+    pipeline.record(*STAGES, environment=["torch==1.0", "cpu: other"])
+    pipeline.commit("elsewhere")
+    found = facts.diff_facts(pipeline.chain(rev="HEAD~1"), pipeline.chain(rev="HEAD"))
+    (change,) = found["environments"]
+    assert (change["first"], change["second"]) == ("cpu: test", "cpu: other")
+    text = show.diff_text(found)
+    assert text.count("cpu: test → cpu: other") == 1
+    assert text.index("parameter seed: 17 → 18") < text.index("cpu: test")
+
+
+def test_a_merge_conflict_in_the_environment_file_is_named(pipeline: Pipeline) -> None:
+    pipeline.write(ENVIRONMENT_FILE, "<<<<<<< HEAD\n{}\n=======\n{}\n>>>>>>> other\n")
+    with pytest.raises(UserError, match=r"reports/environment.json: cannot be read.*git checkout"):
+        text_of_chain(pipeline)

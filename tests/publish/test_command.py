@@ -7,8 +7,8 @@ import pytest
 
 from scalequest.audit.lock import read_lock
 from scalequest.errors import UserError
+from scalequest.publish import command as publish
 from scalequest.publish.cards import Source, licence, size_category, table
-from scalequest.publish.command import command as publish
 from scalequest.records import INSTRUCTION, LEDGER, read_rows
 from tests.audit.pipeline import Pipeline
 

@@ -7,7 +7,7 @@ import pytest
 
 from scalequest.audit.tables import Store
 from scalequest.errors import UserError
-from scalequest.publish.command import register as registry
+from scalequest.publish import register as registry
 from tests.audit.pipeline import Pipeline
 
 

@@ -1,11 +1,22 @@
 import json
+import os
 import sys
 from pathlib import Path
 
 import pytest
 
 from scalequest.runtime import facts as lineage
-from scalequest.runtime.facts import StageFacts, current_stage, environment, git, git_facts, hardware, package_versions
+from scalequest.runtime.facts import (
+    GitError,
+    StageFacts,
+    current_stage,
+    differences,
+    environment,
+    git,
+    git_facts,
+    hardware,
+    package_versions,
+)
 
 BASE = StageFacts(
     "judge",
@@ -85,8 +96,91 @@ def test_a_stage_knows_the_dependencies_and_parameters_that_dvc_yaml_lists(
 def test_git_outside_a_repository_is_empty(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("GIT_CEILING_DIRECTORIES", str(tmp_path.parent))
-    assert git("rev-parse", "HEAD") == ""
-    assert git_facts() == {"commit": "", "dirty": "false"}
+    with pytest.raises(GitError, match="not a git repository"):
+        git("rev-parse", "HEAD")
+    facts = git_facts()
+    assert (facts["commit"], facts["dirty"]) == ("unknown", "unknown")
+    assert "not a git repository" in facts["reason"]
+
+
+def test_a_git_repository_of_another_owner_is_unknown_with_gits_reason(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+):
+    import subprocess
+
+    subprocess.run(["git", "init", "-q", tmp_path], check=True)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("GIT_TEST_ASSUME_DIFFERENT_OWNER", "1")
+    monkeypatch.setenv("GIT_CONFIG_GLOBAL", os.devnull)
+    facts = git_facts()
+    assert (facts["commit"], facts["dirty"]) == ("unknown", "unknown")
+    assert "dubious ownership" in facts["reason"]
+    assert "safe.directory" in facts["reason"]
+    assert "the commit of this run is unknown: fatal: detected dubious ownership" in caplog.text
+
+
+def test_a_repository_without_a_commit_is_unknown(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    import subprocess
+
+    subprocess.run(["git", "init", "-q", tmp_path], check=True)
+    monkeypatch.chdir(tmp_path)
+    assert git_facts()["commit"] == "unknown"
+
+
+@pytest.mark.parametrize(
+    ("deps", "params", "expected"),
+    [
+        pytest.param({"a.py": "1", "b": "2"}, {"seed": 1, "qpo": {"beta": 0.1, "x": {"y": 1}}}, [], id="nothing"),
+        pytest.param({"a.py": "9", "b": "2"}, {"seed": 1, "qpo": {"beta": 0.1, "x": {"y": 1}}}, [("a.py", "code", "1", "9")], id="code"),
+        pytest.param({"a.py": "1", "b": "missing"}, {"seed": 1, "qpo": {"beta": 0.1, "x": {"y": 1}}}, [("b", "input", "2", "missing")], id="input_removed"),
+        pytest.param({"a.py": "1", "b": "2"}, {"seed": 1, "qpo": {"beta": 0.2, "x": {"y": 2}}}, [("qpo.beta", "params.yaml", 0.1, 0.2), ("qpo.x.y", "params.yaml", 1, 2)], id="two_leaves"),
+        pytest.param({"a.py": "1", "b": "2"}, {"seed": 1, "qpo": {"beta": 0.1, "x": {"y": 1}, "new": 3}}, [("qpo.new", "params.yaml", "missing", 3)], id="key_added"),
+        pytest.param({"a.py": "1", "b": "2"}, {"qpo": {"beta": 0.1, "x": {"y": 1}}}, [("seed", "params.yaml", 1, "missing")], id="key_removed"),
+        pytest.param({"a.py": "1", "b": "2", "c": "3"}, {"seed": 1, "qpo": {"beta": 0.1, "x": {"y": 1}}, "other": 5}, [], id="listed_only_now"),
+        pytest.param({"a.py": "1"}, {"seed": 1, "qpo": {"beta": 0.1, "x": {"y": 1}}}, [], id="listed_no_more"),
+    ],
+)  # fmt: skip
+def test_differences_are_what_dvc_would_record_wrongly(deps: dict, params: dict, expected: list):
+    before = StageFacts("judge", Path(), {"a.py": "1", "b": "2"}, {"seed": 1, "qpo": {"beta": 0.1, "x": {"y": 1}}})
+    found = differences(before, StageFacts("judge", Path(), deps, params))
+    assert [(d.name, d.kind, d.before, d.now) for d in found] == expected
+
+
+def test_the_lock_and_the_stage_name_a_run_alike():
+    from scalequest.audit.lock import parse_lock
+
+    facts = StageFacts(
+        "judge",
+        Path(),
+        {"data/x": "a.dir", "stages/judge.py": "b"},
+        {"seed": 17, "judge": {"top_p": 1.0, "p": 3e-05, "style": "off", "none": None}},
+    )
+    lock = b"""schema: '2.0'
+stages:
+  judge:
+    cmd: python -m stages.judge
+    deps:
+    - path: data/x
+      hash: md5
+      md5: a.dir
+      size: 1
+      nfiles: 1
+    - path: stages/judge.py
+      hash: md5
+      md5: b
+    params:
+      params.yaml:
+        judge:
+          none:
+          p: 3e-05
+          style: off
+          top_p: 1.0
+        seed: 17
+    outs: []
+"""
+    stage = parse_lock(lock, "dvc.lock")["judge"]
+    assert stage.given == facts.given
+    assert stage.given != StageFacts("judge", Path(), facts.deps, facts.params | {"seed": 18}).given
 
 
 def test_versions_are_of_installed_packages_only():

@@ -26,7 +26,7 @@ def test_a_broken_store_warns_and_loses_nothing(tmp_path: Path, capsys: pytest.C
     write_json(tmp_path / "1.json", told("no-such-scheme://x"))
     assert tracking.post_waiting(tmp_path) == 1
     assert (tmp_path / "1.json").exists()
-    assert "could not be posted and stays" in capsys.readouterr().err
+    assert "was not posted and stays" in capsys.readouterr().err
 
 
 def test_what_waited_is_posted_later_under_one_parent_a_pipeline(tmp_path: Path) -> None:
@@ -58,7 +58,7 @@ def test_a_stage_goes_on_when_it_cannot_even_be_described(
     (tmp_path / ".work").write_text("a file where a folder should be")
     run = StageRun(laptop, StageFacts("seeds", tmp_path))
     with caplog.at_level(logging.WARNING, logger="scalequest"):
-        tracking.record(run, laptop, 0.0)
+        tracking.record(run, run.facts, laptop, 0.0)
     assert "the stage's result is not affected" in caplog.text
 
 
@@ -66,14 +66,14 @@ def test_a_pile_of_unposted_stages_is_told(
     laptop: Params, tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(tracking, "describe", lambda *_: {"stage": "seeds"})
-    monkeypatch.setattr(tracking.subprocess, "Popen", lambda *_, **__: None)
+    monkeypatch.setattr(tracking, "start_posting", lambda *_: None)
     folder = tmp_path / ".work" / "tracking"
     run = StageRun(laptop, StageFacts("seeds", tmp_path))
     for _ in range(tracking.STUCK + 1):
-        tracking.record(run, laptop, 0.0)
+        tracking.record(run, run.facts, laptop, 0.0)
     assert "not in MLflow yet" not in caplog.text
     with caplog.at_level(logging.WARNING, logger="scalequest"):
-        tracking.record(run, laptop, 0.0)
+        tracking.record(run, run.facts, laptop, 0.0)
     assert "4 finished stages are not in MLflow yet" in caplog.text
     assert [read_json(path) for path in folder.glob("*.json")] == [{"stage": "seeds"}] * 5
 
@@ -81,10 +81,15 @@ def test_a_pile_of_unposted_stages_is_told(
 def test_curves_keep_their_steps_and_no_broken_number(
     laptop: Params, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(tracking, "output_hashes", lambda _: {"models/x": "1" * 32})
     run = StageRun(
         laptop,
-        StageFacts("qpo@sums", tmp_path, {"data/p.parquet": "2" * 32, "stages/qpo.py": "3" * 32}, {"qpo.beta": 0.1}),
+        StageFacts(
+            "qpo@sums",
+            tmp_path,
+            {"data/p.parquet": "2" * 32, "stages/qpo.py": "3" * 32},
+            {"qpo.beta": 0.1},
+            written={"models/x": "1" * 32},
+        ),
     )
     run.logged = {"last_loss": 0.5}
     run.curves = [{"loss": 0.7, "rewards/margins": 0.1}, {"loss": float("nan"), "rewards/margins": 0.2}]
@@ -95,3 +100,103 @@ def test_curves_keep_their_steps_and_no_broken_number(
     assert data["params"] == {"qpo.beta": "0.1"}
     assert json.loads(data["tags"]["dvc.outs"]) == {"models/x": "1" * 32}
     assert data["tags"]["audit"] == f"scalequest audit {'1' * 32}"
+
+
+# ------------------------------------------------------------------------------------- failed runs, moved checkouts
+
+
+def runs_of(uri: str) -> dict[str, object]:
+    """Runs by stage, the parent as ``pipeline``."""
+    import mlflow
+
+    client = mlflow.MlflowClient(uri)
+    experiment = client.get_experiment_by_name("scalequest")
+    assert experiment is not None
+    return {r.data.tags.get("dvc.stage", "pipeline"): r for r in client.search_runs([experiment.experiment_id])}
+
+
+@pytest.mark.parametrize(
+    ("statuses", "parent"),
+    [
+        (["FINISHED", "FAILED", "FINISHED"], "FAILED"),  # the one beside it ended later
+        (["FINISHED", "KILLED"], "KILLED"),
+        (["KILLED", "FAILED"], "FAILED"),
+        (["FINISHED", "FINISHED"], "FINISHED"),
+    ],
+)
+def test_a_failed_stage_makes_its_pipeline_run_failed(tmp_path: Path, statuses: list[str], parent: str) -> None:
+    uri = f"sqlite:///{tmp_path / 'mlflow.db'}"
+    for number, status in enumerate(statuses):
+        write_json(tmp_path / f"{number}.json", told(uri, f"s{number}") | {"status": status})
+    assert tracking.post_waiting(tmp_path) == 0
+    runs = runs_of(uri)
+    assert [runs[f"s{number}"].info.status for number in range(len(statuses))] == statuses
+    assert runs["pipeline"].info.status == parent
+
+
+@pytest.mark.parametrize(
+    ("error", "status"),
+    [
+        (ValueError("bad input"), "FAILED"),
+        (SystemExit(143), "KILLED"),
+        (KeyboardInterrupt(), "KILLED"),
+        (None, "FINISHED"),
+    ],
+)
+def test_how_a_stage_ended_is_handed_over(
+    laptop: Params, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: BaseException | None, status: str
+) -> None:
+    monkeypatch.setattr(tracking, "start_posting", lambda *_: None)
+    folder = tmp_path / ".work" / "tracking"
+
+    def work() -> None:
+        with tracking.tracked(StageRun(laptop, StageFacts("seeds", tmp_path)), laptop, 0.0):
+            assert len(list((folder / "running").glob("seeds.*.json"))) == 1
+            if error:
+                raise error
+
+    if error:
+        with pytest.raises(type(error)):
+            work()
+    else:
+        work()
+    (path,) = folder.glob("*.json")
+    found = read_json(path)
+    assert found["status"] == status
+    assert found["tags"].get("failure") == (f"{type(error).__name__}: {error}" if error else None)
+    assert not list((folder / "running").iterdir())
+
+
+def test_a_stage_that_was_killed_without_a_word_is_failed_and_one_that_runs_is_left_alone(
+    laptop: Params, tmp_path: Path
+) -> None:
+    import subprocess
+    import sys
+
+    running = tmp_path / ".work" / "tracking" / "running"
+    ended = subprocess.Popen([sys.executable, "-c", "pass"])
+    ended.wait()
+    for name, pid in (("dead", ended.pid), ("alive", None)):
+        run = StageRun(laptop, StageFacts(name, tmp_path))
+        tracking._mark_running(running / f"{name}.1.json", run, laptop, 0.0)
+        if pid:
+            write_json(running / f"{name}.1.json", read_json(running / f"{name}.1.json") | {"pid": pid})
+    assert tracking.post_waiting(tmp_path / ".work" / "tracking") == 0
+    runs = runs_of(tracking.beside(tmp_path))
+    assert set(runs) == {"pipeline", "dead"}
+    assert (runs["dead"].info.status, runs["pipeline"].info.status) == ("FAILED", "FAILED")
+    assert "killed, or out of memory" in runs["dead"].data.tags["failure"]
+    assert [path.name for path in running.iterdir()] == ["alive.1.json"]
+
+
+def test_a_moved_checkout_posts_to_the_store_beside_it(
+    laptop: Params, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tracking, "start_posting", lambda *_: None)
+    old, new = tmp_path / "old", tmp_path / "new"
+    with tracking.tracked(StageRun(laptop, StageFacts("seeds", old)), laptop, 0.0):
+        pass
+    old.rename(new)
+    assert tracking.post_waiting(new / ".work" / "tracking") == 0
+    assert not old.exists()
+    assert set(runs_of(f"sqlite:///{new / 'mlflow.db'}")) == {"pipeline", "seeds"}

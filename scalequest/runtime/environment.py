@@ -1,0 +1,98 @@
+"""Facts about the machine: which packages, CPU and GPU each stage last ran with. The audit reads them, no stage does.
+
+They are in no metrics file and in no DVC output, because an equal result must have equal bytes on another machine.
+
+- ``reports/environment.json`` is in Git, one file for all stages, rewritten only when a fact changed. A commit and an
+  experiment (also one of ``dvc exp run --temp``) carry it along.
+- ``.work/facts/STAGE/GIVEN.json`` keeps every run of this checkout with all it was given and what it wrote.
+
+An entry counts only for the run that had the same inputs, code and parameters (``StageFacts.given``).
+"""
+
+import json
+import time
+from dataclasses import dataclass
+from hashlib import sha256
+from pathlib import Path
+from typing import Any
+
+from scalequest.errors import UserError
+from scalequest.io import one_at_a_time, read_json, write_json
+from scalequest.runtime.facts import StageFacts, environment, git_facts
+
+ENVIRONMENT_FILE = "reports/environment.json"
+FACTS = Path(".work") / "facts"
+
+
+@dataclass(frozen=True)
+class Recorded:
+    """The committed file: for each stage the run that it is about, and that run's environment."""
+
+    environments: dict[str, list[str]]
+    stages: dict[str, dict[str, str]]
+
+    @classmethod
+    def parse(cls, content: bytes | None) -> "Recorded":
+        """The file's records; none of a file that is absent.
+
+        Raises:
+            UserError: it is not what ``record`` writes.
+        """
+        if content is None:
+            return cls({}, {})
+        try:
+            data = json.loads(content)
+            return cls(dict(data["environments"]), dict(data["stages"]))
+        except (ValueError, KeyError, TypeError):
+            raise UserError(
+                f"{ENVIRONMENT_FILE}: cannot be read. Expected what stages write there, without merge conflicts. "
+                f"Restore it: git checkout {ENVIRONMENT_FILE}"
+            ) from None
+
+    def of(self, stage: str, given: str) -> list[str] | None:
+        """Environment lines of the stage's run with just this input, code and parameters; None where it is unknown."""
+        entry = self.stages.get(stage, {})
+        return self.environments.get(entry.get("environment", "")) if entry.get("given") == given else None
+
+    def with_run(self, stage: str, given: str, lines: list[str]) -> "Recorded":
+        """The records after one more run; environments of no stage are dropped."""
+        name = sha256("\n".join(lines).encode()).hexdigest()[:8]
+        stages = self.stages | {stage: {"given": given, "environment": name}}
+        used = {entry["environment"] for entry in stages.values()}
+        environments = {key: value for key, value in (self.environments | {name: lines}).items() if key in used}
+        return Recorded(environments, stages)
+
+    def as_json(self) -> dict[str, Any]:
+        """For ``write_json``."""
+        return {"environments": self.environments, "stages": self.stages}
+
+
+def record(facts: StageFacts) -> None:
+    """Keep the environment of a finished stage, in the workspace (it may be an experiment's) and in the repository.
+
+    Args:
+        facts: with the hashes of what the stage wrote.
+    """
+    lines = environment()
+    full = {
+        "stage": facts.name, "given": facts.given, "deps": facts.deps, "params": facts.params, "outs": facts.written,
+        "environment": lines, "git": git_facts(), "ended": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
+    }  # fmt: skip
+    write_json(local_file(facts.root, facts.name, facts.given), full)
+    file = Path(ENVIRONMENT_FILE)
+    # Stages that run side by side share the file.
+    with one_at_a_time(Path(".work") / "locks" / "environment"):
+        before = Recorded.parse(file.read_bytes() if file.is_file() else None)
+        after = before.with_run(facts.name, facts.given, lines)
+        if after != before:
+            write_json(file, after.as_json())
+
+
+def local_file(root: Path, stage: str, given: str) -> Path:
+    """Where this checkout keeps the facts of one run."""
+    return root / FACTS / stage / f"{given}.json"
+
+
+def local_runs(root: Path, stage: str) -> list[dict[str, Any]]:
+    """Everything that this checkout recorded of a stage's runs, in no order."""
+    return [read_json(path) for path in sorted((root / FACTS / stage).glob("*.json"))]
