@@ -6,31 +6,36 @@ LOCK   := requirements/cpu.lock
 TORCH  := 2.13.0+cpu
 STAMP  := $(VENV)/.installed
 export PATH := $(CURDIR)/$(BIN):$(PATH)
+.DEFAULT_GOAL := help
 
-.PHONY: repro test test-fast lint fix setup clean-work
+.PHONY: help repro test test-fast lint fix setup clean-work
 
-repro: setup  ## the whole DAG, then where to look
-	python -m scalequest.run.check params.yaml
+help:  ## list the targets
+	@awk -F ':.*## ' '/^[a-z][a-z-]*:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+repro: setup  ## run the whole pipeline, about 25 minutes on two cores
+	scalequest check
 	dvc repro
-	python -m scalequest.runtime.tracking
+	scalequest track
 	@echo "done: open reports/index.html, or read reports/report.md"
 
-test: setup  ## every test, two files at a time
+test: setup  ## run every test, two files at a time
 	pytest -n 2 --dist loadfile
 
-test-fast: setup  ## without the tests that start an engine or a trainer (about two minutes)
+test-fast: setup  ## run the tests that start no engine and no trainer (about two minutes)
 	pytest -n 2 -m "not slow"
 
-lint: setup  ## style and types, nothing changed
+lint: setup  ## check style, format and types; change nothing
 	ruff check .
 	ruff format --check .
 	mypy
+	scalequest deps --check
 
-fix: setup  ## what ruff can mend by itself
+fix: setup  ## fix and format what ruff can fix
 	ruff check --fix .
 	ruff format .
 
-setup: $(STAMP)  ## the environment, in .venv
+setup: $(STAMP)  ## install the environment into .venv
 
 # torch's CPU build is not on PyPI: a local wheel folder (pip's find-links) is tried first, then PyTorch's CPU index.
 $(STAMP): $(LOCK) pyproject.toml
@@ -43,5 +48,5 @@ $(STAMP): $(LOCK) pyproject.toml
 	python -m pip install -q --no-deps --no-build-isolation -e .
 	touch $@
 
-clean-work: setup  ## forget journals of half-done stages (finished outputs stay)
+clean-work: setup  ## delete what unfinished stages have kept; finished outputs stay
 	scalequest journal --clean

@@ -1,6 +1,10 @@
-"""The command line: `scalequest COMMAND`. A command is one line here, and a module that is loaded only when it is called."""
+"""The command line: ``scalequest COMMAND``.
+
+A command is one entry here and one module, which is loaded only when the command is called.
+"""
 
 import argparse
+import difflib
 import importlib
 import os
 import sys
@@ -11,33 +15,70 @@ from scalequest.errors import UserError
 
 @dataclass(frozen=True)
 class Command:
-    """A command: the module that has ``configure(parser)`` and ``run(args) -> exit code``, and what it does."""
+    """A command: the module with ``configure(parser)`` and ``run(args) -> exit code``, and one line of help."""
 
     module: str
     help: str
 
 
 COMMANDS = {
-    "audit": Command("scalequest.audit.command", "which data, models, parameters and code produced this, both ways"),
-    "verify": Command("scalequest.audit.verify", "hold every claim of dvc.lock against the bytes"),
-    "evaluate": Command("scalequest.run.evaluate", "score any model on any benchmark: mathematics or code"),
-    "estimate": Command("scalequest.run.estimate", "tokens, GPU-hours, disk and money of a run, before it is made"),
-    "repro": Command("scalequest.run.parallel", "run the pipeline with independent stages side by side, one a GPU"),
-    "deps": Command("scalequest.run.deps", "code dependencies of dvc.yaml: compare with the imports, or rewrite"),
+    "check": Command("scalequest.run.check", "name everything in the parameters that a run would stop at"),
     "profile": Command("scalequest.run.profile", "list the profiles, or switch params.yaml to one"),
-    "journal": Command("scalequest.runtime.journal", "what half-done stages left behind, and --clean"),
+    "deps": Command("scalequest.run.deps", "compare dvc.yaml's code dependencies with the imports, or rewrite them"),
+    "pin": Command("scalequest.run.pin", "print the source line of a hub model at its newest commit"),
+    "estimate": Command("scalequest.run.estimate", "estimate tokens, GPU hours, disk and cost of a run"),
+    "parallel": Command(
+        "scalequest.run.parallel", "run the pipeline with independent stages side by side, one per GPU"
+    ),
+    "track": Command("scalequest.run.track", "post finished stages to MLflow that are still waiting"),
+    "journal": Command("scalequest.runtime.journal", "list what unfinished stages have kept, or delete it"),
+    "evaluate": Command("scalequest.run.evaluate", "score a model on benchmarks: mathematics or code"),
+    "audit": Command(
+        "scalequest.audit.command", "trace a file, model or row to its data, code and parameters, and back"
+    ),
+    "verify": Command("scalequest.audit.verify", "compare every claim of dvc.lock with the files"),
     "publish": Command("scalequest.publish.command", "write data set and model with their cards, ready for the hub"),
     "register": Command("scalequest.publish.register", "register a model in MLflow with the hashes of its data"),
 }
 
 
-def main(argv: list[str] | None = None) -> None:
-    """Run one command; bad input ends with 2 and one line that says what to do."""
-    argv = sys.argv[1:] if argv is None else argv
-    parser = argparse.ArgumentParser(prog="scalequest", description="ScaleQuest as a reproducible pipeline.")
-    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
-    # Only the command that is called is loaded: help and mistakes answer at once.
+def version() -> str:
+    """Return the installed version."""
+    from importlib.metadata import PackageNotFoundError, version
+
+    try:
+        return version("scalequest")
+    except PackageNotFoundError:  # run from a checkout that is not installed
+        return "unknown (not installed)"
+
+
+def check_command(name: str) -> None:
+    """Refuse an unknown command, naming the closest one.
+
+    Raises:
+        UserError: there is no such command.
+    """
+    if name not in COMMANDS:
+        close = difflib.get_close_matches(name, COMMANDS, n=1)
+        hint = f"Did you mean '{close[0]}'?" if close else f"Expected one of: {', '.join(COMMANDS)}."
+        raise UserError(f"'{name}': no such command. {hint}")
+
+
+def run(argv: list[str]) -> int:
+    """Parse a command line, run its command, and return the exit code."""
+    if argv[:1] == ["help"]:
+        argv = [*argv[1:2], "--help"]
+    parser = argparse.ArgumentParser(
+        prog="scalequest",
+        description="ScaleQuest as a reproducible pipeline.",
+        epilog="`scalequest help COMMAND` explains one command. `dvc repro` runs the pipeline.",
+    )
+    parser.add_argument("--version", action="store_true", help="print the version and exit")
+    commands = parser.add_subparsers(dest="command", metavar="COMMAND")
+    # Only the command that is called is loaded, so help and mistakes answer at once.
     called = next((word for word in argv if not word.startswith("-")), None)
+    if called is not None:
+        check_command(called)
     for name, command in COMMANDS.items():
         module = importlib.import_module(command.module) if name == called else None
         sub = commands.add_parser(
@@ -49,8 +90,19 @@ def main(argv: list[str] | None = None) -> None:
         if module:
             module.configure(sub)
     args = parser.parse_args(argv)
+    if args.version:
+        print(f"scalequest {version()}")
+        return 0
+    if args.command is None:
+        parser.print_help()
+        return 0
+    return int(importlib.import_module(COMMANDS[args.command].module).run(args))
+
+
+def main(argv: list[str] | None = None) -> None:
+    """Run one command; bad input ends with exit code 2 and one line that names the next step."""
     try:
-        code = importlib.import_module(COMMANDS[args.command].module).run(args)
+        code = run(sys.argv[1:] if argv is None else argv)
         sys.stdout.flush()
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)

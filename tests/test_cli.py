@@ -47,6 +47,43 @@ def test_every_command_has_help_that_tells_how_to_call_it(name: str, capsys: pyt
     assert f"scalequest {name}" in out
 
 
+@pytest.mark.parametrize("words", [[], ["help"], ["--help"]])
+def test_without_a_command_all_are_listed(words: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    code, out, _ = call(capsys, *words)
+    assert code == 0
+    assert all(f"\n    {name} " in out for name in cli.COMMANDS)
+
+
+def test_help_for_one_command(capsys: pytest.CaptureFixture[str]) -> None:
+    assert call(capsys, "help", "pin") == call(capsys, "pin", "--help")
+
+
+def test_the_version_is_the_installed_one(capsys: pytest.CaptureFixture[str]) -> None:
+    import tomllib
+
+    wanted = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["version"]
+    code, out, _ = call(capsys, "--version")
+    assert code == 0
+    assert out in (f"scalequest {wanted}\n", "scalequest unknown (not installed)\n")
+
+
+@pytest.mark.parametrize(
+    ("words", "expected"),
+    [
+        (["profil"], "'profil': no such command. Did you mean 'profile'?"),
+        (["evalute", "models/student"], "Did you mean 'evaluate'?"),
+        (["help", "audti"], "Did you mean 'audit'?"),
+        (["zzzz"], "'zzzz': no such command. Expected one of: check, profile, "),
+    ],
+)
+def test_an_unknown_command_names_its_neighbour(
+    words: list[str], expected: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    code, out, err = call(capsys, *words)
+    assert (code, out) == (2, "")
+    assert expected in err
+
+
 def test_the_chain_as_text(here: Pipeline, capsys: pytest.CaptureFixture[str]) -> None:
     code, out, _ = call(capsys, "audit", "models/student")
     md5 = here.md5("models/student")

@@ -165,7 +165,7 @@ def test_mlflow_has_one_run_a_stage_under_one_parent(tiny: Checkout) -> None:
     import mlflow
 
     tiny.run(
-        "python", "-m", "scalequest.runtime.tracking"
+        "python", "-m", "scalequest.cli", "track"
     )  # waits for the last stage's, which is posted beside what follows
     client = mlflow.MlflowClient(f"sqlite:///{tiny.path / 'mlflow.db'}")
     experiment = client.get_experiment_by_name("scalequest")
@@ -229,7 +229,7 @@ def test_every_row_of_the_ledger_has_a_life(tiny: Checkout) -> None:
 def test_an_mlflow_run_leads_to_the_audit_and_back(tiny: Checkout) -> None:
     import mlflow
 
-    tiny.run("python", "-m", "scalequest.runtime.tracking")
+    tiny.run("python", "-m", "scalequest.cli", "track")
     client = mlflow.MlflowClient(f"sqlite:///{tiny.path / 'mlflow.db'}")
     experiments = [client.get_experiment_by_name("scalequest").experiment_id]
     (run,) = client.search_runs(experiments, audit(tiny, "models/student")["mlflow"])
@@ -351,7 +351,7 @@ def test_bad_parameters_are_named_and_cost_nothing(tiny: Checkout, change: str, 
     result = tiny.run("dvc", "exp", "run", "-S", change, "-n", "bad", check=False)
     text = result.stdout + result.stderr
     if "nobody" in change:  # DVC itself stops at a matrix key without parameters; ours tells what is wrong
-        result = tiny.run("python", "-m", "scalequest.run.check", "params.yaml", check=False)
+        result = tiny.run("python", "-m", "scalequest.cli", "check", check=False)
         text += result.stdout + result.stderr
     assert message in text
     tiny.run("git", "checkout", "-q", "--", ".")

@@ -1,18 +1,12 @@
 import copy
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from scalequest.errors import UserError
-from scalequest.params import Params, load_all, parse_params, read_yaml
-from scalequest.run.check import main, obstacles
-from scalequest.run.profile import load_profile, profiles
-from tests.fakes import LAPTOP, ROOT, changed
-
-PROFILES = sorted(profiles(ROOT))
+from scalequest.params import load_all, parse_params, read_yaml
+from tests.fakes import LAPTOP
 
 
 @pytest.fixture
@@ -260,21 +254,6 @@ def test_parsing_leaves_the_data_alone(data: dict[str, Any]):
 # -------------------------------------------------------------------------------------------------------- command line
 
 
-def test_the_checker_says_what_is_wrong_and_fails(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-):
-    file = tmp_path / "p.yaml"
-    file.write_text(LAPTOP.read_text().replace("  beta:", "  betta:"))
-    monkeypatch.setattr("sys.argv", ["params", str(file)])
-    with pytest.raises(SystemExit) as caught:
-        main()
-    # A string as exit code: Python prints it on stderr and ends with 1.
-    assert "did you mean 'beta'?" in str(caught.value.code)
-    monkeypatch.setattr("sys.argv", ["params", str(LAPTOP)])
-    main()
-    assert f"{LAPTOP}: fine (2 generators, 8 roles)" in capsys.readouterr().out
-
-
 def test_the_environment_may_name_another_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     file = tmp_path / "other.yaml"
     file.write_text(LAPTOP.read_text().replace("seed: 17", "seed: 4711", 1))
@@ -304,47 +283,3 @@ def test_programs_are_run_in_the_code_domain_only(data: dict[str, Any]):
     assert "reward_select.execute: true runs responses as programs, which domain 'maths' has none of" in message(data)
     data["domain"] = "code"
     assert parse_params(data).reward_select.execute
-
-
-# ------------------------------------------------------------------------------------------------------ before a long run
-
-
-def test_a_placeholder_for_a_commit_is_an_obstacle(laptop: Params):
-    models = laptop.models | {"student": f"hf:Qwen/Qwen2-Math-7B@{'0' * 40}"}
-    assert obstacles(laptop) == []
-    assert obstacles(changed(laptop, models=models)) == [
-        f"models.student: 'hf:Qwen/Qwen2-Math-7B@{'0' * 40}' has forty zeros in the place of a commit; "
-        "`python -m scalequest.run.pin Qwen/Qwen2-Math-7B` prints the one that its main branch is at"
-    ]
-
-
-def test_a_batch_that_the_processes_cannot_share_is_an_obstacle(laptop: Params):
-    runtime = {"accelerate": str(ROOT / "profiles" / "accelerate" / "fsdp-8.yaml")}
-    params = changed(
-        laptop, runtime=runtime, solver={"method": "none"}, qft={"batch_size": 24, "per_device_batch_size": 2}
-    )
-    found = obstacles(params)
-    assert any(
-        line.startswith("qft.batch_size 24 cannot be shared by 8 processes") and line.endswith("multiple of 16")
-        for line in found
-    )
-    assert not any(line.startswith("solver.") for line in found), "it is not trained"
-    missing = changed(laptop, runtime={"accelerate": "nowhere.yaml"})
-    assert "nowhere.yaml: no such file" in obstacles(missing)[0]
-
-
-@pytest.mark.parametrize("profile", PROFILES)
-def test_profiles_have_no_obstacle_but_the_one_commit(profile: str, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.chdir(ROOT)
-    found = obstacles(load_profile(profile))
-    assert all("Qwen2-Math-7B-Instruct@0" in line for line in found), found
-
-
-def test_the_check_says_what_a_run_would_stop_at(tmp_path: Path):
-    file = tmp_path / "params.yaml"
-    file.write_text(LAPTOP.read_text().replace("accelerate: null", "accelerate: nowhere.yaml"))
-    result = subprocess.run(
-        [sys.executable, "-m", "scalequest.run.check", str(file)], cwd=ROOT, capture_output=True, text=True
-    )
-    assert result.returncode == 1
-    assert "1 thing(s) that a run would stop at\n  runtime.accelerate: nowhere.yaml" in result.stderr

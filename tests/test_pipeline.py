@@ -324,7 +324,7 @@ def make_targets() -> tuple[set[str], set[str]]:
 
 def test_the_makefile_has_the_targets_that_the_readme_promises():
     rules, phony = make_targets()
-    assert {"repro", "test", "test-fast", "lint", "fix", "setup"} <= rules
+    assert {"help", "repro", "test", "test-fast", "lint", "fix", "setup"} <= rules
     assert rules == phony  # a file named like a target must not hide it
 
 

@@ -1,6 +1,6 @@
 """Models from the hub: pinned to a commit, resumed where a download stopped, each file compared with the hub's own hash.
 
-    python -m scalequest.run.pin ORG/NAME       # print the source line to put under `models`, at the commit that main is at
+    scalequest pin ORG/NAME       # print the source line to put under `models`, at the commit that main is at
 
 Files go into the hub's own cache, where other tools find them too, and a pinned file that is there is not fetched again. The hub's
 client starts a file over after a kill (huggingface_hub 2.4), which for 5 GB of weights means never on a bad line: the weights
@@ -94,7 +94,7 @@ def told(role: str, repo: str, commit: str) -> Iterator[None]:
         ) from None
     except errors.RevisionNotFoundError:
         raise UserError(
-            f"{what} has no commit {commit}; `python -m scalequest.run.pin {repo}` prints the source line of its newest one"
+            f"{what} has no commit {commit}; `scalequest pin {repo}` prints the source line of its newest one"
         ) from None
     except errors.OfflineModeIsEnabled:
         raise UserError(

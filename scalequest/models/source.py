@@ -36,7 +36,7 @@ def parse_source(role: str, source: str) -> tuple[str, str, str]:
     if kind == "hf" and not COMMIT.fullmatch(version):
         raise UserError(
             f"models.{role}: '{version}' is no commit of {name}; expected 40 hex digits, a branch or tag can move "
-            f"(python -m scalequest.run.pin {name} prints the commit that main is at)"
+            f"(`scalequest pin {name}` prints the commit that main is at)"
         )
     return kind, name, version
 

@@ -1,53 +1,156 @@
-"""Check a parameter file without running anything."""
+"""Check the parameters without running anything, and name everything that a run would stop at.
+
+    scalequest check                  # params.yaml
+    scalequest check paper-math       # a profile
+    scalequest check my.yaml          # another parameter file, or an overlay
+    scalequest check --online         # also ask the hub and the endpoint whether they have what is named
+
+It names misspelt, missing and contradictory keys, commits still to be filled in, files and folders that are not there
+or have other bytes than pinned, packages that are not installed, and batches that cannot be shared by the processes.
+Exit code 0: nothing found. 1: a run would stop. 2: the file is not valid.
+"""
 
 import argparse
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 from scalequest.errors import UserError
 from scalequest.models.source import parse_source
-from scalequest.params import PARAMS_FILE, Params, Training, load_all
+from scalequest.params import PARAMS_FILE, FileSource, HubSource, JsonlSource, PackageSource, Params, Training
+from scalequest.run.profile import load_profile
+
+PLACEHOLDER = {"0"}
+# Seconds to wait for an endpoint with --online.
+TIMEOUT_S = 20
 
 
-def obstacles(params: Params) -> list[str]:
-    """What the file is right about and a run would still stop at, hours later: a line each."""
+def find_blockers(params: Params, online: bool = False) -> list[str]:
+    """Return what a run with these valid parameters would stop at, one sentence each.
+
+    Args:
+        params: checked parameters.
+        online: also ask the hub for each model and data set, and the optimizer's endpoint for its models.
+    """
+    return [*_models(params, online), *_sources(params, online), *_processes(params)]
+
+
+def _models(params: Params, online: bool) -> Iterator[str]:
+    asked: set[str] = set()
+    for role, source in params.models.items():
+        kind, name, commit = parse_source(role, source)
+        if kind == "hf" and set(commit) == PLACEHOLDER:
+            yield (
+                f"models.{role}: '{source}' has forty zeros in place of a commit. `scalequest pin {name}` prints the "
+                "commit that its main branch is at"
+            )
+        elif kind == "hf" and online and source not in asked:
+            yield from _ask_hub(role, name, commit, dataset=False)
+        elif kind == "path" and not (Path(name).expanduser() / "config.json").is_file():
+            yield f"models.{role}: '{source}' is no model folder. Expected a folder with config.json, relative to here"
+        elif kind == "api" and online:
+            yield from _ask_endpoint(params, role, name)
+        asked.add(source)
+
+
+def _sources(params: Params, online: bool) -> Iterator[str]:
+    from scalequest.models.folder import file_sha256
+    from scalequest.problems.sources import find_file
+
+    for section in ("seeds", "benchmarks"):
+        for name, source in getattr(params, section).items():
+            key = f"{section}.{name}"
+            if not isinstance(source, FileSource):
+                continue
+            if isinstance(source, HubSource):
+                if set(source.commit) == PLACEHOLDER:
+                    yield f"{key}.commit: forty zeros. `scalequest pin --dataset {source.repo}` prints the newest commit"
+                elif online:
+                    yield from _ask_hub(key, source.repo, source.commit, dataset=True)
+                continue
+            try:
+                file = find_file(name, source)
+            except UserError as error:
+                yield f"{section}.{error}"
+                continue
+            if not file.is_file():
+                where = "path" if isinstance(source, JsonlSource) else "file"
+                hint = "" if isinstance(source, PackageSource) else ". The profile's head says where it comes from"
+                yield f"{key}.{where}: {file} is not there{hint}"
+            elif source.sha256 is not None and (found := file_sha256(file)) != source.sha256:
+                yield f"{key}.sha256: {file} has {found}. Expected {source.sha256}. Restore the file, or pin the new hash"
+
+
+def _processes(params: Params) -> Iterator[str]:
     from scalequest.training.job import global_micro_batch
     from scalequest.training.launch import n_processes
 
-    found = []
-    for role, source in params.models.items():
-        kind, name, commit = parse_source(role, source)
-        if kind == "hf" and set(commit) == {"0"}:
-            found.append(
-                f"models.{role}: '{source}' has forty zeros in the place of a commit; `python -m scalequest.run.pin {name}` prints "
-                "the one that its main branch is at"
-            )
     try:
         processes = n_processes(params.runtime)
     except UserError as error:
-        return [*found, str(error)]
+        yield str(error)
+        return
     for stage, section in params:
         if isinstance(section, Training) and section.method != "none":
             try:
                 global_micro_batch(section, processes)
             except UserError as error:
-                found.append(f"{stage}.{error}")
-    return found
+                yield f"{stage}.{error}"
 
 
-def main() -> None:
-    """Check one parameter file, print what is wrong or that nothing is."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("file", type=Path, nargs="?", default=Path(PARAMS_FILE))
-    args = parser.parse_args()
+def _ask_hub(key: str, repo: str, commit: str, dataset: bool) -> Iterator[str]:
+    """Ask the hub whether it has a repository at a commit, and whether this account may read it."""
+    from huggingface_hub import HfApi
+
+    api = HfApi()
     try:
-        params = load_all(args.file)
-    except UserError as error:
-        sys.exit(f"error: {error}")
-    if found := obstacles(params):
-        sys.exit("\n  ".join([f"error: {args.file}: {len(found)} thing(s) that a run would stop at", *found]))
-    print(f"{args.file}: fine ({len(params.mix)} generators, {len(params.models)} roles)")
+        if dataset:
+            api.dataset_info(repo, revision=commit, timeout=TIMEOUT_S)
+        else:
+            api.model_info(repo, revision=commit, timeout=TIMEOUT_S)
+    # The hub's client passes on errors of its HTTP library, and they share no base class with its own.
+    except Exception as error:
+        first = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        yield f"{key if dataset else f'models.{key}'}: {repo} at {commit[:12]} is not to be had from the hub: {first}"
 
 
-if __name__ == "__main__":
-    main()
+def _ask_endpoint(params: Params, role: str, url: str) -> Iterator[str]:
+    """Ask an OpenAI-compatible endpoint for its list of models."""
+    import os
+
+    import httpx
+
+    key = os.environ.get(params.runtime.api.key_variable, "")
+    try:
+        answer = httpx.get(
+            f"{url}/models", headers={"Authorization": f"Bearer {key}"} if key else {}, timeout=TIMEOUT_S
+        )
+    except httpx.HTTPError as error:
+        yield f"models.{role}: {url} does not answer: {error}"
+        return
+    if answer.status_code in (401, 403):
+        state = "was refused" if key else "is not set"
+        yield f"models.{role}: {url} answers {answer.status_code}; the key in {params.runtime.api.key_variable} {state}"
+    # Any other answer means that the endpoint is there; some servers have no /models.
+
+
+def configure(parser: argparse.ArgumentParser) -> None:
+    """Declare the options of ``scalequest check``."""
+    parser.add_argument(
+        "name", nargs="?", default=PARAMS_FILE, help="a profile or a parameter file (default: params.yaml)"
+    )
+    parser.add_argument("--online", action="store_true", help="ask the hub and the endpoint, too")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Check one parameter file, and print what a run would stop at or that nothing was found.
+
+    Raises:
+        UserError: the file is not valid.
+    """
+    params = load_profile(args.name)
+    if found := find_blockers(params, args.online):
+        print(f"{args.name}: {len(found)} thing(s) that a run would stop at", *found, sep="\n  ", file=sys.stderr)
+        return 1
+    print(f"{args.name}: fine ({len(params.mix)} generators, {len(params.models)} roles)")
+    return 0

@@ -1,12 +1,13 @@
-"""Run the pipeline with independent stages side by side, one a GPU.
+"""Run the pipeline with independent stages side by side, one per GPU.
 
-    scalequest repro --gpus 2 [--share] [STAGE ...]
+    scalequest parallel --gpus 2 [--share] [STAGE ...]
 
-``dvc repro`` runs one stage after another. This starts ``dvc repro --single-item STAGE`` for every stage that is not up to date, when its
-inputs are ready; ``dvc.lock`` comes out as from ``dvc repro`` but for the order of its stages. A stage that samples, scores or
-trains gets a GPU to itself; with ``--share`` up to two trainings run beside an engine, which pays for models so small that a training
-leaves most of the card idle (docs/gpu-run.md). The stage with the longest way to the end goes first, by the estimate. What a stage
-prints is in ``.work/repro/STAGE.log``. Ctrl-C stops all; what is half done is resumed.
+``dvc repro`` runs one stage after another. This command starts ``dvc repro --single-item STAGE`` for every stage that is not
+up to date as soon as its inputs are ready. ``dvc.lock`` is the same as after ``dvc repro``, except for the order of its stages.
+A stage that samples, scores or trains gets a GPU to itself. With ``--share``, up to two trainings run beside an engine, which
+pays off for models so small that a training leaves most of the GPU idle (docs/gpu-run.md). Among ready stages, the one with the
+longest estimated path to the end starts first. Each stage's output goes to ``.work/parallel/STAGE.log``. Ctrl-C stops all
+stages; unfinished ones are resumed by the next run.
 """
 
 import argparse
@@ -25,7 +26,7 @@ from scalequest.params import Params, load_all, read_yaml
 from scalequest.run.estimate import TABLE, Assumptions, hours, seed_problems, works
 from scalequest.training.launch import n_processes
 
-LOGS = Path(".work", "repro")
+LOGS = Path(".work", "parallel")
 # What a stage that computes on a GPU depends on; no other stage does.
 WORK = {"scalequest/sampling/engine.py": "engine", "scalequest/training/job.py": "training"}
 # How many stages of a kind share one GPU, if any do.
@@ -308,7 +309,7 @@ class Runner:
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
-    """Declare the options of ``scalequest repro``."""
+    """Declare the options of ``scalequest parallel``."""
     parser.add_argument("stages", nargs="*", metavar="STAGE", help="only these and what they need (default: all)")
     parser.add_argument("--gpus", type=int, required=True, metavar="N", help="GPUs to use")
     parser.add_argument("--share", action="store_true", help="trainings share a GPU with each other and with an engine")
@@ -338,7 +339,7 @@ def run(args: argparse.Namespace) -> int:
     if failed:
         tails = "".join(f"\n--- {name}\n{log_tail(name)}" for name in failed)
         raise UserError(
-            f"{', '.join(failed)} failed; the rest was not started. Mend it and run again: what is done is kept{tails}"
+            f"{', '.join(failed)} failed; the stages after it were not started. Fix it and run again: finished stages are kept{tails}"
         )
     return 0
 
@@ -360,8 +361,8 @@ def check_one_gpu(params: Params) -> None:
     ]
     if several:
         raise UserError(
-            f"{' and '.join(several)}: a stage takes several GPUs by it, and `scalequest repro` gives each one; "
-            "run `dvc repro`, or set it to one"
+            f"{' and '.join(several)}: a stage would take several GPUs, and `scalequest parallel` gives each stage one. "
+            "Run `dvc repro` instead, or set it to one."
         )
 
 

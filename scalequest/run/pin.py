@@ -1,26 +1,29 @@
-"""Print the commit that a hub repository's main branch is at."""
+"""Print the source line of a hub model, pinned to the commit that its main branch is at.
+
+scalequest pin Qwen/Qwen2-Math-7B                  # hf:Qwen/Qwen2-Math-7B@COMMIT, for `models` in params.yaml
+scalequest pin openai/gsm8k --dataset              # the commit of a data set, for `commit` of a hub source
+"""
 
 import argparse
-import sys
 
-from scalequest.errors import UserError
 from scalequest.models.hub import told
 
 
-def main(argv: list[str] | None = None) -> None:
-    """Print the pinned source line of a repository."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("repo", help="ORG/NAME")
+def configure(parser: argparse.ArgumentParser) -> None:
+    """Declare the options of ``scalequest pin``."""
+    parser.add_argument("repo", metavar="ORG/NAME", help="a repository of the hub")
     parser.add_argument("--revision", default="main", help="branch or tag (default: main)")
-    args = parser.parse_args(argv)
+    parser.add_argument("--dataset", action="store_true", help="the repository is a data set; print its commit")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Print the pinned source line."""
     from huggingface_hub import HfApi
 
-    try:
-        with told("ROLE", args.repo, args.revision):
-            print(f"hf:{args.repo}@{HfApi().model_info(args.repo, revision=args.revision).sha}")
-    except UserError as error:
-        sys.exit(f"error: {error}")
-
-
-if __name__ == "__main__":
-    main()
+    repo = args.repo.removeprefix("hf:").split("@")[0]
+    with told("ROLE", repo, args.revision):
+        if args.dataset:
+            print(HfApi().dataset_info(repo, revision=args.revision).sha)
+        else:
+            print(f"hf:{repo}@{HfApi().model_info(repo, revision=args.revision).sha}")
+    return 0

@@ -3,10 +3,9 @@
 A stage writes one JSON file to ``.work/tracking`` and starts a process that posts it, because loading MLflow takes as long as
 a small stage. A file that could not be posted stays there and is posted with the next stage, or by hand:
 
-    python -m scalequest.runtime.tracking
+    scalequest track
 """
 
-import argparse
 import fcntl
 import json
 import logging
@@ -148,7 +147,7 @@ def start_posting(folder: Path, root: Path) -> None:
     """Start the process that posts what waits in ``folder``, and do not wait for it."""
     with (folder / "log").open("a") as output:
         subprocess.Popen(
-            [sys.executable, "-m", "scalequest.runtime.tracking", str(folder)], cwd=root, stdin=subprocess.DEVNULL,
+            [sys.executable, "-m", "scalequest.cli", "track", str(folder)], cwd=root, stdin=subprocess.DEVNULL,
             stdout=output, stderr=output, start_new_session=True,
         )  # fmt: skip
 
@@ -285,14 +284,3 @@ def _lives(told: dict[str, Any]) -> bool:
         return bool(psutil.Process(told["pid"]).create_time() == told["pid_started"])
     except psutil.NoSuchProcess:
         return False
-
-
-def main() -> None:
-    """Post what waits."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("folder", type=Path, nargs="?", default=Path(".work") / "tracking")
-    sys.exit(bool(post_waiting(parser.parse_args().folder)))
-
-
-if __name__ == "__main__":
-    main()

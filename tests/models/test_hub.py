@@ -167,7 +167,7 @@ def test_a_damaged_file_in_the_cache_is_refused_and_fetched_anew(start, hub: Hub
     ("change", "expected"),
     [
         pytest.param({"gated": True}, "org/m is gated; accept its terms at http", id="gated"),
-        pytest.param({"commit": "d" * 40}, f"org/m has no commit {COMMIT}; `python -m scalequest.run.pin org/m` prints", id="no_commit"),
+        pytest.param({"commit": "d" * 40}, f"org/m has no commit {COMMIT}; `scalequest pin org/m` prints", id="no_commit"),
         pytest.param({"files": {"README.md": b""}}, "holds no model; expected config.json", id="no_model"),
         pytest.param(None, "the hub has no such model that you may read", id="no_repository"),
     ],
@@ -201,6 +201,6 @@ def test_a_fetched_model_is_used_without_a_network(start, tmp_path: Path):
 
 def test_the_newest_commit_is_printed_as_a_source_line(hub: Hub, tmp_path: Path):
     environment = os.environ | {"HF_ENDPOINT": hub.url, "HF_HOME": str(tmp_path)}
-    command = [sys.executable, "-m", "scalequest.run.pin", "org/m"]
+    command = [sys.executable, "-m", "scalequest.cli", "pin", "org/m"]
     result = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=True)
     assert result.stdout == f"hf:org/m@{COMMIT}\n"

