@@ -32,8 +32,11 @@ QUESTION = _schema(
     id=TEXT, generator=TEXT, question=TEXT, completion=TEXT, finish_reason=TEXT, n_tokens=INT, seed=pa.int64()
 )  # fmt: skip
 
-# What a model answered to one request, as a finished shard keeps it (scalequest.sampling.completion).
-COMPLETION = _schema(text=TEXT, finish_reason=TEXT, n_tokens=INT)
+# What a model answered to one request, as the row store keeps it. `key` is the hash of the request and its seed.
+COMPLETION = _schema(key=TEXT, text=TEXT, finish_reason=TEXT, n_tokens=INT)
+
+# What a model with a scalar head gave one sequence, as the row store keeps it.
+SCORED = _schema(key=TEXT, score=REAL)
 
 # A rewrite of a question. `verdict` is "kept" or the reason for the reject; chosen = rewrite, rejected = question.
 PREFERENCE = _schema(

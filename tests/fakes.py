@@ -118,21 +118,27 @@ class QueueEngine:
     def __init__(self, chat: Any, answers: Iterable[str | Completion]) -> None:
         self.chat = chat
         self.answers = deque(stopped(a) if isinstance(a, str) else a for a in answers)
-        self.calls: list[tuple[list[str], int]] = []  # the decoded prompts and the seed of each call
+        self.calls: list[
+            tuple[list[str], Any]
+        ] = []  # the decoded prompts and the seed of each call, or the seeds of its rows
         self.model: Path | None = None
 
-    def __call__(self, model: Path, engine: Any, runtime: Any) -> "QueueEngine":
+    def __call__(self, model: Path, engine: Any, runtime: Any, row_seeds: bool = False) -> "QueueEngine":
         self.model = model
         return self
 
     def complete(
         self, sampling: Any, stop_ids: Sequence[int] = ()
     ) -> Callable[[Sequence[list[int]], int], list[Completion]]:
-        def complete(prompts: Sequence[list[int]], seed: int) -> list[Completion]:
+        def complete(prompts: Sequence[list[int]], seed: Any) -> list[Completion]:
             self.calls.append(([self.chat.decode(p) for p in prompts], seed))
             return [self.answers.popleft() for _ in prompts]
 
         return complete
+
+    def complete_rows(self, sampling: Any) -> Callable[[Sequence[list[int]], Sequence[int]], list[Completion]]:
+        """The same with a seed for each prompt."""
+        return self.complete(sampling)  # type: ignore[return-value]
 
     @property
     def prompts(self) -> list[str]:

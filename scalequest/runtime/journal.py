@@ -1,6 +1,6 @@
-"""The journal: where a stage's finished shards and checkpoints lie until its output is published.
+"""The journal: where a stage's finished shards and checkpoints are until its output is published.
 
-It lies in ``.work/journal/STAGE/FINGERPRINT``, outside every DVC output (DVC deletes a stage's outputs before it runs), and the
+It is in ``.work/journal/STAGE/FINGERPRINT``, outside every DVC output (DVC deletes a stage's outputs before it runs), and the
 fingerprint covers the stage's inputs, parameters, code, packages and machine: what fits is taken, what does not is left alone.
 A temporary experiment (``dvc exp run --temp``) uses the journal of the real repository. What half-done runs left behind:
 
@@ -17,6 +17,7 @@ from pathlib import Path
 
 from scalequest.errors import UserError
 from scalequest.io import only_holder, read_json, write_json
+from scalequest.runtime import rows
 from scalequest.runtime.facts import StageFacts
 
 DONE = "DONE"
@@ -28,11 +29,16 @@ IDENTITY = "identity.json"
 class Journal:
     """The scratch folder of one stage and fingerprint; ``None`` as folder keeps nothing.
 
+    Attributes:
+        forced: this is the first start of a rerun of what ``dvc.lock`` holds already (``dvc repro --force``), which is to
+            compute everything again; a second start, after a kill, resumes.
+
     ``DONE`` marks one whose output was published. It stays until another stage starts, because DVC may still be
     killed between the stage's exit and its own commit.
     """
 
     folder: Path | None
+    forced: bool = False
 
     @classmethod
     def of(cls, facts: StageFacts | None) -> "Journal":
@@ -47,18 +53,19 @@ class Journal:
         for done in base.glob(f"*/*/{DONE}"):
             if done.parent.parent.name != facts.name:
                 shutil.rmtree(done.parent, ignore_errors=True)
-        if (folder / DONE).exists() and facts.recorded:
+        identity_file = folder / IDENTITY
+        forced = facts.recorded and ((folder / DONE).exists() or not identity_file.exists())
+        if forced and folder.exists():
             # DVC has this very result and runs the stage again all the same (`repro --force`): then it is to be done again.
             for path in folder.iterdir():
                 if path.name != LOCK:  # held by this very process
                     shutil.rmtree(path) if path.is_dir() else path.unlink()
         folder.mkdir(parents=True, exist_ok=True)
         identity = {"stage": facts.name, "deps": facts.deps, "params": {k: str(v) for k, v in facts.params.items()}}
-        identity_file = folder / IDENTITY
         if identity_file.exists() and read_json(identity_file) != identity:
             raise UserError(f"{folder}: a journal of other inputs under this fingerprint; remove the folder and rerun")
         write_json(identity_file, identity)
-        return cls(folder)
+        return cls(folder, forced)
 
     def shard_path(self, shard: int) -> Path | None:
         """File of one shard; it exists only when complete."""
@@ -114,7 +121,9 @@ def left_behind(root: Path) -> Iterator[tuple[Path, int, int]]:
 
 def configure(parser: argparse.ArgumentParser) -> None:
     """Declare the options of ``scalequest journal``."""
-    parser.add_argument("--clean", action="store_true", help="remove the journals that no running stage holds")
+    parser.add_argument(
+        "--clean", action="store_true", help="remove the journals and row stores that no running stage uses"
+    )
 
 
 def run(args: argparse.Namespace) -> int:
@@ -128,4 +137,14 @@ def run(args: argparse.Namespace) -> int:
                     shutil.rmtree(folder)
             except UserError as error:
                 print(error)
+    total = 0
+    for folder, files, size in rows.stores(Path(".work") / "rows"):
+        total += size
+        print(f"{folder}: finished rows, {files} files, {size / 1e6:.1f} MB")
+        if args.clean and not rows.remove(folder):
+            print(f"{folder}: kept, in use by a running stage")
+    if total:
+        print(
+            f"rows: {total / 1e6:.1f} MB of at most {rows.MOST_BYTES / 1e6:,.0f}; the least recently used are removed first"
+        )
     return 0

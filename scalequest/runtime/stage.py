@@ -12,7 +12,7 @@ import signal
 import sys
 import time
 import traceback
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -25,9 +25,10 @@ from scalequest.io import write_json
 from scalequest.outcomes import WARNINGS
 from scalequest.params import PARAMS_FILE, Params, load_all
 from scalequest.runtime import environment
-from scalequest.runtime.facts import StageFacts, current_stage, differences
+from scalequest.runtime.facts import StageFacts, current_stage, differences, hardware, package_versions
 from scalequest.runtime.journal import Journal, only_writer
 from scalequest.runtime.progress import Progress
+from scalequest.runtime.rows import RowStore
 from scalequest.runtime.tracking import tracked
 from scalequest.runtime.workers import Shard, Work, work_here, work_on_ray
 from scalequest.seeding import shard_seed
@@ -80,6 +81,27 @@ class StageRun:
         if self.params.runtime.engine == "ray":
             return work_on_ray(start, shards, schema, self.params.runtime, environment)
         return work_here(start, shards, schema)
+
+    def row_store(
+        self, decides: dict[str, Any], paths: Sequence[str], schema: pa.Schema, wanted: Collection[str]
+    ) -> RowStore:
+        """Finished rows of this stage under what decides them.
+
+        Args:
+            decides: settings that decide a row's bytes.
+            paths: dependencies of the stage that do: a model's folder, folders and files of code.
+            schema: of a row.
+            wanted: keys of the rows that are asked for.
+        """
+        if self.facts is None:
+            return RowStore.open(None, self.name, decides, schema, wanted)
+        hashes = {
+            dep: found
+            for dep, found in self.facts.deps.items()
+            if any(Path(dep).is_relative_to(path) for path in paths)
+        }
+        identity = decides | {"deps": hashes, "packages": package_versions(), "machine": hardware()}
+        return RowStore.open(self.facts.root, self.name, identity, schema, wanted, self.journal.forced)
 
     @property
     def name(self) -> str:

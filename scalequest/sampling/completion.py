@@ -3,6 +3,8 @@
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
+STOP, CUT, TOO_LONG = "stop", "length", "too_long"
+
 
 @dataclass(frozen=True)
 class Completion:
@@ -20,5 +22,7 @@ class Completion:
     n_tokens: int
 
 
-# Maps N prompts (token ids) and a seed to N completions, in order. Stages take this, tests give a fake.
+# Maps N prompts (token ids) and one seed for all to N completions, in order.
 Complete = Callable[[Sequence[list[int]], int], list[Completion]]
+# The same with a seed for each prompt.
+CompleteRows = Callable[[Sequence[list[int]], Sequence[int]], list[Completion]]

@@ -1,13 +1,17 @@
-"""The engine: vLLM in this process, fed with token ids, seeded once a shard.
+"""The engine: vLLM in this process, fed with token ids, its random draws decided by seeds of ours.
 
-Requests carry no seed of their own: on a GPU per-request seeds cost up to 7% of the throughput. Instead the generators that vLLM
-draws from are set before a shard's single ``generate`` call, and a self-test at start proves on the target at hand that
-this decides the tokens. Needs the engine in this process (``VLLM_ENABLE_V1_MULTIPROCESSING=0``), one a process.
+Two ways to seed it. Questions are sampled by the shard: requests carry no seed, and the generators that vLLM draws from are set
+before a shard's single ``generate`` call (the fastest way: per-request seeds cost 3 to 7% on a GPU, nothing on a CPU). Rows that
+follow a filter carry a seed each, so that a row's answer does not depend on its company. A self-test at start proves on the
+target at hand that the seeds decide the tokens. Needs the engine in this process (``VLLM_ENABLE_V1_MULTIPROCESSING=0``), one
+per process.
 """
 
 import logging
+import math
 import random
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -15,8 +19,8 @@ from scalequest.errors import UserError
 from scalequest.models.chat import ChatFormat
 from scalequest.params import Engine as EngineParams
 from scalequest.params import Runtime, Sampling
-from scalequest.sampling.completion import Complete, Completion
-from scalequest.sampling.vllm import load_engine, seed_everything
+from scalequest.sampling.completion import TOO_LONG, Complete, CompleteRows, Completion
+from scalequest.sampling.vllm import load_engine, row_seed_settings, seed_everything
 
 log = logging.getLogger("scalequest")
 
@@ -33,77 +37,166 @@ class Engine:
         chat: the model's chat format, in token ids.
     """
 
-    def __init__(self, model: Path, engine: EngineParams, runtime: Runtime, **settings: Any) -> None:
-        self._max_model_len = engine.max_model_len
+    def __init__(
+        self, model: Path, engine: EngineParams, runtime: Runtime, row_seeds: bool = False, **settings: Any
+    ) -> None:
+        self._model, self._max_model_len, self._row_seeds = model, engine.max_model_len, row_seeds
+        if row_seeds:
+            settings = row_seed_settings() | settings
         self._llm = load_engine(model, engine, runtime, **settings)
         self.chat = ChatFormat.of(self._llm.get_tokenizer())
         self._self_test()
 
     def complete(self, sampling: Sampling, stops: Sequence[str] = ()) -> Complete:
-        """Sampler with these settings; it stops at the model's own end and before any text of ``stops``.
+        """Sampler by the shard's seed; it stops at the model's own end and before any text of ``stops``.
 
         A prompt that leaves no room for ``max_tokens`` in the context gets the empty completion ``too_long``: one row among
         millions must not end a run. The sampler raises ``UserError`` where no prompt of a shard fits.
         """
-        from vllm import SamplingParams
-
-        settings = SamplingParams(
-            temperature=sampling.temperature,
-            top_p=sampling.top_p,
-            max_tokens=sampling.max_tokens,
-            stop_token_ids=self.chat.stop_ids,
-            stop=list(stops),
-            skip_special_tokens=True,
-        )
-        room = self._max_model_len - sampling.max_tokens
 
         def complete(prompts: Sequence[list[int]], seed: int) -> list[Completion]:
-            fits = [len(prompt) <= room for prompt in prompts]
-            self._tell_too_long(
-                [prompt for prompt, fit in zip(prompts, fits, strict=True) if not fit], len(prompts), room
-            )
-            # A shard must not depend on what ran before it, be it only by rounding: a resumed stage starts with a cold cache.
-            self._llm.reset_prefix_cache()
             seed_everything(seed)
-            given = [{"prompt_token_ids": prompt} for prompt, fit in zip(prompts, fits, strict=True) if fit]
-            outputs = iter(self._llm.generate(given, settings, use_tqdm=False))
-            completions = [_completion(next(outputs)) if fit else Completion("", "too_long", 0) for fit in fits]
-            assert next(outputs, None) is None
-            return completions
+            return self._generate(prompts, [None] * len(prompts), sampling, stops)
 
         return complete
 
-    def _tell_too_long(self, prompts: Sequence[list[int]], n: int, room: int) -> None:
+    def complete_rows(self, sampling: Sampling) -> CompleteRows:
+        """Sampler by a seed per prompt; else as ``complete``."""
+        assert self._row_seeds, "start the engine with row_seeds=True"
+
+        def complete(prompts: Sequence[list[int]], seeds: Sequence[int]) -> list[Completion]:
+            return self._generate(prompts, seeds, sampling, ())
+
+        return complete
+
+    def _generate(
+        self, prompts: Sequence[list[int]], seeds: Sequence[int | None], sampling: Sampling, stops: Sequence[str]
+    ) -> list[Completion]:
+        from vllm import SamplingParams
+
+        room = self._max_model_len - sampling.max_tokens
+        fits = [len(prompt) <= room for prompt in prompts]
+        self._warn_of_too_long([p for p, fit in zip(prompts, fits, strict=True) if not fit], len(prompts), room)
+        # What ran before must not matter, not even through rounding: a resumed stage starts with a cold cache.
+        self._llm.reset_prefix_cache()
+        given, settings = [], []
+        for prompt, seed, fit in zip(prompts, seeds, fits, strict=True):
+            if fit:
+                given.append({"prompt_token_ids": prompt})
+                settings.append(
+                    SamplingParams(
+                        temperature=sampling.temperature,
+                        top_p=sampling.top_p,
+                        max_tokens=sampling.max_tokens,
+                        seed=seed,
+                        stop_token_ids=self.chat.stop_ids,
+                        stop=list(stops),
+                        skip_special_tokens=True,
+                    )
+                )
+        outputs = iter(self._llm.generate(given, settings, use_tqdm=False) if given else [])
+        completions = [_completion(next(outputs)) if fit else Completion("", TOO_LONG, 0) for fit in fits]
+        assert next(outputs, None) is None
+        return completions
+
+    def _warn_of_too_long(self, prompts: Sequence[list[int]], n: int, room: int) -> None:
         if not prompts:
             return
         text = (
             f"{len(prompts)} of {n} prompts of the shard are too long: {max(map(len, prompts))} tokens at most, the context takes "
             f"{room} beside max_tokens (engine.max_model_len {self._max_model_len}); the first begins {self.chat.decode(prompts[0][:40])!r}"
         )
-        if len(prompts) == n:
+        if len(prompts) == n and not self._row_seeds:
             raise UserError(f"{text}; raise max_model_len or lower max_tokens")
         log.warning("%s; they are marked too_long", text)
 
     def _self_test(self) -> None:
-        """Two calls with one seed must be equal and two with two seeds not, else no shard could be repeated."""
+        """Stop where the model is broken, or where its tokens do not follow the seeds: no row could be repeated then."""
+        # After words at random and at the highest temperature that vLLM takes: a model that knows one question only is no
+        # proof of a deaf engine. One of the prompts is long, because a broken model may show it only then.
+        words, vocabulary = random.Random(0), len(self.chat.tokenizer)
+        lengths = [8] * (PROBES - 1) + [min(256, self._max_model_len // 2)]
+        prompts = [[words.randrange(vocabulary) for _ in range(length)] for length in lengths]
+        plain = list(range(PROBES))
+        seeds = [1 + row for row in plain]
+        if not self._row_seeds:
+            probes = [self._probe(prompts, [None] * PROBES, shared) for shared in (1, 1, 2)]
+            check_probes(self._model, *probes)
+            return
+        # The shared generators differ between the draws that must be equal: only the rows' own seeds may decide.
+        first, second = self._probe(prompts, seeds, 1), self._probe(prompts, seeds, 2)
+        check_probes(self._model, first, second, self._probe(prompts, [100 + seed for seed in seeds], 1))
+        backwards = self._probe(prompts[::-1], seeds[::-1], 3)
+        check_company(first, Probe(backwards.tokens[::-1], backwards.logprobs[::-1]))
+
+    def _probe(self, prompts: Sequence[list[int]], seeds: Sequence[int | None], shared: int) -> "Probe":
         from vllm import SamplingParams
 
-        # After words at random and at the highest temperature that vLLM takes: a model that knows one question only is no
-        # proof of a deaf engine.
-        settings = SamplingParams(temperature=2.0, max_tokens=16, ignore_eos=True)
-        words = random.Random(0)
-        vocabulary = len(self.chat.tokenizer)
-        prompts = [{"prompt_token_ids": [words.randrange(vocabulary) for _ in range(8)]} for _ in range(8)]
+        seed_everything(shared)
+        self._llm.reset_prefix_cache()
+        settings = [SamplingParams(temperature=2.0, max_tokens=16, ignore_eos=True, logprobs=0, seed=s) for s in seeds]
+        outputs = self._llm.generate([{"prompt_token_ids": p} for p in prompts], settings, use_tqdm=False)
+        rows = [output.outputs[0] for output in outputs]
+        logprobs = [
+            [step[token].logprob for token, step in zip(row.token_ids, row.logprobs, strict=True)] for row in rows
+        ]
+        return Probe([list(row.token_ids) for row in rows], logprobs)
 
-        def draw(seed: int) -> list[list[int]]:
-            seed_everything(seed)
-            return [list(o.outputs[0].token_ids) for o in self._llm.generate(prompts, settings, use_tqdm=False)]
 
-        first, second, other = draw(1), draw(1), draw(2)
-        if first != second or first == other:
-            raise UserError(
-                "the engine does not follow the shard's seed on this machine (equal seeds gave "
-                f"{'equal' if first == second else 'different'} tokens, different seeds "
-                f"{'equal' if first == other else 'different'} ones), so nothing it writes could be repeated. "
-                "Seen with vLLM's multiprocessing on: leave VLLM_ENABLE_V1_MULTIPROCESSING=0, and report the vLLM version"
-            )
+# Prompts of the self-test.
+PROBES = 8
+# A token whose log-probability is above this at temperature 1 leaves nothing to draw, also at temperature 2.
+CERTAIN = -1e-4
+
+
+@dataclass(frozen=True)
+class Probe:
+    """What the self-test's prompts gave: N rows of tokens, and the model's log-probability of each."""
+
+    tokens: list[list[int]]
+    logprobs: list[list[float]]
+
+
+def check_probes(model: Path, first: Probe, second: Probe, other: Probe) -> None:
+    """Compare two draws of one seed and one of another.
+
+    Raises:
+        UserError: the model is broken, which is looked at first because its tokens prove nothing; or the engine does not
+            follow its seeds.
+    """
+    values = [value for probe in (first, second, other) for row in probe.logprobs for value in row]
+    if broken := [value for value in values if not math.isfinite(value)]:
+        raise UserError(
+            f"{model}: the model's logits are not finite ({len(broken)} of {len(values)} log-probabilities): its training diverged, "
+            "or its weights do not fit engine.dtype. Look at its loss and gradient norm (MLflow, the stage's metrics), lower the "
+            "learning_rate of the stage that trained it, or set engine.dtype to float32"
+        )
+    if first.tokens == other.tokens and min(values) > CERTAIN:
+        raise UserError(
+            f"{model}: the model gives one token all the probability, whatever it reads, so nothing can be drawn from it: its "
+            "training collapsed. Lower the learning_rate or the epochs of the stage that trained it"
+        )
+    if first.tokens != second.tokens or first.tokens == other.tokens:
+        raise UserError(
+            "the engine does not follow its seeds on this machine (equal seeds gave "
+            f"{'equal' if first.tokens == second.tokens else 'different'} tokens, different seeds "
+            f"{'equal' if first.tokens == other.tokens else 'different'} ones), so nothing it writes could be repeated. "
+            "Seen with vLLM's multiprocessing on: leave VLLM_ENABLE_V1_MULTIPROCESSING=0, and report the vLLM version"
+        )
+
+
+def check_company(first: Probe, backwards: Probe) -> None:
+    """Compare the same rows and seeds in two orders: a row's seed must decide its tokens, its place in the batch must not.
+
+    The first token alone, and of most rows: in another order floats may be rounded differently, and a draw at the edge goes
+    the other way.
+
+    Raises:
+        UserError: most rows begin with another token.
+    """
+    same = sum(a[0] == b[0] for a, b in zip(first.tokens, backwards.tokens, strict=True))
+    if same <= len(first.tokens) / 2:
+        raise UserError(
+            f"the engine does not follow a row's own seed on this machine ({same} of {len(first.tokens)} rows began with the same "
+            "token in another order), so rows could not be resumed. Report the vLLM version"
+        )

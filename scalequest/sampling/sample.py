@@ -1,23 +1,29 @@
-"""Sampling answers of a model to a stage's rows: the engine, the prompts, the shards, the progress in one place.
+"""Sampling answers of a model to a stage's rows: the engine, the prompts, the seeds, the shards in one place.
 
 A stage brings two pure functions, one that words a row's request and one that makes its output row of the answer:
 
     answers = sample(run, args.model, rows, prompts=judge_turns, sampling=run.params.judge)
     judged = [judged_row(row, answer) for row, [answer] in zip(rows, answers, strict=True)]
+
+Each request has a seed of its own, made of the run's seed, the stage and the row's id. What a row is answered does not depend on
+which other rows there are: after a changed threshold the rows that stay keep their answers, and only new ones are paid for.
 """
 
+import json
 from collections.abc import Callable, Sequence
-from dataclasses import asdict
 from functools import partial
+from hashlib import sha256
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
+from scalequest.errors import UserError
 from scalequest.params import Engine as EngineParams
 from scalequest.params import Runtime, Sampling
 from scalequest.records import COMPLETION
-from scalequest.sampling.completion import Completion
+from scalequest.sampling.completion import TOO_LONG, Completion
 from scalequest.sampling.engine import Engine
-from scalequest.sampling.shards import map_shards
+from scalequest.sampling.rows import map_rows
+from scalequest.seeding import row_seed
 
 if TYPE_CHECKING:
     from scalequest.runtime.stage import StageRun
@@ -27,18 +33,34 @@ Row = dict[str, Any]
 Turns = list[str]
 
 
+class Request(NamedTuple):
+    """One request to a model: the turns, the seed of its random draws, and the key that both make."""
+
+    turns: Turns
+    seed: int
+
+    @property
+    def key(self) -> str:
+        """Equal exactly when turns and seed are."""
+        return sha256(json.dumps([self.seed, self.turns], ensure_ascii=False).encode()).hexdigest()[:32]
+
+
 class Answering:
-    """A started engine that maps a shard of requests to completions."""
+    """A started engine that maps requests to completions."""
 
     def __init__(self, model: Path, engine: EngineParams, runtime: Runtime, sampling: Sampling) -> None:
-        self._engine = Engine(model, engine, runtime)
-        self._complete = self._engine.complete(sampling)
+        self._engine = Engine(model, engine, runtime, row_seeds=True)
+        self._complete = self._engine.complete_rows(sampling)
 
-    def __call__(self, requests: Sequence[list[Turns]], seed: int, _: int) -> tuple[list[Row], int]:
-        """Completions of N rows' requests in one call, and the tokens generated."""
-        prompts = self._engine.chat.conversations([turns for row in requests for turns in row])
-        completions = self._complete(prompts, seed)
-        return [asdict(c) for c in completions], sum(c.n_tokens for c in completions)
+    def __call__(self, requests: Sequence[Request], _seed: int, _shard: int) -> tuple[list[Row], int]:
+        """Completions of N requests in one call, and the tokens generated."""
+        prompts = self._engine.chat.conversations([request.turns for request in requests])
+        completions = self._complete(prompts, [request.seed for request in requests])
+        rows = [
+            {"key": r.key, "text": c.text, "finish_reason": c.finish_reason, "n_tokens": c.n_tokens}
+            for r, c in zip(requests, completions, strict=True)
+        ]
+        return rows, sum(c.n_tokens for c in completions)
 
 
 def sample(
@@ -50,21 +72,42 @@ def sample(
     sampling: Sampling,
     n_samples: int = 1,
 ) -> list[list[Completion]]:
-    """Ask a model about each row, ``n_samples`` times, in shards that resume.
+    """Ask a model about each row, ``n_samples`` times; what was answered before is not asked again.
 
     Args:
         run: the running stage.
         model: the model's folder.
-        rows: N rows, in an order that depends on inputs and parameters only.
+        rows: N rows with an ``id``, no two the same.
         prompts: the conversation that a row is asked with.
-        sampling: how completions are drawn, and how many rows make a shard.
-        n_samples: completions per row, each a request of its own in the same call.
+        sampling: how completions are drawn, and how many rows go to the engine at once.
+        n_samples: completions per row; sample ``k`` is the same however many there are.
 
     Returns:
         The completions of each row, N lists of ``n_samples``, in the rows' order.
     """
-    requests = [[prompts(row)] * n_samples for row in rows]
-    start = partial(Answering, model, run.params.engine, run.params.runtime, sampling)
-    table = map_shards(run, requests, start, COMPLETION, sampling.shard_size)
-    completions = [Completion(**row) for row in table.to_pylist()]
-    return [completions[at : at + n_samples] for at in range(0, len(completions), n_samples)]
+    run_seed, stage = run.params.seed, run.name
+    asked = [
+        [Request(turns, row_seed(run_seed, stage, f"{row['id']}#{k}")) for k in range(n_samples)]
+        for row, turns in ((row, prompts(row)) for row in rows)
+    ]
+    found = map_rows(
+        run,
+        {request.key: request for requests in asked for request in requests},
+        partial(Answering, model, run.params.engine, run.params.runtime, sampling),
+        COMPLETION,
+        sampling.shard_size * n_samples,
+        model,
+        {
+            "seed": run_seed,
+            "temperature": sampling.temperature,
+            "top_p": sampling.top_p,
+            "max_tokens": sampling.max_tokens,
+            "engine": run.params.engine.model_dump(),
+        },
+    )
+    if rows and all(row["finish_reason"] == TOO_LONG for row in found.values()):
+        raise UserError(
+            f"{stage}: none of {len(rows)} prompts leaves room for max_tokens {sampling.max_tokens} in engine.max_model_len "
+            f"{run.params.engine.max_model_len}. Raise max_model_len or lower max_tokens"
+        )
+    return [[Completion(**found[request.key]) for request in requests] for requests in asked]

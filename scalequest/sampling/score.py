@@ -1,34 +1,46 @@
-"""Scoring a stage's rows with a model that has a scalar head: the engine, the sequences, the shards in one place."""
+"""Scoring a stage's rows with a model that has a scalar head: the engine, the sequences, the shards in one place.
 
+A score depends on what is read alone. What was scored before is found again by its text, whichever other rows there are.
+"""
+
+import json
 from collections.abc import Callable, Sequence
 from functools import partial
+from hashlib import sha256
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from scalequest.params import Engine as EngineParams
 from scalequest.params import Runtime
-from scalequest.records import SCORE
+from scalequest.records import SCORED
+from scalequest.sampling.rows import map_rows
 from scalequest.sampling.scorer import Scorer
-from scalequest.sampling.shards import map_shards
 
 if TYPE_CHECKING:
     from scalequest.runtime.stage import StageRun
 
 Row = dict[str, Any]
+# What a model reads: a question, or a prompt and its response.
+Texts = str | tuple[str, str]
+
+
+def text_key(texts: Texts) -> str:
+    """Equal exactly when the texts are."""
+    return sha256(json.dumps(texts, ensure_ascii=False).encode()).hexdigest()[:32]
 
 
 class Scoring:
-    """A started scorer that maps a shard of rows to scores; ``form`` is the ``ChatFormat`` method that encodes their texts."""
+    """A started scorer that maps texts to scores; ``form`` is the ``ChatFormat`` method that encodes them."""
 
     def __init__(self, model: Path, engine: EngineParams, runtime: Runtime, form: str) -> None:
         self._scorer = Scorer(model, engine, runtime)
         self._encode = getattr(self._scorer.chat, form)
 
-    def __call__(self, rows: Sequence[tuple[str, Any]], _seed: int, _shard: int) -> tuple[list[Row], int]:
-        """Scores of N rows (id and texts), and the tokens read."""
-        sequences = [ids + self._scorer.end for ids in self._encode([texts for _, texts in rows])]
+    def __call__(self, read: Sequence[Texts], _seed: int, _shard: int) -> tuple[list[Row], int]:
+        """Scores of N texts, and the tokens read."""
+        sequences = [ids + self._scorer.end for ids in self._encode(read)]
         scores = self._scorer.score(sequences)
-        made = [{"id": name, "score": score} for (name, _), score in zip(rows, scores, strict=True)]
+        made = [{"key": text_key(texts), "score": score} for texts, score in zip(read, scores, strict=True)]
         return made, sum(map(len, sequences))
 
 
@@ -37,24 +49,32 @@ def score(
     model: Path,
     rows: Sequence[Row],
     *,
-    sequences: Callable[[Row], str | tuple[str, str]],
+    sequences: Callable[[Row], Texts],
     form: str,
     shard_size: int,
 ) -> list[float]:
-    """One number for each row, in shards that resume.
+    """One number for each row; what was scored before is not scored again.
 
     Args:
         run: the running stage.
         model: folder of a model with a scalar head.
-        rows: N rows with an ``id``.
-        sequences: what the model reads of a row: a question, or a prompt and its response.
+        rows: N rows.
+        sequences: what the model reads of a row.
         form: the method of ``ChatFormat`` that encodes it: ``user_turns``, ``solutions`` or ``answered``.
-        shard_size: rows per shard.
+        shard_size: rows that go to the engine at once.
 
     Returns:
-        N scores, in the rows' order.
+        N scores in single precision, in the rows' order.
     """
-    items = [(row["id"], sequences(row)) for row in rows]
-    start = partial(Scoring, model, run.params.engine, run.params.runtime, form)
-    scores: list[float] = map_shards(run, items, start, SCORE, shard_size)["score"].to_pylist()
-    return scores
+    read = [sequences(row) for row in rows]
+    keys = [text_key(texts) for texts in read]
+    found = map_rows(
+        run,
+        dict(zip(keys, read, strict=True)),
+        partial(Scoring, model, run.params.engine, run.params.runtime, form),
+        SCORED,
+        shard_size,
+        model,
+        {"form": form, "engine": run.params.engine.model_dump()},
+    )
+    return [found[key]["score"] for key in keys]

@@ -77,6 +77,17 @@ def hardware_settings(engine: EngineParams, runtime: Runtime) -> dict[str, Any]:
     return settings
 
 
+def row_seed_settings() -> dict[str, Any]:
+    """VLLM's settings under which every request may have a seed of its own.
+
+    A prompt that is read in pieces draws a token after each piece, which vLLM takes back by setting the request's generator to an
+    earlier offset. On a CPU the engine dies of it ("CPU Generator does not use offset"), so there prompts are read whole.
+    """
+    import torch
+
+    return {} if torch.cuda.is_available() else {"enable_chunked_prefill": False}
+
+
 def shared_name(model: Path, links: Path) -> Path:
     """A link to ``model`` whose name is made of the model's configuration, and so is that of every model of its shape.
 

@@ -10,7 +10,7 @@ from scalequest.params import Params
 from scalequest.records import FILTERED, RESPONSE, read_rows, write_rows
 from scalequest.runtime.stage import StageRun
 from scalequest.sampling import sample as sampling
-from scalequest.seeding import shard_seed
+from scalequest.seeding import row_seed
 from stages import respond
 from stages.respond import distinct_responses
 from tests.fakes import QueueEngine, changed, cut
@@ -38,11 +38,9 @@ def test_each_question_is_asked_n_times_and_every_response_is_kept(stage, laptop
     engine, rows, metrics = stage(3, [" one\n", cut("tw"), "three", "three", "four", ""])
     asked = [engine.chat.decode(engine.chat.user_turn(solve_prompt(f"Q{i}?"))) for i in range(3)]
     assert engine.prompts == [asked[0], asked[0], asked[1], asked[1], asked[2], asked[2]]
-    # Two questions a shard, all their samples in one call with the shard's seed.
-    assert [(len(p), s) for p, s in engine.calls] == [
-        (4, shard_seed(laptop.seed, "by-hand", 0)),
-        (2, shard_seed(laptop.seed, "by-hand", 1)),
-    ]
+    # Two questions per shard, all their samples in one call, each with the seed of its row and number.
+    seeds = [row_seed(laptop.seed, "by-hand", f"sums/0/{i}#{k}") for i in range(3) for k in range(2)]
+    assert [seed for _, seed in engine.calls] == [seeds[:4], seeds[4:]]
     assert [(r["id"], r["question_id"], r["sample"], r["response"], r["finish_reason"]) for r in rows] == [
         ("sums/0/0#0", "sums/0/0", 0, "one", "stop"),
         ("sums/0/0#1", "sums/0/0", 1, "tw", "length"),
