@@ -124,7 +124,7 @@ def ask_endpoint(run: StageRun, model: Path, conversations: Sequence[list[str]])
         journal=journal,
         seed=run.params.seed,
     )
-    completions = client.complete(conversations)
+    completions = client.complete(conversations, run.progress)
     # To MLflow only: what was paid depends on what an earlier run had paid for.
     run.logged |= client.cost()
     return completions

@@ -46,6 +46,7 @@ class Endpoint:
     def __init__(self) -> None:
         self.script: deque[Reply] = deque()
         self.pause_s = 0.0
+        self.answer: Callable[[dict[str, Any]], Reply | None] = lambda body: None
         self.bodies: list[dict[str, Any]] = []
         self.keys: list[str | None] = []
         self.under_way = self.most_under_way = 0
@@ -67,7 +68,9 @@ class Endpoint:
                     endpoint.keys.append(self.headers.get("Authorization"))
                     scripted = endpoint.script.popleft() if endpoint.script else None
                 time.sleep(endpoint.pause_s)
-                status, headers, value = scripted or completion("re: " + body["messages"][-1]["content"])
+                status, headers, value = (
+                    scripted or endpoint.answer(body) or completion("re: " + body["messages"][-1]["content"])
+                )
                 data = value if isinstance(value, bytes) else json.dumps(value).encode()
                 with lock:
                     endpoint.under_way -= 1
@@ -147,6 +150,7 @@ def test_a_rerun_pays_nothing(connect, endpoint: Endpoint):
     # 2 requests of 10 and 4 tokens at 0.15 and 0.60 dollars a million: (20 * 0.15 + 8 * 0.60) / 1e6
     assert first.cost() == {
         "api_requests_paid": 2,
+        "api_requests_without_usage": 0,
         "api_input_tokens": 20,
         "api_output_tokens": 8,
         "api_usd": pytest.approx(7.8e-6, abs=1e-6),
@@ -249,6 +253,166 @@ def test_a_refusal_is_an_outcome_of_its_own(connect, endpoint: Endpoint, reply: 
     endpoint.script.append(reply)
     answer = connect().complete([["a"]])[0]
     assert (answer.text, answer.finish_reason) == ("", "refusal")
+
+
+# ------------------------------------------------------------------------- one row's fault, or everybody's
+
+
+def asked(
+    connect: Callable[..., ApiOptimizer], n: int = 3, **settings: Any
+) -> tuple[ApiOptimizer, list[tuple[str, str]]]:
+    """What ``n`` questions, asked one after the other, got: text and finish reason."""
+    client = connect(concurrency=1, **settings)
+    return client, [(a.text, a.finish_reason) for a in client.complete([[f"q{i}"] for i in range(n)])]
+
+
+REST = [("re: q1", "stop"), ("re: q2", "stop")]
+
+
+@pytest.mark.parametrize(
+    ("reply", "reason"),
+    [
+        pytest.param(error(400, "The response was filtered", "content_filter"), "refusal", id="azures_filter"),
+        pytest.param(error(400, "triggering Azure OpenAI's content management policy"), "refusal", id="policy"),
+        pytest.param(error(403, "Your input was flagged", "moderation"), "refusal", id="moderation"),
+        pytest.param(error(400, "too long", "context_length_exceeded"), "too_long", id="code"),
+        pytest.param(error(400, "This model's maximum context length is 4096 tokens"), "too_long", id="words"),
+        pytest.param(error(413, "payload"), "too_long", id="payload"),
+        pytest.param(error(400, "invalid character"), "refusal", id="bad_request"),
+        pytest.param(error(422, "unprocessable"), "refusal", id="unprocessable"),
+        pytest.param(error(451, "legal"), "refusal", id="legal"),
+        pytest.param((200, {}, {"error": {"code": "content_filter", "message": "no"}}), "refusal", id="filter_in_200"),
+        pytest.param((200, {}, {"choices": [], "usage": {"prompt_tokens": 1, "completion_tokens": 0}}), "refusal", id="no_choice"),
+    ],
+)  # fmt: skip
+@pytest.mark.parametrize("first", [True, False], ids=["first", "later"])
+def test_one_refused_request_is_one_rows_outcome(connect, endpoint: Endpoint, reply: Reply, reason: str, first: bool):
+    endpoint.script += [reply] if first else [completion("re: q0"), reply]
+    got = asked(connect)[1]
+    assert got == ([("", reason), *REST] if first else [("re: q0", "stop"), ("", reason), REST[1]])
+    assert len(endpoint.bodies) == 3
+
+
+def test_a_refused_request_is_asked_again_by_a_rerun_and_the_answered_ones_are_not(connect, endpoint: Endpoint):
+    endpoint.script.append(error(400, "no", "content_filter"))
+    asked(connect)
+    assert asked(connect)[1][0] == ("re: q0", "stop")
+    assert len(endpoint.bodies) == 4
+
+
+def test_when_every_request_is_refused_the_run_ends_early(connect, endpoint: Endpoint):
+    endpoint.script += [error(400, "unknown parameter: top_p")] * 100
+    with pytest.raises(UserError, match="refuses the request \\(400: unknown parameter: top_p\\)"):
+        asked(connect, n=100)
+    assert len(endpoint.bodies) < 20
+
+
+def test_when_every_request_is_filtered_that_is_their_outcome(connect, endpoint: Endpoint):
+    endpoint.script += [error(400, "no", "content_filter")] * 12
+    assert asked(connect, n=12)[1] == [("", "refusal")] * 12
+
+
+@pytest.mark.parametrize(
+    "reply",
+    [
+        pytest.param((200, {}, {"error": {"code": 502, "message": "bad gateway"}}), id="error_in_200"),
+        pytest.param((200, {}, {"error": {"message": "Provider returned error"}}), id="error_without_code"),
+        pytest.param((200, {}, {"error": "overloaded"}), id="error_of_words"),
+        pytest.param((200, {}, {"choices": [{"error": {"code": 502, "message": "x"}, "message": {"content": "ha"}}]}), id="in_the_choice"),
+        pytest.param(completion("half", "error"), id="ended_by_an_error"),
+        pytest.param(completion("half", "abort"), id="aborted"),
+        pytest.param(completion("half", "insufficient_system_resource"), id="no_resources"),
+        pytest.param(error(529, "overloaded"), id="529"),
+        pytest.param(error(524, "timeout"), id="524"),
+    ],
+)  # fmt: skip
+def test_a_server_that_failed_in_between_is_asked_again(connect, endpoint: Endpoint, reply: Reply):
+    endpoint.script.append(reply)
+    assert asked(connect)[1] == [("re: q0", "stop"), *REST]
+    assert len(endpoint.bodies) == 4
+
+
+def test_a_page_that_is_no_completion_is_asked_again_once_answers_came(connect, endpoint: Endpoint):
+    endpoint.script += [completion("re: q0"), (200, {}, b"<html>502</html>")]
+    assert asked(connect)[1] == [("re: q0", "stop"), *REST]
+
+
+def test_a_row_that_breaks_the_server_every_time_is_its_own_outcome(connect, endpoint: Endpoint):
+    """Two at once: while one is tried in vain the other ones are answered."""
+    endpoint.answer = lambda body: error(500, "crash") if body["messages"][-1]["content"] == "q0" else None
+    client = connect(concurrency=2)
+    answers = client.complete([[f"q{i}"] for i in range(6)])
+    assert [a.finish_reason for a in answers] == ["refusal", *["stop"] * 5]
+
+
+@pytest.mark.parametrize(
+    ("reply", "expected"),
+    [
+        pytest.param(error(402, "Payment Required"), "look at the account's limits and balance", id="402"),
+        pytest.param(
+            error(403, "Your account is not active, check your billing"), "look at the account's", id="billing"
+        ),
+        pytest.param(
+            (200, {}, {"error": {"code": 401, "message": "User not found"}}), "wants a valid key", id="key_in_200"
+        ),
+        pytest.param(error(405, "Method Not Allowed"), "or is no such endpoint", id="method"),
+        pytest.param((308, {"Location": "/v2"}, b""), "or is no such endpoint", id="redirect"),
+    ],
+)
+def test_what_no_request_can_pass_ends_the_run_also_later(connect, endpoint: Endpoint, reply: Reply, expected: str):
+    endpoint.script += [completion("re: q0"), reply]
+    with pytest.raises(UserError, match=rf"{expected}.*\(1 of 3 answers came and are kept\)"):
+        asked(connect)
+    assert len(endpoint.bodies) == 2
+
+
+@pytest.mark.parametrize(
+    ("choice", "expected"),
+    [
+        pytest.param({"message": {"content": "Hm"}, "finish_reason": "eos_token"}, ("Hm", "stop"), id="eos_token"),
+        pytest.param({"message": {"content": "Hm"}, "finish_reason": "end_turn"}, ("Hm", "stop"), id="end_turn"),
+        pytest.param({"message": {"content": "Hm"}, "finish_reason": "stop_sequence"}, ("Hm", "stop"), id="stop_sequence"),
+        pytest.param({"message": {"content": "Hm"}, "finish_reason": None}, ("Hm", "stop"), id="null"),
+        pytest.param({"message": {"content": "Hm"}}, ("Hm", "stop"), id="missing"),
+        pytest.param({"message": {"content": "Hm"}, "finish_reason": "MAX_TOKENS"}, ("Hm", "length"), id="max_tokens"),
+        pytest.param({"message": {"content": "Hm"}, "finish_reason": "model_length"}, ("Hm", "length"), id="model_length"),
+        pytest.param({"message": {"content": None}, "finish_reason": "length"}, ("", "length"), id="thought_until_the_limit"),
+        pytest.param({"message": {}, "finish_reason": "length"}, ("", "length"), id="no_content_cut"),
+        pytest.param({"message": {"content": None}, "finish_reason": "stop"}, ("", "refusal"), id="nothing"),
+        pytest.param({"message": {"content": ""}, "finish_reason": "stop"}, ("", "stop"), id="empty"),
+        pytest.param({"message": {"content": "Hm"}, "finish_reason": "SAFETY"}, ("", "refusal"), id="safety"),
+        pytest.param({"message": {"content": None}, "finish_reason": "tool_calls"}, ("", "refusal"), id="tool"),
+        pytest.param(
+            {"message": {"content": [{"type": "text", "text": "H"}, {"type": "text", "text": "m"}]}, "finish_reason": "stop"},
+            ("Hm", "stop"), id="parts",
+        ),
+    ],
+)  # fmt: skip
+@pytest.mark.parametrize(
+    "usage", [{"usage": None}, {}, {"usage": {"prompt_tokens": 3}}], ids=["null", "missing", "half"]
+)
+def test_a_paid_reply_is_kept_whatever_is_missing_in_it(
+    connect, endpoint: Endpoint, choice: dict, expected: tuple[str, str], usage: dict
+):
+    endpoint.script.append((200, {}, {"choices": [choice]} | usage))
+    client, got = asked(connect)
+    assert got == [expected, *REST]
+    assert client.cost()["api_requests_without_usage"] == 1
+    assert client.cost()["api_output_tokens"] == 8, "what is unknown counts nothing"
+    assert asked(connect)[1] == got
+    assert len(endpoint.bodies) == 3, "it is not paid for again"
+
+
+def test_a_line_of_the_journal_that_is_damaged_is_asked_again(
+    connect, endpoint: Endpoint, tmp_path: Path, caplog: pytest.LogCaptureFixture
+):
+    first = asked(connect)[1]
+    file = tmp_path / "answers.jsonl"
+    lines = file.read_bytes().splitlines(keepends=True)
+    file.write_bytes(lines[0] + b"\x00\x00 rubbish\n" + lines[2])
+    assert asked(connect)[1] == first
+    assert len(endpoint.bodies) == 4
+    assert "answers.jsonl:2: unreadable" in caplog.text
 
 
 def test_what_was_answered_before_an_error_is_kept(connect, endpoint: Endpoint):

@@ -4,6 +4,7 @@ import json
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -22,7 +23,7 @@ runtime = load_all(Path("profiles/laptop.yaml")).runtime
 engine = Engine(model, EngineParams(dtype="float32", max_num_seqs=32, max_model_len=512), runtime, row_seeds=True,
                 max_num_batched_tokens=512)
 complete = engine.complete_rows(Sampling(temperature=1.0, top_p=0.9, max_tokens=32, shard_size=32))
-words = " and ".join(f"{i} + {i}" for i in range(40))
+words = " and ".join(f"{i} + {i}" for i in range(70))
 prompts = engine.chat.conversations([[f"What is {i} + {words}?"] for i in range(24)])
 def ask(rows):
     return dict(zip(rows, [c.text for c in complete([prompts[i] for i in rows], [7 + i for i in rows])]))
@@ -51,6 +52,12 @@ try:
 except UserError as error:
     print("RESULT", error)
 """
+
+
+def collapse(weight: Any) -> None:
+    """Whatever is read, one of two tokens is certain: the sign of the hidden state's sum says which."""
+    weight.zero_()
+    weight[5], weight[6] = 1e6, -1e6
 
 
 def run(script: str, *arguments: object) -> str:
@@ -85,9 +92,7 @@ def test_a_row_has_its_tokens_whatever_its_company(model: Path) -> None:
     ("damage", "message"),
     [
         pytest.param(lambda weight: weight.fill_(float("nan")), "the model's logits are not finite", id="diverged"),
-        pytest.param(
-            lambda weight: weight.zero_().__setitem__(5, 1e6), "gives one token all the probability", id="collapsed"
-        ),
+        pytest.param(collapse, "gives one token all the probability", id="collapsed"),
         pytest.param(lambda weight: weight, "started", id="sound"),
     ],
 )
@@ -103,8 +108,6 @@ def test_a_broken_model_is_not_blamed_on_the_seeds(
     with torch.no_grad():
         net.lm_head.weight = torch.nn.Parameter(net.lm_head.weight.clone())
         net.config.tie_word_embeddings = False
-        if message != "started":
-            net.model.norm.weight.abs_()
         damage(net.lm_head.weight)
     net.save_pretrained(tmp_path / "model")
     load_tokenizer(model).save_pretrained(tmp_path / "model")

@@ -168,7 +168,7 @@ def test_an_endpoint_is_asked_from_here_also_where_ray_samples(
     class Endpoint:
         def __init__(self, **_: object) -> None: ...
 
-        def complete(self, conversations: list[list[str]]) -> list[Completion]:
+        def complete(self, conversations: list[list[str]], _: object) -> list[Completion]:
             asked.append(len(conversations))
             return [stopped("Tom has 3. How many?") for _ in conversations]
 
