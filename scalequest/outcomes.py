@@ -65,7 +65,8 @@ REWRITE_OUTCOMES = {
 WARNINGS = {
     "one_question": "the generator asks one and the same question",
     "no_end": "most questions were cut at max_tokens: the generator has not learned to stop",
-    "one_verdict": "the judge gives every question the same verdict, so this filter decides nothing",
+    "one_verdict": "the judge gives nearly every question the same verdict, so this filter decides nothing",
+    "judge_decides_nothing": "the judge accepts broken problems about as often as sound ones, so its filter removes questions by accident",
     "no_verdicts": "the judge gave no readable verdict on most questions",
     "one_fail_rate": "the seeds' fail rates differ by no more than the luck of their samples, so there is nothing for the difficulty scorer "
     "to learn",

@@ -190,6 +190,7 @@ class Judge(Sampling):
     """Solvability check."""
 
     style: Literal["reasoned", "few_shot"]
+    n_calibration: Annotated[int, Field(ge=2)]
 
 
 class DifficultyLabels(Sampling):

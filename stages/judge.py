@@ -1,68 +1,226 @@
 """Ask the judge whether each screened question can be solved (paper, question filtering; Fig. 12).
 
-    python -m stages.judge --model models/base/judge --screened data/screened --out data/judged --metrics M.json
+    python -m stages.judge --model models/base/judge --screened data/screened --seeds data/seeds.parquet
+        --out data/judged --metrics M.json
 
-The last standalone yes or no counts; no verdict is an outcome of its own, never a yes.
+No verdict is an outcome of its own, never a yes. The judge is measured in the same call: on seeds, which can be solved, and on the
+same seeds broken mechanically, which cannot.
 """
 
 import argparse
 import re
 from collections import Counter
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from scalequest.domains import wording
 from scalequest.io import rounded
 from scalequest.outcomes import KEPT, NO_VERDICT, SOLVABLE, UNSOLVABLE
-from scalequest.records import JUDGED, SCREENED, read_rows, write_rows
+from scalequest.problems.broken import broken
+from scalequest.problems.draw import draw
+from scalequest.records import JUDGED, PROBLEM, SCREENED, read_rows, write_rows
 from scalequest.runtime.stage import StageRun, run_stage
 from scalequest.sampling.completion import Completion
 from scalequest.sampling.sample import sample
+from scalequest.statistics import above_chance, paired_difference, proportion_error, reported
 
-# ------------------------------------------------------------------------------------------------------------- judging
+# ------------------------------------------------------------------------------------------------------------ verdicts
 
+_THINKING = re.compile(r"<think>.*?(?:</think>|\Z)", re.DOTALL | re.IGNORECASE)
 # A word of its own; "_Yes_" is one, too, though \b takes the underscore for a letter.
-_VERDICT = re.compile(r"(?<![^\W_])(yes|no)(?![^\W_])", re.IGNORECASE)
+_WORD = r"(?<![^\W_])(yes|no)(?![^\W_])"
+_EITHER = re.compile(_WORD, re.IGNORECASE)
+# Decoration around a word: markdown, quotes, brackets, a LaTeX box or text.
+_OPEN = r"(?:\\(?:boxed|text|textbf|mathrm)\s*\{|[\W_])*+"  # possessive: nothing to gain by giving signs back
+_LABEL = (
+    r"(?:(?:so|thus|therefore|hence|then|and|the|my|a|final|last|overall|short)\W+)*+"
+    r"(?:answer|verdict|conclusion|judge?ment|decision|result|response)\b(?:\W+(?:is|would be|must be))?"
+)
+_LEAD = r"(?:(?:so|thus|therefore|hence|well|ok|okay|overall|finally|in conclusion|in short|in summary)\W+)++"
+# A line that is nothing but a verdict, or a labelled one: "Yes", "**No.**", "Verdict: Yes", "The final answer is no."
+_VERDICT_LINE = re.compile(rf"{_OPEN}(?:{_LABEL}{_OPEN})?{_WORD}[\W_]*", re.IGNORECASE)
+# Elsewhere "no" is mostly a determiner: "there is no contradiction". A verdict opens a sentence and is set off by a sign, or
+# by a word that starts the reason; or it closes a sentence that does not repeat the choice ("say yes or no").
+_OPENING = re.compile(
+    rf"{_OPEN}(?:{_LEAD}{_OPEN})?(?:{_LABEL}{_OPEN})?{_WORD}"
+    r"(?=[\W_]*$|[*_\"'`)\]}]*[.,;:!–—]|\s+(?:-+\s|\()|\s+(?:because|since|as|it|this|that|the)\b)",
+    re.IGNORECASE,
+)
+_CLOSING = re.compile(rf"(?<![^\W_]or[ ])(?<!or [\"'*]){_WORD}[\W_]*$", re.IGNORECASE)
+_CHOICE = re.compile(r"\b(?:yes\W+(?:or|and)\W+no|no\W+(?:or|and)\W+yes)\b", re.IGNORECASE)
+_SENTENCES = re.compile(r"(?<=[.!?;:])[*_\"'`)\]}]*\s+")
 
 
-def parse_verdict(completion: str) -> bool | None:
-    """The judge's yes or no, the LAST standalone one; None if there is neither ("yesterday" is not a yes)."""
-    found = _VERDICT.findall(completion)
-    return found[-1].lower() == "yes" if found else None
+def _said(word: str) -> bool:
+    return word.lower() == "yes"
+
+
+def _verdict_in(line: str) -> bool | None:
+    """The last verdict of a line, sentence by sentence; None if it gives none."""
+    verdict = None
+    for sentence in _SENTENCES.split(_CHOICE.sub(" ", line)):
+        if found := _OPENING.match(sentence):
+            verdict = _said(found[1])
+        if found := _CLOSING.search(sentence):
+            verdict = _said(found[1])
+    return verdict
+
+
+def parse_verdict(completion: str, style: str = "reasoned") -> bool | None:
+    """The judge's yes or no; None where it gives none.
+
+    A yes or no inside a sentence is no verdict: "Yes. All conditions are given and there is no contradiction." says yes.
+
+    Args:
+        completion: the judge's whole answer. What it thinks aloud (``<think>``) does not count.
+        style: ``few_shot`` asks for one word, and the first word counts. ``reasoned`` asks for a last line that is only the
+            verdict: the last such line counts, whatever follows; without one, the last line that gives a verdict in words.
+    """
+    text = _THINKING.sub(" ", completion).strip()
+    if style == "few_shot":
+        found = _OPENING.match(text.split("\n", 1)[0])
+        return _said(found[1]) if found else None
+    lines = [line.strip() for line in text.splitlines() if line.strip()]
+    for line in reversed(lines):
+        if found := _VERDICT_LINE.fullmatch(line):
+            return _said(found[1])
+    return next((verdict for line in reversed(lines) if (verdict := _verdict_in(line)) is not None), None)
+
+
+def both_words(completion: str) -> bool:
+    """Whether an answer holds a yes and a no, so that a rule has to choose."""
+    return len({word.lower() for word in _EITHER.findall(completion)}) == 2
 
 
 OUTCOME = {True: SOLVABLE, False: UNSOLVABLE, None: NO_VERDICT}
 
 
-def judged_row(row: dict[str, Any], answer: Completion) -> dict[str, Any]:
-    """One row of the output from the judge's answer."""
+def judged_row(row: dict[str, Any], answer: Completion, style: str) -> dict[str, Any]:
+    """One row of the output from the judge's answer; an answer that was cut is no verdict."""
+    verdict = parse_verdict(answer.text, style) if answer.finish_reason == "stop" else None
     return {
         "id": row["id"],
-        "verdict": OUTCOME[parse_verdict(answer.text)],
+        "verdict": OUTCOME[verdict],
         "completion": answer.text,
         "finish_reason": answer.finish_reason,
     }
 
 
+# --------------------------------------------------------------------------------------------------------- calibration
+
+SOUND, BROKEN = "sound", "broken"
+
+
+def calibration_rows(
+    seeds: Sequence[dict[str, Any]], n: int, asks: Callable[[str], bool], seed: int
+) -> list[dict[str, Any]]:
+    """``n`` seeds as they are and the same ``n`` broken, as questions for the judge.
+
+    Returns:
+        Rows with ``id``, ``kind`` (sound or broken), ``way`` (how it was broken, empty if sound), ``seed_id`` and ``question``.
+    """
+    strata = [(row["source"], row["stratum"]) for row in seeds]
+    chosen = [seeds[at] for at in draw([r["id"] for r in seeds], n, seed, strata, purpose="judge calibration")]
+    sound = [(SOUND, "", row, row["question"]) for row in chosen]
+    unsound = [(BROKEN, way, row, text) for row, (way, text) in zip(chosen, broken(chosen, asks, seed), strict=True)]
+    return [
+        {"id": f"{kind}/{row['id']}", "kind": kind, "way": way, "seed_id": row["id"], "question": question}
+        for kind, way, row, question in [*sound, *unsound]
+    ]
+
+
+def calibration_metrics(
+    rows: Sequence[dict[str, Any]], verdicts: Sequence[str], seed: int
+) -> tuple[dict[str, Any], dict[str, bool]]:
+    """How often the judge accepts sound and broken problems, with standard errors, and whether it tells them apart.
+
+    Args:
+        rows: N rows of ``calibration_rows``.
+        verdicts: the judge's verdict on each.
+        seed: of the bootstrap.
+    """
+    accepted = [float(verdict == SOLVABLE) for verdict in verdicts]
+    by_kind = {
+        kind: [yes for row, yes in zip(rows, accepted, strict=True) if row["kind"] == kind] for kind in (SOUND, BROKEN)
+    }
+    # Sound and broken rows come in the order of the same seeds.
+    difference = paired_difference(by_kind[BROKEN], by_kind[SOUND], seed)
+    ways: dict[str, list[float]] = {}
+    for row, yes in zip(rows, accepted, strict=True):
+        if row["way"]:
+            ways.setdefault(row["way"], []).append(yes)
+    metrics = {
+        "problems": difference.n,
+        **{kind: accepted_share(yes) for kind, yes in by_kind.items()},
+        "broken_by": {way: accepted_share(yes) for way, yes in sorted(ways.items())},
+        "difference": rounded(difference.value),
+        "difference_standard_error": reported(difference.standard_error),
+        "difference_p_value": rounded(difference.p_value),
+    }
+    return metrics, {"judge_decides_nothing": not difference.above_zero}
+
+
+def accepted_share(yes: Sequence[float]) -> dict[str, Any]:
+    """Number of problems, share that the judge accepts, and its standard error."""
+    return {
+        "n": len(yes),
+        "solvable_frac": rounded(sum(yes) / len(yes)),
+        "standard_error": reported(proportion_error(sum(yes), len(yes))),
+    }
+
+
+# --------------------------------------------------------------------------------------------------------------- stage
+
+
+def verdict_metrics(
+    questions: Sequence[dict[str, Any]], judged: Sequence[dict[str, Any]]
+) -> tuple[dict[str, Any], dict[str, bool]]:
+    """Verdicts on N questions, in all and by generator, and the warnings about them."""
+
+    def summary(rows: Sequence[dict[str, Any]]) -> dict[str, Any]:
+        counts = Counter(row["verdict"] for row in rows)
+        return {
+            "questions": len(rows),
+            **{name: counts[name] for name in OUTCOME.values()},
+            "solvable_frac": rounded(counts[SOLVABLE] / len(rows)),
+            "solvable_frac_standard_error": reported(proportion_error(counts[SOLVABLE], len(rows))),
+        }
+
+    generators: dict[str, list[dict[str, Any]]] = {}
+    for question, row in zip(questions, judged, strict=True):
+        generators.setdefault(question["generator"], []).append(row)
+    metrics = summary(judged) | {
+        "cut_at_max_tokens": sum(row["finish_reason"] == "length" for row in judged),
+        "both_words": sum(both_words(row["completion"]) for row in judged),
+        "by_generator": {name: summary(rows) for name, rows in generators.items()},
+    }
+    counts = Counter(row["verdict"] for row in judged)
+    most = counts.most_common(1)[0][1]
+    # One different verdict among thousands is an accident, not a decision.
+    others = above_chance(1 - most / len(judged), 0.0, proportion_error(most, len(judged)))
+    return metrics, {"one_verdict": not others, "no_verdicts": counts[NO_VERDICT] > len(judged) / 2}
+
+
 def main(args: argparse.Namespace, run: StageRun) -> None:
-    """Judge what `screen` kept."""
+    """Judge what `screen` kept, and the calibration problems with it."""
     params, words = run.params.judge, wording(run.params.domain)
     questions = [row for row in read_rows(args.screened, SCREENED) if row["verdict"] == KEPT]
+    checks = calibration_rows(read_rows(args.seeds, PROBLEM), params.n_calibration, words.asks, run.params.seed)
+    # In one call, so that the calibration measures the very engine that judges.
     answers = sample(
-        run, args.model, questions, prompts=lambda row: words.judge_turns(row["question"], params.style), sampling=params
-    )  # fmt: skip
-    judged = [judged_row(row, answer) for row, [answer] in zip(questions, answers, strict=True)]
-    write_rows(args.out, judged, JUDGED)
-    counts = Counter(row["verdict"] for row in judged)
-    run.metrics(
-        args.metrics,
-        {
-            "questions": len(questions),
-            **{name: counts[name] for name in OUTCOME.values()},
-            "solvable_frac": rounded(counts[SOLVABLE] / len(questions)),
-        },
-        {"one_verdict": len(counts) == 1, "no_verdicts": counts[NO_VERDICT] > len(questions) / 2},
+        run,
+        args.model,
+        [*questions, *checks],
+        prompts=lambda row: words.judge_turns(row["question"], params.style),
+        sampling=params,
     )
+    rows = [judged_row(row, answer, params.style) for row, [answer] in zip([*questions, *checks], answers, strict=True)]
+    judged, checked = rows[: len(questions)], rows[len(questions) :]
+    write_rows(args.out, judged, JUDGED)
+    metrics, warnings = verdict_metrics(questions, judged)
+    calibration, flags = calibration_metrics(checks, [row["verdict"] for row in checked], run.params.seed)
+    run.metrics(args.metrics, metrics | {"calibration": calibration}, warnings | flags)
 
 
 if __name__ == "__main__":
-    run_stage(main, __doc__, paths=("model", "screened", "out", "metrics"))
+    run_stage(main, __doc__, paths=("model", "screened", "seeds", "out", "metrics"))

@@ -40,9 +40,12 @@ def without_question(question: str, asks: Callable[[str], bool]) -> str | None:
 
 
 def with_foreign_conditions(question: str, others: Sequence[str], asks: Callable[[str], bool]) -> str | None:
-    """The question after the conditions of the first of ``others`` that is about something else; None if none fits."""
+    """The question after the conditions of the first of ``others`` that is about something else; None if none fits.
+
+    A question with numbers of its own ("If each costs 2, how much ...") may be solved by them, and is not taken.
+    """
     conditions, asked = _parts(question, asks)
-    if not asked or len(conditions.split()) < MIN_WORDS:
+    if not asked or _NUMBER.search(asked) or len(conditions.split()) < MIN_WORDS:
         return None
     own = {word.lower() for word in _WORD.findall(question)}
     for other in others:
