@@ -288,3 +288,26 @@ def test_deterministic_training_repeats_its_bytes(model: Path, tmp_path: Path) -
         weights.append((tmp_path / name / "model.safetensors").read_bytes())
     assert weights[0] == weights[1]
     assert weights[0] != (model / "model.safetensors").read_bytes()
+
+
+def test_training_leaves_out_cudnns_attention(
+    model: Path, laptop: Params, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its backward pass gave NaN for padded rows on an H100 (benchmarks/divergence-h100.json). Any machine shows the switch."""
+    import torch
+
+    from scalequest.models.weights import load_chat
+    from stages.qft import question_example
+
+    seen: list[bool] = []
+    original = SFT.trainer
+
+    def look(self, *arguments):
+        seen.append(torch.backends.cuda.cudnn_sdp_enabled())
+        return original(self, *arguments)
+
+    monkeypatch.setattr(SFT, "trainer", look)
+    torch.backends.cuda.enable_cudnn_sdp(True)
+    examples = [question_example(load_chat(model), q) for q in QUESTIONS[:4]]
+    train(StageRun(laptop), SFT(), model, tmp_path / "out", examples, settings())
+    assert seen == [False]
