@@ -8,7 +8,7 @@ Every row stays, with the first verdict that applies, what it matched and the ev
 import argparse
 import re
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -16,27 +16,24 @@ from scalequest.errors import UserError
 from scalequest.io import read_jsonl, rounded
 from scalequest.outcomes import KEPT, SCREEN_OUTCOMES
 from scalequest.params import Screen
+from scalequest.problems.contamination import Contamination
 from scalequest.records import QUESTION, SCREENED, read_rows, write_rows
 from scalequest.runtime.stage import StageRun, run_stage
-from scalequest.text import question_key
+from scalequest.text import plain, question_key, words
 
 SHINGLE = 3  # words
 PERMUTATIONS = 128
 # Below so many letters outside formulas a language cannot be told; the question is kept if it is in Latin script.
 MIN_LETTERS = 20
-# English must be at least this likely among LANGUAGES. Low on purpose: names and terms pull short questions elsewhere.
-MIN_ENGLISH = 0.15
+# A question is foreign where English is less likely than this among LANGUAGES, and another language at least so likely. Names
+# and terms pull short questions elsewhere. Latin is left out, because mathematical English is often taken for it.
+MIN_ENGLISH, MIN_FOREIGN = 0.15, 0.4
 # fmt: off
 LANGUAGES = (
     "ENGLISH", "CHINESE", "JAPANESE", "KOREAN", "RUSSIAN", "ARABIC", "HINDI", "SPANISH", "FRENCH", "GERMAN", "PORTUGUESE",
-    "ITALIAN", "DUTCH", "POLISH", "TURKISH", "VIETNAMESE", "INDONESIAN", "LATIN",
+    "ITALIAN", "DUTCH", "POLISH", "TURKISH", "VIETNAMESE", "INDONESIAN",
 )
 # fmt: on
-
-
-def words(text: str) -> list[str]:
-    """Lower-case runs of letters and digits."""
-    return re.findall(r"\w+", text.lower())
 
 
 # ------------------------------------------------------------------------------------------------------------ language
@@ -53,15 +50,16 @@ def language_check(rule: str) -> Callable[[str], str | None]:
     detector = LanguageDetectorBuilder.from_languages(*(getattr(Language, name) for name in LANGUAGES)).build()
 
     def check(question: str) -> str | None:
-        prose = re.sub(r"\$[^$]*\$|\\[a-zA-Z]+|[\d_^{}]+", " ", question)
+        prose = re.sub(r"\$[^$]*\$|\\\[.*?\\\]|\\\(.*?\\\)|\\[a-zA-Z]+|[\d_^{}]+", " ", question, flags=re.DOTALL)
         letters = [c for c in prose if c.isalpha()]
         if len(letters) < MIN_LETTERS:
-            foreign = [c for c in letters if ord(c) > 0x24F and not "\u0370" <= c <= "\u03ff"]  # Greek is mathematics
-            return f"U+{ord(foreign[0]):04X}" if foreign else None
+            others = [c for c in letters if ord(c) > 0x24F and not "\u0370" <= c <= "\u03ff"]  # Greek is mathematics
+            return f"U+{ord(others[0]):04X}" if others else None
         values = detector.compute_language_confidence_values(prose)  # the likeliest first
         best = values[0]
         english = next(value.value for value in values if value.language == Language.ENGLISH)
-        return f"{best.language.name.lower()} {best.value:.2f}" if english < MIN_ENGLISH else None
+        foreign = english < MIN_ENGLISH and best.value >= MIN_FOREIGN
+        return f"{best.language.name.lower()} {best.value:.2f}" if foreign else None
 
     return check
 
@@ -71,7 +69,7 @@ def language_check(rule: str) -> Callable[[str], str | None]:
 
 def shingles(question: str) -> set[str]:
     """Word 3-grams; the whole question where it is shorter. Signs count as words: "2 + 3" is not "2 - 3"."""
-    tokens = re.findall(r"\w+|[^\w\s]", question.lower())
+    tokens = re.findall(r"\w+|[^\w\s]", plain(question).casefold())
     return {" ".join(tokens[i : i + SHINGLE]) for i in range(max(1, len(tokens) - SHINGLE + 1))}
 
 
@@ -104,36 +102,6 @@ class NearDuplicates:
         self._lsh.insert(len(self._kept), sketch)
         self._kept.append((question_id, own))
         return None
-
-
-# ------------------------------------------------------------------------------------------------------- contamination
-
-
-def ngrams(tokens: list[str], n: int) -> Iterator[str]:
-    """Runs of n words, joined by spaces."""
-    return (" ".join(tokens[i : i + n]) for i in range(len(tokens) - n + 1))
-
-
-class Contamination:
-    """Finds a benchmark question that shares a run of n words; one shorter than n words must be equal as a whole."""
-
-    def __init__(self, items: list[dict[str, str]], n: int) -> None:
-        self._n = n
-        self._runs: dict[str, str] = {}
-        self._whole: dict[str, str] = {}
-        for item in items if n else []:
-            tokens = words(item["question"])
-            self._whole.setdefault(question_key(item["question"]), item["id"])
-            for run in ngrams(tokens, n):
-                self._runs.setdefault(run, item["id"])
-
-    def match(self, question: str) -> tuple[str, str] | None:
-        """Id of the benchmark item and the shared span."""
-        if not self._n:
-            return None
-        if item := self._whole.get(question_key(question)):
-            return item, question
-        return next(((self._runs[run], run) for run in ngrams(words(question), self._n) if run in self._runs), None)
 
 
 # -------------------------------------------------------------------------------------------------------------- screen
@@ -178,16 +146,16 @@ def screen(rows: list[dict[str, Any]], benchmark: list[dict[str, str]], params: 
 
 
 def read_generated(folder: Path, mix: list[str]) -> list[dict[str, Any]]:
-    """The questions of the mix's generators, in the mix's order.
+    """The questions of the mix's generators, in the mix's order; DVC leaves the folder of one that left the mix, which is not read.
 
     Raises:
-        UserError: the folder holds another set of generators (DVC keeps the output of one that left the mix).
+        UserError: a generator of the mix has no folder.
     """
-    found = {path.name for path in folder.iterdir() if path.is_dir()}
-    if found != set(mix):
+    found = sorted(path.name for path in folder.iterdir() if path.is_dir())
+    if missing := sorted(set(mix) - set(found)):
         raise UserError(
-            f"{folder} holds the questions of {sorted(found)}, the mix asks for {sorted(mix)}; run `dvc checkout` to remove "
-            f"what no stage makes any more, then `dvc repro`"
+            f"{folder}: no questions of {missing}. Expected a folder for each generator of the mix, found {found}. "
+            f"Run the stages that write them: dvc repro {' '.join(f'generate@{name}' for name in missing)}"
         )
     return [row for generator in mix for row in read_rows(folder / generator, QUESTION)]
 

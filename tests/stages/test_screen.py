@@ -48,7 +48,7 @@ def verdicts(*texts: str, benchmark: tuple[str, ...] = (), **changes: Any) -> li
 
 @pytest.fixture(scope="module")
 def lingua():
-    """The language rule of the default run; building it loads 18 language models."""
+    """The language rule of the default run; building it loads its language models."""
     return language_check("lingua")
 
 
@@ -63,6 +63,9 @@ ENGLISH = [
     ("only_signs", "3 + 4 = ?"),
     ("greek_only", "α + β = γ, α = 1, β = 2"),
     ("square_root", "√2 · √8 = ?"),
+    ("taken_for_latin", "The degree-measures of the interior angles of convex hexagon TIEBRK are all integers in arithmetic progression. Compute the least possible degree-measure of the smallest interior angle in hexagon TIEBRK."),
+    ("display_formula", "Let\n\\[z = \\frac{(-11 + 13i)^3 \\cdot (24 - 7i)^4}{3 + 4i},\\]and let $w = \\frac{\\overline{z}}{z}.$  Compute $|w|.$"),
+    ("flat_guess", "Express $213_{8}-142_{7}$ as a base 10 integer."),
     ("names_from_elsewhere", "Nkechi, Hiroshi and Guadalupe divide 36 marbles. How many does each get?"),
 ]  # fmt: skip
 FOREIGN = [
@@ -221,9 +224,19 @@ def test_a_benchmark_question_of_just_thirteen_words_is_found_anywhere(text: str
     assert verdicts(text.format(exam), benchmark=(exam,), decontaminate_ngram=13) == ["contaminated"]
 
 
-def test_a_short_benchmark_question_matches_as_a_whole_only():
+def test_a_short_benchmark_question_is_found_inside_a_longer_text():
     texts = ["what is 17+25", "What is 17 + 25 + 3?", "Tom asks: What is 17 + 25?"]
-    assert verdicts(*texts, benchmark=(SHORT_EXAM,), decontaminate_ngram=13) == ["contaminated", "kept", "kept"]
+    assert verdicts(*texts, benchmark=(SHORT_EXAM,), decontaminate_ngram=13) == ["contaminated", "kept", "contaminated"]
+
+
+def test_invisible_characters_hide_neither_a_duplicate_nor_a_leak():
+    text, hidden = "What is 3 + 4 in words?", "What is 3\u200b + 4 in words?"
+    assert verdicts(text, hidden) == ["kept", "exact_duplicate"]
+    assert verdicts(hidden, benchmark=(text,), decontaminate_ngram=13) == ["contaminated"]
+    assert verdicts(STORY, STORY.replace("Tom", "T\u200bom") + " Now", near_duplicate_jaccard=0.85) == [
+        "kept",
+        "near_duplicate",
+    ]
 
 
 def test_a_whole_match_names_the_question():
@@ -298,25 +311,28 @@ def test_generators_come_in_the_mixs_order(generated):
     assert [r["question"] for r in read_generated(folder, ["beta", "alpha"])] == ["B?", "A?"]
 
 
-@pytest.mark.parametrize(
-    "mix", [["sums"], ["sums", "stories", "rhymes"], ["sums", "rhymes"]], ids=["stranger", "missing", "both"]
-)
-def test_a_folder_of_another_mix_is_refused(generated, mix: list[str]):
+def test_a_generator_that_left_the_mix_is_not_read(generated):
     folder = generated(sums=["A?"], stories=["B?"])
-    with pytest.raises(UserError, match=r"holds the questions of \['stories', 'sums'\], the mix asks for") as caught:
-        read_generated(folder, mix)
-    assert str(sorted(mix)) in str(caught.value)
+    assert [r["question"] for r in read_generated(folder, ["stories"])] == ["B?"]
+
+
+def test_a_generator_without_questions_is_named(generated):
+    folder = generated(sums=["A?"], stories=["B?"])
+    with pytest.raises(UserError) as caught:
+        read_generated(folder, ["sums", "rhymes", "odes"])
+    assert "no questions of ['odes', 'rhymes']" in str(caught.value)
+    assert "dvc repro generate@odes generate@rhymes" in str(caught.value)
 
 
 @pytest.fixture
 def stage(tmp_path: Path, generated, laptop: Params):
-    def run(**by_generator: list[str]) -> None:
+    def run(mix: list[str] | None = None, **by_generator: list[str]) -> None:
         folder = generated(**by_generator)
         write_jsonl(tmp_path / "benchmarks" / "exam.jsonl", [{"id": "exam/0", "question": EXAM, "answer": "1"}])
         args = Namespace(
             questions=folder, benchmarks=tmp_path / "benchmarks", out=tmp_path / "out", metrics=tmp_path / "m.json"
         )
-        params = {"mix": list(by_generator), "screen": settings(min_words=3, decontaminate_ngram=13)}
+        params = {"mix": mix or list(by_generator), "screen": settings(min_words=3, decontaminate_ngram=13)}
         main(args, StageRun(laptop.model_copy(update=params)))
 
     return run
@@ -343,3 +359,11 @@ def test_nothing_left_is_an_error_that_says_why(stage, tmp_path: Path):
     with pytest.raises(UserError, match=r"screen dropped all 2 questions: \{'too_short': 2\}"):
         stage(sums=["Hm?", "So?"])
     assert not (tmp_path / "out").exists()
+
+
+def test_one_generator_of_two_can_be_screened_alone(stage, tmp_path: Path):
+    # `dvc exp run -S mix=[sums]` leaves the other generator's folder where it is.
+    stage(["sums"], sums=["What is 1 + 1?", "What is 2 + 2?"], stories=[EXAM, STORY])
+    assert {r["generator"] for r in read_rows(tmp_path / "out", SCREENED)} == {"sums"}
+    metrics = json.loads((tmp_path / "m.json").read_text())
+    assert (metrics["questions"], metrics["by_generator"]) == (2, {"sums": {"kept": 2}})

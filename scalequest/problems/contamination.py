@@ -1,0 +1,138 @@
+"""Finds benchmark questions inside other questions: the one rule for generated questions and for seeds."""
+
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from scalequest.text import plain, question_key, spellings, words
+
+# A number, a word, or a sign.
+_TOKEN = re.compile(r"\d+(?:[.,]\d+)*|\w+|[^\w\s]")
+# Punctuation that makes no other question of the same words. `!` is handled apart: it may be a factorial.
+_LIGHT = set(".,;:?\"'")
+_CLOSING = set(".?!;:\"')]}")
+# A short question is looked for inside longer ones from this many words and signs on; shorter ones must be equal as a whole.
+_LEAST = 3
+
+
+@dataclass(frozen=True)
+class Match:
+    """A benchmark item found in a question.
+
+    Attributes:
+        item: the item's id.
+        span: the words that both share, or the item's whole text.
+    """
+
+    item: str
+    span: str
+
+
+@dataclass(frozen=True)
+class _Token:
+    text: str
+    start: int
+    end: int
+
+
+def _tokens(text: str) -> list[_Token]:
+    """Words, numbers and mathematical signs of a plain text, without punctuation."""
+    found: list[_Token] = []
+    for match in _TOKEN.finditer(text):
+        token = match.group()
+        if token in _LIGHT:
+            continue
+        if token == "!" and not (found and found[-1].end == match.start() and _may_be_factorial(found[-1].text)):
+            continue
+        found.append(_Token(token.casefold(), match.start(), match.end()))
+    return found
+
+
+def _may_be_factorial(before: str) -> bool:
+    return before[-1].isdigit() or before in ")]}$!" or len(before) == 1
+
+
+def ngrams(tokens: Sequence[str], n: int) -> Iterator[str]:
+    """Runs of n words, joined by spaces."""
+    return (" ".join(tokens[i : i + n]) for i in range(len(tokens) - n + 1))
+
+
+class Contamination:
+    """Finds benchmark questions by shared runs of ``n`` words.
+
+    An item of fewer than ``n`` words is found where it is written out as a whole question: equal, or inside a longer text, where it
+    ends with a sentence and no sign or number continues it on either side.
+    """
+
+    def __init__(self, items: Sequence[dict[str, str]], n: int) -> None:
+        self._n = n
+        self._runs: dict[str, list[str]] = {}
+        self._whole: dict[str, list[str]] = {}
+        # First words -> length -> all words -> items.
+        self._short: dict[tuple[str, ...], dict[int, dict[tuple[str, ...], list[str]]]] = {}
+        for item in items if n else []:
+            question, item_id = item["question"], item["id"]
+            _add(self._whole, question_key(question), item_id)
+            tokens = words(question)
+            for run in ngrams(tokens, n):
+                _add(self._runs, run, item_id)
+            if len(tokens) < n and len(short := tuple(t.text for t in _tokens(plain(question)))) >= _LEAST:
+                lengths = self._short.setdefault(short[:_LEAST], {})
+                _add(lengths.setdefault(len(short), {}), short, item_id)
+
+    def match(self, question: str) -> tuple[str, str] | None:
+        """The first item found, as its id and the span; None without one."""
+        found = next(self._matches(question), None)
+        return (found.item, found.span) if found else None
+
+    def matches(self, question: str) -> list[Match]:
+        """Every item found, each once, with the first span."""
+        first: dict[str, Match] = {}
+        for match in self._matches(question):
+            first.setdefault(match.item, match)
+        return list(first.values())
+
+    def _matches(self, question: str) -> Iterator[Match]:
+        if not self._n:
+            return
+        for item in self._whole.get(question_key(question), ()):
+            yield Match(item, question)
+        for text in spellings(question):
+            for run in ngrams(words(text), self._n):
+                for item in self._runs.get(run, ()):
+                    yield Match(item, run)
+            yield from self._short_matches(text)
+
+    def _short_matches(self, text: str) -> Iterator[Match]:
+        if not self._short:
+            return
+        tokens = _tokens(text)
+        names = tuple(token.text for token in tokens)
+        for i in range(len(tokens) - _LEAST + 1):
+            for length, sequences in self._short.get(names[i : i + _LEAST], {}).items():
+                items = sequences.get(names[i : i + length]) if i + length <= len(tokens) else None
+                if items and _begins(text, tokens, i) and _ends(text, tokens[i + length - 1].end):
+                    span = text[tokens[i].start : tokens[i + length - 1].end]
+                    yield from (Match(item, span) for item in items)
+
+
+def _add(index: dict[Any, list[str]], key: object, item: str) -> None:
+    items = index.setdefault(key, [])
+    if item not in items:
+        items.append(item)
+
+
+def _begins(text: str, tokens: list[_Token], i: int) -> bool:
+    """Whether a question may begin at token ``i``: a word does anywhere, a formula where no sign or number comes before it."""
+    first = tokens[i].text
+    if i == 0 or (len(first) > 1 and first.isalpha()):
+        return True
+    between = text[tokens[i - 1].end : tokens[i].start]
+    return bool(set(between) & (_CLOSING | {"\n"})) or tokens[i - 1].text[-1].isalpha()
+
+
+def _ends(text: str, end: int) -> bool:
+    """Whether a sentence or a clause ends at ``end``."""
+    rest = text[end:].lstrip(" \t")
+    return not rest or rest[0] in _CLOSING or rest[0] == "\n" or rest.startswith(("**", "__", ", "))

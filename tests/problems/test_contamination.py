@@ -1,0 +1,92 @@
+import pytest
+
+from scalequest.io import read_jsonl
+from scalequest.problems.contamination import Contamination, Match
+from tests.fakes import real_data
+
+SUM = {"id": "exam/0", "question": "What is 17 + 25?"}
+DIVISORS = {"id": "exam/1", "question": "How many positive divisors does 196 have?"}
+FACTORIAL = {"id": "exam/2", "question": "What is 5!?"}
+FORMULA = {"id": "exam/3", "question": "$2 + 3$"}
+CLIPS = {
+    "id": "exam/4",
+    "question": "Natalia sold clips to 48 of her friends in April, and then she sold half as many clips in May.",
+}
+
+
+def found(item: dict[str, str], text: str, n: int = 13) -> bool:
+    return Contamination([item], n).match(text) is not None
+
+
+@pytest.mark.parametrize(
+    ("item", "text"),
+    [
+        pytest.param(SUM, "what is 17+25", id="as_a_whole"),
+        pytest.param(SUM, "Tom asks: What is 17 + 25?", id="at_the_end"),
+        pytest.param(SUM, "What is 17 + 25? Explain.", id="at_the_start"),
+        pytest.param(SUM, "Tom is new. What is 17 + 25? He does not know.", id="in_the_middle"),
+        pytest.param(SUM, "**What is 17 + 25?**", id="bold"),
+        pytest.param(SUM, "(What is 17 + 25?)", id="in_brackets"),
+        pytest.param(SUM, 'Tom: "What is 17+25"', id="quoted"),
+        pytest.param(SUM, "What is 17 + 25\nThink.", id="on_its_own_line"),
+        pytest.param(SUM, "Tom, what is 17 + 25, please?", id="before_a_comma"),
+        pytest.param(SUM, "What is 17\u200b + 25?", id="zero_width_space"),
+        pytest.param(SUM, "Say: what\u200bis\u200b17 + 25?", id="zero_width_for_a_space"),
+        pytest.param(SUM, "Say: wh\u00adat is 17 + ２５?", id="soft_hyphen_and_full_width"),
+        pytest.param(DIVISORS, "Question: How many positive divisors does 196 have?", id="the_published_hole"),
+        pytest.param(FACTORIAL, "Say it: what is 5!?", id="factorial"),
+        pytest.param(FORMULA, "Compute $2+3$.", id="formula_after_a_word"),
+        pytest.param(CLIPS, "x " + CLIPS["question"].replace("Natalia", "Nata\u200blia") + " y", id="hidden_in_a_word"),
+        pytest.param(CLIPS, CLIPS["question"].replace(" ", "\u200b"), id="zero_width_for_every_space"),
+    ],
+)
+def test_a_benchmark_question_is_found_in_another_text(item: dict[str, str], text: str):
+    assert found(item, text)
+
+
+@pytest.mark.parametrize(
+    ("item", "text"),
+    [
+        pytest.param(SUM, "What is 17 + 25 + 3?", id="more_terms"),
+        pytest.param(SUM, "What is 17 + 25.5?", id="more_digits"),
+        pytest.param(SUM, "What is 17 + 253?", id="a_longer_number"),
+        pytest.param(SUM, "What is 17 - 25?", id="another_sign"),
+        pytest.param(SUM, "What is 17 + 25 in words?", id="more_words"),
+        pytest.param(FACTORIAL, "Say it: what is 5?", id="no_factorial"),
+        pytest.param(FACTORIAL, "What is 5! + 1?", id="more_than_the_factorial"),
+        pytest.param(FORMULA, "Compute $1 * 2 + 3$.", id="part_of_a_formula"),
+        pytest.param(DIVISORS, "How many positive divisors does 192 have?", id="another_number"),
+        pytest.param({"id": "x", "question": "Why?"}, "Why? Because. How many are there?", id="too_short_to_look_for"),
+    ],
+)
+def test_another_question_is_not_found(item: dict[str, str], text: str):
+    assert not found(item, text)
+
+
+def test_a_match_names_the_item_and_the_span():
+    index = Contamination([SUM, CLIPS], 13)
+    assert index.match("Tom asks: What is 17 + 25?") == ("exam/0", "What is 17 + 25")
+    run = "natalia sold clips to 48 of her friends in april and then she"
+    assert index.matches(f"What is 17 + 25? {CLIPS['question']}") == [Match("exam/4", run), Match("exam/0", "What is 17 + 25")]  # fmt: skip
+
+
+def test_items_that_share_a_run_are_all_found():
+    twin = CLIPS | {"id": "exam/5"}
+    assert [m.item for m in Contamination([CLIPS, twin], 13).matches(CLIPS["question"])] == ["exam/4", "exam/5"]
+
+
+def test_a_run_of_zero_words_finds_nothing():
+    assert not found(SUM, SUM["question"], n=0)
+
+
+@pytest.mark.parametrize(
+    ("benchmark", "train", "items"),
+    [("math500/test.jsonl", "math/train.jsonl", 58), ("gsm8k/test.jsonl", "gsm8k/train.jsonl", 3)],
+)
+def test_test_items_that_share_thirteen_words_with_published_training_sets(benchmark: str, train: str, items: int):
+    tests = [{"id": r["id"], "question": r["question"]} for r in read_jsonl(real_data(benchmark))]
+    index = Contamination(tests, 13)
+    touched = {
+        m.item for r in read_jsonl(real_data(train)) for m in index.matches(r["question"]) if m.span.count(" ") == 12
+    }
+    assert len(touched) == items
