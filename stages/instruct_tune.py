@@ -1,27 +1,121 @@
-"""Train the student on the selected pairs, loss on the response only (paper 3.1).
+"""Train one student, loss on the response only (paper 3.1).
 
-python -m stages.instruct_tune --base models/base/student --data data/instruct.parquet --out models/student --metrics M.json
+    python -m stages.instruct_tune --seed 1 --base models/base/student --instruct data/instruct.parquet
+        --seeds data/seeds.parquet --out models/student --metrics M.json
+
+`instruct_tune.data` chooses the pairs: those of the pipeline, or a control's: the seeds with their own solutions, or a file.
+Only the student's own training seed tells it from another student: all see the same rows.
 """
 
 import argparse
+from collections.abc import Iterator
+from hashlib import sha256
+from pathlib import Path
+from typing import Any
 
 from scalequest.domains import wording
+from scalequest.errors import UserError
+from scalequest.io import read_jsonl
 from scalequest.models.weights import load_chat
-from scalequest.records import INSTRUCTION, read_rows
+from scalequest.params import InstructTune
+from scalequest.problems.draw import draw
+from scalequest.records import INSTRUCTION, PROBLEM, read_rows
 from scalequest.runtime.stage import StageRun, run_stage
 from scalequest.training.examples import solved_example
 from scalequest.training.job import train
 from scalequest.training.sft import SFT
 
+Pair = tuple[str, str, str]  # id, question, response
+# How published sets name the two columns; of several that a row has, the first counts. MetaMathQA: query, response.
+# NuminaMath: problem, solution. Alpaca: instruction, output. TRL: prompt, completion. GSM8K: question, answer.
+QUESTION = ("question", "query", "problem", "instruction", "prompt")
+RESPONSE = ("response", "solution", "output", "completion", "answer")
+
+
+def _rows(path: Path) -> Iterator[dict[str, Any]]:
+    if path.suffix != ".parquet":
+        yield from read_jsonl(path)
+        return
+    import pyarrow.parquet as pq
+
+    for batch in pq.ParquetFile(path).iter_batches():
+        yield from batch.to_pylist()
+
+
+def _pair(row: dict[str, Any]) -> tuple[Any, Any]:
+    """Question and response of a row; None where it has none."""
+    turns = row.get("messages")
+    if isinstance(turns, list) and [turn.get("role") for turn in turns] == ["user", "assistant"]:
+        return turns[0].get("content"), turns[1].get("content")
+    question, response = (next((row[c] for c in names if row.get(c)), None) for names in (QUESTION, RESPONSE))
+    return question, response
+
+
+def external_pairs(path: Path, pinned: str | None) -> list[Pair]:
+    """The pairs of a .parquet or .jsonl file (also .jsonl.gz), with row numbers as ids.
+
+    Args:
+        path: the file.
+        pinned: sha256 of its bytes.
+
+    Raises:
+        UserError: the file is missing, is not the pinned one, or has a row without question or response.
+    """
+    if not path.is_file():
+        raise UserError(f"instruct_tune.data: {path}: no such file. Expected instruct, seeds or a file of pairs")
+    digest = sha256(path.read_bytes()).hexdigest()
+    if digest != pinned:
+        raise UserError(
+            f"instruct_tune.data_sha256: {path} has {digest}, params.yaml pins {pinned}. Restore the file or pin it anew"
+        )
+    pairs = []
+    for number, row in enumerate(_rows(path)):
+        question, response = _pair(row)
+        if not isinstance(question, str) or not isinstance(response, str):
+            raise UserError(
+                f"{path}: row {number + 1}: no question and response among {sorted(row)}. Expected texts under one of "
+                f"{', '.join(QUESTION)} and one of {', '.join(RESPONSE)}, or `messages` of one user and one assistant turn"
+            )
+        pairs.append((str(number), question, response))
+    return pairs
+
+
+def training_pairs(params: InstructTune, instruct: Path, seeds: Path, run_seed: int) -> list[Pair]:
+    """What every student of the run is trained on, in the file's order.
+
+    Args:
+        params: the section; ``n_examples`` pairs are drawn by hash of run seed and id, so that sizes are nested.
+        instruct: the pipeline's training set.
+        seeds: the seed problems.
+        run_seed: the run's seed. A student's training seed has no part in this.
+
+    Raises:
+        UserError: fewer than ``n_examples`` pairs.
+    """
+    if params.data == "instruct":
+        pairs = [(row["id"], row["question"], row["response"]) for row in read_rows(instruct, INSTRUCTION)]
+    elif params.data == "seeds":
+        rows = read_rows(seeds, PROBLEM)
+        pairs = [(row["id"], row["question"], row["solution"]) for row in rows if row["solution"]]
+    else:
+        pairs = external_pairs(Path(params.data).expanduser(), params.data_sha256)
+    if params.n_examples is not None and len(pairs) < params.n_examples:
+        raise UserError(
+            f"instruct_tune.n_examples: {params.n_examples}, but `{params.data}` has {len(pairs)} pairs. Lower n_examples, or "
+            "set null for all"
+        )
+    return [pairs[at] for at in draw([row_id for row_id, _, _ in pairs], params.n_examples, run_seed)]
+
 
 def main(args: argparse.Namespace, run: StageRun) -> None:
     """Train."""
+    params = run.params.instruct_tune
     chat, ask = load_chat(args.base), wording(run.params.domain).solve_prompt
-    rows = read_rows(args.data, INSTRUCTION)
-    examples = [solved_example(chat, ask(row["question"]), row["response"]) for row in rows]
-    trained = train(run, SFT(), args.base, args.out, examples, run.params.instruct_tune)
-    run.metrics(args.metrics, trained.metrics, trained.flags)
+    pairs = training_pairs(params, args.instruct, args.seeds, run.params.seed)
+    examples = [solved_example(chat, ask(question), response) for _, question, response in pairs]
+    trained = train(run, SFT(), args.base, args.out, examples, params, seed=int(args.seed))
+    run.metrics(args.metrics, {"pairs": len(pairs), "training_seed": int(args.seed)} | trained.metrics, trained.flags)
 
 
 if __name__ == "__main__":
-    run_stage(main, __doc__, paths=("base", "data", "out", "metrics"))
+    run_stage(main, __doc__, paths=("base", "instruct", "seeds", "out", "metrics"), names=("seed",))

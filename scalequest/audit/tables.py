@@ -26,6 +26,7 @@ class Kind:
 
     stage: str
     option: str = "out"
+    other_stage: str = ""
 
 
 # Every table of the pipeline, in its order, under the name that answers use.
@@ -44,7 +45,7 @@ KINDS = {
     "responses": Kind("respond"),
     "rewards": Kind("reward"),
     "instruct": Kind("reward_select"),
-    "samples": Kind("evaluate", "samples"),
+    "samples": Kind("evaluate", "samples", other_stage="evaluate_student"),
 }
 
 
@@ -171,7 +172,7 @@ class Tables:
     def outputs(self, kind: str) -> list[tuple[Stage, Artifact]]:
         """The outputs that hold a kind of record, in the pipeline's order; several where each generator has its own."""
         wanted = KINDS[kind]
-        stages = [stage for stage in self.lock.stages.values() if stage.base == wanted.stage]
+        stages = [stage for stage in self.lock.stages.values() if stage.base in (wanted.stage, wanted.other_stage)]
         named = [(stage, stage.out(stage.option(wanted.option) or "")) for stage in stages]
         return [(stage, out) for stage, out in named if out]
 

@@ -97,8 +97,13 @@ class ChatFormat:
     def question_end(self) -> int:
         """The token that ends a question: the template's own end of a user turn, else the end of sequence."""
         after = self.encode(self.suffix.lstrip())
-        special = set(self.tokenizer.all_special_ids)
-        return after[0] if after and after[0] in special else int(self.tokenizer.eos_token_id)
+        return after[0] if after and after[0] in self._special_ids else int(self.tokenizer.eos_token_id)
+
+    @cached_property
+    def _special_ids(self) -> set[int]:
+        """Ids of the special tokens, also of those that no role (end, padding) of the tokenizer names."""
+        added = getattr(self.tokenizer, "added_tokens_decoder", {})
+        return {*self.tokenizer.all_special_ids, *(i for i, token in added.items() if token.special)}
 
     @cached_property
     def stop_ids(self) -> list[int]:
@@ -110,7 +115,20 @@ class ChatFormat:
         """Text that ends a question where the template marks a turn's end by words alone ("Assistant:"), else nothing."""
         after = self.suffix.strip()
         special = self.encode(after)[:1]
-        return [] if not after or special[0] in set(self.tokenizer.all_special_ids) else [after]
+        return [] if not after or special[0] in self._special_ids else [after]
+
+    @cached_property
+    def answer_stops(self) -> list[str]:
+        """Text that begins the user's next turn where the template marks it by words alone ("User:"), else nothing.
+
+        A base model that never learned the end of sequence ends its answer by writing that turn itself.
+        """
+        roles = ("user", "assistant", "user")
+        messages = [{"role": role, "content": f"{_SENTINEL}{n}"} for n, role in enumerate(roles)]
+        text = self.tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True)
+        between = text.partition(f"{_SENTINEL}1")[2].partition(f"{_SENTINEL}2")[0]
+        words = between.replace(self.tokenizer.decode([self.tokenizer.eos_token_id]), "").strip()
+        return [] if not words or self.encode(words)[0] in self._special_ids else [f"\n{words}"]
 
     def question(self, text: str) -> list[int]:
         """A question and its end token, as the continuation of ``question_prefix``."""

@@ -8,8 +8,9 @@ Problem = dict[str, str]  # id, source, stratum, question, solution, answer: rec
 
 
 def benchmark_row(problem: Problem) -> Problem:
-    """What of a problem goes into a test set."""
-    return {key: problem[key] for key in ("id", "question", "answer")}
+    """What of a problem goes into a test set; its stratum where it has one, for draws by ``evaluate.limit``."""
+    keys = ("id", "question", "answer", *(["stratum"] if problem.get("stratum") else []))
+    return {key: problem[key] for key in keys}
 
 
 def worked_solution(solution: str, answer: str) -> str:

@@ -152,7 +152,7 @@ def model_card(facts: Facts, dataset: str) -> str:
         model_name=facts.name,
         eval_results=results or None,
     )
-    training = facts.metrics.get("instruct_tune", {})
+    training = facts.metrics.get("instruct_tune@student", facts.metrics.get("instruct_tune", {}))
     settings = {key: value for key, value in facts.params.items() if key.startswith("instruct_tune.")}
     body = [
         f"# {facts.name}",

@@ -108,7 +108,8 @@ def _copy(source: Path, target: Path) -> None:
 
 
 def _output(lock: Lock, stage: str, option: str) -> Artifact:
-    found = lock.stages.get(stage)
+    # Of several students the one named `student` is published; a lock of an earlier revision has one without a name.
+    found = lock.stages.get(f"{stage}@student", lock.stages.get(stage))
     artifact = found.out(found.option(option) or "") if found else None
     if artifact is None:
         raise UserError(f"publish: {lock.revision} has no finished stage {stage}; run: dvc repro {stage}")
@@ -126,7 +127,7 @@ def gather(chain: Chain, tables: Tables, name: str, licences: dict[str, str]) ->
     params = {key: value for stage in chain.stages for key, value in stage.params.items()}
     sources = list(find_sources(chain, tables.store, licences))
     scores = {
-        stage.option("scores") or "": metrics.get(stage.name, {}) for stage in lock.stages.values() if stage.base == "evaluate"
+        stage.option("scores") or "": metrics.get(stage.name, {}) for stage in lock.stages.values() if stage.base in ("evaluate", "evaluate_student")
     }  # fmt: skip
     revision = lock.revision
     commit = revision.commit or repository.head or ""
@@ -139,7 +140,7 @@ def gather(chain: Chain, tables: Tables, name: str, licences: dict[str, str]) ->
         sources=sources,
         metrics=metrics,
         params=params,
-        hashes={out.path: out.md5 for stage in (MODEL_STAGE, DATA_STAGE, LEDGER_STAGE) if stage in lock.stages for out in lock.stages[stage].outs},
+        hashes={out.path: out.md5 for stage in (f"{MODEL_STAGE}@student", MODEL_STAGE, DATA_STAGE, LEDGER_STAGE) if stage in lock.stages for out in lock.stages[stage].outs},
         scores={Path(path).stem: {task: v for task, v in values.items() if isinstance(v, dict) and "n" in v} for path, values in scores.items()},
     )  # fmt: skip
 

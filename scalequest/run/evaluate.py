@@ -1,14 +1,11 @@
-"""Score any model on benchmarks with lm-eval through vLLM: zero-shot, greedy, pass@1, chat template on (paper 3.1).
+"""Score any model on any benchmark, as the pipeline scores its own: zero-shot, greedy, pass@1, chat template on.
 
     scalequest evaluate models/student --tasks gsm8k,math500 --limit 100
     scalequest evaluate ORG/NAME@COMMIT --tasks humaneval,mbpp --scores scores.json --samples samples.parquet
 
-A model is a folder or a repository of the hub. A task is a benchmark by its name, from params.yaml or eval/benchmarks.yaml; its items
-say whether it is mathematics (the final answer is compared) or code (the tests are run in the sandbox). A code benchmark runs programs that
-the model wrote: see scalequest/answers/sandbox.py.
-
-Each task reports a strict score (answered in the form that was asked for), a flexible one (answered anyhow), the share that could not
-be parsed, standard errors, and how many checks ran into their time limit, which is the one thing in here that a slow machine changes.
+A model is a folder or a repository of the hub. A task is a benchmark by its name, from params.yaml or eval/benchmarks.yaml.
+Its items decide whether it is mathematics (the final answer is compared) or code (the tests are run in the sandbox). A code
+benchmark runs programs that the model wrote: see scalequest/answers/sandbox.py.
 """
 
 import argparse
@@ -25,7 +22,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from scalequest.answers.compare import close_pools
 from scalequest.errors import UserError
-from scalequest.evaluation import resolve_tasks, run_tasks, sample_rows, scores_in_words, summarize
+from scalequest.evaluation import Exam, run_exam, scores_in_words, summarize
 from scalequest.io import write_json, write_jsonl
 from scalequest.models.folder import local_path
 from scalequest.params import FileSource, JsonlSource, ReasoningGymSource, Source, load_all, read_yaml
@@ -40,7 +37,7 @@ log = logging.getLogger("scalequest")
 
 
 def known_benchmarks(own: dict[str, Any], catalogue: Path) -> dict[str, list[Any]]:
-    """Every benchmark by name, with its sources in the order in which they are tried; params.yaml's own go first.
+    """Every benchmark by name, with its sources in the order in which they are tried; those of params.yaml go first.
 
     Raises:
         UserError: the catalogue has an entry that is no list of sources.
@@ -115,11 +112,11 @@ def configure(parser: argparse.ArgumentParser) -> None:
     """Declare the options of ``scalequest evaluate``."""
     parser.add_argument("model", help="folder, or ORG/NAME[@COMMIT] of the hub")
     parser.add_argument("--tasks", required=True, help="benchmarks by name, separated by commas")
-    parser.add_argument("--limit", type=int, help="first so many items of each task (default: all)")
-    parser.add_argument("--max-tokens", type=int, default=1024, help="new tokens an item (default: 1024; paper: 2048)")
+    parser.add_argument("--limit", type=int, help="items per task, drawn by a hash of their ids (default: all)")
+    parser.add_argument("--max-tokens", type=int, default=1024, help="new tokens per item (default: 1024; paper: 2048)")
     parser.add_argument("--max-model-len", type=int, default=2048, help="tokens, prompt and answer (default: 2048)")
     parser.add_argument("--dtype", choices=("float32", "bfloat16"), help="default: engine.dtype of params.yaml")
-    parser.add_argument("--scores", type=Path, help="write the scores to this JSON file, too")
+    parser.add_argument("--scores", type=Path, help="also write the scores to this JSON file")
     parser.add_argument("--samples", type=Path, help="write every item and answer to this Parquet file")
 
 
@@ -141,19 +138,15 @@ def evaluate(args: argparse.Namespace) -> dict[str, dict[str, float]]:
     engine = params.engine.model_copy(
         update={"max_model_len": args.max_model_len} | ({"dtype": args.dtype} if args.dtype else {})
     )
-    tasks = Path("eval", "tasks")
     with tempfile.TemporaryDirectory() as folder:
-        items, resolved = Path(folder, "items"), Path(folder, "tasks")
-        resolved.mkdir()
-        write_benchmarks(
-            names, known_benchmarks(params.benchmarks, Path("eval", "benchmarks.yaml")), params.seed, items
-        )
-        resolve_tasks(tasks, items, resolved, names)
+        known = known_benchmarks(params.benchmarks, Path("eval", "benchmarks.yaml"))
+        write_benchmarks(names, known, params.seed, Path(folder))
         model = find_model(args.model)
-        result = run_tasks(model, resolved, names, args.limit, args.max_tokens, engine, params.runtime)
-    scores = summarize(result, names)
+        exam = Exam(Path("eval", "tasks"), Path(folder), names, args.max_tokens, args.limit)
+        rows = run_exam(model, exam, engine, params.runtime)
+    scores = summarize(rows)
     if args.samples:
-        write_rows(args.samples, sample_rows(result, names), SAMPLE)
+        write_rows(args.samples, rows, SAMPLE)
     if args.scores:
         settings = {"limit": args.limit, "max_tokens": args.max_tokens, "dtype": engine.dtype}
         write_json(args.scores, {"model": args.model, "settings": settings, "tasks": scores})

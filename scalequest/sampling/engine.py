@@ -48,7 +48,7 @@ class Engine:
         self._self_test()
 
     def complete(self, sampling: Sampling, stops: Sequence[str] = ()) -> Complete:
-        """Sampler by the shard's seed; it stops at the model's own end and before any text of ``stops``.
+        """Sampler by the shard's seed; it stops at the template's end of a turn, and before any text of ``stops``.
 
         A prompt that leaves no room for ``max_tokens`` in the context gets the empty completion ``too_long``: one row among
         millions must not end a run. The sampler raises ``UserError`` where no prompt of a shard fits.
@@ -90,7 +90,7 @@ class Engine:
                         max_tokens=sampling.max_tokens,
                         seed=seed,
                         stop_token_ids=self.chat.stop_ids,
-                        stop=list(stops),
+                        stop=[*stops, *self.chat.answer_stops],
                         skip_special_tokens=True,
                     )
                 )

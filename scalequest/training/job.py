@@ -105,6 +105,7 @@ def train(
     rows: Sequence[Any],
     params: Training,
     probe: Sequence[list[int]] = (),
+    seed: int | None = None,
 ) -> Trained:
     """Train ``base`` on ``rows`` and write it to ``out``, adapters merged, in ``engine.dtype``.
 
@@ -116,13 +117,15 @@ def train(
         rows: Examples, Pairs or ScoredTexts, whatever ``kind`` learns from; too long ones are dropped and counted.
         params: the stage's section.
         probe: sequences to score with the final model (Reward and Regression).
+        seed: of the training, where it is a parameter; None = ``run.seed()``.
 
     Raises:
         UserError: no row is short enough, the batch cannot be shared by the processes, the trainer's batch is not what the
             stage meant, or the training diverged.
     """
     kept = fitting(rows, params.max_length, kind.noun)
-    job = Job(kind, base, out, kept, params, run.params.engine.dtype, run.seed(), run.params.runtime, probe)
+    seed = run.seed() if seed is None else seed
+    job = Job(kind, base, out, kept, params, run.params.engine.dtype, seed, run.params.runtime, probe)
     processes = n_processes(job.runtime)
     with tempfile.TemporaryDirectory() as temporary:
         # Checkpoints of another number of processes hold other generator states and cannot be resumed exactly.

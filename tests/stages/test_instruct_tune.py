@@ -1,0 +1,135 @@
+import gzip
+import json
+from hashlib import sha256
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from scalequest.errors import UserError
+from scalequest.io import write_jsonl
+from scalequest.params import InstructTune, Params, parse_params, read_yaml
+from scalequest.records import INSTRUCTION, PROBLEM, write_rows
+from stages.instruct_tune import external_pairs, training_pairs
+from tests.fakes import ROOT, changed
+
+N = 40
+
+
+@pytest.fixture
+def files(tmp_path: Path) -> tuple[Path, Path]:
+    """The pipeline's training set and the seeds."""
+    rows = [
+        {"id": f"sums/0/{n}", "generator": "sums", "question": f"q{n}", "response": f"r{n}", "final_answer": "1", "reward": 0.0,
+         "agreement": 1.0, "n_candidates": 1}
+        for n in range(N)
+    ]  # fmt: skip
+    write_rows(tmp_path / "instruct.parquet", rows, INSTRUCTION)
+    seeds = [
+        {
+            "id": f"gsm8k/{n}",
+            "source": "gsm8k",
+            "question": f"Q{n}",
+            "solution": "" if n == 3 else f"S{n}",
+            "answer": "1",
+        }
+        for n in range(5)
+    ]
+    write_rows(tmp_path / "seeds.parquet", seeds, PROBLEM)
+    return tmp_path / "instruct.parquet", tmp_path / "seeds.parquet"
+
+
+def section(laptop: Params, **values: Any) -> InstructTune:
+    return changed(laptop, instruct_tune=values).instruct_tune
+
+
+def test_the_pipelines_pairs_are_taken_in_their_order(files, laptop: Params):
+    pairs = training_pairs(section(laptop), *files, run_seed=17)
+    assert pairs == [(f"sums/0/{n}", f"q{n}", f"r{n}") for n in range(N)]
+
+
+def test_seeds_with_their_own_solutions_are_a_control(files, laptop: Params):
+    pairs = training_pairs(section(laptop, data="seeds"), *files, run_seed=17)
+    assert pairs == [(f"gsm8k/{n}", f"Q{n}", f"S{n}") for n in (0, 1, 2, 4)]
+
+
+def test_sizes_are_nested_and_no_first_rows(files, laptop: Params):
+    drawn = {n: training_pairs(section(laptop, n_examples=n), *files, run_seed=17) for n in (5, 10, 20, N)}
+    assert [len(pairs) for pairs in drawn.values()] == [5, 10, 20, N]
+    assert set(drawn[5]) < set(drawn[10]) < set(drawn[20]) < set(drawn[N])
+    assert drawn[20] != drawn[N][:20]
+
+
+def test_too_few_pairs_are_refused(files, laptop: Params):
+    with pytest.raises(UserError, match="n_examples: 5, but `seeds` has 4 pairs"):
+        training_pairs(section(laptop, data="seeds", n_examples=5), *files, run_seed=17)
+
+
+ROWS = [
+    pytest.param({"question": "Q", "response": "R"}, id="ours"),
+    pytest.param({"query": "Q", "response": "R", "type": "MATH_Rephrased", "original_question": "no"}, id="metamath"),
+    pytest.param({"problem": "Q", "solution": "R", "answer": "7"}, id="numinamath"),
+    pytest.param({"instruction": "Q", "input": "", "output": "R"}, id="alpaca"),
+    pytest.param({"prompt": "Q", "completion": "R"}, id="trl"),
+    pytest.param({"question": "Q", "answer": "R"}, id="gsm8k"),
+    pytest.param({"messages": [{"role": "user", "content": "Q"}, {"role": "assistant", "content": "R"}]}, id="messages"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("row", ROWS)
+@pytest.mark.parametrize("suffix", [".jsonl", ".jsonl.gz", ".parquet"])
+def test_an_external_set_is_read_in_the_forms_that_sets_have(tmp_path: Path, row: dict[str, Any], suffix: str):
+    path = tmp_path / f"set{suffix}"
+    if suffix == ".jsonl":
+        write_jsonl(path, [row, row])
+    elif suffix == ".parquet":
+        pq.write_table(pa.Table.from_pylist([row, row]), path)
+    else:
+        path.write_bytes(gzip.compress((json.dumps(row) + "\n").encode() * 2))
+    digest = sha256(path.read_bytes()).hexdigest()
+    assert external_pairs(path, digest) == [("0", "Q", "R"), ("1", "Q", "R")]
+
+
+def test_a_changed_file_is_refused(tmp_path: Path):
+    write_jsonl(tmp_path / "a.jsonl", [{"question": "Q", "response": "R"}])
+    with pytest.raises(UserError, match=r"data_sha256: .*a\.jsonl has [0-9a-f]{64}, params\.yaml pins 0000"):
+        external_pairs(tmp_path / "a.jsonl", "0" * 64)
+    with pytest.raises(UserError, match="no such file"):
+        external_pairs(tmp_path / "b.jsonl", "0" * 64)
+
+
+@pytest.mark.parametrize(
+    "row",
+    [
+        pytest.param({"question": "Q"}, id="no_response"),
+        pytest.param({"response": "R"}, id="no_question"),
+        pytest.param({"question": 5, "response": "R"}, id="no_text"),
+        pytest.param({"question": "", "response": "R"}, id="empty"),
+        pytest.param({"messages": [{"role": "system", "content": "S"}]}, id="no_pair_of_turns"),
+    ],
+)
+def test_a_row_that_is_no_pair_is_named(tmp_path: Path, row: dict[str, Any]):
+    path = tmp_path / "a.jsonl"
+    write_jsonl(path, [{"question": "Q", "response": "R"}, row])
+    with pytest.raises(UserError, match=r"a\.jsonl: row 2: no question and response among"):
+        external_pairs(path, sha256(path.read_bytes()).hexdigest())
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ({"seeds": {"student_2": 1}}, "has no `student`"),
+        ({"seeds": {"student": 1, "base": 2}}, "'base' becomes a file name"),
+        ({"seeds": {"student": 1, "student_2": 1}}, "gives two students one seed"),
+        ({"data": "metamath"}, "Expected instruct, seeds, or the path"),
+        ({"data": "metamath.jsonl"}, "leaves metamath.jsonl unpinned"),
+        ({"data_sha256": "0" * 64}, "pins a file, but data is `instruct`"),
+    ],
+)
+def test_contradictions_are_named_before_anything_runs(values: dict[str, Any], message: str):
+    data = read_yaml(ROOT / "params.yaml")
+    data["instruct_tune"] |= values
+    with pytest.raises(UserError, match=message):
+        parse_params(data)
