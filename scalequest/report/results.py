@@ -3,8 +3,7 @@
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from scalequest.evaluation import MANY_UNPARSED
-from scalequest.outcomes import WARNINGS
+from scalequest.outcomes import MANY_UNPARSED, WARNINGS
 from scalequest.report.page import Bar, Bars, Block, Section, Table, Text
 from scalequest.report.provenance import gsm8k_notice
 from scalequest.report.run import Run

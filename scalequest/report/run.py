@@ -48,7 +48,7 @@ class Run:
     @property
     def tasks(self) -> list[str]:
         """List the tasks in the order of ``evaluate.tasks``, then others that were scored."""
-        found = {task for scores in self.scores.values() for task in scores} - {"warnings", "environment"}
+        found = {task for scores in self.scores.values() for task in scores} - {"warnings", "environment", "dev", "few_shot"}
         return [*self.params.evaluate.tasks, *sorted(found - set(self.params.evaluate.tasks))]
 
     @property

@@ -1,9 +1,12 @@
+from types import SimpleNamespace
+
+import jinja2
 import pytest
 
 from scalequest.domains.maths import solve_prompt
 from scalequest.errors import UserError
 from scalequest.models.chat import ChatFormat
-from tests.fakes import CharTokenizer, chatml_tokenizer, deepseek_tokenizer, render_chatml, render_deepseek
+from tests.fakes import ROOT, CharTokenizer, chatml_tokenizer, deepseek_tokenizer, render_chatml, render_deepseek
 
 BOTH = pytest.mark.parametrize(
     ("tokenizer", "render"),
@@ -126,3 +129,41 @@ def test_many_prompts_are_encoded_as_one_by_one(chatml: ChatFormat, deepseek: Ch
         assert chat.user_turns(texts) == [chat.user_turn(text) for text in texts]
         assert chat.conversations(turns) == [chat.conversation(t) for t in turns]
         assert chat.user_turns([]) == []
+
+
+class TemplateTokenizer(CharTokenizer):
+    """Writes conversations with a real template."""
+
+    def __init__(self, template: str, special: list[str], eos: str, unnamed: tuple[str, ...] = ()) -> None:
+        super().__init__([*special, *unnamed], eos, lambda q: q)
+        self.chat_template, self._eos = template, eos
+        self.all_special_ids = [self._ids[token] for token in special]
+        self.added_tokens_decoder = {i: SimpleNamespace(special=True) for i in self._ids.values()}
+
+    def apply_chat_template(
+        self, messages: list[dict[str, str]], *, tokenize: bool, add_generation_prompt: bool
+    ) -> str:
+        values = {"messages": messages, "bos_token": "", "eos_token": self._eos}
+        return jinja2.Template(self.chat_template).render(**values, add_generation_prompt=add_generation_prompt)
+
+
+CHATML = (
+    "{% for m in messages %}<|im_start|>{{ m['role'] }}\n{{ m['content'] }}<|im_end|>\n{% endfor %}"
+    "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
+)
+
+
+def test_a_turns_end_that_no_role_of_the_tokenizer_names_is_a_stop():
+    # A base whose end of sequence is <|endoftext|> and whose template is ChatML; <|im_end|> is special and has no role.
+    tokenizer = TemplateTokenizer(CHATML, ["<|endoftext|>"], "<|endoftext|>", ("<|im_start|>", "<|im_end|>"))
+    chat = ChatFormat.of(tokenizer)
+    assert chat.decode([chat.question_end]) == "<|im_end|>"
+    assert [chat.decode([i]) for i in chat.stop_ids] == ["<|endoftext|>", "<|im_end|>"]
+    assert chat.question_stops == chat.answer_stops == []
+
+
+@pytest.mark.parametrize(("name", "stops"), [("alpaca", ["\n### Instruction:"]), ("plain", ["\nUser:"])])
+def test_where_words_begin_a_turn_they_end_an_answer(name: str, stops: list[str]):
+    file = next((ROOT / "scalequest" / "models" / "templates").glob(f"{name}*"))
+    chat = ChatFormat.of(TemplateTokenizer(file.read_text(encoding="utf-8"), ["</s>"], "</s>"))
+    assert chat.answer_stops == stops

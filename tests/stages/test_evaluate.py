@@ -23,7 +23,10 @@ NO_FLAG = {"score_zero": 0, "many_unparsed": 0, "many_cut": 0}
 @pytest.fixture
 def args(tmp_path: Path) -> Namespace:
     write_jsonl(tmp_path / "benchmarks" / "embedded_sums.jsonl", [{"id": "x"}])
-    seeds = [{"id": f"s/{n}", "source": "s", "stratum": "", "question": f"q{n}", "solution": f"s{n}", "answer": "1"} for n in range(9)]
+    seeds = [
+        {"id": f"s/{n}", "source": "s", "stratum": "", "question": f"q{n}", "solution": f"s{n}", "answer": "1"}
+        for n in range(9)
+    ]
     write_rows(tmp_path / "seeds.parquet", seeds, PROBLEM)
     return Namespace(
         model=tmp_path, benchmarks=tmp_path / "benchmarks", tasks=TASKS, seeds=tmp_path / "seeds.parquet", few_shot="no",

@@ -31,6 +31,7 @@ def files(tmp_path: Path) -> tuple[Path, Path]:
         {
             "id": f"gsm8k/{n}",
             "source": "gsm8k",
+            "stratum": "",
             "question": f"Q{n}",
             "solution": "" if n == 3 else f"S{n}",
             "answer": "1",
