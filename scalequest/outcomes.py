@@ -80,3 +80,22 @@ WARNINGS = {
 }
 # Shares of a task's answers from which `many_unparsed` and `many_cut` are up.
 MANY_UNPARSED = MANY_CUT = 0.05
+
+# What to do about a warning, for readers of the report.
+NEXT_STEPS = {
+    "one_question": "train the generator less (`qft.learning_rate`, `qft.epochs`), or raise `generate.temperature`",
+    "no_end": "raise `generate.max_tokens` and `qpo_questions.max_tokens`, or train the generator longer (`qft.epochs`)",
+    "one_verdict": "take a stronger judge (`models.judge`), or set `filter.require_solvable: false`",
+    "judge_decides_nothing": "take a stronger judge (`models.judge`), or set `filter.require_solvable: false`",
+    "no_verdicts": "raise `judge.max_tokens`, or set another `judge.style`",
+    "one_fail_rate": "raise `difficulty_labels.n_samples`, or choose seeds of several levels",
+    "no_correlation": "set `filter.drop_easiest_frac` to 0, or label more seeds (`difficulty_labels.n_seeds`)",
+    "one_class": "choose easier or harder seeds, or take another solver (`models.solver`)",
+    "coin_reward": "set `reward_select.by: majority`, or train on more seeds (`difficulty_labels.n_seeds`)",
+    "one_response": "raise `respond.temperature`",
+    "score_zero": "read the samples of the evaluation",
+    "many_unparsed": "read the samples of the evaluation; more `evaluate.max_tokens` may let them end",
+    "many_cut": "raise `evaluate.max_tokens`",
+    "lost_in_saving": "raise `qpo.learning_rate` or the number of pairs: the step is smaller than the saved precision",
+    "no_preference": "look at the pairs, and raise `qpo_questions.n_questions` or `qpo.learning_rate`",
+}

@@ -1,91 +1,103 @@
-"""Write the report of the run: results, funnel, training, the data itself, settings. As Markdown, as a page, in the README.
+"""Write the report of the run: results, warnings, funnel, training, the data itself, settings.
 
     python -m stages.report --scores eval/scores --metrics reports/metrics --ledger data/ledger.parquet
-        --data data/instruct.parquet --samples data/samples --readme README.md --markdown reports/report.md
-        --page reports/index.html
+        --data data/instruct.parquet --samples data/samples --markdown reports/report.md --page reports/index.html
+        --scores-plot reports/plots/scores.csv --funnel-plot reports/plots/funnel.csv
 
-Nothing in it depends on when, where or how fast the run was: a second run writes the same bytes. Of the README only what
-stands between the two marks is replaced; it is no output of the stage, because DVC removes outputs before a run.
+Nothing in it depends on when, where or how fast the run was: a second run writes the same bytes.
 """
 
 import argparse
-import os
-from pathlib import Path
+import csv
+import io
+from collections.abc import Sequence
+from typing import Any
 
-from scalequest.errors import UserError
 from scalequest.io import write_text
 from scalequest.report import page
-from scalequest.report.chain import funnel, funnel_line, preferences, training, warnings
+from scalequest.report.chain import funnel, funnel_steps, measured, preferences, raised, training, warnings
 from scalequest.report.data import look
-from scalequest.report.page import Report, Text
-from scalequest.report.provenance import contamination, gsm8k_notice, repeatability, settings
-from scalequest.report.results import percent, results, results_in_words, results_table
+from scalequest.report.page import Report
+from scalequest.report.provenance import contamination, repeatability, settings
+from scalequest.report.results import percent, results, results_in_words
 from scalequest.report.run import Run, read_run
 from scalequest.runtime.stage import StageRun, run_stage
 
-BEGIN, END = "<!-- results:begin -->", "<!-- results:end -->"
 
+def right_answers(run: Run) -> tuple[str, str]:
+    """A figure and its label: how many of the training answers that a program can check are right.
 
-def split_readme(path: Path) -> tuple[str, str]:
-    """Split the README into what stands before and after the results, marks included.
-
-    Raises:
-        UserError: the file or a mark is missing, or the marks are not one pair in order.
+    Plain arithmetic is the part that can be checked without a model. Where the data have none, that is said.
     """
-    if not path.is_file():
-        raise UserError(f"{path}: no such file; the results go between the lines '{BEGIN}' and '{END}' in it")
-    text = path.read_text(encoding="utf-8")
-    for mark in (BEGIN, END):
-        if text.count(mark) != 1:
-            raise UserError(
-                f"{path}: has the line '{mark}' {text.count(mark)} times, expected once; the results go between "
-                f"'{BEGIN}' and '{END}'"
-            )
-    before, after = text.split(BEGIN)
-    if END not in after:
-        raise UserError(f"{path}: '{END}' stands before '{BEGIN}'; swap them")
-    return before + BEGIN, END + after.split(END)[1]
+    found = run.metrics["reward_select"].get("arithmetic", {})
+    checkable, right = found.get("checkable", 0), found.get("checkable_right", 0)
+    if not checkable:
+        return "none", "of the training answers can be checked by a program"
+    share = f"{percent(right / checkable)} %"
+    return share, f"of the {checkable:,} training answers that a program can check are right"
 
 
 def build(run: Run) -> Report:
     """Make the report as data, for both renderings."""
-    trained, student = run.metrics["instruct_tune"]["examples"], run.scores.get("student", {})
-    generated = run.ledger.num_rows
+    trained, student = run.student_metrics["examples"], run.scores.get("student", {})
+    generated, up = run.ledger.num_rows, raised(run)
+    share, label = right_answers(run)
     figures = [
         (f"{generated:,}", "questions generated"),
         (f"{run.kept:,}", f"kept by the filters ({percent(run.kept / generated)} %)"),
         (f"{trained:,}", "pairs trained on"),
+        (share, label),
         *((f"{percent(student[task]['flexible'])} %", f"student on `{task}`") for task in run.tasks if task in student),
+        (f"{len(up):,}", "warnings"),
     ]
-    parts = (results, funnel, warnings, training, preferences, look, contamination, settings, repeatability)
+    parts = (warnings, results, funnel, measured, training, preferences, look, contamination, settings, repeatability)
     return Report(
         name="ScaleQuest run report",
-        headline=f"{generated:,} questions generated, {trained:,} trained on",
+        headline=f"{generated:,} questions generated, {trained:,} trained on, {share} {label}",
         lead=results_in_words(run),
         figures=figures,
         sections=[part(run) for part in parts],
     )
 
 
-def readme_results(run: Run, link: str) -> str:
-    """Make what goes into the README."""
-    more = f"{funnel_line(run)} More in [the full report]({link})."
-    blocks = [*gsm8k_notice(run.params), results_table(run), *map(Text, results_in_words(run))]
-    return f"{page.markdown_blocks(blocks)}\n\n{more}"
+def to_csv(head: Sequence[str], rows: Sequence[Sequence[Any]]) -> str:
+    """A table for `dvc plots`."""
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerows([head, *rows])
+    return text.getvalue()
+
+
+def scores_csv(run: Run) -> str:
+    """A row per task and model, scores in percent."""
+    rows = [
+        [f"{task}: {model}", task, model, s["n"], *(round(100 * s[key], 2) for key in ("flexible", "flexible_stderr", "strict", "strict_stderr"))]
+        for task in run.tasks
+        for model, scores in run.scores.items()
+        if (s := scores.get(task))
+    ]  # fmt: skip
+    return to_csv(("name", "task", "model", "items", "flexible", "flexible_stderr", "strict", "strict_stderr"), rows)
+
+
+def funnel_csv(run: Run) -> str:
+    """A row per step of the funnel; the number before its name keeps the order in a plot."""
+    rows = [[f"{at:02d} {name}", left, taken] for at, (name, left, taken) in enumerate(funnel_steps(run), start=1)]
+    return to_csv(("step", "left", "removed"), rows)
 
 
 def main(args: argparse.Namespace, run: StageRun) -> None:
-    """Read, build, render, and put the results into the README."""
-    before, after = split_readme(args.readme)
+    """Read, build, render."""
     facts = read_run(args, run.params)
     report = build(facts)
     write_text(args.markdown, page.markdown(report))
     write_text(args.page, page.html_page(report))
-    link = Path(os.path.relpath(args.markdown, args.readme.parent)).as_posix()
-    text = f"{before}\n\n{readme_results(facts, link)}\n\n{after}"
-    if text != args.readme.read_text(encoding="utf-8"):
-        write_text(args.readme, text)
+    write_text(args.scores_plot, scores_csv(facts))
+    write_text(args.funnel_plot, funnel_csv(facts))
 
 
 if __name__ == "__main__":
-    run_stage(main, __doc__, paths=("scores", "metrics", "ledger", "data", "samples", "readme", "markdown", "page"))
+    run_stage(
+        main,
+        __doc__,
+        paths=("scores", "metrics", "ledger", "data", "samples", "markdown", "page", "scores_plot", "funnel_plot"),
+    )

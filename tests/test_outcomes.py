@@ -5,7 +5,7 @@ import re
 
 import pytest
 
-from scalequest.outcomes import FILTER_OUTCOMES, OUTCOMES, REWRITE_OUTCOMES, SCREEN_OUTCOMES, WARNINGS
+from scalequest.outcomes import FILTER_OUTCOMES, NEXT_STEPS, OUTCOMES, REWRITE_OUTCOMES, SCREEN_OUTCOMES, WARNINGS
 from tests.fakes import ROOT
 
 FILES = sorted(p for folder in ("scalequest", "stages") for p in (ROOT / folder).rglob("*.py"))
@@ -52,3 +52,7 @@ def test_every_warning_is_raised_and_every_raised_one_has_a_sentence():
     text = "\n".join(p.read_text() for p in FILES if p.name != "outcomes.py")
     assert [name for name in WARNINGS if f'"{name}"' not in text] == []
     assert all(re.fullmatch(r"[a-z_]+", name) and sentence for name, sentence in WARNINGS.items())
+
+
+def test_every_warning_has_a_next_step():
+    assert set(WARNINGS) <= set(NEXT_STEPS)

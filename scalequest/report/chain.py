@@ -1,8 +1,9 @@
 """What each stage made and threw away: the funnel, warnings, training runs, preference data."""
 
+from collections.abc import Iterator
 from typing import Any
 
-from scalequest.outcomes import KEPT, OUTCOMES, WARNINGS, Outcome
+from scalequest.outcomes import KEPT, NEXT_STEPS, OUTCOMES, WARNINGS, Outcome
 from scalequest.report.page import Block, Funnel, Section, Table, Text
 from scalequest.report.results import DASH, percent
 from scalequest.report.run import Run
@@ -17,7 +18,7 @@ rewrite, rejected = original. Pairs and the rejects of each reason sum to the us
 
 def funnel_line(run: Run) -> str:
     """Say the funnel in a sentence."""
-    select, tune = run.metrics["reward_select"], run.metrics["instruct_tune"]
+    select, tune = run.metrics["reward_select"], run.student_metrics
     return (
         f"Of {run.ledger.num_rows:,} generated questions the filters kept {run.kept:,}, {select['kept']:,} of them got a response "
         f"that gives an answer, and the student was trained on {tune['examples']:,}."
@@ -25,7 +26,7 @@ def funnel_line(run: Run) -> str:
 
 
 def funnel_table(run: Run) -> Table:
-    """Make a row an outcome, with its count for each generator."""
+    """Make a row per outcome, with its count for each generator."""
     generated = [run.metrics[f"generate@{generator}"]["questions"] for generator in run.params.mix]
     rows = []
     for name, counts in {"generated": generated, **run.outcomes}.items():
@@ -38,9 +39,9 @@ def funnel_table(run: Run) -> Table:
 
 
 def after_filters_table(run: Run) -> Table:
-    """Make a row each for the responses, the selection and the training."""
-    respond, select, tune = (run.metrics[name] for name in ("respond", "reward_select", "instruct_tune"))
-    responses = f"{respond['cut_at_max_tokens']:,} cut at `respond.max_tokens`; {respond['mean_distinct']:.2f} distinct ones a question"
+    """Make a row for each of the responses, the selection and the training."""
+    respond, select, tune = run.metrics["respond"], run.metrics["reward_select"], run.student_metrics
+    responses = f"{respond['cut_at_max_tokens']:,} cut at `respond.max_tokens`; {respond['mean_distinct']:.2f} distinct ones per question"
     selection = (
         f"{select['dropped']['no_answer']:,} questions without a response that gives an answer, "
         f"{select['dropped']['low_reward']:,} below `reward_select.min_reward`; mean reward {select['mean_reward']['kept']:.3f} "
@@ -61,9 +62,9 @@ def after_filters_table(run: Run) -> Table:
     return Table("After the filters", ["stage", "in", "out", "remarks"], rows, "lrrl")
 
 
-def funnel(run: Run) -> Section:
-    """Show every filter's toll, and what became of the rest."""
-    select, tune = run.metrics["reward_select"], run.metrics["instruct_tune"]
+def funnel_steps(run: Run) -> list[tuple[str, int, int]]:
+    """List the steps that took some questions: name, questions left, questions taken."""
+    select, tune = run.metrics["reward_select"], run.student_metrics
     left = run.ledger.num_rows
     steps = [("generated", left, 0)]
     for name, counts in run.outcomes.items():
@@ -71,31 +72,83 @@ def funnel(run: Run) -> Section:
             left -= taken
             steps.append((name, left, taken))
     steps.append(("no usable response", select["kept"], select["questions"] - select["kept"]))
-    steps.append(("too long to train on", tune["examples"], tune["dropped_too_long"]))
+    if run.params.instruct_tune.data == "instruct":
+        not_drawn = select["kept"] - tune["examples"] - tune["dropped_too_long"]
+        if not_drawn:
+            steps.append(("not drawn", select["kept"] - not_drawn, not_drawn))
+        steps.append(("too long to train on", tune["examples"], tune["dropped_too_long"]))
+    return steps
+
+
+def funnel(run: Run) -> Section:
+    """Show what every filter took, and what became of the rest."""
     asked = f"The questions were asked by the `{run.params.generate.from_}` models (`generate.from`)."
     blocks: list[Block] = [
         Text(f"{funnel_line(run)} {asked}"),
-        Funnel("Questions left after each step that took some", steps),
+        Funnel("Questions left after each step that took some", funnel_steps(run)),
         funnel_table(run),
         Text("The paper's rates are shares of its 2M questions; its other filters and thresholds are not this run's."),
         after_filters_table(run),
     ]
+    if (data := run.params.instruct_tune.data) != "instruct":
+        control = f"A control: the students were trained on `{data}` (`instruct_tune.data`), not on the questions of this funnel."
+        blocks.append(Text(control, alert=True))
     return Section("The funnel", blocks)
 
 
+def raised(run: Run) -> list[tuple[str, str]]:
+    """List stage and name of every warning that is up, in the pipeline's order."""
+    return [
+        (stage, flag) for stage, values in run.metrics.items() for flag, up in values.get("warnings", {}).items() if up
+    ]
+
+
 def warnings(run: Run) -> Section:
-    """Show every flag that is up, with its sentence."""
-    everything = run.metrics | {f"evaluate@{model}": scores for model, scores in run.scores.items()}
+    """Show every warning that is up: what it means and what to do next."""
     rows = [
-        [f"`{stage}`", f"`{flag}`", WARNINGS.get(flag, "")]
-        for stage, values in everything.items()
-        for flag, up in values.get("warnings", {}).items()
-        if up
+        [f"`{stage}`", f"`{flag}`", WARNINGS.get(flag, ""), NEXT_STEPS.get(flag, "")] for stage, flag in raised(run)
     ]
     nothing = Text("None: every check that a stage makes of its own numbers passed.")
-    head = ["stage", "warning", "meaning"]
-    table = Table("Numbers of this run that may not mean what they seem to mean", head, rows, "lll")
+    head = ["stage", "warning", "meaning", "what to do next"]
+    table = Table("Numbers of this run that may not mean what they seem to mean", head, rows, "llll")
     return Section("Warnings", [table if rows else nothing])
+
+
+# Parts of the metrics in which a stage measures its own work: stage, key, what is measured.
+MEASURED = (
+    ("judge", "calibration", "acceptance of sound and of broken problems"),
+    ("difficulty_labels", "held_out", "labels"),
+    ("difficulty_model", "held_out", "the scorer on held-out seeds"),
+    ("reward_model", "held_out", "the reward model on held-out seeds"),
+    ("reward_model", "best_of_n", "the best of n answers by reward, against a random one and the majority"),
+    ("preferences", "quality", "chosen against rejected questions"),
+    ("qpo", "reloaded", "the preference before and after saving, on the model that the next stage loads"),
+    ("reward_select", "arithmetic", "written arithmetic and checkable answers of the training set"),
+    ("seeds", "contamination", "seeds that share words with a benchmark"),
+    ("benchmarks", "contamination", "benchmark items that share words with a seed"),
+)
+
+
+def flatten(values: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, str]]:
+    """Yield the numbers of nested metrics with their dotted names, rounded for a reader."""
+    for key, value in values.items():
+        if isinstance(value, dict):
+            yield from flatten(value, f"{prefix}{key}.")
+        else:
+            yield f"{prefix}{key}", f"{value:.3f}" if isinstance(value, float) else str(value)
+
+
+def measured(run: Run) -> Section:
+    """Show what the stages measured of their own work."""
+    rows = []
+    for base, key, what in MEASURED:
+        for stage, metrics in run.metrics.items():
+            found = metrics.get(key)
+            if stage.split("@")[0] == base and isinstance(found, dict) and found:
+                numbers = "; ".join(f"{name.replace('_', ' ')} {value}" for name, value in flatten(found))
+                rows.append([f"`{stage}`", what, numbers])
+    table = Table("What each stage measured of its own work", ["stage", "measured", "numbers"], rows, "lll")
+    return Section("Quality of each step", [table if rows else Text("No stage of this run has measured itself.")])
 
 
 def check_in_words(metrics: dict[str, Any]) -> str:
@@ -114,10 +167,11 @@ def check_in_words(metrics: dict[str, Any]) -> str:
 
 
 def training(run: Run) -> Section:
-    """Show a row a training run."""
+    """Show a row per training run."""
     names = [f"{stage}@{generator}" for stage in ("qft", "qpo") for generator in run.params.mix]
+    students = [f"instruct_tune@{student}" for student in run.params.instruct_tune.seeds]
     rows = []
-    for name in ["solver", *names, "difficulty_model", "reward_model", "instruct_tune"]:
+    for name in ["solver", *names, "difficulty_model", "reward_model", *students]:
         metrics = run.metrics[name]
         cells = [*[DASH] * 5, "not trained: the model is taken as it was fetched"]
         if "steps" in metrics:

@@ -2,24 +2,30 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from statistics import mean, stdev
 
-from scalequest.outcomes import MANY_UNPARSED, WARNINGS
+from scalequest.outcomes import MANY_CUT, MANY_UNPARSED, WARNINGS
 from scalequest.report.page import Bar, Bars, Block, Section, Table, Text
 from scalequest.report.provenance import gsm8k_notice
 from scalequest.report.run import Run
+from scalequest.statistics import paired_difference
 
-# From so many standard errors on a difference counts as one.
-SHOWS = 2
+# A difference is called one if chance alone gives it less often than this (exact McNemar test, two-sided).
+SIGNIFICANT = 0.05
+# What a student is compared with, in this order; each that was scored on the same items.
+COMPARED = ("base", "base_fewshot", "solver")
 DASH = "–"
 SCORES_NOTE = """
-Strict: the final answer stands in the form that was asked for (a box; for code, a Python block). Flexible: an announcing phrase or
+Strict: the final answer has the form that was asked for (a box; for code, a Python block). Flexible: an announcing phrase or
 the last number will do; for code, a block that was cut or bare code. Code is right if the benchmark's tests pass in the sandbox.
-Zero-shot, greedy, one answer an item. The error of a difference is √(se₁² + se₂²), as if the two models had answered different
-items; they answered the same ones, so it is more likely too large than too small. It speaks of the choice of items only: this
-is one run with one seed, and how much another seed would change the trained model is not in it."""
-EXACT_NOTE = """
-A score of exactly 0 or 100 % gets the error 0 from the formula √(p(1−p)/(n−1)). That is no certainty: none right of n is still
-compatible with a true share of about 3/n."""
+Greedy, one answer per item. Cut: the answer reached `evaluate.max_tokens`. Standard errors are of the plus-four estimate of a
+share, so that 0 of n has one, too."""
+DIFFERENCES_NOTE = """
+Both models answered the same items, so they are compared item by item: the p-value is that of the exact McNemar test, the
+interval a bootstrap over items. Neither contains the variation between training runs."""
+ONE_STUDENT_NOTE = """
+One student was trained. How much another training seed would change is not measured;
+`dvc exp run -S +instruct_tune.seeds.student_2=2` adds a second one on the same data."""
 
 
 def percent(value: float, error: float | None = None) -> str:
@@ -32,137 +38,176 @@ def signed(value: float) -> str:
     return f"{value:+.1f}".replace("-", "−")
 
 
+def p_in_words(p: float) -> str:
+    """Give a p-value to two digits, and no digits that nobody can use."""
+    return f"p {'< 0.0001' if p < 0.0001 else f'= {p:.2g}'}"
+
+
 @dataclass(frozen=True)
 class Difference:
-    """Student minus base on one task by one score, in points of 100.
+    """Student minus another model on one task by one score, item by item.
 
-    ``gained`` and ``lost`` count the items that only the student, and only the base, got right.
+    Attributes:
+        task: the task.
+        score: "flexible" or "strict".
+        other: the other model's name.
+        n: items that both answered.
+        points: of 100.
+        low: lower end of the 95% interval, in points.
+        high: its upper end.
+        gained: items that the student alone got right.
+        lost: items that the other one alone got right.
+        p_value: of the exact McNemar test, two-sided.
     """
 
     task: str
     score: str
+    other: str
+    n: int
     points: float
-    error: float
+    low: float
+    high: float
     gained: int
     lost: int
-
-    @property
-    def errors(self) -> float | None:
-        """The size in standard errors; None where both scores are exactly 0 or 1, which have none."""
-        return self.points / self.error if self.error else None
+    p_value: float
 
     @property
     def words(self) -> str:
         """Say what the difference shows."""
-        if self.points == 0 or (self.errors is not None and abs(self.errors) < SHOWS):
-            return "no difference that this many items could show"
-        return f"the student is {'better' if self.points > 0 else 'worse'}"
+        if self.p_value >= SIGNIFICANT:
+            return f"not significant ({p_in_words(self.p_value)} on {self.n:,} items)"
+        return f"the student is {'better' if self.points > 0 else 'worse'} ({p_in_words(self.p_value)})"
 
 
-def differences(run: Run) -> Iterator[Difference]:
-    """Yield flexible, then strict, for each task that base and student were both scored on."""
-    for task in run.tasks if run.items else []:
-        base, student = run.scores["base"].get(task), run.scores["student"].get(task)
-        if not base or not student:
-            continue
-        for score in ("flexible", "strict"):
-            right = {
-                model: {key for key, row in items.items() if key[0] == task and row[score] == 1}
-                for model, items in run.items.items()
-            }
-            yield Difference(
-                task=task,
-                score=score,
-                points=round(100 * (student[score] - base[score]), 4),
-                error=100 * (base[f"{score}_stderr"] ** 2 + student[f"{score}_stderr"] ** 2) ** 0.5,
-                gained=len(right["student"] - right["base"]),
-                lost=len(right["base"] - right["student"]),
-            )
+def differences(run: Run, student: str = "student") -> Iterator[Difference]:
+    """Yield flexible, then strict, for each task and each model that was scored on the student's items."""
+    for task in run.tasks:
+        for other in COMPARED:
+            first, second = run.items.get(other, {}), run.items.get(student, {})
+            keys = sorted(key for key in first.keys() & second.keys() if key[0] == task)
+            for score in ("flexible", "strict") if keys else ():
+                d = paired_difference([first[key][score] for key in keys], [second[key][score] for key in keys])
+                yield Difference(
+                    task, score, other, d.n, 100 * d.value, 100 * d.low, 100 * d.high, d.better, d.worse, d.p_value
+                )
 
 
 def results_in_words(run: Run) -> list[str]:
     """Say for each task what training changed, by the flexible score."""
     sentences = []
     for d in differences(run):
-        if d.score == "flexible":
+        if d.score == "flexible" and d.other == "base":
             base, student = (percent(run.scores[model][d.task]["flexible"]) for model in ("base", "student"))
-            size = f"{signed(d.points)} ± {d.error:.1f} points"
-            if d.errors is not None:
-                size += f", {abs(d.errors):.1f} standard errors"
+            size = f"{signed(d.points)} points, 95% interval {signed(d.low)} to {signed(d.high)}"
             sentences.append(f"`{d.task}`: base {base} %, student {student} % ({size}): {d.words}.")
-    return sentences or ["Base and student were not both scored, so nothing can be said of what training changed."]
+    return sentences or ["Base and student were not both scored, so it is not known what training changed."]
 
 
 def results_table(run: Run) -> Table:
-    """Make a row a task and model."""
+    """Make a row per task and model."""
     rows = []
     for task in run.tasks:
         for model, scores in run.scores.items():
-            cells = [DASH] * 4
+            cells = [DASH] * 5
             if found := scores.get(task):
                 both = [percent(found[score], found[f"{score}_stderr"]) for score in ("flexible", "strict")]
-                cells = [f"{found['n']:,}", *both, percent(found["unparsed"])]
+                cells = [f"{found['n']:,}", *both, percent(found["unparsed"]), percent(found["cut"])]
             rows.append([f"`{task}`", model, *cells])
-    head = ["task", "model", "items", "flexible, %", "strict, %", "unparsed, %"]
-    return Table("Right answers in percent, ± one standard error", head, rows, "llrrrr")
+    head = ["task", "model", "items", "flexible, %", "strict, %", "unparsed, %", "cut, %"]
+    return Table("Right answers in percent, ± one standard error", head, rows, "llrrrrr")
 
 
 def difference_table(run: Run) -> Table:
-    """Make a row a task and score."""
-    head = ["task", "score", "points", "standard errors", "would show from", "only student right", "only base right", "in words"]  # fmt: skip
+    """Make a row per task, score and compared model."""
     rows = [
         [
             f"`{d.task}`",
             d.score,
-            f"{signed(d.points)} ± {d.error:.1f}",
-            DASH if d.errors is None else signed(d.errors),
-            DASH if d.errors is None else f"{SHOWS * d.error:.1f}",
+            d.other,
+            signed(d.points),
+            f"{signed(d.low)} to {signed(d.high)}",
             f"{d.gained:,}",
             f"{d.lost:,}",
             d.words,
         ]
         for d in differences(run)
     ]
-    return Table("Student minus base", head, rows, "llrrrrrl")
+    head = ["task", "score", "minus", "points", "95% interval", "only student right", "only other right", "in words"]
+    return Table("Student minus each model it is compared with, on the same items", head, rows, "lllrrrrl")
+
+
+def students_table(run: Run) -> Table:
+    """Make a row per task and score over all students: mean and standard deviation over training seeds."""
+    rows = []
+    for task in run.tasks:
+        for score in ("flexible", "strict"):
+            values = [100 * run.scores[model][task][score] for model in run.students if task in run.scores[model]]
+            if len(values) > 1:
+                base = run.scores.get("base", {}).get(task)
+                gain = signed(mean(values) - 100 * base[score]) if base else DASH
+                each = ", ".join(f"{value:.1f}" for value in values)
+                rows.append(
+                    [f"`{task}`", score, str(len(values)), f"{mean(values):.1f} ± {stdev(values):.1f}", gain, each]
+                )
+    head = ["task", "score", "students", "mean ± standard deviation, %", "mean minus base", "each, %"]
+    return Table("Students that differ in their training seed alone", head, rows, "llrrrl")
+
+
+def dev_table(run: Run) -> Table:
+    """Make a row per task and model of the development items."""
+    rows = [
+        [f"`{task}`", model, f"{s['n']:,}", percent(s["flexible"], s["flexible_stderr"]), percent(s["strict"], s["strict_stderr"])]
+        for task in run.tasks
+        for model, scores in run.dev.items()
+        if (s := scores.get(task))
+    ]  # fmt: skip
+    title = "Development items: choose settings by these, and report the scores above"
+    return Table(title, ["task", "model", "items", "flexible, %", "strict, %"], rows, "llrrr", folded=True)
 
 
 def doubtful_scores(run: Run) -> list[Block]:
-    """Warn of every score that is exactly 0, rests on answers that could not be read, or on checks that were not finished."""
+    """Warn of every score that is exactly 0, and of answers that could not be read, were cut or could not be checked."""
     warnings = []
     for task in run.tasks:
         for model, scores in run.scores.items():
             if not (found := scores.get(task)):
                 continue
+            who = f"`{task}`, {model}"
             if found["flexible"] == 0:
-                warnings.append(f"`{task}`, {model}: {WARNINGS['score_zero']}.")
+                warnings.append(f"{who}: {WARNINGS['score_zero']}.")
             if found["unparsed"] > MANY_UNPARSED:
+                warnings.append(f"{who}: {percent(found['unparsed'])} % of the answers could not be parsed.")
+            if found["cut"] > MANY_CUT:
+                warnings.append(f"{who}: {percent(found['cut'])} % of the answers were cut at `evaluate.max_tokens`.")
+            if found["too_long"]:
                 warnings.append(
-                    f"`{task}`, {model}: {percent(found['unparsed'])} % of the answers could not be parsed."
+                    f"{who}: {found['too_long']:,} prompts did not fit into the context and count as wrong."
                 )
             if found["timeouts"]:
-                warnings.append(
-                    f"`{task}`, {model}: {found['timeouts']:,} checks ran into their time limit and count as wrong."
-                )
+                warnings.append(f"{who}: {found['timeouts']:,} checks ran into their time limit and count as wrong.")
     return [Text(warning, alert=True) for warning in warnings]
 
 
 def results(run: Run) -> Section:
     """Show what the models score and what training changed."""
-    scored = [(task, model, s[task]) for task in run.tasks for model, s in run.scores.items() if task in s]
     groups: dict[str, list[Bar]] = {}
-    for task, model, s in scored:
-        bar = Bar(model, 100 * s["flexible"], 100 * s["flexible_stderr"], strong=model == "student")
-        groups.setdefault(task, []).append(bar)
+    for task in run.tasks:
+        for model, scores in run.scores.items():
+            if s := scores.get(task):
+                bar = Bar(model, 100 * s["flexible"], 100 * s["flexible_stderr"], strong=model == "student")
+                groups.setdefault(task, []).append(bar)
+    compared = difference_table(run)
     blocks: list[Block] = [
         *gsm8k_notice(run.params),
         Bars("Flexible score; whiskers reach one standard error to each side", list(groups.items())),
         results_table(run),
-        difference_table(run) if run.items else Text(results_in_words(run)[0]),
         Text(SCORES_NOTE),
+        *([compared, Text(DIFFERENCES_NOTE)] if compared.rows else map(Text, results_in_words(run))),
+        *([students_table(run)] if len(run.students) > 1 else [Text(ONE_STUDENT_NOTE)]),
+        *([dev_table(run)] if run.dev else []),
         *doubtful_scores(run),
     ]
-    if any(s[score] in (0, 1) for _, _, s in scored for score in ("flexible", "strict")):
-        blocks.append(Text(EXACT_NOTE))
     if (limit := run.params.evaluate.limit) is not None:
-        blocks.append(Text(f"Only the first {limit:,} items of each task were asked (`evaluate.limit`).", alert=True))
+        drawn = f"{limit:,} items of each task were drawn by a hash of their ids (`evaluate.limit`)."
+        blocks.append(Text(drawn, alert=True))
     return Section("Results", blocks)

@@ -13,43 +13,55 @@ from scalequest.errors import UserError
 from scalequest.io import read_json
 from scalequest.outcomes import KEPT, OUTCOMES
 from scalequest.records import INSTRUCTION, LEDGER, SAMPLE, read_rows, read_table
-from scalequest.runtime.facts import package_versions
 
-# The stages that write metrics: once, and once a generator.
+# The stages that write metrics: once, and once per generator.
 SINGLE = ("seeds", "benchmarks", "solver", "difficulty_labels", "difficulty_model", "difficulty", "screen", "judge",
-          "filter", "respond", "reward_model", "reward", "reward_select", "instruct_tune")  # fmt: skip
+          "filter", "respond", "reward_model", "reward", "reward_select")  # fmt: skip
 EACH = ("qft", "qpo_questions", "preferences", "qpo", "generate")
+
+
+Items = dict[tuple[str, str], dict[str, Any]]  # task and id of an item to its row of records.SAMPLE
 
 
 @dataclass(frozen=True)
 class Run:
-    """Everything the report tells of.
+    """What the report is made from.
 
     Attributes:
         params: the declared parameters.
-        scores: model to its scores file; base, solver, student, then others by name.
-        metrics: DVC's stage name to its metrics.
-        outcomes: what became of the generated questions to its count for each generator of the mix; ``kept`` comes last.
+        scores: model to task to its scores on the test items: base, base_fewshot, solver, students, then others by name.
+        dev: the same on the development items; empty without ``evaluate.dev_frac``.
+        metrics: DVC's stage name to its metrics; of the evaluation stages, their scores files.
+        outcomes: outcome of the generated questions to its count for each generator of the mix; ``kept`` comes last.
         ledger: every generated question.
         data: the training rows.
-        items: model to the scores of its items by task and id; base and student if both were scored, else empty.
-        versions: the packages that can change a result.
+        items: model to its test items, for the models of ``scores`` whose answers are there.
     """
 
     params: Any
     scores: dict[str, dict[str, Any]]
+    dev: dict[str, dict[str, Any]]
     metrics: dict[str, dict[str, Any]]
     outcomes: dict[str, list[int]]
     ledger: pa.Table
     data: pa.Table
-    items: dict[str, dict[tuple[str, str], dict[str, Any]]]
-    versions: dict[str, str]
+    items: dict[str, Items]
 
     @property
     def tasks(self) -> list[str]:
         """List the tasks in the order of ``evaluate.tasks``, then others that were scored."""
-        found = {task for scores in self.scores.values() for task in scores} - {"warnings", "environment", "dev", "few_shot"}
+        found = {task for scores in self.scores.values() for task in scores}
         return [*self.params.evaluate.tasks, *sorted(found - set(self.params.evaluate.tasks))]
+
+    @property
+    def students(self) -> list[str]:
+        """Name the students that were scored, ``student`` first."""
+        return [model for model in self.scores if is_student(model)]
+
+    @property
+    def student_metrics(self) -> dict[str, Any]:
+        """Metrics of the training of the student that is published."""
+        return self.metrics["instruct_tune@student"]
 
     @property
     def kept(self) -> int:
@@ -57,33 +69,44 @@ class Run:
         return sum(self.outcomes[KEPT])
 
 
-def read_scores(folder: Path) -> dict[str, dict[str, Any]]:
-    """Read the scores by model: base, solver, student, then others by name.
+def is_student(model: str) -> bool:
+    """Whether a model's name is a student's (``instruct_tune.seeds``)."""
+    return model.split("_")[0] == "student"
+
+
+def read_scores(folder: Path, students: Sequence[str]) -> dict[str, dict[str, Any]]:
+    """Read the scores files by model: base, solver, student, other students, then others by name.
+
+    Those of students that have left ``instruct_tune.seeds`` are passed over.
 
     Raises:
         UserError: there are none.
     """
     order = {"base": 0, "solver": 1, "student": 2}
-    paths = sorted(folder.glob("*.json"), key=lambda path: (order.get(path.stem, len(order)), path.stem))
+    paths = sorted(
+        (path for path in folder.glob("*.json") if path.stem in students or not is_student(path.stem)),
+        key=lambda path: (order.get(path.stem, 3 if is_student(path.stem) else 4), path.stem),
+    )
     if not paths:
-        raise UserError(f"{folder}: no scores there; run: dvc repro evaluate")
+        raise UserError(f"{folder}: no scores there. Run: dvc repro evaluate evaluate_student")
     return {path.stem: read_json(path) for path in paths}
 
 
-def read_metrics(folder: Path, mix: Sequence[str]) -> dict[str, dict[str, Any]]:
-    """Read the metrics by DVC's stage name; those of a generator that has left the mix are passed over.
+def read_metrics(folder: Path, mix: Sequence[str], students: Sequence[str]) -> dict[str, dict[str, Any]]:
+    """Read the metrics by DVC's stage name; those of a generator or student that has left the run are passed over.
 
     Raises:
         UserError: a stage has written none.
     """
     found = {}
     for path in sorted(folder.rglob("*.json")):
-        stage, *generator = path.relative_to(folder).with_suffix("").parts
-        if not generator or generator[0] in mix:
-            found["@".join([stage, *generator])] = read_json(path)
-    expected = [*SINGLE, *(f"{stage}@{generator}" for stage in EACH for generator in mix)]
+        stage, *instance = path.relative_to(folder).with_suffix("").parts
+        if not instance or instance[0] in (*mix, *students):
+            found["@".join([stage, *instance])] = read_json(path)
+    each = [f"{stage}@{generator}" for stage in EACH for generator in mix]
+    expected = [*SINGLE, *each, *(f"instruct_tune@{student}" for student in students)]
     if missing := [name for name in expected if name not in found]:
-        raise UserError(f"{folder}: no metrics of {', '.join(missing)}; run: dvc repro {' '.join(missing)}")
+        raise UserError(f"{folder}: no metrics of {', '.join(missing)}. Run: dvc repro {' '.join(missing)}")
     return found
 
 
@@ -97,25 +120,58 @@ def count_outcomes(ledger: pa.Table, generated: dict[str, int]) -> dict[str, lis
     found = Counter(ledger["generator"].to_pylist())
     if found != generated:
         raise UserError(
-            f"ledger: {dict(found)} questions by generator, but {generated} were generated; run: dvc repro filter"
+            f"ledger: {dict(found)} questions by generator, but {generated} were generated. Run: dvc repro filter"
         )
     names = [*OUTCOMES, *sorted({outcome for _, outcome in counts} - {*OUTCOMES, KEPT}), KEPT]
     return {name: [counts[generator, name] for generator in generated] for name in names}
 
 
+def tasks_of(scores: dict[str, Any]) -> dict[str, Any]:
+    """Take the tasks of a scores file, or of a part of it; what else it holds has no score."""
+    return {task: values for task, values in scores.items() if isinstance(values, dict) and "flexible" in values}
+
+
+def scores_by_model(files: dict[str, dict[str, Any]]) -> dict[str, dict[str, Any]]:
+    """Split scores files into models: the few-shot part of ``base`` is a model ``base_fewshot`` after it."""
+    found = {}
+    for model, scores in files.items():
+        found[model] = tasks_of(scores)
+        if few_shot := tasks_of(scores.get("few_shot", {})):
+            found[f"{model}_fewshot"] = few_shot
+    return found
+
+
+def read_items(folder: Path, files: Sequence[str]) -> dict[str, Items]:
+    """Read the test items by model, few-shot answers apart; a model without a samples file is passed over."""
+    found: dict[str, Items] = {}
+    for model in files:
+        if not (path := folder / f"{model}.parquet").is_file():
+            continue
+        for row in read_rows(path, SAMPLE):
+            if row["split"] == "test":
+                name = f"{model}_fewshot" if row["shots"] else model
+                found.setdefault(name, {})[row["task"], row["id"]] = row
+    return found
+
+
+def stage_of(model: str) -> str:
+    """Name the stage that scores a model."""
+    return f"evaluate_student@{model}" if is_student(model) else f"evaluate@{model}"
+
+
 def read_run(args: argparse.Namespace, params: Any) -> Run:
     """Read what the stages wrote."""
-    scores, metrics = read_scores(args.scores), read_metrics(args.metrics, params.mix)
+    students = list(params.instruct_tune.seeds)
+    files, metrics = read_scores(args.scores, students), read_metrics(args.metrics, params.mix, students)
     ledger = read_table(args.ledger, LEDGER)
-    both = ("base", "student") if {"base", "student"} <= scores.keys() else ()
-    rows = {model: read_rows(args.samples / f"{model}.parquet", SAMPLE) for model in both}
+    dev = {model: tasks_of(scores.get("dev", {})) for model, scores in files.items()}
     return Run(
         params=params,
-        scores=scores,
-        metrics=metrics,
+        scores=scores_by_model(files),
+        dev={model: scores for model, scores in dev.items() if scores},
+        metrics=metrics | {stage_of(model): scores for model, scores in files.items()},
         outcomes=count_outcomes(ledger, {g: metrics[f"generate@{g}"]["questions"] for g in params.mix}),
         ledger=ledger,
         data=read_table(args.data, INSTRUCTION),
-        items={model: {(row["task"], row["id"]): row for row in found} for model, found in rows.items()},
-        versions=package_versions(),
+        items=read_items(args.samples, list(files)),
     )

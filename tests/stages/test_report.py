@@ -8,7 +8,7 @@ import pytest
 
 from scalequest.errors import UserError
 from scalequest.io import read_json, write_json
-from scalequest.outcomes import WARNINGS
+from scalequest.outcomes import NEXT_STEPS, WARNINGS
 from scalequest.params import JsonlSource, Params
 from scalequest.records import INSTRUCTION, LEDGER, SAMPLE, write_rows
 from scalequest.report.page import CLIP, fenced, markdown_line, scale
@@ -26,7 +26,7 @@ def score(
 ) -> dict[str, float]:
     return {
         "n": n, "flexible": flexible, "flexible_stderr": flexible_se, "strict": strict, "strict_stderr": strict_se,
-        "unparsed": unparsed, "unparsed_stderr": 0.01, "timeouts": 0,
+        "unparsed": unparsed, "unparsed_stderr": 0.01, "cut": 0.05, "cut_stderr": 0.02, "timeouts": 0, "too_long": 0,
     }  # fmt: skip
 
 
@@ -69,8 +69,9 @@ METRICS: dict[str, dict[str, Any]] = {
     "reward_select": {
         "questions": 4, "kept": 3, "dropped": {"no_answer": 1, "low_reward": 0},
         "mean_reward": {"kept": 1.5, "all": 0.25}, "mean_agreement": 0.75, "mean_candidates": 3.0,
+        "arithmetic": {"checkable": 28, "checkable_right": 4},
     },
-    "instruct_tune": TRAINED | {"examples": 2, "dropped_too_long": 1, "steps": 2},
+    "instruct_tune/student": TRAINED | {"examples": 2, "dropped_too_long": 1, "steps": 2},
     "qft/sums": TRAINED,
     "qft/stories": TRAINED,
     "qpo_questions/sums": {"questions": 40, "warnings": {"one_question": 0, "no_end": 0}},
@@ -81,6 +82,7 @@ METRICS: dict[str, dict[str, Any]] = {
     "qpo/stories": TRAINED | {"reward_accuracy": 0.7},
     "generate/sums": {"questions": 6, "warnings": {"one_question": 0, "no_end": 0}},
     "generate/stories": {"questions": 4, "warnings": {"one_question": 0, "no_end": 1}},
+    "instruct_tune/student_gone": TRAINED | {"warnings": {"no_end": 1}},
     "generate/left_the_mix": {"questions": 99, "warnings": {"one_question": 1}},
 }  # fmt: skip
 
@@ -116,8 +118,8 @@ def items(model: str) -> list[dict[str, Any]]:
         "student": {"embedded_sums": range(15, 65)},
     }[model]
     return [
-        {"task": task, "id": f"{task}/{n}", "question": "q", "answer": "1", "completion": "1", "strict": 0.0,
-         "flexible": float(n in right.get(task, ())), "unparsed": 0.0, "timeout": 0.0}
+        {"task": task, "split": "test", "shots": 0, "id": f"{task}/{n}", "question": "q", "answer": "1", "completion": "1",
+         "finish_reason": "stop", "strict": 0.0, "flexible": float(n in right.get(task, ())), "unparsed": 0.0, "timeout": 0.0}
         for task in ("embedded_sums", "embedded_stories")
         for n in range(101)
     ]  # fmt: skip
@@ -130,8 +132,8 @@ class Folder:
         self.root, self.params = root, params
         self.args = argparse.Namespace(
             scores=root / "eval/scores", metrics=root / "reports/metrics", ledger=root / "ledger.parquet",
-            data=root / "instruct.parquet", samples=root / "samples", readme=root / "README.md",
-            markdown=root / "reports/report.md", page=root / "reports/index.html",
+            data=root / "instruct.parquet", samples=root / "samples", markdown=root / "reports/report.md",
+            page=root / "reports/index.html", scores_plot=root / "scores.csv", funnel_plot=root / "funnel.csv",
         )  # fmt: skip
         for name, metrics in METRICS.items():
             write_json(self.args.metrics / f"{name}.json", metrics)
@@ -141,18 +143,15 @@ class Folder:
             write_rows(self.args.samples / f"{model}.parquet", items(model), SAMPLE)
         write_rows(self.args.ledger, LEDGER_ROWS, LEDGER)
         write_rows(self.args.data, DATA, INSTRUCTION)
-        self.args.readme.write_text(f"# Title\n\n{report.BEGIN}\nold\n{report.END}\n\nRest.\n", encoding="utf-8")
 
     def change(self, metrics: str, **values: Any) -> None:
         path = self.args.metrics / f"{metrics}.json"
         write_json(path, read_json(path) | values)
 
-    def run(self) -> tuple[str, str, str]:
-        """Markdown, page, README."""
+    def run(self) -> tuple[str, str]:
+        """Markdown and page."""
         report.main(self.args, StageRun(Declared(self.params, SETTINGS)))
-        return tuple(
-            path.read_text(encoding="utf-8") for path in (self.args.markdown, self.args.page, self.args.readme)
-        )  # type: ignore[return-value]
+        return self.args.markdown.read_text(encoding="utf-8"), self.args.page.read_text(encoding="utf-8")
 
 
 @pytest.fixture
@@ -210,59 +209,120 @@ def test_models_stand_in_the_order_of_the_method_then_by_name(folder: Folder) ->
 
 def test_scores_stand_in_percent_with_their_standard_error(folder: Folder) -> None:
     text = section(folder.run()[0], "Results")
-    assert row(text, "`embedded_sums`", "base")[2:] == ["101", "20.0 ± 4.0", "0.0 ± 0.0", "30.0"]
-    assert row(text, "`embedded_stories`", "base")[2:] == ["85", "16.0 ± 4.0", "0.0 ± 0.0", "30.0"]
+    assert row(text, "`embedded_sums`", "base")[2:] == ["101", "20.0 ± 4.0", "0.0 ± 0.0", "30.0", "5.0"]
+    assert row(text, "`embedded_stories`", "base")[2:] == ["85", "16.0 ± 4.0", "0.0 ± 0.0", "30.0", "5.0"]
     # alpha was scored on one task only: the gap is shown.
-    assert row(text, "`embedded_stories`", "alpha")[2:] == ["–"] * 4
+    assert row(text, "`embedded_stories`", "alpha")[2:] == ["–"] * 5
 
 
-def test_the_difference_is_told_in_standard_errors_and_words(folder: Folder) -> None:
+def test_the_difference_is_taken_item_by_item(folder: Folder) -> None:
     text = section(folder.run()[0], "Results")
-    # sqrt(.04² + .05²) = .0640; 30 / 6.40 = 4.69; two of them are 12.8.
-    assert row(text, "`embedded_sums`", "flexible")[2:] == [
-        "+30.0 ± 6.4",
-        "+4.7",
-        "12.8",
-        "45",
-        "15",
-        "the student is better",
-    ]
-    # .1 - .16 = -6.0; sqrt(.03² + .04²) = .05; -6 / 5 = -1.2 standard errors: under 2.
-    assert row(text, "`embedded_stories`", "flexible")[2:] == [
-        "−6.0 ± 5.0", "−1.2", "10.0", "0", "4", "no difference that this many items could show",
+    # 45 of 101 items only the student, 15 only the base: 30 / 101 = 29.7 points; exact McNemar of 45 against 15: p = 0.00013.
+    found = row(text, "`embedded_sums`", "flexible", "base")
+    assert (found[3], *found[5:]) == ("+29.7", "45", "15", "the student is better (p = 0.00013)")
+    # None against 4: p = 2 / 2^4. sqrt(se1^2 + se2^2) of the two shares would have called it 2 standard errors.
+    found = row(text, "`embedded_stories`", "flexible", "base")
+    assert (found[3], *found[5:]) == ("−4.0", "0", "4", "not significant (p = 0.12 on 101 items)")
+    assert row(text, "`embedded_stories`", "strict", "base")[3:] == [
+        "+0.0", "+0.0 to +0.0", "0", "0", "not significant (p = 1 on 101 items)",
     ]  # fmt: skip
-    # Both exactly 0: no standard error, and no difference.
-    assert row(text, "`embedded_stories`", "strict")[2:4] == ["+0.0 ± 0.0", "–"]
-    assert "none right of n is still compatible" in text
 
 
 @pytest.mark.parametrize(
-    ("points", "error", "words"),
+    ("points", "p_value", "words"),
     [
-        (9.9, 5.0, "no difference that this many items could show"),
-        (-9.9, 5.0, "no difference that this many items could show"),
-        (10.0, 5.0, "the student is better"),
-        (-10.0, 5.0, "the student is worse"),
-        (0.0, 0.0, "no difference that this many items could show"),
-        (100.0, 0.0, "the student is better"),
+        (9.9, 0.05, "not significant (p = 0.05 on 40 items)"),
+        (9.9, 0.049, "the student is better (p = 0.049)"),
+        (-9.9, 0.049, "the student is worse (p = 0.049)"),
+        (50.0, 0.00001, "the student is better (p < 0.0001)"),
+        (0.0, 1.0, "not significant (p = 1 on 40 items)"),
     ],
-    ids=["just-under", "just-under-below", "at-two", "at-two-below", "both-exact-and-equal", "from-none-to-all"],
 )
-def test_two_standard_errors_make_a_difference(points: float, error: float, words: str) -> None:
-    assert Difference("t", "strict", points, error, 0, 0).words == words
+def test_a_difference_that_chance_gives_is_none(points: float, p_value: float, words: str) -> None:
+    assert Difference("t", "strict", "base", 40, points, 0, 0, 0, 0, p_value).words == words
 
 
 def test_without_both_models_no_difference_is_claimed(folder: Folder) -> None:
     (folder.args.scores / "student.json").unlink()
-    markdown, page, readme = folder.run()
-    for text in (markdown, page, readme):
+    markdown, page = folder.run()
+    for text in (markdown, page):
         assert "Base and student were not both scored" in text
-    assert "Student minus base" not in markdown
+    assert "Student minus" not in markdown
 
 
-def test_a_limit_is_told(folder: Folder) -> None:
+def add_student(folder: Folder, name: str, seed: int, right: range) -> None:
+    """Another student, right on these items of sums; 0.6 in its scores file."""
+    folder.params = changed(folder.params, instruct_tune={"seeds": folder.params.instruct_tune.seeds | {name: seed}})
+    write_json(folder.args.metrics / f"instruct_tune/{name}.json", METRICS["instruct_tune/student"])
+    write_json(folder.args.scores / f"{name}.json", {"embedded_sums": score(101, 0.6, 0.05, 0.4, 0.04, 0.02)})
+    rows = [r | {"flexible": float(n in right)} for n, r in enumerate(items("base")[:101])]
+    write_rows(folder.args.samples / f"{name}.parquet", rows, SAMPLE)
+
+
+def test_several_students_have_a_mean_and_a_deviation(folder: Folder) -> None:
+    assert "another training seed would change is not measured" in folder.run()[0]
+    add_student(folder, "student_2", 2, range(60))
+    markdown = folder.run()[0]
+    text = section(markdown, "Results")
+    # .5 and .6: mean .55, deviation sqrt(2 * .05^2 / 1) = .0707; the base has .2.
+    assert row(text, "`embedded_sums`", "flexible", "2")[3:] == ["55.0 ± 7.1", "+35.0", "50.0, 60.0"]
+    assert row(text, "`embedded_sums`", "student_2")[3] == "60.0 ± 5.0"
+    assert "not measured" not in text
+    assert row(section(markdown, "Training runs"), "`instruct_tune@student_2`")[1] == "2"
+
+
+def test_a_student_that_has_left_is_passed_over(folder: Folder) -> None:
+    write_json(folder.args.scores / "student_gone.json", SCORES["student"])
+    assert "student_gone" not in "".join(folder.run())
+
+
+def test_a_few_shot_base_is_a_model_of_its_own(folder: Folder) -> None:
+    scores = SCORES["base"] | {"few_shot": {"embedded_sums": score(101, 0.4, 0.05, 0.1, 0.03, 0.0)}}
+    write_json(folder.args.scores / "base.json", scores)
+    shown = [r | {"shots": 3, "flexible": float(n < 40)} for n, r in enumerate(items("base")[:101])]
+    write_rows(folder.args.samples / "base.parquet", [*items("base"), *shown], SAMPLE)
+    text = section(folder.run()[0], "Results")
+    assert row(text, "`embedded_sums`", "base_fewshot")[3] == "40.0 ± 5.0"
+    # The student is right on items 15 to 64, the few-shot base on 0 to 39: 25 against 15.
+    assert row(text, "`embedded_sums`", "flexible", "base_fewshot")[5:7] == ["25", "15"]
+    assert row(text, "`embedded_sums`", "flexible", "base")[5:7] == ["45", "15"]
+
+
+def test_development_items_are_apart(folder: Folder) -> None:
+    scores = SCORES["student"] | {"dev": {"embedded_sums": score(25, 0.9, 0.05, 0.9, 0.03, 0.0)}}
+    write_json(folder.args.scores / "student.json", scores)
+    rows = [r | {"split": "dev", "id": f"dev/{n}", "flexible": 1.0} for n, r in enumerate(items("base")[:25])]
+    for model in ("base", "student"):
+        write_rows(folder.args.samples / f"{model}.parquet", [*items(model), *rows], SAMPLE)
+    text = section(folder.run()[0], "Results")
+    assert "Development items: choose settings by these" in text
+    assert "| `embedded_sums` | student | 25 | 90.0 ± 5.0 | 90.0 ± 3.0 |" in text
+    assert row(text, "`embedded_sums`", "flexible", "base")[5:7] == ["45", "15"]
+
+
+def test_a_limit_is_stated(folder: Folder) -> None:
     folder.params = changed(folder.params, evaluate={"limit": 5})
-    assert "Only the first 5 items of each task" in folder.run()[0]
+    assert "5 items of each task were drawn by a hash of their ids" in folder.run()[0]
+
+
+def test_the_headline_has_the_share_of_right_answers(folder: Folder) -> None:
+    markdown, page = folder.run()
+    # 4 of 28.
+    words = "14.3 % of the 28 training answers that a program can check are right"
+    assert words in markdown.splitlines()[0]
+    assert words in page.split("</h1>")[0]
+    folder.change("reward_select", arithmetic={"checkable": 0, "checkable_right": 0})
+    assert "none of the training answers can be checked by a program" in folder.run()[0].splitlines()[0]
+
+
+def test_plots_have_the_scores_and_the_funnel(folder: Folder) -> None:
+    folder.run()
+    scores = folder.args.scores_plot.read_text().splitlines()
+    assert scores[0] == "name,task,model,items,flexible,flexible_stderr,strict,strict_stderr"
+    assert scores[1] == "embedded_sums: base,embedded_sums,base,101,20.0,4.0,0.0,0.0"
+    funnel = folder.args.funnel_plot.read_text().splitlines()
+    assert funnel[:3] == ["step,left,removed", "01 generated,10,0", "02 language,9,1"]
+    assert funnel[-1].split(",")[1:] == ["2", "1"]
 
 
 # -------------------------------------------------------------------------------------------------------------- funnel
@@ -301,11 +361,15 @@ def test_a_ledger_that_lost_rows_stops_the_report(folder: Folder) -> None:
 
 
 def test_flags_that_are_up_are_shown_with_their_sentence(folder: Folder) -> None:
-    markdown, page, _ = folder.run()
+    markdown, page = folder.run()
     text = section(markdown, "Warnings")
-    assert row(text, "`judge`") == ["`judge`", "`one_verdict`", WARNINGS["one_verdict"]]
-    assert row(text, "`generate@stories`")[1:] == ["`no_end`", WARNINGS["no_end"]]
-    assert row(text, "`evaluate@student`")[1:] == ["`many_unparsed`", WARNINGS["many_unparsed"]]
+    for stage, flag in (
+        ("judge", "one_verdict"),
+        ("generate@stories", "no_end"),
+        ("evaluate_student@student", "many_unparsed"),
+    ):
+        assert row(text, f"`{stage}`") == [f"`{stage}`", f"`{flag}`", WARNINGS[flag], NEXT_STEPS[flag]]
+    assert markdown.index("## Warnings") < markdown.index("## Results")  # before any number that they are about
     assert len([line for line in text.splitlines() if line.startswith("| `")]) == 3
     assert WARNINGS["no_end"] in page
     assert "left_the_mix" not in markdown + page
@@ -367,7 +431,7 @@ def test_model_text_is_escaped_in_the_page(folder: Folder) -> None:
 
 
 def test_each_outcome_has_an_example_with_its_evidence(folder: Folder) -> None:
-    markdown, page, _ = folder.run()
+    markdown, page = folder.run()
     for text in (section(markdown, "A look at the data"), page):
         for i, outcome, _, _ in FATES:
             assert outcome == "kept" or (i in text and outcome in text)
@@ -377,15 +441,15 @@ def test_each_outcome_has_an_example_with_its_evidence(folder: Folder) -> None:
 
 
 def test_the_draw_does_not_depend_on_the_order_of_rows(folder: Folder) -> None:
-    markdown, page, _ = folder.run()
+    markdown, page = folder.run()
     write_rows(folder.args.ledger, LEDGER_ROWS[::-1], LEDGER)
     write_rows(folder.args.data, DATA[::-1], INSTRUCTION)
-    assert folder.run()[:2] == (markdown, page)
+    assert folder.run() == (markdown, page)
 
 
 def test_what_is_too_long_to_show_is_cut_and_counted(folder: Folder) -> None:
     write_rows(folder.args.data, [r | {"response": "x" * (CLIP + 1234)} for r in DATA], INSTRUCTION)
-    markdown, page, _ = folder.run()
+    markdown, page = folder.run()
     for text in (markdown, page):
         assert "x" * CLIP + "\n[1,234 more characters]" in text
         assert "x" * (CLIP + 1) not in text
@@ -395,7 +459,7 @@ def test_a_doubtful_score_is_marked_by_its_task_and_model(folder: Folder) -> Non
     scores = read_json(folder.args.scores / "student.json")
     scores["embedded_sums"] |= {"flexible": 0.0, "unparsed": 0.05, "timeouts": 3}
     write_json(folder.args.scores / "student.json", scores)
-    markdown, page, _ = folder.run()
+    markdown, page = folder.run()
     text = section(markdown, "Results")
     assert f"`embedded_sums`, student: {WARNINGS['score_zero']}." in text
     assert "`embedded_sums`, student: 3 checks ran into their time limit and count as wrong." in text
@@ -415,16 +479,15 @@ def with_gsm8k(params: Params, tasks: list[str]) -> Params:
 
 
 def test_gsm_symbolic_seeds_forbid_a_gsm8k_score(folder: Folder) -> None:
-    markdown, page, readme = folder.run()
+    markdown, page = folder.run()
     assert "this run must not quote a GSM8K score as clean" in section(markdown, "Contamination notice")
     assert "this run must not quote a GSM8K score as clean" in page
-    assert "GSM8K" not in readme
 
 
 def test_a_contaminated_gsm8k_score_is_marked_wherever_it_stands(folder: Folder) -> None:
     folder.params = with_gsm8k(folder.params, ["gsm8k_flexible", "embedded_sums"])
-    markdown, page, readme = folder.run()
-    for text in (section(markdown, "Contamination notice"), section(markdown, "Results"), page, readme):
+    markdown, page = folder.run()
+    for text in (section(markdown, "Contamination notice"), section(markdown, "Results"), page):
         assert "`gsm8k_flexible`" in text or "<code>gsm8k_flexible</code>" in text
         assert "must not be quoted as clean" in text
 
@@ -459,48 +522,24 @@ def test_settings_are_the_whole_file_but_runtime(folder: Folder) -> None:
     assert "`runtime." not in text
 
 
-# -------------------------------------------------------------------------------------------------------------- README
-
-
-def test_readme_gets_the_results_between_its_marks_and_keeps_the_rest(folder: Folder) -> None:
-    readme = folder.run()[2]
-    assert readme.startswith(f"# Title\n\n{report.BEGIN}\n\n**Right answers")
-    assert readme.endswith(f"[the full report](reports/report.md).\n\n{report.END}\n\nRest.\n")
-    assert "old" not in readme
-    assert row(readme, "`embedded_sums`", "student")[3] == "50.0 ± 5.0"
-    assert "Of 10 generated questions the filters kept 4" in readme
-    assert "no difference that this many items could show" in readme
-
-
-@pytest.mark.parametrize(
-    ("text", "message"),
-    [
-        (None, "README.md: no such file"),
-        ("nothing here", "results:begin -->' 0 times"),
-        (f"{report.BEGIN} only", "results:end -->' 0 times"),
-        (f"{report.BEGIN}{report.BEGIN}{report.END}", "results:begin -->' 2 times"),
-        (f"{report.END} {report.BEGIN}", "swap them"),
-    ],
-    ids=["no-file", "no-marks", "no-end", "twice", "swapped"],
-)
-def test_a_readme_without_its_marks_stops_before_anything_is_written(
-    folder: Folder, text: str | None, message: str
-) -> None:
-    folder.args.readme.unlink() if text is None else folder.args.readme.write_text(text, encoding="utf-8")
-    with pytest.raises(UserError, match=re.escape(message)):
-        folder.run()
-    assert not folder.args.markdown.exists()
-
-
 # ---------------------------------------------------------------------------------------------------------- the whole
 
 
-def test_a_second_run_writes_the_same_bytes_and_leaves_the_readme_alone(folder: Folder) -> None:
+def test_a_second_run_writes_the_same_bytes_and_nothing_else(folder: Folder) -> None:
+    before = {path for path in folder.root.rglob("*") if path.is_file()}
     first = folder.run()
-    stamp = folder.args.readme.stat()
     assert folder.run() == first
-    assert folder.args.readme.stat().st_ino == stamp.st_ino
     assert str(folder.root) not in "".join(first)
+    made = {path for path in folder.root.rglob("*") if path.is_file()} - before
+    assert made == {folder.args.markdown, folder.args.page, folder.args.scores_plot, folder.args.funnel_plot}
+
+
+def test_nothing_in_it_is_about_this_machine(folder: Folder) -> None:
+    import platform
+
+    text = "".join(folder.run())
+    assert platform.python_version() not in text
+    assert "scalequest audit" in text
 
 
 @pytest.mark.parametrize(
@@ -516,7 +555,7 @@ def test_missing_metrics_name_the_stage_to_run(folder: Folder, name: str, comman
 def test_missing_scores_name_the_stage_to_run(folder: Folder) -> None:
     for path in folder.args.scores.iterdir():
         path.unlink()
-    with pytest.raises(UserError, match="dvc repro evaluate"):
+    with pytest.raises(UserError, match="dvc repro evaluate evaluate_student"):
         folder.run()
 
 
