@@ -18,7 +18,8 @@ from shapes import add_shape, chosen_model
 
 from scalequest.records import QUESTION, write_parts
 from scalequest.run.profile import load_profile
-from scalequest.runtime.journal import Journal
+from scalequest.runtime.facts import StageFacts
+from scalequest.runtime.stage import StageRun
 from scalequest.sampling.engine import Engine
 from scalequest.sampling.questions import question_rows
 from scalequest.sampling.shards import map_shards
@@ -67,10 +68,8 @@ def main() -> None:
             return made, sum(row["n_tokens"] for row in made)
 
         with tempfile.TemporaryDirectory() as folder:
-            table = map_shards(
-                range(args.rows), lambda: work, schema=QUESTION, shard_size=shard_size, run_seed=round_, stage="generate",
-                journal=Journal(Path(folder)), runtime=params.runtime,
-            )  # fmt: skip
+            run = StageRun(params.model_copy(update={"seed": round_}), StageFacts("generate", Path(folder)))
+            table = map_shards(run, range(args.rows), lambda: work, QUESTION, shard_size)
             write_parts(Path(folder) / "out", table)
         return sum(table["n_tokens"].to_pylist())
 

@@ -19,11 +19,12 @@ from shapes import add_shape, chosen_model
 
 from scalequest.params import JsonlSource, Params, ReasoningGymSource
 from scalequest.problems.sources import load_problems
-from scalequest.records import SCORE, write_parts
+from scalequest.records import SCORED, write_rows
 from scalequest.run.profile import load_profile
-from scalequest.runtime.journal import Journal
+from scalequest.runtime.facts import StageFacts
+from scalequest.runtime.stage import StageRun
+from scalequest.sampling.rows import map_rows
 from scalequest.sampling.scorer import Scorer
-from scalequest.sampling.shards import map_shards
 
 
 def with_random_head(model: Path, out: Path) -> Path:
@@ -99,17 +100,18 @@ def main() -> None:
         return [float(output.outputs.probs[0]) for output in outputs]
 
     def stage() -> list[float]:
-        def work(part: list[list[int]], _seed: int, shard: int) -> tuple[list[dict], int]:
-            made = [{"id": f"{shard}/{i}", "score": score} for i, score in enumerate(scorer.score(part))]
-            return made, sum(map(len, part))
+        def work(part: list[tuple[str, list[int]]], _seed: int, _shard: int) -> tuple[list[dict], int]:
+            scores = scorer.score([ids for _, ids in part])
+            made = [{"key": key, "score": score} for (key, _), score in zip(part, scores, strict=True)]
+            return made, sum(len(ids) for _, ids in part)
 
         with tempfile.TemporaryDirectory() as folder:
-            table = map_shards(
-                rows, lambda: work, schema=SCORE, shard_size=params.reward.shard_size, run_seed=0, stage="reward",
-                journal=Journal(Path(folder)), runtime=params.runtime,
-            )  # fmt: skip
-            write_parts(Path(folder) / "out", table)
-        return table["score"].to_pylist()
+            run = StageRun(params, StageFacts("reward", Path(folder)))
+            items = {str(number): (str(number), ids) for number, ids in enumerate(rows)}
+            made = map_rows(run, items, lambda: work, SCORED, params.reward.shard_size, model, {})
+            scored = [{"key": key, **made[key]} for key in items]
+            write_rows(Path(folder) / "out", scored, SCORED)
+        return [row["score"] for row in scored]
 
     ways: dict[str, tuple[Callable[[], list[float]], int]] = {"bare": (bare, len(rows)), "stage": (stage, len(rows))}
     bare()  # warm up

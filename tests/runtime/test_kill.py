@@ -76,6 +76,68 @@ def test_killed_at_random_moments_it_ends_with_the_same_bytes(tmp_path: Path) ->
     assert runs * SHARDS <= len(paid) <= runs * SHARDS + kills
 
 
+# ---------------------------------------------------------------------------------------------------------------- rows
+
+# A stage that follows a filter: its rows are those whose number a threshold lets through, each made of itself alone.
+ROWS = """
+import random, sys, time
+from pathlib import Path
+from scalequest.runtime.facts import StageFacts
+from scalequest.records import SCORED, table, write_parts
+from scalequest.runtime.stage import StageRun
+from scalequest.run.profile import load_profile
+from scalequest.sampling.rows import map_rows
+root, out, paid, threshold = Path(sys.argv[1]), Path(sys.argv[2]), Path(sys.argv[3]), int(sys.argv[4])
+def work(items, seed, shard):
+    with paid.open("a") as file:
+        file.write("".join(f"{item}\\n" for item in items))
+    time.sleep(0.02)
+    return [{"key": str(item), "score": random.Random(item).random()} for item in items], len(items)
+numbers = [number for number in range(60) if number % 10 >= threshold]
+facts = StageFacts("respond", root, {"models/x": "0" * 32}, {"filter": threshold})
+run = StageRun(load_profile(), facts)
+made = map_rows(run, {str(n): n for n in numbers}, lambda: work, SCORED, 5, Path("models/x"), {"temperature": 1.0})
+write_parts(out, table([{"key": str(n), **made[str(n)]} for n in numbers], SCORED))
+"""
+ROW_KILLS = 16
+
+
+def start_rows(folder: Path, threshold: int) -> subprocess.Popen[bytes]:
+    files = [str(folder / name) for name in ("root", f"out{threshold}.parquet", "paid")]
+    command = [sys.executable, "-c", ROWS, *files, str(threshold)]
+    return subprocess.Popen(command, cwd=ROOT, stderr=subprocess.DEVNULL, start_new_session=True)
+
+
+def test_rows_killed_at_random_moments_and_under_changing_thresholds_are_paid_once(tmp_path: Path) -> None:
+    expected = {}
+    whole = tmp_path / "whole"
+    began = time.monotonic()
+    for threshold in (0, 3, 6):
+        (whole / str(threshold)).mkdir(parents=True)
+        assert start_rows(whole / str(threshold), threshold).wait(timeout=120) == 0
+        expected[threshold] = (whole / str(threshold) / f"out{threshold}.parquet").read_bytes()
+    length = (time.monotonic() - began) / 3
+
+    draw = random.Random(21)
+    kills, folder = 0, tmp_path / "killed"
+    folder.mkdir()
+    for _ in range(ROW_KILLS):
+        process = start_rows(folder, draw.choice((0, 3, 6)))
+        time.sleep(draw.uniform(0.3, 1.0) * length)
+        if process.poll() is None:
+            os.killpg(process.pid, signal.SIGKILL)
+            kills += 1
+        process.wait()
+    for threshold in (6, 0, 3):
+        assert start_rows(folder, threshold).wait(timeout=120) == 0
+        assert (folder / f"out{threshold}.parquet").read_bytes() == expected[threshold]
+    paid = (folder / "paid").read_text().split()
+    assert len(set(paid)) == 60
+    # Each row once, whatever the threshold, and at each kill at most the shard in flight once more.
+    assert len(paid) <= 60 + 5 * kills
+    assert kills > ROW_KILLS / 4
+
+
 # ------------------------------------------------------------------------------------------------------------ training
 
 STEPS, BETWEEN_CHECKPOINTS, TRAINING_KILLS = 40, 8, 22

@@ -16,9 +16,10 @@ SCRIPT = """
 import json, sys
 from pathlib import Path
 from scalequest.sampling.engine import Engine
-from scalequest.params import Engine as EngineParams, Sampling, load_all
+from scalequest.params import Engine as EngineParams, Sampling
+from scalequest.run.profile import load_profile
 model = Path(sys.argv[1])
-runtime = load_all(Path("profiles/laptop.yaml")).runtime
+runtime = load_profile().runtime
 # 512 tokens per step: two prompts of 402 do not go in together. Read in pieces they would end the engine on a CPU.
 engine = Engine(model, EngineParams(dtype="float32", max_num_seqs=32, max_model_len=512), runtime, row_seeds=True,
                 max_num_batched_tokens=512)
@@ -44,8 +45,9 @@ import sys
 from pathlib import Path
 from scalequest.errors import UserError
 from scalequest.sampling.engine import Engine
-from scalequest.params import Engine as EngineParams, load_all
-runtime = load_all(Path("profiles/laptop.yaml")).runtime
+from scalequest.params import Engine as EngineParams
+from scalequest.run.profile import load_profile
+runtime = load_profile().runtime
 try:
     Engine(Path(sys.argv[1]), EngineParams(dtype="float32", max_num_seqs=32, max_model_len=512), runtime, sys.argv[2] == "rows")
     print("RESULT started")
