@@ -101,3 +101,50 @@ def test_an_error_of_ours_crosses_the_cluster(tmp_path: Path) -> None:
     result = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=200, check=False)
     assert result.returncode == 1
     assert result.stderr.splitlines()[-1] == "scalequest.errors.UserError: no such model", result.stderr
+
+
+# Asks the model about the rows that a threshold lets through, as `respond` does, with a store in the folder of its output.
+ROWS = """
+import sys
+from pathlib import Path
+from scalequest.records import RESPONSE, write_rows
+from scalequest.run.profile import load_profile
+from scalequest.runtime.facts import StageFacts
+from scalequest.runtime.stage import StageRun
+from scalequest.sampling.sample import sample
+from stages.respond import response_rows
+model, out, engine, workers, threshold = Path(sys.argv[1]), Path(sys.argv[2]), sys.argv[3], int(sys.argv[4]), int(sys.argv[5])
+params = load_profile()
+sampling = params.respond.model_copy(update={"max_tokens": 24, "shard_size": 8, "n_samples": 2})
+params = params.model_copy(update={
+    "runtime": params.runtime.model_copy(update={"engine": engine, "workers": workers}), "respond": sampling,
+    "engine": params.engine.model_copy(update={"max_num_seqs": 8, "max_model_len": 256}),
+})
+rows = [{"id": str(i), "question": f"What is {i} + {i}?"} for i in range(40) if i % 10 >= threshold]
+run = StageRun(params, StageFacts("respond", out.parent, {str(model): "m"}, {"threshold": threshold}))
+answers = sample(run, model, rows, prompts=lambda row: [row["question"]], sampling=sampling, n_samples=2)
+write_rows(out, [r for row, n in zip(rows, answers, strict=True) for r in response_rows(row, n)], RESPONSE)
+print(int(run.logged["rows_paid"]))
+"""
+
+
+def ask(model: Path, out: Path, engine: str, workers: int, threshold: int) -> int:
+    """The requests that were paid for."""
+    command = [sys.executable, "-c", ROWS, *map(str, (model, out, engine, workers, threshold))]
+    result = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=300, check=False)
+    assert result.returncode == 0, result.stderr
+    return int(result.stdout.splitlines()[-1])
+
+
+def test_rows_of_ray_actors_are_those_of_one_process_and_are_found_again(model: Path, tmp_path: Path) -> None:
+    for folder in ("here", "ray"):
+        (tmp_path / folder).mkdir()
+    here, there = tmp_path / "here" / "all.parquet", tmp_path / "ray" / "all.parquet"
+    assert ask(model, here, "local", 1, 0) == 80
+    # On Ray the threshold comes down in between: 24 rows first, then the 16 others, in other company than here.
+    assert ask(model, there.with_name("some.parquet"), "ray", 2, 4) == 48
+    assert ask(model, there, "ray", 2, 0) == 32
+    assert there.read_bytes() == here.read_bytes()
+    # What Ray stored is no business of the local engine alone: the same store serves both.
+    assert ask(model, there.with_name("again.parquet"), "local", 1, 0) == 0
+    assert there.with_name("again.parquet").read_bytes() == here.read_bytes()
