@@ -9,9 +9,9 @@ def shard_seed(run_seed: int, stage: str, shard: int) -> int:
 
 
 def row_seed(run_seed: int, stage: str, row_id: str) -> int:
-    """Seed of one row: from the run's seed, the stage's name and the row's id only, whatever other rows there are.
+    """Seed of one row: from the run's seed, the stage's name and the row's id only.
 
-    Sample ``k`` of a row has the id ``ROW#k``.
+    It does not depend on which other rows there are. Sample ``k`` of a row has the id ``ROW#k``.
     """
     return _seed(f"{run_seed}/{stage}/row/{row_id}")
 

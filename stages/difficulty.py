@@ -1,6 +1,7 @@
-"""Score the difficulty of each screened question, unbounded, higher is harder (paper, difficulty filter).
+"""Score the difficulty of each screened question (paper, difficulty filter); higher is harder.
 
-python -m stages.difficulty --model models/difficulty --screened data/screened --out data/difficulty --metrics M.json
+python -m stages.difficulty --model models/difficulty --screened data/screened
+    --out data/difficulty --metrics M.json
 """
 
 import argparse

@@ -1,6 +1,7 @@
-"""Generate the data set's questions from nothing but the open user turn (paper 2.4). Every completion is kept.
+"""Generate the data set's questions from the open user turn alone (paper 2.4); all are kept.
 
-python -m stages.generate --generator sums --model models/qpo/sums --out data/questions/sums --metrics M.json
+python -m stages.generate --generator sums --model models/qpo/sums
+    --out data/questions/sums --metrics M.json
 """
 
 import argparse

@@ -1,9 +1,10 @@
-"""Rewrite each sampled question for one aim and make preference pairs of it: chosen = rewrite, rejected = original (paper 2.3).
+"""Rewrite each sampled question and make preference pairs: chosen = rewrite, rejected = original.
 
     python -m stages.preferences --generator sums --optimizer models/base/optimizer --questions data/qpo_questions/sums
         --out data/preferences/sums.parquet --metrics M.json
 
-Rejects stay in the output with their reason.
+Each rewrite has one aim, solvability or difficulty (paper 2.3). Rejects stay in the output with
+their reason.
 """
 
 import argparse
@@ -29,8 +30,9 @@ from scalequest.text import question_key
 
 # ----------------------------------------------------------------------------------------------------------- rewriting
 
-# What models put around the header: markdown, a number, "Finally", "Rewritten", "is". A header ends in a colon or a dash, or
-# its line ends: "The final question asks for .." is none. Possessive (*+) where a run of blanks or signs would backtrack.
+# What models put around the header: markdown, a number, "Finally", "Rewritten", "is". A header ends
+# in a colon or a dash, or its line ends: "The final question asks for .." is none. Possessive (*+)
+# where a run of blanks or signs would backtrack.
 _FINAL_HEADER = re.compile(
     r"^[ \t#*>_\-]*+(?:\(?(?:(?:step|section)[ \t]*)?\d+[ \t]*[:,.)\-]*[ \t]*)?[#*_]*(?:the[ \t]+)?final(?:ly)?[ \t]+"
     r"(?:(?:rewritten|rewrite|created)[ \t]+)?(?:question|problem)(?:[ \t]+is)?[ \t#*_]*+(?:[:\-–—][ \t#*_:]*+(.*?))?[ \t]*$",
@@ -115,7 +117,7 @@ def usable(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
 
 
 def ask_endpoint(run: StageRun, model: Path, conversations: Sequence[list[str]]) -> list[Completion]:
-    """Answers of the optimizer behind an endpoint; each request has its own seed, and its answer is kept by the endpoint's journal."""
+    """Answers of the optimizer behind an endpoint, which seeds and keeps each request by itself."""
     journal = run.facts.root / ".work" / "api" / f"{run.name}.jsonl" if run.facts else None
     client = ApiOptimizer(
         **read_json(model / API_FILE),

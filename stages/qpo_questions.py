@@ -2,7 +2,7 @@
 
     python -m stages.qpo_questions --generator sums --model models/qft/sums --out data/qpo_questions/sums --metrics M.json
 
-A stage of its own, because a process holds one engine: sampling and rewriting need two.
+It is its own stage because a process holds one engine, and sampling and rewriting need two.
 """
 
 import argparse

@@ -1,6 +1,7 @@
-"""Answer each kept question n times (paper 2.5). Every response is kept, also one that was cut.
+"""Answer each kept question n times (paper 2.5). All responses are kept, cut ones too.
 
-python -m stages.respond --model models/solver --questions data/filtered.parquet --out data/responses --metrics M.json
+python -m stages.respond --model models/solver --questions data/filtered.parquet
+    --out data/responses --metrics M.json
 """
 
 import argparse

@@ -3,9 +3,10 @@
     python -m stages.reward --model models/reward --questions data/filtered.parquet --responses data/responses
         --out data/rewards --metrics M.json
 
-The reward model reads the question with the asking for an answer in a certain form, as the responder got it (the paper's code
-leaves it out). A released one reads both turns as its own template closes them; one that was trained here reads what it was
-trained on. Rewards are unbounded logits, higher is better.
+The reward model reads the question plus the answer-format instruction, as the responder got it (the
+paper's code leaves the instruction out). A released model reads both turns as its own template
+closes them; a model that was trained here reads what it was trained on. Rewards are unbounded
+logits, higher is better.
 """
 
 import argparse

@@ -1,8 +1,9 @@
 """The journal: where a stage's finished shards and checkpoints are until its output is published.
 
-It is in ``.work/journal/STAGE/FINGERPRINT``, outside every DVC output (DVC deletes a stage's outputs before it runs), and the
-fingerprint covers the stage's inputs, parameters, code, packages and machine: what fits is taken, what does not is left alone.
-A temporary experiment (``dvc exp run --temp``) uses the journal of the real repository. What half-done runs left behind:
+It is in ``.work/journal/STAGE/FINGERPRINT``, outside every DVC output (DVC deletes a stage's
+outputs before it runs), and the fingerprint covers the stage's inputs, parameters, code, packages
+and machine: what fits is taken, what does not is left alone. A temporary experiment (``dvc exp run
+--temp``) uses the journal of the real repository. What half-done runs left behind:
 
     scalequest journal           # list it
     scalequest journal --clean   # remove it; finished outputs stay
@@ -30,11 +31,11 @@ class Journal:
     """The scratch folder of one stage and fingerprint; ``None`` as folder keeps nothing.
 
     Attributes:
-        forced: this is the first start of a rerun of what ``dvc.lock`` holds already (``dvc repro --force``), which is to
-            compute everything again; a second start, after a kill, resumes.
+        forced: this is the first start of a rerun of what ``dvc.lock`` holds already (``dvc repro
+            --force``), which is to compute everything again; a second start, after a kill, resumes.
 
-    ``DONE`` marks one whose output was published. It stays until another stage starts, because DVC may still be
-    killed between the stage's exit and its own commit.
+    ``DONE`` marks one whose output was published. It stays until another stage starts, because DVC
+    may still be killed between the stage's exit and its own commit.
     """
 
     folder: Path | None
@@ -56,7 +57,8 @@ class Journal:
         identity_file = folder / IDENTITY
         forced = facts.recorded and ((folder / DONE).exists() or not identity_file.exists())
         if forced and folder.exists():
-            # DVC has this very result and runs the stage again all the same (`repro --force`): then it is to be done again.
+            # DVC has this very result and runs the stage again all the same (`repro --force`): then
+            # it is to be done again.
             for path in folder.iterdir():
                 if path.name != LOCK:  # held by this very process
                     shutil.rmtree(path) if path.is_dir() else path.unlink()
@@ -91,7 +93,8 @@ class Journal:
 def only_writer(facts: StageFacts | None) -> Iterator[None]:
     """Keep a second writer off this stage's outputs (in this workspace) and off its journal (shared with experiments).
 
-    A stage whose DVC was killed lives on, and two experiments with the same inputs may run side by side.
+    A stage whose DVC was killed lives on, and two experiments with the same inputs may run side by
+    side.
 
     Raises:
         UserError: another process holds one of the two.

@@ -11,11 +11,11 @@ PROGRESS_EVERY_S = 10.0
 
 
 class Progress:
-    """Rows done, tokens a second and time left: one bar on a terminal, a plain line now and then elsewhere."""
+    """Rows done, tokens per second and time left: a bar on a terminal, elsewhere a plain line every few seconds."""
 
     def __init__(self, stage: str, total: int, resumed: int) -> None:
         self.stage, self.total, self.done, self.resumed = stage, total, resumed, resumed
-        self.tokens, self.started, self.told = 0, time.monotonic(), 0.0
+        self.tokens, self.started, self.printed = 0, time.monotonic(), 0.0
         if resumed:
             log.info("%s: %d of %d rows are there from an earlier run", stage, resumed, total)
 
@@ -31,6 +31,6 @@ class Progress:
         )
         if sys.stderr.isatty():
             print(f"\r{line} ", end="\n" if self.done == self.total else "", file=sys.stderr, flush=True)
-        elif self.done == self.total or time.monotonic() - self.told >= PROGRESS_EVERY_S:
-            self.told = time.monotonic()
+        elif self.done == self.total or time.monotonic() - self.printed >= PROGRESS_EVERY_S:
+            self.printed = time.monotonic()
             log.info(line)

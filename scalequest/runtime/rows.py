@@ -1,11 +1,13 @@
-"""The row store: finished rows of a stage, found again by what decides them, whichever other rows there are.
+"""The row store: finished rows of a stage, found again by what decides them.
 
-It is in ``.work/rows/STAGE/FINGERPRINT``. The fingerprint covers what decides a row's bytes except the row itself: model,
-sampling code, settings, packages and machine. A row has a key, the hash of what it is made from. Unlike the journal the store
-outlives its stage: after a changed threshold, the rows that stay are taken from it and only the new ones are computed.
+It is in ``.work/rows/STAGE/FINGERPRINT``. The fingerprint covers what decides a row's bytes except
+the row itself: model, sampling code, settings, packages and machine. A row has a key, the hash of
+what it is made from. Unlike the journal the store outlives its stage: after a changed threshold,
+the rows that stay are taken from it and only the new ones are computed.
 
-Each finished shard is one Parquet file, written under a temporary name and renamed, so a kill at any second leaves whole files.
-A file that cannot be read is ignored with a warning; its rows are computed again.
+Each finished shard is one Parquet file, written under a temporary name and renamed, so a kill at
+any second leaves whole files. A file that cannot be read is ignored with a warning; its rows are
+computed again.
 
     scalequest journal           # list it, with its size
     scalequest journal --clean   # remove it
@@ -29,7 +31,8 @@ from scalequest.records import read_table, write_table
 
 log = logging.getLogger("scalequest")
 
-# The stores of a repository together; above it those that were not used for the longest time are removed.
+# The stores of a repository together; above it those that were not used for the longest time are
+# removed.
 MOST_BYTES = 20 * 10**9
 IDENTITY, LOCK = "identity.json", "lock"
 KEY = "key"
@@ -37,7 +40,7 @@ KEY = "key"
 
 @dataclass
 class RowStore:
-    """Finished rows of one stage and fingerprint by their key; ``None`` as folder keeps them for this process alone.
+    """Finished rows of one stage and fingerprint by key; without a folder for this process alone.
 
     Attributes:
         schema: of a row, its ``key`` included.

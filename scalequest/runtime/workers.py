@@ -1,9 +1,10 @@
 """Who works on a stage's shards: this process, or actors of a Ray cluster. The bytes are the same.
 
-A stage hands over a function that starts its engine and returns what maps one shard. Here it is called once, in this process,
-and only when a shard is missing; on Ray (``runtime.engine: ray``) once in each actor, on whichever machine it lives. Actors see
-the same folder through a shared file system, return their rows, and this process alone writes the journal. An actor that
-dies is started again and its shard given out anew.
+A stage passes a function that starts its engine and returns what maps one shard. In this process it
+is called once, and only when a shard is missing. On Ray (``runtime.engine: ray``) it is called once
+in each actor, on whichever machine that is. Actors see the same folder through a shared file system
+and return their rows; only this process writes the journal. An actor that dies is restarted and its
+shard is given out again.
 """
 
 import logging
@@ -21,9 +22,9 @@ from scalequest.records import table
 Item = TypeVar("Item")
 # Maps a shard's items, its seed and its number to its rows and the tokens paid for them.
 Work = Callable[[Sequence[Item], int, int], tuple[list[dict[str, Any]], int]]
-# Number, seed and items of a shard that is to be done.
+# Number, seed and items of a missing shard.
 Shard = tuple[int, int, Sequence[Item]]
-# An actor that dies this often on one shard will not survive it (out of memory, as a rule).
+# An actor that dies this often on one shard will not survive it (usually out of memory).
 RESTARTS = 3
 
 
@@ -54,7 +55,7 @@ class _Actor:
 
         refused, sink, tokens = "", pa.BufferOutputStream(), 0
         try:
-            if self._work is None:  # not in __init__, out of which no refusal could be returned
+            if self._work is None:  # not in __init__, which could return no refusal
                 self._work = self._start()
             rows, tokens = self._work(pickle.loads(row["items"]), row["seed"], row["shard"])
             with pa.ipc.new_stream(sink, self._schema) as writer:
@@ -71,14 +72,14 @@ def work_on_ray(
     runtime: Runtime,
     environment: Mapping[str, str],
 ) -> Iterator[tuple[int, pa.Table, int]]:
-    """Yield number, rows and tokens of each shard, as they come back from the cluster.
+    """Yield number, rows and tokens of each shard, in the order in which they are finished.
 
     Args:
         start: starts the engine; called in each actor.
-        shards: what is to be done.
+        shards: the missing shards.
         schema: of the rows.
         runtime: how many actors, on which cluster.
-        environment: variables that each actor sets before it starts; what they are is the stage's business.
+        environment: variables that each actor sets before it starts; the stage decides them.
 
     Raises:
         UserError: an actor's own, or actors die again and again.
@@ -90,7 +91,8 @@ def work_on_ray(
     import ray
     import ray.data
 
-    # A local cluster has a CPU for each actor, however few there are: with two on one core both are slower, and that is all.
+    # A local cluster has a CPU for each actor, however few cores there are: two actors on one core
+    # are only slower.
     cpus = None if runtime.ray_address else max(runtime.workers, os.cpu_count() or 1)
     ray.init(
         address=runtime.ray_address or "local", num_cpus=cpus, include_dashboard=False, log_to_driver=False,
@@ -120,7 +122,7 @@ def work_on_ray(
                 yield row["shard"], reader.read_all(), row["tokens"]
     except ray.exceptions.RayError as error:
         raise UserError(
-            f"the Ray workers failed, and were started again {RESTARTS} times: {str(error).strip().splitlines()[-1]}; the actors' "
+            f"the Ray workers failed and were restarted {RESTARTS} times: {str(error).strip().splitlines()[-1]}; the actors' "
             "logs are in /tmp/ray/session_latest/logs; too little memory for runtime.workers engines is the usual cause; "
             "finished shards are kept"
         ) from error

@@ -12,8 +12,8 @@ class Completion:
 
     Attributes:
         text: raw text, special tokens left out.
-        finish_reason: ``stop`` (the model ended by itself), ``length`` (cut at ``max_tokens``) or ``too_long`` (the prompt did not
-            fit, nothing was generated).
+        finish_reason: ``stop`` (the model ended by itself), ``length`` (cut at ``max_tokens``) or
+            ``too_long`` (the prompt did not fit, nothing was generated).
         n_tokens: generated tokens, the end token included.
     """
 

@@ -1,12 +1,13 @@
 """An optimizer behind any OpenAI-compatible endpoint: asked politely, paid once.
 
-At most ``concurrency`` requests are under way, from one process. A busy or failing server is asked again after a growing pause,
-or after the one that it asks for. Every answer is appended to a journal under a hash of its request as soon as it is there, so a
-rerun, also one after a kill, pays only for what is missing. The key comes from the environment and is written nowhere.
+At most ``concurrency`` requests are under way, from one process. A busy or failing server is asked
+again after a growing pause, or after the one that it asks for. Every answer is appended to a
+journal under a hash of its request as soon as it is there, so a rerun, also one after a kill, pays
+only for what is missing. The key comes from the environment and is written nowhere.
 
-Whose fault a failure is decides what follows. A request that the endpoint will not answer (content filter, too long) is its
-row's outcome, and the others are still asked. What no request could pass (key, model, URL, account, a server that is down) ends
-the run, and what was answered is kept.
+Whose fault a failure is decides what follows. A request that the endpoint will not answer (content
+filter, too long) is its row's outcome, and the others are still asked. What no request could pass
+(key, model, URL, account, a server that is down) ends the run, and what was answered is kept.
 """
 
 import fcntl
@@ -35,7 +36,8 @@ if TYPE_CHECKING:
 log = logging.getLogger("scalequest")
 
 LONGEST_PAUSE_S = 60.0
-# Busy, out of time or broken for the moment: asked again. So is every status from 500 on, but for "not implemented" and the like.
+# Busy, out of time or broken for the moment: asked again. So is every status from 500 on, but for
+# "not implemented" and the like.
 TRANSIENT = frozenset({408, 409, 425, 429})
 NOT_TRANSIENT = frozenset({501, 505})
 # Codes and words of an account that has no money left, whatever the status.
@@ -46,7 +48,8 @@ NO_MONEY = (
     "billing",
     "exceeded your current quota",
 )
-# The endpoint would not write it: a content filter, or the model's own refusal. There is no text then.
+# The endpoint would not write it: a content filter, or the model's own refusal. There is no text
+# then.
 REFUSAL = "refusal"
 FILTERED = (
     "content_filter",
@@ -76,7 +79,8 @@ ENDED_BY_FILTER = frozenset(
 ENDED_BY_SERVER = frozenset(
     {"abort", "aborted", "error", "cancelled", "canceled", "insufficient_system_resource", "timeout"}
 )
-# This many requests that are refused without a known reason, with no answer before them, are not their rows' fault.
+# This many requests that are refused without a known reason, with no answer before them, are not
+# their rows' fault.
 REFUSED_BEFORE_ANY_ANSWER = 8
 
 
@@ -89,7 +93,8 @@ class Answer:
         finish_reason: ``stop``, ``length``, ``too_long`` or ``refusal``.
         input_tokens: tokens of the request that are paid for; None where the endpoint does not say.
         output_tokens: tokens of the answer that are paid for; None where the endpoint does not say.
-        model: the name by which the endpoint says who answered; it may be more exact than the one asked for.
+        model: the name by which the endpoint says who answered; it may be more exact than the one
+            asked for.
     """
 
     text: str
@@ -116,7 +121,8 @@ class UnansweredError(Exception):
 class Journal:
     """Answers by the hash of their request, in memory and, where there is a file, one JSON line each.
 
-    A line is written whole or, by a kill, in part; the part is cut off when the file is opened again.
+    A line is written whole or, by a kill, in part; the part is cut off when the file is opened
+    again.
     """
 
     def __init__(self, file: Path | None) -> None:
@@ -170,7 +176,8 @@ class ApiOptimizer:
     """A chat model behind an endpoint.
 
     Attributes:
-        paid: the answers of this process, in order of arrival; those out of the journal are not among them.
+        paid: the answers of this process, in order of arrival; those out of the journal are not
+            among them.
     """
 
     def __init__(
@@ -197,11 +204,12 @@ class ApiOptimizer:
 
         Args:
             conversations: N conversations; equal ones are asked once.
-            progress: starts the progress lines, given how many answers there will be and how many there are.
+            progress: starts the progress lines, given how many answers there will be and how many
+                there are.
 
         Raises:
-            UserError: the endpoint refuses the key, does not know the model, has no money, refuses every request, or cannot be
-                reached. What was answered until then is kept.
+            UserError: the endpoint refuses the key, does not know the model, has no money, refuses
+                every request, or cannot be reached. What was answered until then is kept.
         """
         requests = [self._request(turns) for turns in conversations]
         keys = [self._key(request) for request in requests]
@@ -242,7 +250,8 @@ class ApiOptimizer:
             "max_tokens": self._sampling.max_tokens,
         }
         if self._sampling.temperature > 0:
-            # Of the run and the words, not of the shard: another shard size must not pay again. Servers do their best with it.
+            # Of the run and the words, not of the shard: another shard size must not pay again.
+            # Servers do their best with it.
             text = json.dumps([self._seed, turns], ensure_ascii=False)
             request["seed"] = int.from_bytes(sha256(text.encode()).digest()[:4], "big") >> 1
         return request
@@ -254,7 +263,8 @@ class ApiOptimizer:
         """Ask for what is missing; what was answered is in the journal afterwards.
 
         Returns:
-            The requests that got no answer by their own fault, with an empty one. They are not kept: asking again costs nothing.
+            The requests that got no answer by their own fault, with an empty one. They are not
+            kept: asking again costs nothing.
         """
         pool = ThreadPoolExecutor(self._settings.concurrency, thread_name_prefix="api")
         futures = {pool.submit(self._answer, key, request): key for key, request in missing.items()}
@@ -415,15 +425,16 @@ def fault_in(body: Any) -> int | None:
     code = error.get("code") if isinstance(error, dict) else None
     if isinstance(code, int) or (isinstance(code, str) and code.isdigit()):
         return int(code) if 400 <= int(code) < 600 else 502
-    # A code in words is a fault of the request as a rule ("content_filter"); without one the server failed.
+    # A code in words is a fault of the request as a rule ("content_filter"); without one the server
+    # failed.
     return 400 if code else 502
 
 
 def read_answer(body: dict[str, Any]) -> Answer:
     """The first choice of a chat completion; raises KeyError, IndexError, TypeError or AttributeError for a body that is none.
 
-    What was paid for is kept where it can be: a reply without token counts, with another name for the end, or with the text in
-    parts is an answer.
+    What was paid for is kept where it can be: a reply without token counts, with another name for
+    the end, or with the text in parts is an answer.
     """
     choices, usage = body["choices"], body.get("usage")
     counts = [usage.get(name) if isinstance(usage, dict) else None for name in ("prompt_tokens", "completion_tokens")]

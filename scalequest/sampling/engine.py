@@ -1,10 +1,11 @@
 """The engine: vLLM in this process, fed with token ids, its random draws decided by seeds of ours.
 
-Two ways to seed it. Questions are sampled by the shard: requests carry no seed, and the generators that vLLM draws from are set
-before a shard's single ``generate`` call (the fastest way: per-request seeds cost 3 to 7% on a GPU, nothing on a CPU). Rows that
-follow a filter carry a seed each, so that a row's answer does not depend on its company. A self-test at start proves on the
-target at hand that the seeds decide the tokens. Needs the engine in this process (``VLLM_ENABLE_V1_MULTIPROCESSING=0``), one
-per process.
+Two ways to seed it. Questions are sampled by the shard: requests carry no seed, and the generators
+that vLLM draws from are set before a shard's single ``generate`` call (the fastest way: per-request
+seeds cost 3 to 7% on a GPU, nothing on a CPU). Rows that follow a filter carry a seed each, so that
+a row's answer does not depend on its company. A self-test at start proves on the target at hand
+that the seeds decide the tokens. Needs the engine in this process
+(``VLLM_ENABLE_V1_MULTIPROCESSING=0``), one per process.
 """
 
 import logging
@@ -31,7 +32,7 @@ def _completion(output: Any) -> Completion:
 
 
 class Engine:
-    """A generating model; ``settings`` go to vLLM as they are.
+    """A generating model; ``settings`` are passed to vLLM.
 
     Attributes:
         chat: the model's chat format, in token ids.
@@ -48,10 +49,11 @@ class Engine:
         self._self_test()
 
     def complete(self, sampling: Sampling, stops: Sequence[str] = ()) -> Complete:
-        """Sampler by the shard's seed; it stops at the template's end of a turn, and before any text of ``stops``.
+        """Sampler by the shard's seed; it stops at the template's end of a turn, and before ``stops``.
 
-        A prompt that leaves no room for ``max_tokens`` in the context gets the empty completion ``too_long``: one row among
-        millions must not end a run. The sampler raises ``UserError`` where no prompt of a shard fits.
+        A prompt that leaves no room for ``max_tokens`` in the context gets the empty completion
+        ``too_long``: one row among millions must not end a run. The sampler raises ``UserError``
+        where no prompt of a shard fits.
         """
 
         def complete(prompts: Sequence[list[int]], seed: int) -> list[Completion]:
@@ -77,7 +79,8 @@ class Engine:
         room = self._max_model_len - sampling.max_tokens
         fits = [len(prompt) <= room for prompt in prompts]
         self._warn_of_too_long([p for p, fit in zip(prompts, fits, strict=True) if not fit], len(prompts), room)
-        # What ran before must not matter, not even through rounding: a resumed stage starts with a cold cache.
+        # What ran before must not matter, not even through rounding: a resumed stage starts with a
+        # cold cache.
         self._llm.reset_prefix_cache()
         given, settings = [], []
         for prompt, seed, fit in zip(prompts, seeds, fits, strict=True):
@@ -111,9 +114,10 @@ class Engine:
         log.warning("%s; they are marked too_long", text)
 
     def _self_test(self) -> None:
-        """Stop where the model is broken, or where its tokens do not follow the seeds: no row could be repeated then."""
-        # After words at random and at the highest temperature that vLLM takes: a model that knows one question only is no
-        # proof of a deaf engine. One of the prompts is long, because a broken model may show it only then.
+        """Stop where the model is broken or its tokens do not follow the seeds."""
+        # After words at random and at the highest temperature that vLLM takes: a model that knows
+        # one question only is no proof of a deaf engine. One of the prompts is long, because a
+        # broken model may show it only then.
         words, vocabulary = random.Random(0), len(self.chat.tokenizer)
         lengths = [8] * (PROBES - 1) + [min(256, self._max_model_len // 2)]
         prompts = [[words.randrange(vocabulary) for _ in range(length)] for length in lengths]
@@ -123,7 +127,8 @@ class Engine:
             probes = [self._probe(prompts, [None] * PROBES, shared) for shared in (1, 1, 2)]
             check_probes(self._model, *probes)
             return
-        # The shared generators differ between the draws that must be equal: only the rows' own seeds may decide.
+        # The shared generators differ between the draws that must be equal: only the rows' own
+        # seeds may decide.
         first, second = self._probe(prompts, seeds, 1), self._probe(prompts, seeds, 2)
         check_probes(self._model, first, second, self._probe(prompts, [100 + seed for seed in seeds], 1))
         backwards = self._probe(prompts[::-1], seeds[::-1], 3)
@@ -145,7 +150,8 @@ class Engine:
 
 # Prompts of the self-test.
 PROBES = 8
-# A token whose log-probability is above this at temperature 1 leaves nothing to draw, also at temperature 2.
+# A token whose log-probability is above this at temperature 1 leaves nothing to draw, also at
+# temperature 2.
 CERTAIN = -1e-4
 
 
@@ -161,8 +167,8 @@ def check_probes(model: Path, first: Probe, second: Probe, other: Probe) -> None
     """Compare two draws of one seed and one of another.
 
     Raises:
-        UserError: the model is broken, which is looked at first because its tokens prove nothing; or the engine does not
-            follow its seeds.
+        UserError: the model is broken, which is looked at first because its tokens prove nothing;
+            or the engine does not follow its seeds.
     """
     values = [value for probe in (first, second, other) for row in probe.logprobs for value in row]
     if broken := [value for value in values if not math.isfinite(value)]:
@@ -186,10 +192,10 @@ def check_probes(model: Path, first: Probe, second: Probe, other: Probe) -> None
 
 
 def check_company(first: Probe, backwards: Probe) -> None:
-    """Compare the same rows and seeds in two orders: a row's seed must decide its tokens, its place in the batch must not.
+    """Compare the same rows and seeds in two orders: the seed must decide, the place must not.
 
-    The first token alone, and of most rows: in another order floats may be rounded differently, and a draw at the edge goes
-    the other way.
+    The first token alone is compared, and most rows must agree: in another order floats may be rounded differently, and
+    a draw at the edge goes the other way.
 
     Raises:
         UserError: most rows begin with another token.

@@ -1,8 +1,9 @@
 """A faster top-p for vLLM on CPU, token for token the same.
 
-vLLM sorts the whole vocabulary of every row at every step to find the nucleus. Over 49k tokens on two cores that costs
-a quarter of the time of a 135M model (201 against 266 generated tokens/s, benchmarks/README.md). The nucleus is nearly always inside
-the largest 1,024 logits: find those, and sort only the rows whose nucleus is wider.
+vLLM sorts the whole vocabulary of every row at every step to find the nucleus. Over 49k tokens on
+two cores that costs a quarter of the time of a 135M model (201 against 266 generated tokens/s,
+benchmarks/README.md). The nucleus is nearly always inside the largest 1,024 logits: find those, and
+sort only the rows whose nucleus is wider.
 """
 
 from typing import Any
@@ -26,12 +27,14 @@ def install_fast_top_p() -> None:
         logits = logits.float()
         top = torch.topk(logits, CANDIDATES, dim=-1).values
         mass = torch.exp(top - torch.logsumexp(logits, dim=-1, keepdim=True))
-        # A token belongs to the nucleus when the mass before it is below p: the smallest set that reaches p.
+        # A token belongs to the nucleus when the mass before it is below p: the smallest set that
+        # reaches p.
         inside = mass.cumsum(-1) - mass < p.unsqueeze(1)
         n = inside.sum(-1, keepdim=True)
         smallest = top.gather(1, n - 1)
         masked = logits.masked_fill(logits < smallest, -float("inf"))
-        # Exact for the rest: rows whose nucleus is wider, and rows where a tie at its edge lets in more than vLLM's sort does.
+        # Exact for the rest: rows whose nucleus is wider, and rows where a tie at its edge lets in
+        # more than vLLM's sort does.
         tied = top.gather(1, n.clamp(max=CANDIDATES - 1)) == smallest
         wide = (inside[:, -1] | tied.squeeze(1)).nonzero().flatten()
         if len(wide):

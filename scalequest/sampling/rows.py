@@ -1,7 +1,7 @@
-"""The row: what a stage that follows a filter is mapped over. It does not depend on which other rows there are.
+"""The row: what a stage that follows a filter is mapped over, whatever other rows there are.
 
-Finished rows are in the row store (scalequest.runtime.rows) under what decides them. Kill the stage at any second and run it
-again, or change the filter before it: what is there is taken as it is.
+Finished rows are in the row store (scalequest.runtime.rows) under what decides them. Kill the stage
+at any second and run it again, or change the filter before it: what is there is taken as it is.
 """
 
 from collections.abc import Callable, Mapping
@@ -29,12 +29,13 @@ def map_rows(
     model: Path,
     decides: dict[str, Any],
 ) -> dict[str, dict[str, Any]]:
-    """Map a stage's work over rows that do not depend on each other; what the row store has is not done again.
+    """Map a stage's work over independent rows; what the row store has is not done again.
 
     Args:
         run: the running stage: its store and its workers.
         items: N rows by their key, the hash of what decides the row.
-        start: starts the engine and returns what maps some items to one row each, with its ``key``, and the tokens paid.
+        start: starts the engine and returns what maps some items to one row each, with its ``key``,
+            and the tokens paid.
         schema: of the rows.
         shard_size: items that go to the engine at once.
         model: the model's folder, a dependency of the stage.
@@ -47,8 +48,9 @@ def map_rows(
     store = run.row_store(decides, (*CODE, str(model)), schema, items.keys())
     given = list(items.items())
     cuts = [given[at : at + shard_size] for at in range(0, len(given), shard_size)]
-    # A shard of which nothing is there stays together: resumed after a kill it is the same batch as before. The missing rows
-    # of the others make shards of their own, else a changed threshold would send many small batches.
+    # A shard of which nothing is there stays together: resumed after a kill it is the same batch as
+    # before. The missing rows of the others make shards of their own, else a changed threshold
+    # would send many small batches.
     whole = [cut for cut in cuts if not any(key in store.rows for key, _ in cut)]
     among_whole = {key for cut in whole for key, _ in cut}
     rest = [(key, item) for key, item in given if key not in store.rows and key not in among_whole]

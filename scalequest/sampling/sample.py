@@ -1,12 +1,14 @@
-"""Sampling answers of a model to a stage's rows: the engine, the prompts, the seeds, the shards in one place.
+"""Sampling a model's answers to a stage's rows: engine, prompts, seeds and batches in one place.
 
-A stage brings two pure functions, one that words a row's request and one that makes its output row of the answer:
+A stage brings two pure functions, one that words a row's request and one that makes its output row
+of the answer:
 
     answers = sample(run, args.model, rows, prompts=judge_turns, sampling=run.params.judge)
     judged = [judged_row(row, answer) for row, [answer] in zip(rows, answers, strict=True)]
 
-Each request has a seed of its own, made of the run's seed, the stage and the row's id. What a row is answered does not depend on
-which other rows there are: after a changed threshold the rows that stay keep their answers, and only new ones are paid for.
+Each request has a seed of its own, made of the run's seed, the stage and the row's id. What a row
+is answered does not depend on which other rows there are: after a changed threshold the rows that
+stay keep their answers, and only new ones are paid for.
 """
 
 import json

@@ -1,6 +1,7 @@
-"""Scoring a stage's rows with a model that has a scalar head: the engine, the sequences, the shards in one place.
+"""Scoring a stage's rows with a scalar head: engine, sequences and batches in one place.
 
-A score depends on what is read alone. What was scored before is found again by its text, whichever other rows there are.
+A score depends on what is read alone. What was scored before is found again by its text, whichever
+other rows there are.
 """
 
 import json
@@ -60,7 +61,8 @@ def score(
         model: folder of a model with a scalar head.
         rows: N rows.
         sequences: what the model reads of a row.
-        form: the method of ``ChatFormat`` that encodes it: ``user_turns``, ``solutions`` or ``answered``.
+        form: the method of ``ChatFormat`` that encodes it: ``user_turns``, ``solutions`` or
+            ``answered``.
         shard_size: rows that go to the engine at once.
 
     Returns:

@@ -12,17 +12,18 @@ from scalequest.params import Engine as EngineParams
 from scalequest.params import Runtime
 from scalequest.sampling.vllm import load_engine
 
-# Reward models whose head scores every token in vLLM; the last token's score is the sequence's. The others ("...ForSequenceClassification")
-# are scored at the last token alone.
+# Reward models whose head scores every token in vLLM; the last token's score is the sequence's. The
+# others ("...ForSequenceClassification") are scored at the last token alone.
 TOKEN_SCORERS = frozenset({"InternLM2ForRewardModel", "Qwen2ForRewardModel"})
 
 
 class Scorer:
-    """A model with a scalar head, in vLLM's pooling runner; ``settings`` go to vLLM as they are.
+    """A model with a scalar head, in vLLM's pooling runner; ``settings`` are passed to vLLM.
 
     Attributes:
         chat: the model's chat format, in token ids.
-        end: what is put after a sequence for the score to be read there: InternLM2-Reward's own token, for other models nothing.
+        end: what is put after a sequence for the score to be read there: InternLM2-Reward's own
+            token, for other models nothing.
     """
 
     def __init__(self, model: Path, engine: EngineParams, runtime: Runtime, **settings: Any) -> None:
@@ -37,8 +38,8 @@ class Scorer:
         """Raw logits of N token sequences, in order.
 
         Raises:
-            UserError: a sequence is longer than the context (its end, where the score is read, would be cut off), or a score is
-                not finite.
+            UserError: a sequence is longer than the context (its end, where the score is read,
+                would be cut off), or a score is not finite.
         """
         from vllm import PoolingParams
 

@@ -1,8 +1,12 @@
-"""The shard: a fixed cut of a stage's rows in a fixed order, and at once the batch that goes into the engine in one
-call, the unit of randomness, of resuming and of distribution.
+"""The shard: a fixed cut of a stage's rows in a fixed order.
 
-A finished shard lies in the journal (scalequest.runtime.journal). Kill the stage at any second and run it again: the finished shards
-are taken as they are, at most the shard in flight (one a worker) is paid twice, and the result is the same bytes.
+It is the batch that goes into the engine in one call, the unit of randomness, of resuming and of
+distribution. A finished shard is kept in the journal (scalequest.runtime.journal). Kill the stage
+at any second and run it again: finished shards are taken as they are, at most the shard in flight
+(one per worker) is paid twice, and the result is the same bytes.
+
+Questions are sampled by the shard, because all their prompts are equal and no filter comes before
+them. Stages that follow a filter are mapped over rows (scalequest.sampling.rows).
 """
 
 from collections.abc import Callable, Sequence
@@ -29,10 +33,12 @@ def map_shards(
     """Map a stage's work over ``items``, shard by shard, resuming from the journal.
 
     Args:
-        run: the running stage: its seed and name, part of each shard's seed, its journal and its workers.
+        run: the running stage: its seed and name, part of each shard's seed, its journal and its
+            workers.
         items: N rows, in an order that depends on inputs and parameters only.
-        start: starts the engine and returns what maps one shard's items, its seed and its number to its rows (any number,
-            in the schema) and the tokens paid. Called where the work is done, and only when a shard is missing.
+        start: starts the engine and returns what maps one shard's items, its seed and its number to
+            its rows (any number, in the schema) and the tokens paid. Called where the work is done,
+            and only when a shard is missing.
         schema: of the rows.
         shard_size: items per shard; part of what makes the bytes.
 

@@ -14,7 +14,8 @@ from scalequest.params import Runtime
 
 log = logging.getLogger("scalequest")
 
-# Lock files of the links that this process gave to vLLM (see shared_name); open, and so locked, until it ends.
+# Lock files of the links that this process gave to vLLM (see shared_name); open, and so locked,
+# until it ends.
 _HELD: list[TextIO] = []
 MOST_BESIDE = 64  # names for engines of one shape side by side on one machine
 
@@ -43,9 +44,10 @@ def prepare_environment(runtime: Runtime) -> None:
 
 
 def worker_environment(runtime: Runtime) -> dict[str, str]:
-    """What a process elsewhere must set before it starts an engine, so that its results are this process's own.
+    """What another process must set before it starts an engine, to give this process's results.
 
-    The number of threads: with another one floats are summed in another order. Ray would set an actor's share of the CPUs.
+    The number of threads: with another one floats are summed in another order. Ray would set an
+    actor's share of the CPUs.
     """
     threads = runtime.threads or int(os.environ.get("OMP_NUM_THREADS") or os.cpu_count() or 1)
     return {"OMP_NUM_THREADS": str(threads)}
@@ -54,8 +56,8 @@ def worker_environment(runtime: Runtime) -> dict[str, str]:
 def graph_sizes(max_num_seqs: int) -> list[int]:
     """Batch sizes to record CUDA graphs for, up to the largest batch that decodes.
 
-    VLLM's own list ends at 512, above which it launches a step's kernels one by one, and has 51 entries, each of which costs time
-    at the start. A batch is padded to the next size.
+    VLLM's own list ends at 512, above which it launches a step's kernels one by one, and has 51
+    entries, each of which costs time at the start. A batch is padded to the next size.
     """
     sizes = [1, 2, 4, 8, 16, *range(32, 256, 32), *range(256, 512, 64), *range(512, max_num_seqs, 128)]
     return [*(size for size in sizes if size < max_num_seqs), max_num_seqs]
@@ -66,7 +68,7 @@ def hardware_settings(engine: EngineParams, runtime: Runtime) -> dict[str, Any]:
     import torch
 
     if not torch.cuda.is_available():
-        # Eager: torch.compile gains 20% and costs 70 s a start, more than a laptop stage takes.
+        # Eager: torch.compile gains 20% and costs 70 s per start, more than a laptop stage takes.
         return {"enforce_eager": True}
     settings: dict[str, Any] = {
         "gpu_memory_utilization": runtime.gpu_memory_utilization,
@@ -80,8 +82,9 @@ def hardware_settings(engine: EngineParams, runtime: Runtime) -> dict[str, Any]:
 def row_seed_settings() -> dict[str, Any]:
     """VLLM's settings under which every request may have a seed of its own.
 
-    A prompt that is read in pieces draws a token after each piece, which vLLM takes back by setting the request's generator to an
-    earlier offset. On a CPU the engine dies of it ("CPU Generator does not use offset"), so there prompts are read whole.
+    A prompt that is read in pieces draws a token after each piece, which vLLM takes back by setting
+    the request's generator to an earlier offset. On a CPU the engine dies of it ("CPU Generator
+    does not use offset"), so there prompts are read whole.
     """
     import torch
 
@@ -91,9 +94,10 @@ def row_seed_settings() -> dict[str, Any]:
 def shared_name(model: Path, links: Path) -> Path:
     """A link to ``model`` whose name is made of the model's configuration, and so is that of every model of its shape.
 
-    VLLM keys its compiled graphs by the model's path among others, and so compiles every model anew, though those of one run are
-    of one shape; by this name the second finds the first one's graphs. While a process uses a name, it is that process's alone: another
-    one beside it takes the same with the next number. Where no links or locks can be made, the model keeps its own path.
+    VLLM keys its compiled graphs by the model's path among others, so it compiles every model
+    again, although the models of one run have one shape. By this name the second model finds the
+    graphs of the first. A name belongs to one process at a time; another process beside it takes
+    the next number. Where no links or locks can be made, the model keeps its own path.
     """
     shape = file_sha256(model / "config.json")[:16]
     try:
@@ -111,14 +115,15 @@ def shared_name(model: Path, links: Path) -> Path:
             link.symlink_to(model.resolve())
             return link
     except OSError as error:
-        log.warning("%s: %s; the engine compiles its graphs anew", links, error)
+        log.warning("%s: %s; the engine compiles its graphs again", links, error)
     return model
 
 
 def loadable(model: Path) -> Path:
     """What to give vLLM as the model's path: a name that models of one shape share, where that saves compiling.
 
-    A model whose repository brings code keeps its own path: Python imports that code under a name made of the path.
+    A model whose repository brings code keeps its own path: Python imports that code under a name
+    made of the path.
     """
     import torch
 

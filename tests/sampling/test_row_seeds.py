@@ -23,7 +23,7 @@ runtime = load_profile().runtime
 # 512 tokens per step: two prompts of 402 do not go in together. Read in pieces they would end the engine on a CPU.
 engine = Engine(model, EngineParams(dtype="float32", max_num_seqs=32, max_model_len=512), runtime, row_seeds=True,
                 max_num_batched_tokens=512)
-complete = engine.complete_rows(Sampling(temperature=1.0, top_p=0.9, max_tokens=32, shard_size=32))
+complete = engine.complete_rows(Sampling(temperature=1.5, top_p=0.95, max_tokens=32, shard_size=32))
 words = " and ".join(f"{i} + {i}" for i in range(70))
 prompts = engine.chat.conversations([[f"What is {i} + {words}?"] for i in range(24)])
 def ask(rows):
@@ -84,7 +84,7 @@ def test_a_row_has_its_tokens_whatever_its_company(model: Path) -> None:
     assert seen["same"] == {"again": 1.0, "backwards": 1.0, "half": 1.0, "three": 1.0, "one": 1.0}
     assert seen["other"] < 3
     assert seen["draws"] > 20, "equal prompts with other seeds are other draws"
-    assert seen["mixed"] == ["stop", "too_long", "stop"]
+    assert [reason == "too_long" for reason in seen["mixed"]] == [False, True, False]
     assert seen["kept"] == [True, True]
 
 
