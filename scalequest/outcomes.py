@@ -70,9 +70,10 @@ WARNINGS = {
     "no_verdicts": "the judge gave no readable verdict on most questions",
     "one_fail_rate": "the seeds' fail rates differ by no more than the luck of their samples, so there is nothing for the difficulty scorer "
     "to learn",
-    "no_correlation": "the difficulty scorer does not rank held-out seeds better than chance",
+    "no_correlation": "the difficulty scorer does not rank held-out seeds better than chance, or its error is not below that of the mean",
     "one_class": "nearly all of the solver's answers to the seeds are right, or nearly none, so they say little of what is hard or good",
-    "coin_reward": "the reward model tells right from wrong on held-out seeds no better than a coin",
+    "coin_reward": "the reward model ranks right answers above wrong ones of the same held-out seed no better than a coin",
+    "best_of_n_is_random": "the answer with the highest reward is right no more often than one drawn at random, on held-out seeds",
     "one_response": "most questions got one distinct response only, so best-of-n chooses nothing",
     "score_zero": "a task scored exactly 0: check the parser before believing it",
     "many_unparsed": "more than 5% of the answers of a task could not be parsed",

@@ -234,6 +234,7 @@ class RewardModel(OptionalTraining):
     """Outcome reward model."""
 
     pairs_per_question: Positive
+    gold: bool
     holdout_frac: Annotated[float, Field(gt=0.0, lt=1.0)]
 
 

@@ -14,6 +14,8 @@ import numpy as np
 REQUIRED = 2.0
 ONE_SIDED = 0.02275
 RESAMPLES = 2_000
+# Values that must differ before a paired difference can be significant: 2 ** -5 is 3%.
+FEWEST = 5
 
 
 def above_chance(value: float, chance: float, standard_error: float) -> bool:
@@ -132,8 +134,11 @@ class Difference:
 
     @property
     def above_zero(self) -> bool:
-        """Whether second beats first by more than two standard errors."""
-        return above_chance(self.value, 0.0, self.standard_error)
+        """Whether second beats first by more than two standard errors.
+
+        Not with fewer than five values that differ: even if all differ to one side, that is luck in 6% of cases or more.
+        """
+        return self.better + self.worse >= FEWEST and above_chance(self.value, 0.0, self.standard_error)
 
 
 def paired_difference(

@@ -8,6 +8,7 @@ A share of the labelled seeds is held out; the paper reports no accuracy of its 
 
 import argparse
 import random
+from collections.abc import Sequence
 from typing import Any
 
 from scalequest.answers.attempts import fail_rates
@@ -17,38 +18,51 @@ from scalequest.models.chat import ChatFormat
 from scalequest.models.weights import load_chat
 from scalequest.records import ATTEMPT, PROBLEM, read_rows
 from scalequest.runtime.stage import StageRun, run_stage
+from scalequest.statistics import (
+    paired_difference,
+    rank_correlation,
+    rank_correlation_above_chance,
+    rank_correlation_error,
+    reported,
+)
 from scalequest.training.examples import ScoredText, hold_out
 from scalequest.training.job import train
 from scalequest.training.regression import Regression
 
 
-def ranks(values: list[float]) -> list[float]:
-    """Rank of each value, ties sharing their mean rank."""
-    order = sorted(range(len(values)), key=values.__getitem__)
-    result = [0.0] * len(values)
-    start = 0
-    for end in range(1, len(order) + 1):
-        if end == len(order) or values[order[end]] != values[order[start]]:
-            for index in order[start:end]:
-                result[index] = (start + end - 1) / 2
-            start = end
-    return result
-
-
-def spearman(first: list[float], second: list[float]) -> float:
-    """Rank correlation in [-1, 1]; 0 where one side does not vary, because then nothing is ranked."""
-    a, b = ranks(first), ranks(second)
-    mean = (len(a) - 1) / 2
-    covariance = sum((x - mean) * (y - mean) for x, y in zip(a, b, strict=True))
-    spread = (sum((x - mean) ** 2 for x in a) * sum((y - mean) ** 2 for y in b)) ** 0.5
-    return covariance / spread if spread else 0.0
-
-
 def labelled(chat: ChatFormat, seeds: list[dict[str, Any]], rates: dict[str, float]) -> dict[str, ScoredText]:
-    """One text a labelled seed, by id; the input is the question alone."""
+    """One text per labelled seed, by id; the input is the question alone."""
     return {
         row["id"]: ScoredText(chat.user_turn(row["question"]), rates[row["id"]]) for row in seeds if row["id"] in rates
     }
+
+
+def held_out_metrics(
+    scores: Sequence[float], labels: Sequence[float], mean: float
+) -> tuple[dict[str, Any], dict[str, bool]]:
+    """What the scorer is worth on N seeds that it was not trained on.
+
+    Args:
+        scores: its N scores.
+        labels: the N fail rates.
+        mean: mean fail rate of the seeds that it was trained on, the guess that needs no scorer.
+    """
+    correlation, n = rank_correlation(scores, labels), len(labels)
+    own = [(score - label) ** 2 for score, label in zip(scores, labels, strict=True)]
+    guess = [(mean - label) ** 2 for label in labels]
+    gain = paired_difference(own, guess)
+    metrics = {
+        "problems": n,
+        "spearman": rounded(correlation),
+        "spearman_standard_error": reported(rank_correlation_error(n)),
+        "mse": rounded(sum(own) / n),
+        "mse_of_the_mean": rounded(sum(guess) / n),
+        "mse_below_the_mean_by": rounded(gain.value),
+        "mse_below_the_mean_by_standard_error": reported(gain.standard_error),
+    }
+    # A scorer may rank and yet be worse than a constant; a coin may rank 7 items a little.
+    ranks = rank_correlation_above_chance(correlation, n)
+    return metrics, {"no_correlation": not ranks or gain.value <= 0}
 
 
 def main(args: argparse.Namespace, run: StageRun) -> None:
@@ -58,7 +72,10 @@ def main(args: argparse.Namespace, run: StageRun) -> None:
     texts = labelled(load_chat(args.base), read_rows(args.seeds, PROBLEM), rates)
     learned, held_out = hold_out(sorted(texts), params.holdout_frac, run.params.seed)
     if not learned or len(held_out) < 2:
-        raise UserError(f"difficulty_model: {len(texts)} labelled seeds give {len(learned)} to train on and {len(held_out)} held out, at least 1 and 2 needed; raise difficulty_labels.n_seeds")  # fmt: skip
+        raise UserError(
+            f"difficulty_model: {len(texts)} labelled seeds give {len(learned)} to train on and {len(held_out)} held out. "
+            "Expected at least 1 and 2. Raise difficulty_labels.n_seeds."
+        )
     random.Random(run.params.seed).shuffle(learned)
     trained = train(
         run,
@@ -69,18 +86,9 @@ def main(args: argparse.Namespace, run: StageRun) -> None:
         params,
         probe=[texts[i].ids for i in held_out],
     )
-    scores = trained.scores
-    labels = [texts[i].label for i in held_out]
-    correlation = spearman(scores, labels)
     mean = sum(texts[i].label for i in learned) / len(learned)
-    held = {
-        "problems": len(held_out),
-        "spearman": rounded(correlation),
-        "mse": rounded(sum((s - y) ** 2 for s, y in zip(scores, labels, strict=True)) / len(labels)),
-        "mse_of_the_mean": rounded(sum((mean - y) ** 2 for y in labels) / len(labels)),
-    }
-    flags = trained.flags | {"no_correlation": correlation <= 0}
-    run.metrics(args.metrics, trained.metrics | {"held_out": held}, flags)
+    held, warnings = held_out_metrics(trained.scores, [texts[i].label for i in held_out], mean)
+    run.metrics(args.metrics, trained.metrics | {"held_out": held}, trained.flags | warnings)
 
 
 if __name__ == "__main__":

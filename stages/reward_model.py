@@ -3,12 +3,16 @@
     python -m stages.reward_model --base models/base/reward --seeds data/seeds.parquet --attempts data/attempts
         --out models/reward --metrics M.json
 
+Reports on held-out seeds whether it ranks right samples above wrong ones, and whether best-of-n by reward beats random.
 Not in the paper, which takes InternLM2-7B-Reward: with `reward_model.method: none` the fetched model is taken as it is.
 """
 
 import argparse
+import math
+from collections.abc import Mapping, Sequence
 from typing import Any
 
+from scalequest.answers.best_of import best_of_n
 from scalequest.domains import wording
 from scalequest.errors import UserError
 from scalequest.io import rounded
@@ -18,25 +22,86 @@ from scalequest.models.weights import load_chat
 from scalequest.outcomes import MISSING, RIGHT, WRONG
 from scalequest.records import ATTEMPT, PROBLEM, read_rows
 from scalequest.runtime.stage import StageRun, run_stage
+from scalequest.statistics import mean_error, proportion_above_chance, proportion_error, reported, worse_error
 from scalequest.training.examples import Pair, hold_out
 from scalequest.training.job import train
 from scalequest.training.reward import Reward
 
 
 def answer_pairs(
-    chat: ChatFormat, prompt: str, problem: dict[str, Any], attempts: list[dict[str, Any]], most: int
+    chat: ChatFormat,
+    prompt: str,
+    problem: dict[str, Any],
+    attempts: list[dict[str, Any]],
+    most: int,
+    gold: bool = False,
 ) -> list[Pair]:
-    """Right against wrong solutions of one seed to ``prompt``, at most ``most`` pairs.
+    """Right against wrong samples of one seed, at most ``most`` pairs.
 
-    Right are the sampled ones that match, then the seed's own: a sampled one first, so that the model learns what is right
-    rather than who wrote it. Wrong are those that do not match or give no answer. Cut samples take no part. Pairs with equal texts cannot occur: one is right, one wrong.
+    Both sides are one model's samples: against a person's solution the model would learn who wrote it, not what is right.
+    Wrong samples do not match the answer or give none. Cut samples take no part.
+
+    Args:
+        chat: the reward model's chat format.
+        prompt: what the solver was asked.
+        problem: the seed.
+        attempts: its samples (records.ATTEMPT).
+        most: number of pairs at most; right samples take turns over the wrong ones.
+        gold: use the seed's own solution as the chosen side where no sample is right.
     """
     ended = [row for row in attempts if row["finish_reason"] == "stop"]
-    right = [*dict.fromkeys(row["response"] for row in ended if row["outcome"] == RIGHT), problem["solution"]]
+    right = list(dict.fromkeys(row["response"] for row in ended if row["outcome"] == RIGHT))
     wrong = list(dict.fromkeys(row["response"] for row in ended if row["outcome"] in (WRONG, MISSING)))
+    if not right and gold:
+        right = [problem["solution"]]
     asked = chat.user_turn(prompt)
-    pairs = [(right[i % len(right)], text) for i, text in enumerate(wrong)][:most]
+    pairs = [(right[i % len(right)], text) for i, text in enumerate(wrong)][:most] if right else []
     return [Pair(asked, chat.encode(good), chat.encode(bad)) for good, bad in pairs]
+
+
+def ranking(attempts: Mapping[str, Sequence[Mapping[str, Any]]]) -> tuple[dict[str, Any], dict[str, bool]]:
+    """How often a right sample of a seed has a higher reward than a wrong one of the same seed; equal rewards do not count.
+
+    Each seed with both kinds counts once, by the share of its pairs: pairs of one seed are not independent.
+
+    Args:
+        attempts: ended samples with ``outcome`` and ``reward``, by seed.
+    """
+    shares, pairs = [], 0
+    for rows in attempts.values():
+        right = [row["reward"] for row in rows if row["outcome"] == RIGHT]
+        wrong = [row["reward"] for row in rows if row["outcome"] in (WRONG, MISSING)]
+        if right and wrong:
+            pairs += len(right) * len(wrong)
+            shares.append(sum(good > bad for good in right for bad in wrong) / (len(right) * len(wrong)))
+    n = len(shares)
+    error = worse_error(mean_error(shares), proportion_error(sum(shares), n))
+    metrics = {
+        "pairs": pairs,
+        "problems_with_pairs": n,
+        "accuracy": reported(sum(shares) / n if n else math.nan),
+        "accuracy_standard_error": reported(error if n else math.nan),
+    }
+    return metrics, {"coin_reward": not proportion_above_chance(sum(shares), n, 0.5, error)}
+
+
+def choosing(
+    domain: str, attempts: Mapping[str, Sequence[Mapping[str, Any]]], seed: int
+) -> tuple[dict[str, Any], dict[str, bool]]:
+    """Right share of best-of-n by reward beside random, first and majority on the same seeds, and whether it beats random."""
+    found = best_of_n(domain, list(attempts.values()), seed)
+    if not found:
+        return {"problems": 0}, {"best_of_n_is_random": True}
+    metrics: dict[str, Any] = {"problems": found.problems}
+    for rule, share in found.shares.items():
+        metrics[rule] = {"right_frac": rounded(share), "standard_error": reported(found.errors[rule])}
+    for rule, difference in found.reward_minus.items():
+        metrics[f"reward_minus_{rule}"] = {
+            "value": rounded(difference.value),
+            "standard_error": reported(difference.standard_error),
+            "p_value": rounded(difference.p_value),
+        }
+    return metrics, {"best_of_n_is_random": not found.reward_minus["random"].above_zero}
 
 
 def main(args: argparse.Namespace, run: StageRun) -> None:
@@ -50,28 +115,37 @@ def main(args: argparse.Namespace, run: StageRun) -> None:
     attempts: dict[str, list[dict[str, Any]]] = {}
     for row in read_rows(args.attempts, ATTEMPT):
         attempts.setdefault(row["problem_id"], []).append(row)
-    pairs = {
-        row["id"]: found
-        for row in read_rows(args.seeds, PROBLEM)
-        if (tried := attempts.get(row["id"]))
-        and (found := answer_pairs(chat, ask(row["question"]), row, tried, params.pairs_per_question))
-    }
-    learned, held_out = hold_out(sorted(pairs), params.holdout_frac, run.params.seed)
-    if not learned or not held_out:
+    problems = {row["id"]: row for row in read_rows(args.seeds, PROBLEM) if row["id"] in attempts}
+    prompts = {i: ask(row["question"]) for i, row in problems.items()}
+    learned, held_out = hold_out(sorted(problems), params.holdout_frac, run.params.seed)
+    pairs = [
+        pair
+        for i in learned
+        for pair in answer_pairs(chat, prompts[i], problems[i], attempts[i], params.pairs_per_question, params.gold)
+    ]
+    if not pairs or not held_out:
         raise UserError(
-            f"reward_model: {len(pairs)} of {len(attempts)} labelled seeds have a wrong answer to set against a right one, at "
-            "least 2 needed; raise difficulty_labels.n_seeds or temperature, or add harder seeds"
+            f"reward_model: {len(pairs)} right/wrong pairs from {len(learned)} labelled seeds, {len(held_out)} seeds held out. "
+            "Expected at least 1 of each. Raise difficulty_labels.n_seeds, n_samples or temperature, add harder or easier seeds, or "
+            "set reward_model.gold to use the seeds' own solutions where no sample is right."
         )
-    tests = [pair for i in held_out for pair in pairs[i]]
+    tested = [row for i in held_out for row in attempts[i] if row["finish_reason"] == "stop"]
     trained = train(
-        run, Reward(), args.base, args.out, [pair for i in learned for pair in pairs[i]], params,
-        probe=[ids for pair in tests for ids in (pair.prompt + pair.chosen, pair.prompt + pair.rejected)],
-    )  # fmt: skip
-    correct = [good > bad for good, bad in zip(trained.scores[::2], trained.scores[1::2], strict=True)]
-    accuracy = sum(correct) / len(correct)
-    held = {"pairs": len(tests), "accuracy": rounded(accuracy)}
-    flags = trained.flags | {"coin_reward": accuracy <= 0.5}
-    run.metrics(args.metrics, trained.metrics | {"held_out": held}, flags)
+        run,
+        Reward(),
+        args.base,
+        args.out,
+        pairs,
+        params,
+        probe=[chat.solution(prompts[row["problem_id"]], row["response"]) for row in tested],
+    )
+    scored: dict[str, list[dict[str, Any]]] = {}
+    for row, reward in zip(tested, trained.scores, strict=True):
+        scored.setdefault(row["problem_id"], []).append(row | {"reward": reward})
+    held, flags = ranking(scored)
+    best, more = choosing(run.params.domain, scored, run.params.seed)
+    metrics = {"held_out": {"problems": len(held_out)} | held, "best_of_n": best}
+    run.metrics(args.metrics, trained.metrics | metrics, trained.flags | flags | more)
 
 
 if __name__ == "__main__":

@@ -121,6 +121,8 @@ def tiny_params(laptop: Path, model: Path) -> dict[str, Any]:
     params["generate"] |= {"max_tokens": 48, "shard_size": 16}
     params["filter"] |= {"require_solvable": False, "n_questions": 24}
     params["judge"] |= {"shard_size": 16}
+    # So small a solver answers nothing right.
+    params["reward_model"]["gold"] = True
     params["difficulty_labels"] |= {"n_seeds": 16, "n_samples": 2, "max_tokens": 48, "shard_size": 8}
     params["respond"] |= {"n_samples": 2, "max_tokens": 48, "shard_size": 8}
     for source in params["benchmarks"].values():

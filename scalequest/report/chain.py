@@ -151,16 +151,27 @@ def measured(run: Run) -> Section:
     return Section("Quality of each step", [table if rows else Text("No stage of this run has measured itself.")])
 
 
+def plus_minus(error: float | None, scale: float = 1.0) -> str:
+    """A standard error behind its number; empty where there is none."""
+    return "" if error is None else f" ± {scale * error:.{1 if scale > 1 else 2}f}"
+
+
 def check_in_words(metrics: dict[str, Any]) -> str:
     """Say what a training run knows of itself beyond its loss."""
     held = metrics.get("held_out", {})
     if "spearman" in held:
         return (
-            f"rank correlation {held['spearman']:.2f} on {held['problems']:,} held-out seeds; squared error {held['mse']:.3f}, "
+            f"rank correlation {held['spearman']:.2f}{plus_minus(held.get('spearman_standard_error'))} on {held['problems']:,} "
+            f"held-out seeds; squared error {held['mse']:.3f}, "
             f"{held['mse_of_the_mean']:.3f} for always saying the mean"
         )
     if "accuracy" in held:
-        return f"right in {percent(held['accuracy'])} % of {held['pairs']:,} held-out pairs"
+        if held["accuracy"] is None:
+            return "no held-out seed has a right and a wrong sample"
+        return (
+            f"right sample above a wrong one of the same seed in {percent(held['accuracy'])}"
+            f"{plus_minus(held.get('accuracy_standard_error'), 100)} % of {held['pairs']:,} held-out pairs"
+        )
     if "reward_accuracy" in metrics:
         return f"chosen above rejected in {percent(metrics['reward_accuracy'])} % of the last steps' training pairs"
     return ""

@@ -1,3 +1,4 @@
+import random
 from argparse import Namespace
 from pathlib import Path
 
@@ -11,39 +12,50 @@ from scalequest.runtime.stage import StageRun
 from scalequest.training.examples import hold_out
 from scalequest.training.job import Trained
 from stages import difficulty_model
-from stages.difficulty_model import labelled, main, ranks, spearman
+from stages.difficulty_model import held_out_metrics, labelled, main
 from tests.fakes import changed
 
 
-@pytest.mark.parametrize(
-    ("values", "expected"),
-    [
-        pytest.param([10.0, 30.0, 20.0], [0, 2, 1], id="order"),
-        pytest.param([5.0, 5.0], [0.5, 0.5], id="pair_of_equals"),
-        # Places 0, (1, 2, 3), 4: the three in the middle share their mean place, 2.
-        pytest.param([1.0, 2.0, 9.0, 2.0, 2.0], [0, 2, 4, 2, 2], id="three_equals_in_the_middle"),
-        pytest.param([], [], id="none"),
-    ],
-)
-def test_equal_values_share_their_mean_rank(values: list[float], expected: list[float]):
-    assert ranks(values) == expected
+def noise(n: int, seed: int) -> list[float]:
+    generator = random.Random(seed)
+    return [generator.random() for _ in range(n)]
+
+
+def test_a_good_scorer_is_not_warned_of():
+    labels = noise(50, 1)
+    metrics, warnings = held_out_metrics([0.9 * y + 0.05 for y in labels], labels, 0.5)
+    assert warnings == {"no_correlation": False}
+    assert metrics["spearman"] == 1.0
+    assert metrics["spearman_standard_error"] == pytest.approx((1.06 / 47) ** 0.5, abs=1e-6)
+    assert metrics["mse"] < metrics["mse_of_the_mean"]
+    assert metrics["mse_below_the_mean_by"] == pytest.approx(metrics["mse_of_the_mean"] - metrics["mse"], abs=1e-6)
 
 
 @pytest.mark.parametrize(
-    ("first", "second", "expected"),
+    ("scores", "labels"),
     [
-        pytest.param([1, 2, 3], [10, 200, 3000], 1.0, id="same_order_whatever_the_scale"),
-        pytest.param([1, 2, 3], [3, 2, 1], -1.0, id="reversed"),
-        # Ranks 0 1 2 3 and 1 0 3 2: 1 - 6 * (1 + 1 + 1 + 1) / (4 * 15) = 0.6.
-        pytest.param([1, 2, 3, 4], [2, 1, 4, 3], 0.6, id="two_swaps"),
-        # Ranks 0 .5 .5 ... : deviations (-1, 0, 1) against (-0.5, -0.5, 1): 1.5 / sqrt(2 * 1.5) = sqrt(3) / 2.
-        pytest.param([1, 2, 3], [0, 0, 1], 3**0.5 / 2, id="tie"),
-        pytest.param([1, 2, 3], [0.5, 0.5, 0.5], 0.0, id="labels_do_not_vary"),
-        pytest.param([0.5, 0.5, 0.5], [1, 2, 3], 0.0, id="scores_do_not_vary"),
+        pytest.param(noise(203, 2), noise(203, 3), id="noise"),
+        pytest.param([0.5] * 30, noise(30, 1), id="constant"),
+        pytest.param([1 - y for y in noise(30, 1)], noise(30, 1), id="upside_down"),
+        # Ranks 7 items by luck: rank correlation 0.71 is 1.7 standard errors.
+        pytest.param([1, 2, 3, 4, 5, 6, 7], [2, 4, 1, 3, 7, 5, 6], id="few_items"),
+        pytest.param([2.0, 3.0], [2.0, 3.0], id="two_items"),
+        # Perfect ranks, but always 3 too high.
+        pytest.param([y + 3 for y in noise(30, 1)], noise(30, 1), id="worse_than_the_mean"),
     ],
 )
-def test_rank_correlation(first: list[float], second: list[float], expected: float):
-    assert spearman(first, second) == pytest.approx(expected)
+def test_a_scorer_that_a_coin_could_be_is_warned_of(scores: list[float], labels: list[float]):
+    mean = sum(labels) / len(labels)
+    assert held_out_metrics(scores, labels, mean)[1] == {"no_correlation": True}
+
+
+def test_the_published_scorer_is_warned_of():
+    # Rank correlation 0.094 on 203 seeds, squared error 0.0233 against 0.0217 for the mean: no flag was up.
+    labels = noise(203, 5)
+    mixed = [0.15 * y + 0.85 * x for x, y in zip(noise(203, 6), labels, strict=True)]
+    metrics, warnings = held_out_metrics(mixed, labels, sum(labels) / 203)
+    assert 0 < metrics["spearman"] < 2 * metrics["spearman_standard_error"]
+    assert warnings == {"no_correlation": True}
 
 
 def test_the_input_is_the_question_alone_and_only_labelled_seeds_take_part(chatml: ChatFormat):
@@ -126,5 +138,5 @@ def test_the_correlation_on_held_out_seeds_is_reported(stage):
 
 
 def test_a_split_without_enough_on_both_sides_is_refused(stage):
-    with pytest.raises(UserError, match=r"3 labelled seeds give .* raise difficulty_labels\.n_seeds"):
+    with pytest.raises(UserError, match=r"3 labelled seeds give .* Raise difficulty_labels\.n_seeds"):
         stage(3, frac=0.001)

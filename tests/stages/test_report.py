@@ -51,20 +51,25 @@ SCORES: dict[str, dict[str, Any]] = {
 
 TRAINED = {"examples": 90, "dropped_too_long": 3, "steps": 24, "first_loss": 2.5, "last_loss": 1.25, "mean_loss": 1.5}
 PAIRS = {"questions": 40, "usable": 30, "pairs": 22, "kept_frac": 0.733333, "rejected": {"identical": 5, "cut": 3}}
+HELD_OUT_REWARD = {
+    "pairs": 20,
+    "accuracy": 0.85,
+    "accuracy_standard_error": 0.09,
+}
 METRICS: dict[str, dict[str, Any]] = {
     "seeds": {"problems": 270},
     "benchmarks": {"embedded_sums": 101},
     "solver": {"examples": 0},
     "difficulty_labels": {"problems": 64, "warnings": {"one_fail_rate": 0}},
     "difficulty_model": TRAINED
-    | {"held_out": {"problems": 12, "spearman": 0.345678, "mse": 0.08, "mse_of_the_mean": 0.1}}
+    | {"held_out": {"problems": 12, "spearman": 0.345678, "spearman_standard_error": 0.343, "mse": 0.08, "mse_of_the_mean": 0.1}}
     | {"warnings": {"no_correlation": 0}},
     "difficulty": {"questions": 7},
     "screen": {"questions": 10, "kept": 7},
     "judge": {"questions": 7, "warnings": {"one_verdict": 1, "no_verdicts": 0}},
     "filter": {"generated": 10, "kept": 4},
     "respond": {"questions": 4, "responses": 16, "cut_at_max_tokens": 2, "mean_tokens": 50.0, "mean_distinct": 3.25},
-    "reward_model": TRAINED | {"held_out": {"pairs": 20, "accuracy": 0.85}, "warnings": {"coin_reward": 0}},
+    "reward_model": TRAINED | {"held_out": HELD_OUT_REWARD, "warnings": {"coin_reward": 0}},
     "reward": {"responses": 16},
     "reward_select": {
         "questions": 4, "kept": 3, "dropped": {"no_answer": 1, "low_reward": 0},
@@ -388,9 +393,11 @@ def test_training_runs_tell_losses_and_checks(folder: Folder) -> None:
     assert row(text, "`qft@sums`")[1:] == ["90", "3", "24", "2.500", "1.250", ""]
     assert "60.0 %" in row(text, "`qpo@sums`")[-1]
     assert row(text, "`difficulty_model`")[-1] == (
-        "rank correlation 0.35 on 12 held-out seeds; squared error 0.080, 0.100 for always saying the mean"
+        "rank correlation 0.35 ± 0.34 on 12 held-out seeds; squared error 0.080, 0.100 for always saying the mean"
     )
-    assert row(text, "`reward_model`")[-1] == "right in 85.0 % of 20 held-out pairs"
+    assert row(text, "`reward_model`")[-1] == (
+        "right sample above a wrong one of the same seed in 85.0 ± 9.0 % of 20 held-out pairs"
+    )
 
 
 def test_preference_rejects_have_a_column_a_reason(folder: Folder) -> None:
