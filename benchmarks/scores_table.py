@@ -1,8 +1,8 @@
-"""Put the scores of a released model into README.md, from the files that `scalequest evaluate --scores` wrote.
+"""Put the scores of a released model into docs/evaluation.md, from the files that `scalequest evaluate --scores` wrote.
 
     python benchmarks/scores_table.py [--check]
 
-With --check nothing is written, and the exit code says whether the README is up to date (tests/test_evaluation.py asks).
+With --check nothing is written, and the exit code says whether the page is up to date (tests/test_evaluation.py asks).
 """
 
 import argparse
@@ -12,12 +12,12 @@ from pathlib import Path
 from scalequest.io import read_json, write_text
 
 ROOT = Path(__file__).resolve().parents[1]
-SCORES, README = ROOT / "reports" / "results" / "smollm2-135m", ROOT / "README.md"
+SCORES, PAGE = ROOT / "reports" / "results" / "smollm2-135m", ROOT / "docs" / "evaluation.md"
 BEGIN, END = "<!-- smollm2:begin -->", "<!-- smollm2:end -->"
 
 
 def render(folder: Path) -> str:
-    """The table, a row a task, files in the order of their names."""
+    """Return the table, one row per task, files in the order of their names."""
     lines = [
         "| task | items | new tokens | flexible, % | strict, % | unparsed, % | timeouts |",
         "| :--- | ---: | ---: | ---: | ---: | ---: | ---: |",
@@ -39,13 +39,13 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--check", action="store_true")
     check = parser.parse_args().check
-    text = README.read_text(encoding="utf-8")
+    text = PAGE.read_text(encoding="utf-8")
     before, rest = text.split(BEGIN)
     after = rest.split(END)[1]
     new = f"{before}{BEGIN}\n\n{render(SCORES)}\n\n{END}{after}"
     if check:
-        sys.exit(0 if new == text else "README.md is behind the scores: python benchmarks/scores_table.py")
-    write_text(README, new)
+        sys.exit(0 if new == text else "docs/evaluation.md is behind the scores: python benchmarks/scores_table.py")
+    write_text(PAGE, new)
 
 
 if __name__ == "__main__":

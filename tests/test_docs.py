@@ -1,0 +1,149 @@
+"""What readers see first: README, docs, descriptions and help texts say what is true, in the words of CONTRIBUTING.md."""
+
+import io
+import json
+import re
+import subprocess
+import sys
+import tokenize
+from pathlib import Path
+
+import pytest
+
+from scalequest import cli
+from tests.fakes import ROOT
+
+PAGES = sorted(
+    path
+    for path in (*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md"), ROOT / "data" / "README.md", ROOT / "models" / "README.md")
+    if path.name != "LOG.md"
+)  # fmt: skip
+RESULTS = ROOT / "reports" / "results" / "gpu-135m"
+
+
+def name(path: Path) -> str:
+    return str(path.relative_to(ROOT))
+
+
+def prose(text: str) -> list[str]:
+    """The lines of a page outside of code blocks and tables."""
+    inside, lines = False, []
+    for line in text.splitlines():
+        if line.startswith("```"):
+            inside = not inside
+        elif not inside and not line.lstrip().startswith("|"):
+            lines.append(line)
+    return lines
+
+
+# ------------------------------------------------------------------------------------------------------------ README
+
+
+def test_the_readme_is_short():
+    assert len((ROOT / "README.md").read_text().splitlines()) <= 130
+
+
+@pytest.mark.parametrize(("model", "label"), [("base", "base"), ("solver", "solver"), ("student", "student")])
+def test_the_headline_scores_are_the_committed_ones(model: str, label: str):
+    score = json.loads((RESULTS / "scores" / f"{model}.json").read_text())["gsm8k"]
+    wanted = f"{100 * score['flexible']:.1f} ± {100 * score['flexible_stderr']:.1f}"
+    [row] = [line for line in (ROOT / "README.md").read_text().splitlines() if f"SmolLM2-135M, {label}" in line]
+    assert wanted in row
+    assert f"{score['n']:,} of" in (ROOT / "README.md").read_text()
+
+
+def test_the_headline_rows_are_the_committed_ones():
+    text = (ROOT / "README.md").read_text()
+    kept = json.loads((RESULTS / "metrics" / "reward_select.json").read_text())["kept"]
+    solver = json.loads((RESULTS / "metrics" / "solver.json").read_text())
+    [student_row] = [line for line in text.splitlines() if "135M, student" in line]
+    [solver_row] = [line for line in text.splitlines() if "135M, solver" in line]
+    assert f"{kept:,}" in student_row
+    assert any(f"{value:,}" in solver_row for value in solver.values() if isinstance(value, int) and value > 1000), (
+        solver
+    )
+
+
+def test_the_picture_shows_the_committed_results():
+    done = subprocess.run([sys.executable, "docs/picture.py", "--check"], cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.parametrize("page", PAGES, ids=name)
+def test_links_lead_somewhere(page: Path):
+    for target in re.findall(r"\]\(([^)#\s]+)(?:#[\w-]+)?\)", page.read_text()):
+        if "://" not in target:
+            assert (page.parent / target).exists(), f"{name(page)} links to {target}"
+
+
+@pytest.mark.parametrize("page", PAGES, ids=name)
+def test_commands_in_the_documents_exist(page: Path):
+    for command in re.findall(
+        r"\bscalequest ([a-z]+)\b", "\n".join(re.findall(r"`[^`]*`|```.*?```", page.read_text(), re.DOTALL))
+    ):
+        assert command in {*cli.COMMANDS, "help", "repro"}, f"{name(page)}: scalequest {command}"
+    for module in re.findall(r"python -m (scalequest[\w.]*)", page.read_text()):
+        assert page.name == "CHANGELOG.md", f"{name(page)}: {module} is called by `scalequest`"
+
+
+# ------------------------------------------------------------------------------------------------------------- prose
+
+
+@pytest.mark.parametrize("page", PAGES, ids=name)
+def test_no_line_of_prose_is_over_120_characters(page: Path):
+    assert [line for line in prose(page.read_text()) if len(line) > 120] == []
+
+
+def words() -> list[str]:
+    """The words of CONTRIBUTING.md's list that are wrong here."""
+    table = (ROOT / "CONTRIBUTING.md").read_text().split("<!-- words:begin -->")[1].split("<!-- words:end -->")[0]
+    rows = [line.split("|")[1] for line in table.splitlines() if line.startswith("|")]
+    return [word for row in rows for word in re.findall(r"`([^`]+)`", row)]
+
+
+def found_in(text: str) -> list[str]:
+    """The sentences, shortened, that hold a wrong word."""
+    flat = re.sub(r"\s+", " ", re.sub(r"\n\s*#?\s*", " ", text))
+    hits = []
+    for word in words():
+        for match in re.finditer(rf"\b{re.escape(word)}\b", flat, re.IGNORECASE):
+            hits.append(f"{word}: ...{flat[max(0, match.start() - 40) : match.end() + 30]}...")
+    return hits
+
+
+def test_the_list_finds_what_it_should():
+    assert len(words()) > 20
+    assert found_in("This is reckoned\n# from so many rows.") == [
+        "reckoned: ...This is reckoned from so many rows....",
+        "so many: ...This is reckoned from so many rows....",
+    ]
+    assert found_in("The amendment is not told-off; told.") == [
+        "told: ...The amendment is not told-off; told....",
+        "told: ...The amendment is not told-off; told....",
+    ]
+    assert found_in("a recommendation, a storytelling") == []
+
+
+@pytest.mark.parametrize("page", [page for page in PAGES if page.name != "CONTRIBUTING.md"], ids=name)
+def test_pages_use_plain_words(page: Path):
+    assert found_in(re.sub(r"```.*?```", "", page.read_text(), flags=re.DOTALL)) == []
+
+
+@pytest.mark.parametrize("file", ["dvc.yaml", "params.yaml", "Makefile", *(f"profiles/{p.name}" for p in sorted((ROOT / "profiles").glob("*.yaml")))])  # fmt: skip
+def test_descriptions_and_comments_use_plain_words(file: str):
+    assert found_in((ROOT / file).read_text()) == []
+
+
+@pytest.mark.parametrize("command", cli.COMMANDS)
+def test_help_texts_use_plain_words(command: str, capsys: pytest.CaptureFixture[str]):
+    with pytest.raises(SystemExit):
+        cli.main([command, "--help"])
+    assert found_in(capsys.readouterr().out + cli.COMMANDS[command].help) == []
+
+
+@pytest.mark.parametrize("stage", sorted((ROOT / "stages").glob("[a-z]*.py")), ids=lambda p: p.stem)
+def test_stages_explain_themselves_in_plain_words(stage: Path):
+    first = next(
+        t for t in tokenize.generate_tokens(io.StringIO(stage.read_text()).readline) if t.type == tokenize.STRING
+    )
+    assert found_in(first.string) == []
