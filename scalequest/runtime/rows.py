@@ -109,6 +109,15 @@ class RowStore:
             name = sha256("".join(data[KEY].to_pylist()).encode()).hexdigest()[:16]
             write_table(self.folder / f"rows-{name}.parquet", data)
 
+    def discard_since(self, moment: float) -> None:
+        """Remove the files written after ``moment`` (seconds since the epoch).
+
+        Their fingerprint may not be what they were made with, so a later run must not take them.
+        """
+        for path in self.folder.glob("rows-*.parquet") if self.folder else ():
+            if path.stat().st_mtime >= moment:
+                path.unlink()
+
 
 def stores(base: Path) -> Iterator[tuple[Path, int, int]]:
     """Each store below ``base`` (``.work/rows``), the least recently used first: folder, files, bytes."""

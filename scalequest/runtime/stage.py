@@ -64,6 +64,7 @@ class StageRun:
     facts: StageFacts | None = None
     logged: dict[str, float] = field(default_factory=dict)
     curves: list[dict[str, float]] = field(default_factory=list)
+    stores: list[RowStore] = field(default_factory=list)
 
     @cached_property
     def journal(self) -> Journal:
@@ -83,13 +84,14 @@ class StageRun:
         return work_here(start, shards, schema)
 
     def row_store(
-        self, decides: dict[str, Any], paths: Sequence[str], schema: pa.Schema, wanted: Collection[str]
+        self, decides: dict[str, Any], model: Path, code: Sequence[str], schema: pa.Schema, wanted: Collection[str]
     ) -> RowStore:
         """Finished rows of this stage under what decides them.
 
         Args:
             decides: settings that decide a row's bytes.
-            paths: dependencies of the stage that do: a model's folder, folders and files of code.
+            model: folder of the model that makes the row, a dependency of the stage.
+            code: folders and files whose code decides a row's bytes.
             schema: of a row.
             wanted: keys of the rows that are asked for.
         """
@@ -98,10 +100,15 @@ class StageRun:
         hashes = {
             dep: found
             for dep, found in self.facts.deps.items()
-            if any(Path(dep).is_relative_to(path) for path in paths)
+            if any(Path(dep).is_relative_to(path) for path in (str(model), *code))
         }
+        assert str(model) in hashes, (
+            f"{model} is no dependency of {self.name}: its rows would be taken for another model's"
+        )
         identity = decides | {"deps": hashes, "packages": package_versions(), "machine": hardware()}
-        return RowStore.open(self.facts.root, self.name, identity, schema, wanted, self.journal.forced)
+        store = RowStore.open(self.facts.root, self.name, identity, schema, wanted, self.journal.forced)
+        self.stores.append(store)
+        return store
 
     @property
     def name(self) -> str:
@@ -247,6 +254,8 @@ def confirm(run: StageRun, started: float) -> StageFacts:
     if any(found.kind != "params.yaml" for found in changed):
         # Parameters are read once, at the start. Code and inputs may have been read after the edit.
         run.journal.discard_since(started)
+        for store in run.stores:
+            store.discard_since(started)
     lines = "\n  ".join(map(str, changed))
     raise UserError(
         f"stage {before.name} was given something else than it ran with; nothing was recorded:\n  {lines}\n"

@@ -45,7 +45,7 @@ def map_rows(
         N rows by key.
     """
     decides = decides | worker_environment(run.params.runtime)
-    store = run.row_store(decides, (*CODE, str(model)), schema, items.keys())
+    store = run.row_store(decides, model, CODE, schema, items.keys())
     given = list(items.items())
     cuts = [given[at : at + shard_size] for at in range(0, len(given), shard_size)]
     # A shard of which nothing is there stays together: resumed after a kill it is the same batch as

@@ -63,9 +63,11 @@ def ask(tmp_path: Path, laptop: Params, chatml: ChatFormat, monkeypatch: pytest.
         deps: dict[str, str] | None = None,
         recorded: bool = False,
         finish: bool = False,
+        without: str = "",
         **sections: Any,
     ) -> list[list[Completion]]:
         found = {"models/solver": "a", "scalequest/sampling/engine.py": "b", "stages/respond.py": "c"} | (deps or {})
+        found.pop(without, None)
         made = changed(laptop, **({"respond": {"shard_size": 4}} | sections))
         # What is being resumed is what DVC calls the same run: its inputs and parameters are the journal's name.
         facts = StageFacts("respond", tmp_path, found | {"rows": str(numbers)}, {"x": str(sections)}, recorded=recorded)
@@ -242,7 +244,28 @@ def test_no_rows_need_no_engine(ask: Ask) -> None:
     assert Engine.starts == []
 
 
+def test_a_model_that_is_no_dependency_is_our_own_bug(ask: Ask) -> None:
+    with pytest.raises(AssertionError, match="models/solver is no dependency of respond"):
+        ask([1], without="models/solver")
+
+
 # ---------------------------------------------------------------------------------------------------------- the store
+
+
+def test_rows_made_while_inputs_changed_are_discarded_and_older_ones_stay(ask: Ask) -> None:
+    import time
+
+    from scalequest.records import COMPLETION
+
+    whole = ask(range(8))
+    [folder] = {file.parent for file in row_files(ask)}
+    moment = time.time()
+    ask(range(12))
+    assert len(row_files(ask)) == 3
+    row_stores.RowStore(folder, COMPLETION, ()).discard_since(moment)
+    assert len(row_files(ask)) == 2
+    assert ask(range(8)) == whole
+    assert Engine.paid == []
 
 
 def test_the_least_recently_used_store_goes_first(ask: Ask, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
