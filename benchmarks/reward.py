@@ -13,6 +13,7 @@ import statistics
 import tempfile
 import time
 from collections.abc import Callable
+from hashlib import sha256
 from pathlib import Path
 
 from shapes import add_shape, chosen_model
@@ -82,7 +83,9 @@ def main() -> None:
 
     source: ReasoningGymSource | JsonlSource
     if args.file:
-        source = JsonlSource(kind="jsonl", path=args.file, n=args.rows, sha256=None)
+        source = JsonlSource(
+            kind="jsonl", path=args.file, n=args.rows, sha256=sha256(Path(args.file).read_bytes()).hexdigest()
+        )
     else:
         source = ReasoningGymSource(
             kind="reasoning_gym", dataset="gsm_symbolic", n=args.rows, seed=9_000_000, templates="all", config={}

@@ -4,6 +4,7 @@ import fcntl
 import gzip
 import json
 import os
+import zlib
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -68,7 +69,7 @@ def write_json(path: Path, data: Any) -> None:
 
 def read_json(path: Path) -> Any:
     """Read one JSON document."""
-    return json.loads(path.read_text(encoding="utf-8"))
+    return json.loads(path.read_text(encoding="utf-8-sig"))
 
 
 def write_jsonl(path: Path, rows: Iterable[dict[str, Any]]) -> None:
@@ -77,24 +78,41 @@ def write_jsonl(path: Path, rows: Iterable[dict[str, Any]]) -> None:
 
 
 def read_jsonl(path: Path) -> Iterator[dict[str, Any]]:
-    """Yield the objects of a JSONL file, also a compressed one (.gz).
+    """Yield the objects of a JSONL file, also a compressed one (.gz), in UTF-8 with or without a byte order mark.
 
     Raises:
-        UserError: the file is missing, or a line is not a JSON object (the line is named).
+        UserError: the file is missing or cut, or a line is not a JSON object in UTF-8 (the line is named).
     """
     if not path.is_file():
-        raise UserError(f"{path}: no such file; expected a JSONL file (one JSON object a line)")
-    with gzip.open(path, "rt", encoding="utf-8") if path.suffix == ".gz" else path.open(encoding="utf-8") as file:
-        for number, line in enumerate(file, start=1):
-            if not line.strip():
-                continue
-            try:
-                row = json.loads(line)
-            except json.JSONDecodeError as error:
-                raise UserError(f"{path}:{number}: not JSON ({error.msg}); expected one JSON object a line") from None
-            if not isinstance(row, dict):
-                raise UserError(f"{path}:{number}: a {type(row).__name__}; expected a JSON object")
-            yield row
+        raise UserError(f"{path}: no such file; expected a JSONL file (one JSON object per line)")
+    number = 0
+    # Bytes, so that a line that is not UTF-8 can be named.
+    with gzip.open(path, "rb") if path.suffix == ".gz" else path.open("rb") as file:
+        try:
+            for number, line in enumerate(file, start=1):
+                if line.strip():
+                    yield _json_object(f"{path}:{number}", line)
+        except (EOFError, zlib.error, gzip.BadGzipFile) as error:
+            raise UserError(
+                f"{path}: not a complete gzip file after line {number} ({error}). Fetch it again."
+            ) from None
+
+
+def _json_object(where: str, line: bytes) -> dict[str, Any]:
+    try:
+        text = line.decode("utf-8-sig")
+        row = json.loads(text)
+    except UnicodeDecodeError as error:
+        raise UserError(
+            f"{where}: not UTF-8 (byte 0x{line[error.start]:02x} at position {error.start + 1}). Expected a file in UTF-8. "
+            "Convert it, for example: iconv -f WINDOWS-1252 -t UTF-8"
+        ) from None
+    except (json.JSONDecodeError, RecursionError, ValueError) as error:
+        reason = error.msg if isinstance(error, json.JSONDecodeError) else type(error).__name__
+        raise UserError(f"{where}: not JSON ({reason}); expected one JSON object per line") from None
+    if not isinstance(row, dict):
+        raise UserError(f"{where}: a {type(row).__name__}; expected a JSON object")
+    return row
 
 
 def rounded(value: float, digits: int = 6) -> float:

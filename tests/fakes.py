@@ -4,12 +4,13 @@ import re
 import tempfile
 from collections import deque
 from collections.abc import Callable, Iterable, Sequence
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from scalequest.params import Params
+from scalequest.params import JsonlSource, Params
 from scalequest.run.profile import compose_profile
 from scalequest.sampling.completion import Completion
 
@@ -38,6 +39,12 @@ def real_data(name: str) -> Path:
     if not path.is_file():
         pytest.skip(f"{name} is not beside this checkout (looked for ../shared/data/{name})")
     return path
+
+
+def pinned_file(path: Path, n: int | None = None, **more: Any) -> JsonlSource:
+    """A local file as a source of problems, pinned to what is in it now."""
+    digest = sha256(path.read_bytes()).hexdigest() if path.is_file() else "0" * 64
+    return JsonlSource(kind="jsonl", path=str(path), n=n, sha256=digest, **more)
 
 
 # First id of the special tokens: above every code point.

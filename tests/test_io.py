@@ -1,3 +1,4 @@
+import gzip
 import json
 import os
 from pathlib import Path
@@ -100,3 +101,33 @@ def test_the_bad_line_is_named(tmp_path: Path, text: str, expected: str):
 def test_a_missing_jsonl_is_named(tmp_path: Path):
     with pytest.raises(UserError, match=r"x\.jsonl: no such file; expected a JSONL file"):
         list(read_jsonl(tmp_path / "x.jsonl"))
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        pytest.param(
+            b'{"a": 1}\n{"a": "caf\xe9"}\n', "x.jsonl:2: not UTF-8 (byte 0xe9 at position 11)", id="windows_1252"
+        ),
+        pytest.param('{"a": 1}'.encode("utf-16"), "x.jsonl:1: not UTF-8 (byte 0xff at position 1)", id="utf_16"),
+        pytest.param(b"[" * 200_000, "x.jsonl:1: not JSON (RecursionError)", id="deep"),
+        pytest.param(b'{"a": ' + b"9" * 5_000 + b"}", "x.jsonl:1: not JSON (ValueError)", id="number_too_long"),
+    ],
+)
+def test_a_line_that_cannot_be_read_is_named(tmp_path: Path, content: bytes, message: str):
+    (tmp_path / "x.jsonl").write_bytes(content)
+    with pytest.raises(UserError) as caught:
+        list(read_jsonl(tmp_path / "x.jsonl"))
+    assert message in str(caught.value)
+
+
+def test_a_byte_order_mark_is_not_content(tmp_path: Path):
+    (tmp_path / "x.jsonl").write_bytes(b'\xef\xbb\xbf{"a": 1}\r\n{"a": 2}\r\n')
+    assert list(read_jsonl(tmp_path / "x.jsonl")) == [{"a": 1}, {"a": 2}]
+
+
+@pytest.mark.parametrize("damage", [lambda b: b[:-9], lambda b: b"plain text\n"], ids=["cut", "no_gzip"])
+def test_a_broken_gzip_file_is_named(tmp_path: Path, damage):
+    (tmp_path / "x.jsonl.gz").write_bytes(damage(gzip.compress(b'{"a": 1}\n' * 100)))
+    with pytest.raises(UserError, match=r"x\.jsonl\.gz: not a complete gzip file"):
+        list(read_jsonl(tmp_path / "x.jsonl.gz"))

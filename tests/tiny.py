@@ -5,6 +5,7 @@ python -m tests.tiny OUT_DIR        # the model alone, to play with: models.stud
 
 import random
 import sys
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
@@ -137,7 +138,7 @@ def tiny_code_params(laptop_code: Path, model: Path, tasks: Path) -> dict[str, A
     params["models"] = dict.fromkeys((*ROLES, *params["mix"]), f"path:{model}")
     params["models"]["reward"] = f"path:{make_reward_model(model, model.with_name('reward'))}"
     params["engine"] |= {"max_model_len": 1024, "max_num_seqs": 32}
-    file = {"kind": "jsonl", "path": str(tasks), "sha256": None}
+    file = {"kind": "jsonl", "path": str(tasks), "sha256": sha256(tasks.read_bytes()).hexdigest()}
     params["seeds"] = {"mbpp_train": file | {"n": 32, "where": {"split": "train"}}}
     params["benchmarks"]["mbpp"] = file | {"n": 4, "where": {"split": "test"}}
     params["benchmarks"]["humaneval"]["n"] = 2

@@ -29,12 +29,19 @@ def canonical(row: dict[str, Any]) -> dict[str, Any]:
         return {"question": row["query"], "solution": row["answer"], "answer": ""}  # CodeFeedback has no tests
     row = {"question" if key == "problem" else key: value for key, value in row.items()}
     if "solution" not in row and "####" in str(row.get("answer")):
-        row["solution"], row["answer"] = row["answer"], str(row["answer"]).rsplit("####", 1)[1].strip()
-    if "answer" not in row and (answer := boxed(str(row.get("solution") or ""))):
-        row["answer"] = answer
+        row["solution"], row["answer"] = row["answer"], _marked_answer(str(row["answer"]))
+    if "answer" not in row and "solution" in row:
+        row["answer"] = boxed(str(row["solution"] or "")) or ""  # a few solutions of MATH have no box, or an empty one
     if row.get("is_multiple_answer") is True:
         row["answer"] = re.sub(r"\$", "", str(row["answer"]))  # $1$,$2$: one formula, a list
     return row
+
+
+def _marked_answer(solution: str) -> str:
+    """What GSM8K's ``####`` marks on a solution's last line; empty where it heads a section, as in Markdown."""
+    last = (solution.strip().splitlines() or [""])[-1].strip()
+    answer = last.removeprefix("####").strip() if last.startswith("####") else ""
+    return "" if re.match(r"(?:step|conclusion|solution|answer|note|part)\b", answer, re.IGNORECASE) else answer
 
 
 def _humaneval(row: dict[str, Any]) -> dict[str, Any]:

@@ -1,6 +1,6 @@
 """Problems drawn from reasoning_gym by seed: the embedded seeds and benchmarks."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from typing import Any
 
 from scalequest.errors import UserError
@@ -66,8 +66,15 @@ _UNREPEATABLE = {
 }
 
 
-def draw_problems(name: str, source: ReasoningGymSource) -> list[Problem]:
-    """The first ``n`` distinct items of a data set, item ``i`` drawn from ``seed + i``.
+def draw_problems(
+    name: str, source: ReasoningGymSource, exclude: Collection[str] = frozenset()
+) -> tuple[list[Problem], int]:
+    """The first ``n`` distinct items of a data set, item ``i`` drawn from ``seed + i``, and how many were excluded.
+
+    Args:
+        name: the source's key in params.yaml, part of each id.
+        source: what to draw.
+        exclude: keys of questions to pass over (``question_key``).
 
     Raises:
         UserError: no such data set or template, its items do not repeat, or it gives fewer than ``n``.
@@ -92,6 +99,7 @@ def draw_problems(name: str, source: ReasoningGymSource) -> list[Problem]:
     convert = _EMBEDDED.get(source.dataset, _plain)
     problems: list[Problem] = []
     seen: set[str] = set()
+    excluded = 0
     for index in range(size):
         if len(problems) == source.n:
             break
@@ -104,6 +112,9 @@ def draw_problems(name: str, source: ReasoningGymSource) -> list[Problem]:
         if (key := question_key(question)) in seen:
             continue
         seen.add(key)
+        if key in exclude:
+            excluded += 1
+            continue
         answer = item["answer"].strip("$ ")
         problems.append(new_problem(name, str(index), question, worked_solution(steps, answer), answer))
     if len(problems) < source.n:
@@ -111,4 +122,4 @@ def draw_problems(name: str, source: ReasoningGymSource) -> list[Problem]:
             f"{name}: reasoning_gym '{source.dataset}' with {source.config} gave {len(problems)} distinct problems, n is "
             f"{source.n}; lower n or widen config"
         )
-    return problems
+    return problems, excluded

@@ -1,9 +1,14 @@
 """Where problems come from, for seeds and benchmarks alike: reasoning_gym by seed, or a file: local, of the hub, of a package."""
 
+import json
 import logging
+import math
 import random
-from collections.abc import Iterator
-from hashlib import sha256
+from collections import Counter
+from collections.abc import Collection, Iterator, Mapping
+from dataclasses import dataclass
+from decimal import Decimal
+from hashlib import file_digest
 from pathlib import Path
 from typing import Any
 
@@ -19,10 +24,37 @@ from scalequest.text import question_key
 log = logging.getLogger("scalequest")
 
 
+@dataclass
+class Loaded:
+    """What came of one source.
+
+    Attributes:
+        problems: in a fixed order, each question once.
+        left_out: number of rows left out, by reason.
+        without_solution: number of ``problems`` that teach the bare answer, because their row has no worked solution.
+    """
+
+    problems: list[Problem]
+    left_out: dict[str, int]
+    without_solution: int = 0
+
+
 def load_problems(
     name: str, source: ReasoningGymSource | FileSource, seed: int, need_solution: bool, need_answer: bool = True
 ) -> list[Problem]:
-    """The problems of one source, exact duplicates dropped, in a fixed order.
+    """The problems of one source: ``load_source`` without its counts."""
+    return load_source(name, source, seed, need_solution, need_answer).problems
+
+
+def load_source(
+    name: str,
+    source: ReasoningGymSource | FileSource,
+    seed: int,
+    need_solution: bool,
+    need_answer: bool = True,
+    exclude: Collection[str] = frozenset(),
+) -> Loaded:
+    """The problems of one source, exact duplicates dropped, in a fixed order, and what was left out.
 
     Args:
         name: the source's key in params.yaml, part of each id.
@@ -30,17 +62,20 @@ def load_problems(
         seed: the run's seed, which draws ``n`` of a file's rows.
         need_solution: whether a row must have a worked solution (seeds) or not (benchmarks).
         need_answer: whether a row must have what a response is checked by; seeds of a code run need not.
+        exclude: keys of questions that must not be among them (``question_key``).
 
     Raises:
         UserError: the source does not exist, lacks a column, has an empty question, or gives fewer than ``n``.
     """
     if isinstance(source, ReasoningGymSource):
-        problems = draw_problems(name, source)
+        problems, excluded = draw_problems(name, source, exclude)
+        loaded = Loaded(problems, {"benchmark_item": excluded} if excluded else {})
     else:
-        problems = _from_file(name, source, seed, need_solution, need_answer)
-    if not problems:
-        raise UserError(f"{name}: no problems came from this source; expected at least one")
-    return problems
+        loaded = _from_file(name, source, seed, need_solution, need_answer, exclude)
+    if not loaded.problems:
+        reasons = f" (left out: {_listed(loaded.left_out)})" if loaded.left_out else ""
+        raise UserError(f"{name}: no problems came from this source{reasons}; expected at least one")
+    return loaded
 
 
 # --------------------------------------------------------------------------------------------------------------- files
@@ -106,12 +141,20 @@ def read_file(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
         UserError: there is no such file, or it holds something else.
     """
     if path.suffix == ".parquet" and path.is_file():
+        import pyarrow as pa
         import pyarrow.parquet as pq
 
-        for number, row in enumerate(pq.read_table(path).to_pylist(), start=1):
+        try:
+            rows = pq.read_table(path).to_pylist()
+        except (pa.ArrowInvalid, OSError) as error:
+            raise UserError(f"{path}: not a Parquet file ({error}). Fetch it again.") from None
+        for number, row in enumerate(rows, start=1):
             yield f"{path}:{number}", row
     elif path.suffix == ".json" and path.is_file():
-        rows = read_json(path)
+        try:
+            rows = read_json(path)
+        except (UnicodeDecodeError, json.JSONDecodeError, RecursionError) as error:
+            raise UserError(f"{path}: not JSON in UTF-8 ({error}); expected a list of JSON objects") from None
         if not isinstance(rows, list) or not all(isinstance(row, dict) for row in rows):
             raise UserError(f"{path}: no list of JSON objects; expected one, or one object a line in a .jsonl file")
         for number, row in enumerate(rows, start=1):
@@ -121,56 +164,102 @@ def read_file(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
             yield f"{path}:{number}", row
 
 
-def _from_file(name: str, source: FileSource, seed: int, need_solution: bool, need_answer: bool) -> list[Problem]:
+def _from_file(
+    name: str, source: FileSource, seed: int, need_solution: bool, need_answer: bool, exclude: Collection[str]
+) -> Loaded:
     path = find_file(name, source)
-    rows = [
-        (where, canonical(row), stratum(row))
-        for where, row in read_file(path)
-        if all(row.get(column) == value for column, value in source.where.items())
-    ]
-    digest = sha256(path.read_bytes()).hexdigest()
-    if source.sha256 is None and isinstance(source, JsonlSource):
-        log.warning("%s: %s is not pinned; put `sha256: %s` beside its path so that a changed file stops the stage", name, path, digest)  # fmt: skip
-    elif source.sha256 not in (None, digest):
-        raise UserError(
-            f"{name}: {path} has sha256 {digest}, params.yaml pins {source.sha256}; restore the file or pin anew"
-        )
+    check_pin(name, source, path)
     columns = ["question"] + ["answer"] * need_answer + ["solution"] * need_solution
     problems: list[Problem] = []
+    bare: set[str] = set()
     seen: set[str] = set()
-    no_answer = 0
-    for number, (where, row, subject) in enumerate(rows):
+    left_out: Counter[str] = Counter()
+    rows = (
+        (where, row)
+        for where, row in read_file(path)
+        if all(row.get(column) == value for column, value in source.where.items())
+    )
+    number = -1
+    for number, (where, raw) in enumerate(rows):
+        row = canonical(raw)
         if missing := [c for c in columns if c not in row]:
             raise UserError(f"{where}: no column {missing}, found {sorted(row)}; expected {columns} in every row")
-        question, answer, solution = (
-            "" if row.get(c) is None else str(row[c]).strip() for c in ("question", "answer", "solution")
-        )
+        question, answer, solution = (_text(where, c, row.get(c)) for c in ("question", "answer", "solution"))
         if not question:
             raise UserError(f"{where}: the question is empty (id {row.get('id', '?')!r}); remove the row or fill it in")
         if not answer and need_answer:
-            no_answer += 1
+            left_out["no_answer"] += 1
             continue
         if (key := question_key(question)) in seen:
+            left_out["duplicate"] += 1
+            continue
+        if key in exclude:
+            left_out["benchmark_item"] += 1
             continue
         seen.add(key)
         is_code = not answer or is_test_program(answer)
-        problems.append(
-            new_problem(
-                name,
-                str(number),
-                question,
-                solution if is_code else worked_solution(solution, answer),
-                answer,
-                subject,
+        taught = solution if is_code else worked_solution(solution, answer)
+        problems.append(new_problem(name, str(number), question, taught, answer, stratum(raw)))
+        if not solution:
+            bare.add(problems[-1]["id"])
+    if left_out:
+        log.warning("%s: left out of %d rows: %s", name, number + 1, _listed(left_out))
+    if source.n is not None:
+        if len(problems) < source.n:
+            raise UserError(
+                f"{name}: {path} has {len(problems)} distinct problems with an answer, n is {source.n}. "
+                f"Left out of {number + 1} rows: {_listed(left_out) or 'none'}. Lower n."
             )
-        )
-    if no_answer:
-        log.warning("%s: %d of %d rows have no answer and are left out", name, no_answer, len(rows))
-    if source.n is None:
-        return problems
-    if len(problems) < source.n:
+        chosen = sorted(random.Random(f"{seed}/{name}").sample(range(len(problems)), source.n))
+        problems = [problems[i] for i in chosen]
+    return Loaded(problems, dict(left_out), sum(p["id"] in bare for p in problems))
+
+
+def check_pin(name: str, source: FileSource, path: Path) -> None:
+    """Compare a file with the hash that params.yaml pins, before anything in it is parsed.
+
+    Raises:
+        UserError: another content, or a local file without a pin.
+    """
+    if not path.is_file() or (source.sha256 is None and not isinstance(source, JsonlSource)):
+        return  # a file of the hub is pinned by its commit, one of a package by its version
+    with path.open("rb") as file:
+        digest = file_digest(file, "sha256").hexdigest()
+    if source.sha256 is None:
         raise UserError(
-            f"{name}: {path} has {len(problems)} distinct problems with an answer, n is {source.n}; lower n"
+            f"{name}: {path} is not pinned, so a changed file would go unnoticed. Expected its hash beside its path. "
+            f"Add it to params.yaml: sha256: {digest}"
         )
-    chosen = sorted(random.Random(f"{seed}/{name}").sample(range(len(problems)), source.n))
-    return [problems[i] for i in chosen]
+    if source.sha256 != digest:
+        raise UserError(
+            f"{name}: {path} has sha256 {digest}, params.yaml pins {source.sha256}; restore the file or pin anew"
+        )
+
+
+def _listed(counts: Mapping[str, int]) -> str:
+    return ", ".join(f"{name} {n}" for name, n in sorted(counts.items()))
+
+
+def _text(where: str, column: str, value: Any) -> str:
+    """A cell as stripped text: a list of one is its element, null and NaN are empty.
+
+    Raises:
+        UserError: another list, an object, or half a character.
+    """
+    if isinstance(value, list) and len(value) == 1:
+        value = value[0]
+    if value is None or (isinstance(value, float) and math.isnan(value)):
+        return ""
+    if not isinstance(value, str | int | float | Decimal):
+        what = f"a list of {len(value)}" if isinstance(value, list) else f"a {type(value).__name__}"
+        raise UserError(
+            f"{where}: {column} is {what}: {str(value)[:80]}. Expected text or a number. Split the row or join it."
+        )
+    text = str(value).strip()
+    try:
+        text.encode()
+    except UnicodeEncodeError as error:
+        raise UserError(
+            f"{where}: {column} holds half a character ({text[error.start]!r}). Expected Unicode text. Correct the row."
+        ) from None
+    return text

@@ -17,19 +17,15 @@ import pytest
 
 from scalequest.answers.code import is_test_program
 from scalequest.errors import UserError
-from scalequest.params import JsonlSource, PackageSource
+from scalequest.params import PackageSource
 from scalequest.problems.sources import load_problems
-from tests.fakes import ROOT
+from tests.fakes import ROOT, pinned_file
 
 ROWS = [
     {"question": f"Q{i}?", "answer": str(i), "solution": f"It is {i}.", "split": ("train", "test")[i % 2]}
     for i in range(6)
 ]
 LINES = "".join(json.dumps(row) + "\n" for row in ROWS).encode()
-
-
-def jsonl(path: Path, **more: Any) -> JsonlSource:
-    return JsonlSource(kind="jsonl", path=str(path), n=None, sha256=None, **more)
 
 
 @pytest.fixture(params=["rows.jsonl", "rows.jsonl.gz", "rows.json", "rows.parquet"])
@@ -45,24 +41,24 @@ def file(request: pytest.FixtureRequest, tmp_path: Path) -> Path:
 
 
 def test_every_form_of_a_file_gives_the_same_problems(file: Path):
-    problems = load_problems("f", jsonl(file), 17, need_solution=True)
+    problems = load_problems("f", pinned_file(file), 17, need_solution=True)
     assert [(p["question"], p["answer"]) for p in problems] == [(r["question"], r["answer"]) for r in ROWS]
 
 
 def test_rows_are_chosen_by_the_values_of_their_columns(file: Path):
-    problems = load_problems("f", jsonl(file, where={"split": "test"}), 17, need_solution=True)
+    problems = load_problems("f", pinned_file(file, where={"split": "test"}), 17, need_solution=True)
     assert [p["question"] for p in problems] == ["Q1?", "Q3?", "Q5?"]
 
 
 def test_values_that_no_row_has_leave_nothing(file: Path):
     with pytest.raises(UserError, match="no problems came from this source"):
-        load_problems("f", jsonl(file, where={"split": "dev"}), 17, need_solution=True)
+        load_problems("f", pinned_file(file, where={"split": "dev"}), 17, need_solution=True)
 
 
 def test_a_json_file_that_is_no_list_is_refused(tmp_path: Path):
     (tmp_path / "x.json").write_text('{"rows": []}')
     with pytest.raises(UserError, match=r"x\.json: no list of JSON objects"):
-        load_problems("f", jsonl(tmp_path / "x.json"), 17, need_solution=False)
+        load_problems("f", pinned_file(tmp_path / "x.json"), 17, need_solution=False)
 
 
 def test_seeds_of_a_code_run_need_no_tests(tmp_path: Path):
@@ -72,7 +68,7 @@ def test_seeds_of_a_code_run_need_no_tests(tmp_path: Path):
     ]  # fmt: skip
     path = tmp_path / "x.jsonl"
     path.write_text("".join(json.dumps(row) + "\n" for row in rows))
-    first, second = load_problems("f", jsonl(path), 17, need_solution=True, need_answer=False)
+    first, second = load_problems("f", pinned_file(path), 17, need_solution=True, need_answer=False)
     assert (first["answer"], first["solution"]) == ("", "```python\ndef f(): pass\n```")
     assert is_test_program(second["answer"])
     assert "boxed" not in second["solution"]

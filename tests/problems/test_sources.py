@@ -14,9 +14,9 @@ from scalequest.errors import UserError
 from scalequest.io import read_jsonl
 from scalequest.params import JsonlSource, ReasoningGymSource
 from scalequest.problems.problem import worked_solution
-from scalequest.problems.sources import load_problems
+from scalequest.problems.sources import load_problems, load_source
 from scalequest.text import question_key
-from tests.fakes import real_data
+from tests.fakes import pinned_file, real_data
 
 
 def gym(dataset: str, n: int, seed: int = 1_000_000, templates: str = "all", **config: Any) -> ReasoningGymSource:
@@ -24,7 +24,8 @@ def gym(dataset: str, n: int, seed: int = 1_000_000, templates: str = "all", **c
 
 
 def jsonl(path: Path, n: int | None = None, sha256: str | None = None) -> JsonlSource:
-    return JsonlSource(kind="jsonl", path=str(path), n=n, sha256=sha256)
+    source = pinned_file(path, n=n)
+    return source if sha256 is None else source.model_copy(update={"sha256": sha256})
 
 
 @pytest.fixture
@@ -293,7 +294,7 @@ def test_rows_without_an_answer_are_left_out_and_counted(write, caplog: pytest.L
     path = write(row("A?", "1"), row("B?", ""), row("C?", "  "), row("D?", None))
     with caplog.at_level("WARNING", logger="scalequest"):
         assert [p["id"] for p in load_problems("f", jsonl(path, sha256=digest(path)), 17, True)] == ["f/0"]
-    assert caplog.messages == ["f: 3 of 4 rows have no answer and are left out"]
+    assert caplog.messages == ["f: left out of 4 rows: no_answer 3"]
 
 
 def digest(path: Path) -> str:
@@ -312,11 +313,123 @@ def test_a_file_with_another_hash_is_refused(write):
         load_problems("f", jsonl(path, sha256="0" * 64), 17, True)
 
 
-def test_an_unpinned_file_shows_the_hash_to_pin(write, caplog: pytest.LogCaptureFixture):
+def test_an_unpinned_file_is_refused_with_the_hash_to_pin(write):
     path = write(row())
-    with caplog.at_level("WARNING", logger="scalequest"):
-        load_problems("f", jsonl(path), 17, True)
-    assert f"sha256: {digest(path)}" in caplog.text
+    with pytest.raises(UserError) as caught:
+        load_problems("f", jsonl(path).model_copy(update={"sha256": None}), 17, True)
+    assert f"Add it to params.yaml: sha256: {digest(path)}" in str(caught.value)
+
+
+def test_a_file_is_hashed_before_it_is_parsed(write):
+    # A wrong pin on a broken file must speak of the pin: the pin then protects from what the content does to the parser.
+    with pytest.raises(UserError, match=r"params\.yaml pins"):
+        load_problems("f", jsonl(write('{"question": '), sha256="0" * 64), 17, True)
+
+
+@pytest.mark.parametrize(
+    ("solution", "answer"),
+    [
+        pytest.param("so $\\boxed 2$.", "2", id="no_braces"),
+        pytest.param("so $\\boxed2$.", "2", id="no_braces_no_space"),
+        pytest.param("so $\\boxed {2}$.", "2", id="space_before_the_brace"),
+        pytest.param("so $\\fbox{2}$.", "2", id="fbox"),
+        pytest.param("so $\\boxed{\\frac{1}{2}}$.", "\\frac{1}{2}", id="nested"),
+    ],
+)
+def test_a_published_solution_gives_its_answer(write, solution: str, answer: str):
+    [problem] = load_problems("f", jsonl(write({"problem": "Q?", "level": "Level 1", "type": "Algebra", "solution": solution})), 17, True)  # fmt: skip
+    assert (problem["answer"], problem["stratum"]) == (answer, "Algebra")
+
+
+@pytest.mark.parametrize(
+    "solution", ["so $\\boxed{}$.", "so $\\boxed{ }$.", "so it is 2.", "so $\\boxed{2$.", "", None]
+)
+def test_a_published_row_without_an_answer_is_left_out_and_counted(write, solution: str | None):
+    path = write({"problem": "Q?", "solution": solution}, {"problem": "R?", "solution": "\\boxed{1}"})
+    loaded = load_source("f", jsonl(path), 17, True)
+    assert ([p["id"] for p in loaded.problems], loaded.left_out) == (["f/1"], {"no_answer": 1})
+
+
+@pytest.mark.parametrize(
+    ("cell", "text"),
+    [
+        pytest.param(["7"], "7", id="list_of_one"),
+        pytest.param([7], "7", id="list_of_one_number"),
+        pytest.param(7, "7", id="number"),
+        pytest.param(7.5, "7.5", id="fraction"),
+        pytest.param(True, "True", id="boolean"),
+    ],
+)
+def test_an_answer_of_another_type_is_its_text(write, cell: Any, text: str):
+    assert load_problems("f", jsonl(write(row("Q?", cell))), 17, True)[0]["answer"] == text
+
+
+@pytest.mark.parametrize("cell", [[], None, float("nan"), [None], " "], ids=str)
+def test_an_answer_that_says_nothing_is_no_answer(write, cell: Any):
+    path = write(row("Q?", cell), row("R?", "1"))
+    if cell == []:
+        with pytest.raises(UserError, match=r"problems.jsonl:1: answer is a list of 0"):
+            load_source("f", jsonl(path), 17, True)
+    else:
+        assert load_source("f", jsonl(path), 17, True).left_out == {"no_answer": 1}
+
+
+@pytest.mark.parametrize(
+    ("cell", "expected"),
+    [
+        pytest.param(["7", "8"], "answer is a list of 2: ['7', '8']. Expected text or a number", id="list"),
+        pytest.param({"value": 7}, "answer is a dict: {'value': 7}", id="object"),
+        pytest.param("\ud83d", "answer holds half a character ('\\ud83d')", id="half_a_character"),
+    ],
+)
+def test_an_answer_that_is_no_text_is_named(write, cell: Any, expected: str):
+    with pytest.raises(UserError) as caught:
+        load_problems("f", jsonl(write(row(), row("R?", cell))), 17, True)
+    assert "problems.jsonl:2: " + expected in str(caught.value)
+
+
+def test_a_heading_is_not_gsm8ks_mark(write):
+    steps = {"question": "A?", "answer": "#### Step 1\nAdd.\n#### Step 2\nSo it is 7."}
+    path = write(steps, {"question": "B?", "answer": "#### Step 2"}, {"question": "C?", "answer": "2 + 5 = 7\n#### 7"})
+    loaded = load_source("f", jsonl(path), 17, True)
+    assert ([p["answer"] for p in loaded.problems], loaded.left_out) == (["7"], {"no_answer": 2})
+
+
+def test_problems_without_a_solution_are_counted(write):
+    path = write(row("A?"), row("B?", "2", solution=None), row("C?", "2", solution=" "))
+    loaded = load_source("f", jsonl(path), 17, True)
+    assert (len(loaded.problems), loaded.without_solution) == (3, 2)
+
+
+@pytest.mark.parametrize("n", [None, 2])
+def test_excluded_questions_are_passed_over_before_n_are_drawn(write, n: int | None):
+    path = write(row("A?"), row("B?"), row("C?"))
+    loaded = load_source("f", jsonl(path, n=n), 17, True, exclude={question_key("b")})
+    assert [p["question"] for p in loaded.problems] == ["A?", "C?"]
+    assert loaded.left_out == {"benchmark_item": 1}
+
+
+def test_excluded_items_of_reasoning_gym_are_replaced_by_the_next_ones():
+    source = gym("products", 20, min_terms=2, max_terms=2, min_digits=1, max_digits=1)
+    first = load_problems("p", source, 17, True)
+    loaded = load_source("p", source, 17, True, exclude={question_key(p["question"]) for p in first[:5]})
+    assert len(loaded.problems) == 20
+    assert loaded.problems[:15] == first[5:]
+    assert loaded.left_out == {"benchmark_item": 5}
+
+
+def test_math_as_it_is_published_loads_nearly_whole(tmp_path: Path):
+    rows = [
+        {"problem": r["question"], "level": r["level"], "type": r["subject"], "solution": r["solution"]}
+        for r in read_jsonl(real_data("math/train.jsonl"))
+    ]
+    path = tmp_path / "train.jsonl"
+    path.write_text("".join(json.dumps(r) + "\n" for r in rows))
+    loaded = load_source("math", jsonl(path), 17, True)
+    assert len(loaded.problems) + sum(loaded.left_out.values()) == len(rows) == 7500
+    assert len(loaded.problems) >= 7490
+    assert loaded.left_out["no_answer"] == 2  # two boxes are empty in the original
+    assert len({p["stratum"] for p in loaded.problems}) == 7
 
 
 @pytest.mark.parametrize(
@@ -329,7 +442,7 @@ def test_an_unpinned_file_shows_the_hash_to_pin(write, caplog: pytest.LogCapture
         pytest.param([row(), '{"question": '], None, "problems.jsonl:2: not JSON", id="not_json"),
         pytest.param(["[1]"], None, "problems.jsonl:1: a list; expected a JSON object", id="not_an_object"),
         # Three rows, of which one repeats and one has no answer: one problem.
-        pytest.param([row(), row(), row("B?", "")], 2, "has 1 distinct problems with an answer, n is 2; lower n", id="n_too_large"),
+        pytest.param([row(), row(), row("B?", "")], 2, "has 1 distinct problems with an answer, n is 2. Left out of 3 rows: duplicate 1, no_answer 1. Lower n.", id="n_too_large"),
         pytest.param([row("A?", "")], None, "f: no problems came from this source", id="nothing_left"),
         pytest.param([], None, "f: no problems came from this source", id="empty_file"),
     ],
@@ -367,7 +480,7 @@ def test_math_train_keeps_its_boxes_and_loses_the_two_empty_ones(caplog: pytest.
     with caplog.at_level("WARNING", logger="scalequest"):
         problems = load_problems("math", jsonl(path), 17, True)
     # Its README: the box is empty in two of the 7,500 rows.
-    assert "math: 2 of 7500 rows have no answer and are left out" in caplog.messages
+    assert "math: left out of 7500 rows: duplicate 1, no_answer 2" in caplog.messages
     solutions = [r["solution"] for r in read_jsonl(path)]
     for problem in problems:
         original = solutions[int(problem["id"].split("/")[1])]

@@ -6,13 +6,14 @@ import pytest
 
 from scalequest.errors import UserError
 from scalequest.io import read_jsonl
-from scalequest.params import JsonlSource, Params
+from scalequest.params import Params
 from scalequest.problems.sources import load_problems
 from scalequest.records import PROBLEM, write_rows
 from scalequest.runtime.stage import StageRun
 from scalequest.text import question_key
 from stages.benchmarks import main, unseen
 from stages.seeds import collect
+from tests.fakes import pinned_file
 
 
 def problem(question: str) -> dict[str, str]:
@@ -26,7 +27,7 @@ def benchmarks(tmp_path: Path, laptop: Params):
     def run(seeds: list[str], questions: list[str]) -> Path:
         file = tmp_path / "test.jsonl"
         file.write_text("".join(json.dumps({"question": q, "answer": "1"}) + "\n" for q in questions))
-        source = JsonlSource(kind="jsonl", path=str(file), n=None, sha256=None)
+        source = pinned_file(file)
         write_rows(tmp_path / "seeds.parquet", map(problem, seeds), PROBLEM)
         stage = StageRun(laptop.model_copy(update={"benchmarks": {"exam": source}}))
         main(Namespace(seeds=tmp_path / "seeds.parquet", out=tmp_path / "out", metrics=tmp_path / "m.json"), stage)

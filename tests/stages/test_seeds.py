@@ -6,12 +6,13 @@ from scalequest.params import JsonlSource, Params
 from scalequest.records import PROBLEM, read_rows
 from scalequest.runtime.stage import StageRun
 from stages.seeds import collect, main
+from tests.fakes import pinned_file
 
 
 def source(path: Path, *questions: str) -> JsonlSource:
     rows = [{"question": q, "answer": "1", "solution": "It is 1."} for q in questions]
     path.write_text("".join(json.dumps(row) + "\n" for row in rows))
-    return JsonlSource(kind="jsonl", path=str(path), n=None, sha256=None)
+    return pinned_file(path)
 
 
 def test_a_question_that_an_earlier_source_has_is_dropped(tmp_path: Path):
