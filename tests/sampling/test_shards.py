@@ -1,4 +1,6 @@
 import json
+import os
+import pickle
 from collections.abc import Sequence
 from hashlib import sha256
 from pathlib import Path
@@ -8,15 +10,18 @@ import pytest
 
 from scalequest.errors import UserError
 from scalequest.params import load_all
-from scalequest.records import SCORE, write_table
+from scalequest.records import SCORE, SCORED, write_table
 from scalequest.runtime import progress
 from scalequest.runtime.facts import StageFacts
 from scalequest.runtime.journal import Journal
 from scalequest.runtime.progress import Progress
 from scalequest.runtime.stage import StageRun
+from scalequest.runtime.workers import _Actor
+from scalequest.sampling.rows import map_rows
 from scalequest.sampling.shards import map_shards
+from scalequest.sampling.vllm import worker_environment
 from scalequest.seeding import shard_seed
-from tests.fakes import LAPTOP
+from tests.fakes import LAPTOP, changed
 
 PARAMS = load_all(LAPTOP)
 
@@ -296,3 +301,47 @@ def test_a_forced_rerun_of_a_recorded_result_starts_afresh(tmp_path: Path):
     again = Work()
     run(again, Journal.of(facts(tmp_path, recorded=True)))
     assert again.shards == [0, 1, 2]  # 10 items in shards of 4
+
+
+# ------------------------------------------------------------------------------------------------------------- workers
+
+
+@pytest.mark.parametrize(
+    ("threads", "variable", "expected"), [(3, "5", "3"), (None, "5", "5"), (None, None, str(os.cpu_count()))]
+)
+def test_workers_take_this_process_number_of_threads(
+    threads: int | None, variable: str | None, expected: str, monkeypatch: pytest.MonkeyPatch
+):
+    """Another number of threads sums floats in another order, so sampling decides it and the runtime carries it."""
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+    if variable:
+        monkeypatch.setenv("OMP_NUM_THREADS", variable)
+    assert worker_environment(PARAMS.runtime.model_copy(update={"threads": threads})) == {"OMP_NUM_THREADS": expected}
+
+
+def test_an_actor_sets_what_it_is_given_before_it_starts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")  # Ray's own choice
+    monkeypatch.chdir(tmp_path)
+    seen: list[str] = []
+
+    def start() -> Any:
+        seen.append(os.environ["OMP_NUM_THREADS"])
+        return lambda items, seed, shard: ([], 0)
+
+    actor = _Actor(start, SCORE, str(tmp_path), {"OMP_NUM_THREADS": "7"})
+    actor({"items": pickle.dumps([]), "seed": 1, "shard": 0})
+    assert seen == ["7"]
+
+
+def test_both_maps_give_the_workers_their_environment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    given: list[dict[str, str]] = []
+
+    def work(self: StageRun, start: Any, shards: Any, schema: Any, environment: dict[str, str]) -> Any:
+        given.append(environment)
+        return iter([(0, schema.empty_table(), 0)])
+
+    monkeypatch.setattr(StageRun, "work", work)
+    made = StageRun(changed(PARAMS, runtime={"threads": 3}), StageFacts("s", tmp_path, {"m": "x"}))
+    map_shards(made, range(2), lambda: None, SCORE, 4)
+    map_rows(made, {"a": 1}, lambda: None, SCORED, 4, Path("m"), {})
+    assert given == [{"OMP_NUM_THREADS": "3"}] * 2
