@@ -56,6 +56,7 @@ REWRITE_OUTCOMES = {
     "over_long": "longer than `preferences.max_growth` times the original",
     "leaks_solution": "the rewrite holds its solution",
     "asks_nothing": "the rewrite asks for nothing",
+    "original_asks_nothing": "the original asks for nothing, so that asking alone would tell the two apart",
 }
 
 # ---------------------------------------------------------------------------------------------------------- warnings
@@ -93,6 +94,7 @@ NEXT_STEPS = {
     "no_correlation": "set `filter.drop_easiest_frac` to 0, or label more seeds (`difficulty_labels.n_seeds`)",
     "one_class": "choose easier or harder seeds, or take another solver (`models.solver`)",
     "coin_reward": "set `reward_select.by: majority`, or train on more seeds (`difficulty_labels.n_seeds`)",
+    "best_of_n_is_random": "set `reward_select.by: majority`, or label more seeds with more samples (`difficulty_labels`)",
     "one_response": "raise `respond.temperature`",
     "score_zero": "read the samples of the evaluation",
     "many_unparsed": "read the samples of the evaluation; more `evaluate.max_tokens` may let them end",

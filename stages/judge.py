@@ -13,6 +13,7 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from typing import Any
 
+from scalequest.answers.thoughts import without_thoughts
 from scalequest.domains import wording
 from scalequest.io import rounded
 from scalequest.outcomes import KEPT, NO_VERDICT, SOLVABLE, UNSOLVABLE
@@ -26,7 +27,6 @@ from scalequest.statistics import above_chance, paired_difference, proportion_er
 
 # ------------------------------------------------------------------------------------------------------------ verdicts
 
-_THINKING = re.compile(r"<think>.*?(?:</think>|\Z)", re.DOTALL | re.IGNORECASE)
 # A word of its own; "_Yes_" is one, too, though \b takes the underscore for a letter.
 _WORD = r"(?<![^\W_])(yes|no)(?![^\W_])"
 _EITHER = re.compile(_WORD, re.IGNORECASE)
@@ -76,7 +76,7 @@ def parse_verdict(completion: str, style: str = "reasoned") -> bool | None:
         style: ``few_shot`` asks for one word, and the first word counts. ``reasoned`` asks for a last line that is only the
             verdict: the last such line counts, whatever follows; without one, the last line that gives a verdict in words.
     """
-    text = _THINKING.sub(" ", completion).strip()
+    text = without_thoughts(completion).strip()
     if style == "few_shot":
         found = _OPENING.match(text.split("\n", 1)[0])
         return _said(found[1]) if found else None

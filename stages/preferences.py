@@ -15,6 +15,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+from scalequest.answers.thoughts import without_thoughts
 from scalequest.domains import DIFFICULTY, SOLVABILITY, Wording, wording
 from scalequest.errors import UserError
 from scalequest.io import read_json, rounded
@@ -50,8 +51,38 @@ _PREAMBLE = re.compile(
 _NEXT_EXAMPLE = re.compile(r"\n+question:", re.IGNORECASE)
 
 
-def parse_rewrite(completion: str, style: str) -> str:
-    """The rewritten question in the optimizer's completion; empty if there is none."""
+# A model may go on after its question, in a new line: it solves it, or explains what it changed.
+_AFTERWARDS = re.compile(
+    r"\n[ \t#*_>-]*+(?:"
+    r"(?:so |now |first,? |okay,? )?let(?:['’]s| us)[ ]+(?:solve|find|calculate|compute|work|break|start|begin|see|think|figure|first|now|do|go|try)\b"
+    r"|(?:detailed |full |sample |step-by-step |the |here is (?:the|a) |here's (?:the|a) )?"
+    r"(?:solution|answer|explanation|reasoning|working|rationale|proof|changes)\b(?:[ ]+is\b|[^\n.?]{0,40}[*_]*:|[ ]*[*_]*[ ]*(?=\n|$))"
+    r"|step[ ]+(?:1|one)\b"
+    r"|(?:in order )?to[ ]+(?:solve|find|answer|calculate|compute|determine|get|figure)\b"
+    r"|(?:first|firstly|now|next|then|so|thus|therefore|hence),?[ ]+(?:we|i|add|multiply|subtract|divide|calculate|find)\b"
+    r"|(?:we|i)(?:['’]ll|['’]ve|[ ]+(?:will|can|need|must|should|first|start|added|changed|made|rewrote|modified))\b"
+    r"|th(?:is|e)[ ]+(?:(?:new|revised|modified|rewritten|harder|above)[ ]+)?(?:problem|question|version|rewrite|change)[ ]+"
+    r"(?:is|has|requires|adds|makes|now|asks|can|involves|introduces)\b"
+    r")",
+    re.IGNORECASE,
+)
+
+
+def _question_alone(text: str, asks: Callable[[str], bool]) -> str:
+    """``text`` up to the first line in which its author solves it or talks about it, if what is left asks for something."""
+    found = _AFTERWARDS.search(text)
+    return text[: found.start()] if found and asks(text[: found.start()]) else text
+
+
+def parse_rewrite(completion: str, style: str, asks: Callable[[str], bool] = lambda text: "?" in text) -> str:
+    """The rewritten question in the optimizer's completion; empty if there is none.
+
+    Args:
+        completion: the whole answer. What the optimizer thinks aloud, and a solution or remark after the question, are left out.
+        style: ``few_shot`` answers with the question; ``sections`` puts it under the header "FINAL QUESTION".
+        asks: whether a text asks for something (``Wording.asks``).
+    """
+    completion = without_thoughts(completion)
     if style == "few_shot":
         text = completion.strip()
         if remark := _PREAMBLE.match(text):
@@ -63,6 +94,7 @@ def parse_rewrite(completion: str, style: str) -> str:
             return ""
         last = headers[-1]
         text = (last.group(1) or "") + completion[last.end() :]
+    text = _question_alone(text.strip(), asks)
     return text.strip().strip("*").strip().strip('"').strip()
 
 
@@ -87,6 +119,9 @@ def pair_verdict(question: str, rewrite: str, finish_reason: str, max_growth: fl
         return "leaks_solution"
     if not words.asks(rewrite):
         return "asks_nothing"
+    # Else the question mark itself would tell chosen from rejected.
+    if not words.asks(question):
+        return "original_asks_nothing"
     return KEPT
 
 
@@ -94,7 +129,7 @@ def rewrite_row(
     row: dict[str, Any], direction: str, completion: Any, params: Preferences, words: Wording
 ) -> dict[str, Any]:
     """One row of the output from one completion of the optimizer."""
-    rewrite = parse_rewrite(completion.text, params.style)
+    rewrite = parse_rewrite(completion.text, params.style, words.asks)
     return {
         "id": row["id"],
         "generator": row["generator"],

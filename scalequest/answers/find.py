@@ -7,14 +7,14 @@ Three readings, each more lenient than the one before: a box (``strict_answer``)
 
 import re
 
+from scalequest.answers.thoughts import without_thoughts
+
 # Where an answer is announced without a box. The paper's rule: "boxed", "he answer is" or "final answer is" must occur. "####" is
 # GSM8K's mark; a Markdown heading looks the same, so what follows has to be an answer by itself.
 _ANNOUNCED = re.compile(
     r"answers?\s*(?:(?P<phrase>is\b|are\b|equals\b|=)(?!\s+not\b)[\s:=]*|(?P<label>:)[\s:]*|(?P<heading>\n)\s*)|(?<!#)(?P<mark>#{4})(?!#)[ \t]*",
     re.IGNORECASE,
 )
-_THOUGHT = re.compile(r"<(think|thinking|thought|reasoning)>.*?(?:</\1>|\Z)", re.DOTALL | re.IGNORECASE)
-_END_OF_THOUGHT = re.compile(r"\A.*</(?:think|thinking|thought|reasoning)>", re.DOTALL | re.IGNORECASE)
 _EMPHASIS = re.compile(
     r"\*\*(?!\d)|(?<!\d)\*\*|(?<![\w\\{])__(?=\w)|(?<=\w)__(?!\w)|`|(?<![\w*\\])\*(?=answer|final)|(?<=answer)\*", re.I
 )
@@ -71,11 +71,6 @@ def boxed(text: str) -> str | None:
         elif item := (_TO_THE_DOLLAR.match(text, brace.end()) or _ONE_ITEM.match(text, brace.end())):
             start, end = item.span(item.re.groups and 1)
     return text[start:end].strip() if start >= 0 else None
-
-
-def without_thoughts(text: str) -> str:
-    """A response without its ``<think>`` blocks; what follows an opened block is thought, what precedes a closed one too."""
-    return _END_OF_THOUGHT.sub("", _THOUGHT.sub("", text))
 
 
 def strict_answer(text: str) -> str | None:

@@ -112,8 +112,10 @@ def rewrite_turns(question: str, direction: str, style: str) -> list[str]:
 
 
 def leaks_solution(question: str) -> bool:
-    """Whether a question holds its own solution or answer."""
-    return bool(_LEAK.search(question))
+    """Whether a question holds its own solution or answer: under a heading, or worked out after what is asked."""
+    return bool(_LEAK.search(question)) or bool(
+        _WORKED_OUT.search(question[question.rfind("?") + 1 :] if "?" in question else "")
+    )
 
 
 def asks(question: str) -> bool:
@@ -126,6 +128,16 @@ _LEAK = re.compile(
     r"\\boxed|\banswer(?: to [^.?!\n]*)? is\b|^[ \t#*>_]*+(?:final )?(?:solution|answer)[ \t*_]*+(?::|$)|\((?:answer|solution):"
     r"|, which is -?\d[\d,.]*\s*$",
     re.IGNORECASE | re.MULTILINE,
+)
+_RUN = r"[-+*/×÷\d,.() $]"
+# After the last question mark: a start of the solution, an equation of numbers alone, or a number and nothing else.
+_WORKED_OUT = re.compile(
+    r"\A[\s*_#>-]*(?:(?:so|now|first),? )?let(?:['’]s| us) (?:solve|find|calculate|compute|work|break|start|begin|see|think|figure)\b"
+    r"|\A[\s*_#>-]*(?:in order )?to (?:solve|answer) (?:this|the|it)\b"
+    # A run of numbers and operators is read once from its start: possessive, because backtracking over it would be quadratic.
+    rf"|(?<!{_RUN})(?={_RUN}*\d[ ]?(?:[-+*/×÷]|\\times|\\cdot|\\div)[ ]?[\d($])(?:{_RUN}|\\times|\\cdot|\\div)++=[ ]?[$]?-?\d"
+    r"|\A[\s*_$=]*-?\d[\d,.]*\s*(?:[a-z]+)?[\s*_.$!]*\Z",
+    re.IGNORECASE,
 )
 # An order where a sentence or a clause begins (also after a formula), or one with an object; or a question word without its mark.
 # Of MATH's training questions 99.4% ask by this rule.

@@ -2,6 +2,7 @@ import json
 import time
 from argparse import Namespace
 from collections import Counter
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -53,7 +54,7 @@ def test_the_coin_is_the_questions_own():
 
 # ------------------------------------------------------------------------------------------------------ pair filters
 
-ORIGINAL = "Tom has 3 apples."  # 17 characters; with max_growth 4.0 a rewrite may have 68
+ORIGINAL = "How many is 3 + 2"  # 17 characters; with max_growth 4.0 a rewrite may have 68
 
 
 @pytest.mark.parametrize(
@@ -64,7 +65,7 @@ ORIGINAL = "Tom has 3 apples."  # 17 characters; with max_growth 4.0 a rewrite m
         pytest.param("", "stop", "unparsed", id="empty"),
         pytest.param("", "length", "cut", id="cut_before_unparsed"),
         pytest.param(ORIGINAL, "stop", "identical", id="identical"),
-        pytest.param("TOM HAS  3 apples", "stop", "identical", id="identical_but_for_case_and_spaces"),
+        pytest.param("HOW  many is 3+2?", "stop", "identical", id="identical_but_for_case_and_spaces"),
         pytest.param("x" * 67 + "?", "stop", "kept", id="as_long_as_allowed"),
         pytest.param("x" * 68 + "?", "stop", "over_long", id="over_long"),
         pytest.param("How many? The answer is 5.", "stop", "leaks_solution", id="leaks_solution"),
@@ -77,6 +78,82 @@ ORIGINAL = "Tom has 3 apples."  # 17 characters; with max_growth 4.0 a rewrite m
 )
 def test_why_a_rewrite_makes_no_pair(rewrite: str, finish_reason: str, verdict: str):
     assert pair_verdict(ORIGINAL, rewrite, finish_reason, max_growth=4.0, words=wording("maths")) == verdict
+
+
+def test_what_the_rewrite_must_ask_the_original_must_ask_too():
+    # Else a question mark alone tells chosen from rejected, and DPO learns to write one.
+    verdict = partial(pair_verdict, finish_reason="stop", max_growth=9.0, words=wording("maths"))
+    assert verdict("Tom has 3 apples.", "Tom has 3 apples. How many?") == "original_asks_nothing"
+    assert verdict("Tom has 3 apples and?", "Tom has 3 apples. How many?") == "kept"
+    assert verdict("Tom has 3 apples.", "Tom has 4 apples.") == "asks_nothing"
+    words = wording("code")
+    code = partial(pair_verdict, finish_reason="stop", max_growth=9.0, words=words)
+    assert code("A list of numbers.", "Write a function that sums a list.") == "original_asks_nothing"
+
+
+@pytest.mark.parametrize("style", ["few_shot", "sections"])
+@pytest.mark.parametrize(
+    ("before", "after"),
+    [
+        ("<think>make it harder</think>\n", ""),
+        ("Let me see.\n</think>\n\n", ""),  # a template may have opened the block
+        ("<think>FINAL QUESTION: a draft?</think>\n", ""),
+        ("", "\n\nLet's solve it: 5 + 3 = 8."),
+        ("", "\nLet us first add them."),
+        ("", "\n\n**Solution:** 5 + 3 = 8"),
+        ("", "\n\n### Answer\n8"),
+        ("", "\n\nStep 1: add 5 and 3."),
+        ("", "\n\nTo solve this problem, add 5 and 3."),
+        ("", "\n\nFirst, we add 5 and 3."),
+        ("", "\n\nExplanation: I added a condition."),
+        ("", "\n\nThis question is harder because it has two steps."),
+        ("", "\n\nI added a second condition."),
+    ],
+)
+def test_thoughts_and_solutions_are_no_part_of_a_rewrite(before: str, after: str, style: str):
+    asked = "Tom has 5 apples and buys 3. How many apples does he have?"
+    header = "FINAL QUESTION: " if style == "sections" else ""
+    assert parse_rewrite(f"{before}{header}{asked}{after}", style) == asked
+
+
+def test_an_unfinished_thought_is_no_rewrite():
+    assert parse_rewrite("<think>Tom has 5 apples. How many?", "few_shot") == ""
+
+
+@pytest.mark.parametrize(
+    "question",
+    [
+        "Tom has 5 apples. How many?\n\n(A) 3\n(B) 5",
+        "Find x.\nExpress your answer as a fraction.",
+        "We are given x = 3.\nLet y = 2x.\nWhat is y?",
+        "To find a treasure Tom walks 3 miles.\nFirst, he walks north. How far does he walk?",
+        "A recipe:\nStep 1: take 3 eggs.\nStep 2: take 4 more.\nHow many eggs?",
+    ],
+)
+def test_a_question_of_several_lines_stays_whole(question: str):
+    assert parse_rewrite(question, "few_shot", wording("maths").asks) == question
+
+
+@pytest.mark.parametrize(
+    ("tail", "leaks"),
+    [
+        (" Let's solve it: add them.", True),
+        (" 5 + 3 = 8", True),
+        (" He has 5 + 3 = 8 apples.", True),
+        (" $5 \\times 3 = 15$", True),
+        (" 8", True),
+        ("\n\n8 apples.", True),
+        (" (The price is $4.)", False),
+        (" Given: 2x + 3 = 7.", False),
+        ("\n(A) 3 (B) 8", False),
+        ("", False),
+    ],
+)
+def test_a_rewrite_that_goes_on_with_its_solution_leaks_it(tail: str, leaks: bool):
+    verdict = pair_verdict(
+        "How many apples?", f"Tom has 5 apples and buys 3. How many?{tail}", "stop", 9.0, wording("maths")
+    )
+    assert verdict == ("leaks_solution" if leaks else "kept")
 
 
 def test_a_rejected_rewrite_keeps_its_completion_and_its_reason(laptop: Params):
@@ -120,16 +197,16 @@ def stage(tmp_path: Path, laptop: Params, chatml: ChatFormat, monkeypatch: pytes
 
 def test_each_question_is_asked_for_one_aim_and_every_rewrite_is_accounted_for(stage, tmp_path: Path, laptop: Params):
     rows = [
-        question(0, "Tom has 3."),
-        question(1, "Ann has 4."),
-        question(2, "Tom has 3."),
+        question(0, "Tom has?"),
+        question(1, "Ann has 4?"),
+        question(2, "Tom has?"),
         question(3, "Bob", "length"),
     ]
-    engine = stage(rows, ["Tom has 3. How many?", "Ann has 4."])
+    engine = stage(rows, ["Tom has 3. How many?", "Ann has 4?"])
     directions = [flip(f"sums/0/{i}", laptop.seed, laptop.preferences.solvability_frac) for i in (0, 1)]
     assert engine.prompts == [
         engine.chat.decode(engine.chat.conversation(rewrite_turns(text, direction, "few_shot")))
-        for text, direction in zip(["Tom has 3.", "Ann has 4."], directions, strict=True)
+        for text, direction in zip(["Tom has?", "Ann has 4?"], directions, strict=True)
     ]
     written = read_rows(tmp_path / "out.parquet", PREFERENCE)
     assert [(r["id"], r["verdict"], r["direction"]) for r in written] == [
@@ -178,7 +255,7 @@ def test_an_endpoint_is_asked_from_here_also_where_ray_samples(
     monkeypatch.setattr(preferences, "ApiOptimizer", Endpoint)
     (tmp_path / "optimizer").mkdir()
     (tmp_path / "optimizer" / "api.json").write_text("{}")
-    write_rows(tmp_path / "questions", [question(i, f"Tom has {i}.") for i in range(3)], QUESTION)
+    write_rows(tmp_path / "questions", [question(i, f"Tom has {i}?") for i in range(3)], QUESTION)
     run = StageRun(changed(laptop, runtime={"engine": "ray", "workers": 2}, preferences={"shard_size": 2}))
     args = Namespace(
         generator="sums", optimizer=tmp_path / "optimizer", questions=tmp_path / "questions", out=tmp_path / "out.parquet",
