@@ -1,14 +1,14 @@
 """Is a response right? By domain: mathematics compares the final answer, code runs the problem's tests.
 
-What both have in common: the *final answer* of a response (a formula or number; a program), the paper's presence rule (is there
-one?), and an outcome of answers.py: ``right``, ``wrong``, ``no_answer``, ``timeout``.
+Both share the *final answer* of a response (a formula or number; a program), the paper's presence rule (is there one?), and the
+outcomes ``right``, ``wrong``, ``no_answer``, ``timeout``.
 """
 
 from collections.abc import Sequence
 
 from scalequest.answers import sandbox
-from scalequest.answers.code import asserts, fenced_code, same_program, with_solution
-from scalequest.answers.compare import compare, normalise
+from scalequest.answers.code import asserts, fenced_code, parts_of, same_program
+from scalequest.answers.compare import compare
 from scalequest.answers.find import announced_answer
 from scalequest.outcomes import MISSING, RIGHT, TIMEOUT, WRONG
 
@@ -20,9 +20,11 @@ def final_answer(domain: str, response: str) -> str | None:
     return fenced_code(response) if domain == "code" else announced_answer(response)
 
 
-def same_answer(domain: str, first: str, second: str) -> bool:
-    """Whether two final answers are one, by their spelling alone."""
-    return same_program(first, second) if domain == "code" else normalise(first) == normalise(second)
+def same_answers(domain: str, pairs: Sequence[tuple[str, str]]) -> list[bool]:
+    """Whether the two final answers of each pair are one: the same mathematics, or programs that differ in layout alone."""
+    if domain == "code":
+        return [same_program(first, second) for first, second in pairs]
+    return [outcome == RIGHT for outcome in compare([first for first, _ in pairs], [second for _, second in pairs])]
 
 
 def check(domain: str, answers: Sequence[str], found: Sequence[str | None]) -> list[str]:
@@ -31,13 +33,13 @@ def check(domain: str, answers: Sequence[str], found: Sequence[str | None]) -> l
 
 
 def run_tests(tests: Sequence[str], programs: Sequence[str | None]) -> list[str]:
-    """Outcomes of N programs, each under its own test program; equal pairs are run once."""
-    filled = [None if p is None else with_solution(t, p) for t, p in zip(tests, programs, strict=True)]
-    distinct = list(dict.fromkeys(source for source in filled if source is not None))
+    """Outcomes of N programs, each under its own test program; equal pairs run once."""
+    filled = [None if p is None else sandbox.Program(p, *parts_of(t)) for t, p in zip(tests, programs, strict=True)]
+    distinct = list(dict.fromkeys(program for program in filled if program is not None))
     verdicts = dict(zip(distinct, sandbox.run_programs(distinct), strict=True)) if distinct else {}
-    return [MISSING if source is None else OUTCOME.get(verdicts[source].outcome, WRONG) for source in filled]
+    return [MISSING if program is None else OUTCOME.get(verdicts[program].outcome, WRONG) for program in filled]
 
 
-def with_examples(question: str, program: str) -> str:
-    """A candidate's program, then the assertions that its question states: what it must get through by itself."""
-    return "\n".join([program, *asserts(question)])
+def with_examples(question: str, program: str) -> sandbox.Program:
+    """A candidate's program, tested by the assertions that its question states."""
+    return sandbox.Program(program, tests="\n".join(asserts(question)))

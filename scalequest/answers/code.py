@@ -1,19 +1,20 @@
-"""Python programs in a model's text, and the test programs that say whether one is right.
+"""Python programs in a model's text, and the test programs that decide whether one is right.
 
-A code problem's ``answer`` is a test program: Python source with one marked line where the solution goes, so that what the tests
-need stands before it and the tests stand after it. Nothing is run here; scalequest.answers.sandbox runs.
+A code problem's ``answer`` is a test program: Python source with one marked line where the solution goes. What the tests need comes
+before that line, the tests come after it. Nothing runs here; scalequest.answers.sandbox runs programs.
 """
 
 import ast
 import re
+import textwrap
 import warnings
 
-# The line of a test program that a solution takes the place of.
+# The line of a test program that a solution replaces.
 SOLUTION_LINE = "# ---- the solution goes here ----"
 
-_FENCE = re.compile(r"^[ \t]*```[ \t]*([\w+.#-]*)[^\n]*\n(.*?)(?:^[ \t]*```|\Z)", re.MULTILINE | re.DOTALL)
+_FENCE = re.compile(r"^([ \t]*)```[ \t]*([\w+.#-]*)[^\n]*\n(.*?)(?:^[ \t]*```|\Z)", re.MULTILINE | re.DOTALL)
 _PYTHON_NAMES = ("", "python", "python3", "py")
-# How code begins that stands in a text without a fence.
+# How code begins in a text without a fence.
 _CODE_START = re.compile(r"^(?:def |class |import |from |@|async def )", re.MULTILINE)
 _DEFINITIONS = (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)
 
@@ -29,15 +30,35 @@ def is_test_program(answer: str) -> bool:
 
 
 def with_solution(tests: str, code: str) -> str:
-    """A test program with its solution in place."""
-    return tests.replace(SOLUTION_LINE, code, 1)
+    """A test program with its solution in place, as one source; ``from __future__`` imports move to its top."""
+    future, code = _without_future_imports(code)
+    return future + tests.replace(SOLUTION_LINE, code, 1)
+
+
+def parts_of(tests: str) -> tuple[str, str]:
+    """What a test program runs before the solution, and the tests that come after it."""
+    before, _, after = tests.partition(SOLUTION_LINE)
+    return before, after
+
+
+def _without_future_imports(code: str) -> tuple[str, str]:
+    """The ``from __future__`` imports of a program, and the program with ``pass`` in their place."""
+    tree = parsed(code)
+    imports = [n for n in tree.body if isinstance(n, ast.ImportFrom) and n.module == "__future__"] if tree else []
+    lines = [line.encode() for line in code.split("\n")]  # columns are in bytes
+    for node in reversed(imports):
+        first, last = node.lineno - 1, (node.end_lineno or node.lineno) - 1
+        tail = lines[last][node.end_col_offset or 0 :]
+        lines[first : last + 1] = [lines[first][: node.col_offset] + b"pass" + tail]
+    top = "".join(f"{ast.unparse(node)}\n" for node in imports)
+    return top, b"\n".join(lines).decode() if imports else code
 
 
 def parsed(code: str) -> ast.Module | None:
     """The syntax tree; None for what is no Python program, or an empty one."""
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # "invalid escape sequence" in a model's code is nothing to be told of
+            warnings.simplefilter("ignore")  # a model's code may hold an invalid escape sequence
             tree = ast.parse(code)
     except (SyntaxError, ValueError, RecursionError, MemoryError):
         return None
@@ -45,21 +66,21 @@ def parsed(code: str) -> ast.Module | None:
 
 
 def fenced_code(text: str) -> str | None:
-    """The program in a text, as it is asked for: in a closed Python block that compiles. None without one.
+    """The program in a text, in the form that the prompt asks for: a closed Python block that compiles. None without one.
 
-    Of several the first that defines something: usage examples come after, shell commands do not compile.
+    Of several the first that defines something: usage examples come after, shell commands do not compile, and a stub (a signature
+    and a docstring) repeats the question.
     """
-    blocks = [
-        m.group(2) for m in _FENCE.finditer(text) if m.group(1).lower() in _PYTHON_NAMES and "```" in m.group()[3:]
-    ]
-    return _first_program(blocks)
+    return _first_program([
+        _block(m) for m in _FENCE.finditer(text) if m.group(2).lower() in _PYTHON_NAMES and m.group().count("```") > 1
+    ])  # fmt: skip
 
 
 def any_code(text: str) -> str | None:
     """The program in a text however it is put: fenced, in a block that was cut, or bare between sentences."""
     if found := fenced_code(text):
         return found
-    cut = [m.group(2) for m in _FENCE.finditer(text)]
+    cut = [_block(m) for m in _FENCE.finditer(text)]
     bare = [text[m.start() :] for m in _CODE_START.finditer(text)][:1]
     return _first_program([_longest_program(block) for block in (*cut, *bare)])
 
@@ -75,15 +96,38 @@ def asserts(text: str) -> list[str]:
     return [line.strip() for line in text.splitlines() if line.lstrip().startswith("assert ") and parsed(line.strip())]
 
 
+def _block(fence: "re.Match[str]") -> str:
+    """The content of a block without the indentation of its fence, as in a list item, or without its own."""
+    indent, content = fence.group(1), fence.group(3)
+    without_indent = "".join(line.removeprefix(indent) for line in content.splitlines(keepends=True))
+    forms = (content, without_indent, textwrap.dedent(content))
+    return next((form for form in forms if parsed(form)), without_indent)
+
+
+def _is_stub(node: ast.stmt) -> bool:
+    """Whether a definition has nothing to run: a docstring, ``pass``, ``...``, NotImplementedError, methods that are stubs."""
+    if not isinstance(node, _DEFINITIONS):
+        return False
+    return all(
+        isinstance(n, ast.Pass)
+        or (isinstance(n, ast.Expr) and isinstance(n.value, ast.Constant))
+        or (isinstance(n, ast.Raise) and n.exc is not None and "NotImplementedError" in ast.dump(n.exc))
+        or (isinstance(n, _DEFINITIONS) and _is_stub(n))
+        for n in node.body
+    )
+
+
 def _first_program(blocks: list[str]) -> str | None:
     trees = [(block, parsed(block)) for block in blocks]
     programs = [(block, tree) for block, tree in trees if tree]
-    defining = [block for block, tree in programs if any(isinstance(node, _DEFINITIONS) for node in tree.body)]
+    defining = [
+        block for block, tree in programs if any(isinstance(n, _DEFINITIONS) and not _is_stub(n) for n in tree.body)
+    ]
     return next(iter(defining), programs[0][0] if programs else None)
 
 
 def _longest_program(text: str) -> str:
-    """The longest run of lines from the start that compiles; empty if none does."""
+    """The longest run of lines from the start that compiles; empty without one."""
     lines = text.splitlines()
     for end in range(len(lines), 0, -1):
         block = "\n".join(lines[:end])

@@ -1,11 +1,12 @@
-"""Running programs that a model wrote: each in a process of its own that can reach nothing and lasts seconds at most.
+"""Run programs that a model wrote: each in a process of its own that can reach nothing and lasts seconds at most.
 
 Where the kernel allows it (as root, or with unprivileged user namespaces) a program finds no network, no process but its own
 children, no file but Python's (read-only) and an empty folder in memory, and no environment. Everywhere it has limits of CPU
 time, memory, disk, processes and wall-clock time, no rights, and is killed with all that it started.
 
 A program counts as passed only if its last line was reached: the process then shows a token that it got for this one run.
-``sys.exit(0)``, ``os._exit(0)`` and a printed "passed" show none.
+``sys.exit(0)``, ``os._exit(0)`` and a printed "passed" show none. Tests run in a namespace of their own: they see the built-in
+functions and the imported modules as Python has them, whatever the solution redefines.
 
 Not covered: a program written against this very checker, which looks for the token in its own process's memory; objects that
 call themselves equal to everything; holes of the kernel. Where namespaces are refused (the default in many containers),
@@ -56,6 +57,21 @@ class Limits:
 
 
 @dataclass(frozen=True)
+class Program:
+    """A solution with what runs before and after it. A solution alone passes if it runs to its end.
+
+    Attributes:
+        solution: source of what is tested.
+        setup: source that runs before it, in the same namespace: imports, helpers, the stub of the question.
+        tests: source that runs after it, in a namespace of its own that has the names of the other two.
+    """
+
+    solution: str
+    setup: str = ""
+    tests: str = ""
+
+
+@dataclass(frozen=True)
 class Verdict:
     """How a program ended.
 
@@ -70,27 +86,30 @@ class Verdict:
     isolated: bool = True
 
 
-def run_programs(sources: Sequence[str], limits: Limits | None = None, workers: int | None = None) -> list[Verdict]:
+def run_programs(
+    programs: Sequence[str | Program], limits: Limits | None = None, workers: int | None = None
+) -> list[Verdict]:
     """Run N programs, as many at once as there are cores; their verdicts in order."""
     if missing := missing_protection():
         _warn(missing)
     with ThreadPoolExecutor(max_workers=workers or os.cpu_count()) as pool:
-        return list(pool.map(lambda source: run_program(source, limits), sources))
+        return list(pool.map(lambda program: run_program(program, limits), programs))
 
 
-def run_program(source: str, limits: Limits | None = None) -> Verdict:
-    """Run one program to its end or to its limits.
+def run_program(program: str | Program, limits: Limits | None = None) -> Verdict:
+    """Run one program to its end or to its limits; a text is a program without setup and tests.
 
     Raises:
         UserError: the sandbox itself could not be built.
     """
     limits = limits or Limits()
+    parts = asdict(Program(program) if isinstance(program, str) else program)
     token = secrets.token_hex(16)
     ours, theirs = os.pipe()
     with tempfile.TemporaryDirectory(prefix="scalequest-sandbox-") as folder, tempfile.TemporaryFile() as settings:
         Path(folder).chmod(0o777)  # without namespaces the program works in it, as another user
         settings.write(json.dumps(
-            {"source": source, "token": token, "report": theirs, "folder": folder, "limits": asdict(limits)}
+            {"parts": parts, "token": token, "report": theirs, "folder": folder, "limits": asdict(limits)}
         ).encode())  # fmt: skip
         settings.seek(0)
         deadline = time.monotonic() + limits.wall_s

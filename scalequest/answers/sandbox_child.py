@@ -5,6 +5,8 @@ child is the first process of the new world, builds an empty file system around 
 everything that was started in there. Its child in turn gives up every right, takes the limits and runs the program.
 """
 
+import ast
+import builtins
 import ctypes
 import errno
 import json
@@ -104,7 +106,67 @@ def take_limits(limits: dict[str, int]) -> None:
         resource.setrlimit(getattr(resource, f"RLIMIT_{name}"), (value, value + (name == "CPU")))
 
 
-def run(source: str, token: str, report: int, nothing: int) -> NoReturn:
+def execute(setup: str, solution: str, tests: str) -> None:
+    """Run the three one after the other; the tests see nothing of what the solution did to Python itself.
+
+    The solution shares the namespace of the setup. The tests get the names of both, but built-in names mean what Python or the
+    setup says, and the modules that setup and tests import have their own attributes again. One exception: where the tests
+    call nothing but a built-in name, the solution's definition of it is what they test (MBPP asks for a function ``sum``).
+    """
+    shared: dict[str, Any] = {
+        "__name__": "program"
+    }  # not "__main__": a demonstration at a solution's end is not to run
+    imported = imported_modules(setup) | imported_modules(tests)
+    for name in imported:
+        try:
+            __import__(name)
+        except ImportError:  # the tests themselves will say so
+            continue
+    if setup.strip():
+        exec(compile(setup, "setup.py", "exec"), shared)
+    given = dict(shared)
+    untouched = dict(vars(builtins))
+    modules = {name: dict(vars(sys.modules[name])) for name in imported if name in sys.modules}
+    exec(compile(solution, "program.py", "exec"), shared)
+    if not tests.strip():
+        return
+    vars(builtins).update(untouched)
+    for name, attributes in modules.items():
+        if name in sys.modules:
+            vars(sys.modules[name]).update(attributes)
+    code = compile(tests, "tests.py", "exec")
+    tested = tested_builtin(setup, tests, set(untouched))
+    visible = {n: v for n, v in shared.items() if n not in untouched or n == tested}
+    visible |= {n: v for n, v in given.items() if n in untouched and n != tested}
+    exec(code, {**visible, "__builtins__": untouched})
+
+
+def imported_modules(source: str) -> set[str]:
+    """Names of the modules that a source imports."""
+    try:
+        nodes = list(ast.walk(ast.parse(source)))
+    except (SyntaxError, ValueError, RecursionError):
+        return set()
+    names = {alias.name for node in nodes if isinstance(node, ast.Import) for alias in node.names}
+    return names | {
+        node.module for node in nodes if isinstance(node, ast.ImportFrom) and node.module and not node.level
+    }
+
+
+def tested_builtin(setup: str, tests: str, built_in: set[str]) -> str | None:
+    """The built-in name that the tests are about: the first they use, if they use no name that only a solution can define."""
+    nodes = list(ast.walk(ast.parse(tests)))
+    imports = [n for n in (*nodes, *ast.walk(ast.parse(setup))) if isinstance(n, ast.Import | ast.ImportFrom)]
+    bound = {(alias.asname or alias.name).split(".")[0] for node in imports for alias in node.names}
+    bound |= {n.id for n in nodes if isinstance(n, ast.Name) and not isinstance(n.ctx, ast.Load)}
+    bound |= {n.name for n in nodes if isinstance(n, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef)}
+    bound |= {n.arg for n in nodes if isinstance(n, ast.arg)}
+    used = list(dict.fromkeys(n.id for n in nodes if isinstance(n, ast.Name) and n.id not in bound))
+    called = {n.func.id for n in nodes if isinstance(n, ast.Call) and isinstance(n.func, ast.Name)}
+    return next((n for n in used if n in called), None) if set(used) <= built_in else None
+
+
+def run(parts: dict[str, str], token: str, report: int, nothing: int) -> NoReturn:
     """Run the program, and write the token only if its last line was reached; else what it raised."""
     import random
 
@@ -115,8 +177,7 @@ def run(source: str, token: str, report: int, nothing: int) -> NoReturn:
     random.seed(0)  # a program that draws at random gets the same verdict each time
     myself = os.getpid()
     try:
-        # Not "__main__": a demonstration at the end of a solution is not to be run.
-        exec(compile(source, "program.py", "exec"), {"__name__": "program"})
+        execute(**parts)
     except SystemExit:
         os._exit(0)
     except BaseException as error:
@@ -183,7 +244,7 @@ def main() -> None:
                         f"{os.__file__} cannot be read without root's rights; allow namespaces, or do not be root"
                     )
                 take_limits(limits)
-                run(settings["source"], settings["token"], report, nothing)
+                run(settings["parts"], settings["token"], report, nothing)
         except BaseException as error:  # ours, before the program had its turn
             os.write(report, f"broken {type(error).__name__}: {error}\n".encode())
             os._exit(1)

@@ -1,6 +1,6 @@
 import pytest
 
-from scalequest.answers.check import check, final_answer, run_tests, same_answer, with_examples
+from scalequest.answers.check import check, final_answer, run_tests, same_answers, with_examples
 from scalequest.answers.code import SOLUTION_LINE
 from scalequest.answers.sandbox import FAILED, PASSED, run_program
 from scalequest.outcomes import MISSING, RIGHT, TIMEOUT, WRONG
@@ -33,10 +33,47 @@ def test_a_program_that_does_not_end_is_a_timeout():
     assert run_tests([TESTS], ["while True: pass"]) == [TIMEOUT]
 
 
-def test_spelling_goes_by_the_domain():
-    assert same_answer("maths", "1,000", "1000")
-    assert same_answer("code", "x = 1 # one", "x=1")
-    assert not same_answer("code", "1,000", "1000")
+def test_two_answers_are_one_by_mathematics_or_by_syntax():
+    assert same_answers("maths", [("1,000", "1000"), ("0.5", "1/2"), ("no", "on")]) == [True, True, False]
+    assert same_answers("code", [("x = 1 # one", "x=1"), ("1,000", "1000")]) == [True, False]
+
+
+@pytest.mark.parametrize(
+    ("tests", "program", "outcome"),
+    [
+        pytest.param(
+            f"{SOLUTION_LINE}\nassert abs(f(3) - 9) < 1e-6", "abs = lambda x: 0\ndef f(x): return 0", WRONG, id="abs"
+        ),
+        pytest.param(
+            f"{SOLUTION_LINE}\nassert all([f(3) == 9])", "def all(x): return True\ndef f(x): return 0", WRONG, id="all"
+        ),
+        pytest.param(
+            f"{SOLUTION_LINE}\nassert len(f(3)) == 1", "import builtins\nbuiltins.len = lambda x: 1\ndef f(x): return []", WRONG,
+            id="the_module_of_builtins",
+        ),
+        pytest.param(
+            f"import math\n{SOLUTION_LINE}\nassert math.isclose(f(3), 9)", "import math\nmath.isclose = lambda *x: True\ndef f(x): return 0",
+            WRONG, id="a_module_of_the_tests",
+        ),
+        pytest.param(
+            f"{SOLUTION_LINE}\nassert f(3) == 9", "class AssertionError(Exception): pass\ndef f(x): return 0", WRONG, id="the_exception"
+        ),
+        pytest.param(
+            f"def f(x):\n    'The stub.'\n{SOLUTION_LINE}\ndef check(candidate):\n    assert abs(candidate(3) - 9) < 1e-6\ncheck(f)",
+            "abs = lambda x: 0\ndef f(x): return 0", WRONG, id="abs_under_a_stub",
+        ),
+        pytest.param(f"{SOLUTION_LINE}\nassert f(-3) == 3", "def abs(x): return -x\ndef f(x): return abs(x)", RIGHT, id="its_own_abs"),
+        pytest.param(f"{SOLUTION_LINE}\nassert sum(10, 15) == 6", "def sum(a, b): return 6", RIGHT, id="a_function_that_is_asked_for"),
+        pytest.param(f"{SOLUTION_LINE}\nassert sum([1], 2) == 3", "def total(): pass", RIGHT, id="the_builtin_itself"),
+        pytest.param(
+            f"import math\n{SOLUTION_LINE}\nassert f(4) == 2", "from __future__ import annotations\ndef f(x: Any): return math.sqrt(x)",
+            RIGHT, id="future_import",
+        ),
+        pytest.param(f"{SOLUTION_LINE}\nassert f(1) == 2", "def f(x): return 0\nimport sys\nsys.exit(0)", WRONG, id="exit"),
+    ],
+)  # fmt: skip
+def test_tests_see_python_as_it_is(tests: str, program: str, outcome: str):
+    assert run_tests([tests], [program]) == [outcome]
 
 
 def test_a_candidate_is_run_with_the_examples_of_its_question():

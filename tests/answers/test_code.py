@@ -22,6 +22,13 @@ FOUND = [
     ("block_without_a_name", f"```\n{ADD}```", ADD, ADD),
     ("upper_case", f"```Python\n{ADD}```", ADD, ADD),
     ("indented_fence", f"1. So:\n   ```python\n{ADD}   ```", ADD, ADD),
+    ("indented_code", "1. So:\n   ```python\n   def add(a, b):\n       return a + b\n   ```", ADD, ADD),
+    ("indented_by_a_tab", "\t```python\n\tdef add(a, b):\n\t    return a + b\n\t```", ADD, ADD),
+    ("code_indented_more_than_its_fence", "```python\n    def add(a, b):\n        return a + b\n```", ADD, ADD),
+    ("stub_first", f"```python\ndef add(a, b):\n    'Add.'\n```\n```python\n{ADD}```", ADD, ADD),
+    ("ellipsis_stub_first", f"```python\ndef add(a, b): ...\n```\n```python\n{ADD}```", ADD, ADD),
+    ("not_implemented_first", f"```python\ndef add(a, b):\n    raise NotImplementedError\n```\n```python\n{ADD}```", ADD, ADD),
+    ("class_of_stubs_first", f"```python\nclass A:\n    def add(self): pass\n```\n```python\n{ADD}```", ADD, ADD),
     ("another_language", "```java\nint x;\n```", None, None),
     ("shell_first", f"```\npip install numpy\n```\n```python\n{ADD}```", ADD, ADD),
     ("usage_first", f"```python\nprint(add(1, 2))\n```\n```python\n{ADD}```", ADD, ADD),
@@ -70,6 +77,21 @@ def test_a_solution_takes_the_place_between_setup_and_tests():
     assert is_test_program(tests)
     assert not is_test_program("72")
     assert with_solution(tests, ADD) == f"import math\n{ADD}\nassert add(1, 2) == 3\n"
+
+
+@pytest.mark.parametrize(
+    "code",
+    [
+        "from __future__ import annotations\nx = 1",
+        "'A docstring.'\nfrom __future__ import annotations\nx = 1",
+        "from __future__ import (\n    annotations,\n)\nx = 1",
+        "from __future__ import annotations; x = 1",
+    ],
+)
+def test_future_imports_of_a_solution_come_first(code: str):
+    source = with_solution(program_of_tests("import math", "assert x == 1"), code)
+    assert source.startswith("from __future__ import annotations\n")
+    exec(compile(source, "program.py", "exec"), {})
 
 
 def test_a_solution_that_names_the_place_is_not_filled_in_again():
