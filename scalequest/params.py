@@ -241,6 +241,7 @@ class RewardModel(OptionalTraining):
 class RewardSelect(Section):
     """Best-of-n selection."""
 
+    by: Literal["reward", "first", "random", "majority"]
     execute: bool
     min_reward: float | None
 

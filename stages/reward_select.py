@@ -1,23 +1,121 @@
-"""Keep, for each question, the response with the highest reward among those that give an answer (paper 2.5).
+"""Keep one response per question, among those that give an answer: by default the best rewarded (paper 2.5).
 
 python -m stages.reward_select --questions data/filtered.parquet --responses data/responses --rewards data/rewards
     --out data/instruct.parquet --metrics M.json
 
-In a code run `reward_select.execute` runs every candidate in the sandbox first, with the assertions that its question states, and
-drops those that raise, die or do not end. (A program that waits for input gets none, and raises.)
+`reward_select.by` is the rule of the choice, so that the reward's part in the result can be measured (paper, Figure 5).
+
+In a code run `reward_select.execute` first runs every candidate in the sandbox, with the assertions that its question states, and
+drops those that do not pass. (A program that waits for input gets none, and raises.)
 """
 
 import argparse
+import random
 from collections import Counter
-from collections.abc import Collection
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from itertools import combinations, islice
 from typing import Any
 
-from scalequest.answers.check import final_answer, same_answer, with_examples
-from scalequest.answers.sandbox import FAILED, KILLED, TIMEOUT, run_programs
+from scalequest.answers.arithmetic import asked_value, check_arithmetic
+from scalequest.answers.check import final_answer, same_answers, with_examples
+from scalequest.answers.compare import compare
+from scalequest.answers.sandbox import EXITED, PASSED, run_programs
 from scalequest.errors import UserError
 from scalequest.io import rounded
+from scalequest.outcomes import RIGHT
 from scalequest.records import FILTERED, INSTRUCTION, RESPONSE, REWARD, read_rows, write_rows
 from scalequest.runtime.stage import StageRun, run_stage
+from scalequest.seeding import row_seed
+from scalequest.statistics import mean_error, proportion_above_chance, reported
+
+STAGE = "reward_select"
+RULES = ("reward", "first", "random", "majority")
+# Share of wrong steps, and of wrong answers to plain arithmetic, that needs no warning.
+TOLERATED = 0.05
+# Pairs of answers that are held in memory at once are at most this many times the pairs of one question.
+QUESTIONS_AT_ONCE = 1_000
+
+
+def batched(items: Iterable[Any], size: int) -> Iterator[list[Any]]:
+    """Lists of at most ``size`` items, in order."""
+    iterator = iter(items)
+    while batch := list(islice(iterator, size)):
+        yield batch
+
+
+def group_answers(domain: str, answers: Mapping[str, Sequence[str | None]]) -> dict[str, list[int | None]]:
+    """Which final answers of each question are equal, as mathematics or as programs.
+
+    Args:
+        domain: `maths` or `code`.
+        answers: by question, the final answer of each response; None for a response without one.
+
+    Returns:
+        By question and response a group's number: answers of one group are equal. None for a response without an answer.
+        An answer belongs to the first group whose first answer it equals.
+    """
+    groups = {}
+    for chunk in batched(answers.items(), QUESTIONS_AT_ONCE):
+        distinct = {q: list(dict.fromkeys(a for a in row if a is not None)) for q, row in chunk}
+        pairs = sorted({pair for row in distinct.values() for pair in combinations(row, 2)})
+        equal = {pair for pair, same in zip(pairs, same_answers(domain, pairs), strict=True) if same}
+        for question, row in chunk:
+            number = _numbered(distinct[question], equal)
+            groups[question] = [None if a is None else number[a] for a in row]
+    return groups
+
+
+def _numbered(distinct: list[str], equal: Collection[tuple[str, str]]) -> dict[str, int]:
+    """The group of each answer of one question: that of the first answer it equals, else its own."""
+    firsts: list[str] = []
+    number: dict[str, int] = {}
+    for answer in distinct:
+        found = next((k for k, first in enumerate(firsts) if (first, answer) in equal), len(firsts))
+        if found == len(firsts):
+            firsts.append(answer)
+        number[answer] = found
+    return number
+
+
+def find_candidates(
+    responses: Sequence[dict[str, Any]], groups: Sequence[int | None], crashed: Collection[str]
+) -> tuple[list[dict[str, Any]], bool]:
+    """The responses that may be chosen: they ended by themselves, give an answer, and did not crash.
+
+    The second value says whether some only fell out because they crashed.
+    """
+    complete = [
+        row
+        for row, group in zip(responses, groups, strict=True)
+        if row["finish_reason"] == "stop" and group is not None
+    ]
+    return [row for row in complete if row["id"] not in crashed], bool(complete)
+
+
+def choose(
+    by: str, candidates: Sequence[dict[str, Any]], rewards: dict[str, float], groups: dict[str, int | None], seed: int
+) -> dict[str, Any]:
+    """The candidate that a rule takes; the order of the candidates does not matter.
+
+    ``reward``: the highest reward. ``first``: the lowest sample number. ``random``: one drawn by ``seed``. ``majority``: one of the
+    largest group of equal answers (self-consistency, Wang et al. 2023). Ties go to the highest reward, then to the lowest sample.
+
+    Args:
+        by: one of RULES.
+        candidates: responses of one question, at least one.
+        rewards: by response id.
+        groups: by response id, as from ``group_answers``.
+        seed: of this question.
+    """
+    ordered = sorted(candidates, key=lambda row: row["sample"])
+    votes = Counter(groups[row["id"]] for row in ordered)
+    if by == "first":
+        return ordered[0]
+    if by == "random":
+        return random.Random(seed).choice(ordered)
+    if by == "majority":
+        return max(ordered, key=lambda row: (votes[groups[row["id"]]], rewards[row["id"]], -row["sample"]))
+    return max(ordered, key=lambda row: (rewards[row["id"]], -row["sample"]))
 
 
 def select(
@@ -27,46 +125,117 @@ def select(
     min_reward: float | None,
     domain: str,
     crashed: Collection[str] = (),
+    by: str = "reward",
+    seed: int = 0,
+    groups: Sequence[int | None] | None = None,
 ) -> dict[str, Any] | str:
     """The training row of one question, or why it has none.
 
     A candidate ended by itself and gives an answer (the paper's rule: a box or an announcing phrase; for code, a block that
-    compiles), and its id is not among the ``crashed``. The highest reward wins, the lowest sample number among equals.
-    ``agreement``: share of all responses with the winner's final answer.
+    compiles), and its id is not among the ``crashed``. ``by`` chooses among them; a choice below ``min_reward`` drops the question.
+    ``agreement`` is the share of all responses whose answer equals the chosen one's, in (0, 1].
+
+    Args:
+        question: its row.
+        responses: its samples, in any order.
+        rewards: by response id.
+        min_reward: the least reward that is kept; None keeps all.
+        domain: `maths` or `code`.
+        crashed: ids of responses that failed their question's assertions.
+        by: one of RULES.
+        seed: of this question, for the rule `random`.
+        groups: of the responses' answers, in order, as from ``group_answers``; None groups them here.
     """
-    answers = {row["id"]: final_answer(domain, row["response"]) for row in responses}
-    complete = [row for row in responses if row["finish_reason"] == "stop" and answers[row["id"]]]
-    candidates = [row for row in complete if row["id"] not in crashed]
+    if groups is None:
+        found = {question["id"]: [final_answer(domain, row["response"]) for row in responses]}
+        groups = group_answers(domain, found)[question["id"]]
+    candidates, crashes = find_candidates(responses, groups, crashed)
     if not candidates:
-        return "crashed" if complete else "no_answer"
-    best = max(candidates, key=lambda row: (rewards[row["id"]], -row["sample"]))
+        return "crashed" if crashes else "no_answer"
+    group_of = {row["id"]: group for row, group in zip(responses, groups, strict=True)}
+    best = choose(by, candidates, rewards, group_of, seed)
     reward = rewards[best["id"]]
     if min_reward is not None and reward < min_reward:
         return "low_reward"
-    final = answers[best["id"]] or ""
-    same = sum(answer is not None and same_answer(domain, answer, final) for answer in answers.values())
     return {
         "id": question["id"],
         "generator": question["generator"],
         "question": question["question"],
         "response": best["response"],
-        "final_answer": final,
+        "final_answer": final_answer(domain, best["response"]) or "",
         "reward": reward,
-        "agreement": same / len(responses),
+        "agreement": sum(group == group_of[best["id"]] for group in groups) / len(responses),
         "n_candidates": len(candidates),
     }
 
 
+def same_choices(chosen: dict[str, dict[str, str]]) -> dict[str, float]:
+    """How often two rules take the same response.
+
+    Args:
+        chosen: by rule, the response's id by question.
+
+    Returns:
+        By pair of rules (``first_majority``) a share of the questions, in [0, 1].
+    """
+    return {
+        f"{one}_{other}": rounded(
+            sum(chosen[one][q] == chosen[other][q] for q in chosen[one]) / max(1, len(chosen[one])), 4
+        )
+        for one, other in combinations(RULES, 2)
+    }
+
+
+def arithmetic_of(rows: Sequence[dict[str, Any]]) -> tuple[dict[str, Any], bool]:
+    """Steps of written arithmetic in N responses, how many are wrong, and whether more than 5% are, by two standard errors.
+
+    The steps of one response are not independent; ``standard_error`` is that of the responses.
+    """
+    found = [(row["id"], check_arithmetic(row["response"])) for row in rows]
+    steps, wrong = sum(a.checked for _, a in found), sum(a.wrong for _, a in found)
+    outcomes = [(name, float(k < a.wrong)) for name, a in found for k in range(a.checked)]
+    error = mean_error([value for _, value in outcomes], [name for name, _ in outcomes])
+    values = {
+        "steps": steps,
+        "wrong": wrong,
+        "wrong_frac": rounded(wrong / steps, 4) if steps else None,
+        "standard_error": reported(error),
+    }
+    known = error if error == error else 0.0
+    return values, proportion_above_chance(wrong, steps, TOLERATED, known)
+
+
+def checkable_of(rows: Sequence[dict[str, Any]]) -> tuple[dict[str, Any], bool]:
+    """Answers to questions of plain arithmetic, which a program can answer, and whether more than 5% are wrong, by two errors."""
+    known = [(row, value) for row in rows if (value := asked_value(row["question"])) is not None]
+    outcomes = compare([str(value) for _, value in known], [row["final_answer"] for row, _ in known])
+    n, right = len(known), outcomes.count(RIGHT)
+    values = {"n": n, "right": right, "right_frac": rounded(right / n, 4) if n else None}
+    return values, proportion_above_chance(n - right, n, TOLERATED)
+
+
 def find_crashes(questions: list[dict[str, Any]], responses: dict[str, list[dict[str, Any]]]) -> set[str]:
-    """Ids of the responses whose program raises, dies or does not end when it is run with its question's assertions."""
-    sources = {
+    """Ids of the responses whose program does not pass its question's assertions.
+
+    Without assertions a program has to end without an error; ``sys.exit`` is an end then. With assertions it is not, because they
+    would not have run.
+    """
+    programs = {
         row["id"]: with_examples(question["question"], program)
         for question in questions
         for row in responses[question["id"]]
         if (program := final_answer("code", row["response"]))
     }
-    verdicts = dict(zip(sources, run_programs(list(sources.values())), strict=True)) if sources else {}
-    return {name for name, verdict in verdicts.items() if verdict.outcome in (FAILED, KILLED, TIMEOUT)}
+    verdicts = dict(zip(programs, run_programs(list(programs.values())), strict=True)) if programs else {}
+    return {
+        name
+        for name, verdict in verdicts.items()
+        if verdict.outcome != PASSED and (verdict.outcome != EXITED or programs[name].tests)
+    }
+
+
+def _seed(run: StageRun, question: dict[str, Any]) -> int:
+    return row_seed(run.params.seed, STAGE, question["id"])
 
 
 def main(args: argparse.Namespace, run: StageRun) -> None:
@@ -78,31 +247,60 @@ def main(args: argparse.Namespace, run: StageRun) -> None:
     for row in read_rows(args.responses, RESPONSE):
         responses[row["question_id"]].append(row)
     crashed = find_crashes(questions, responses) if params.execute else set()
-    selected = [select(q, responses[q["id"]], rewards, params.min_reward, domain, crashed) for q in questions]
-    rows = [row for row in selected if isinstance(row, dict)]
-    dropped = Counter(row for row in selected if isinstance(row, str))
+    groups = group_answers(
+        domain, {q: [final_answer(domain, r["response"]) for r in rows] for q, rows in responses.items()}
+    )
+
+    taken = [
+        select(
+            q,
+            responses[q["id"]],
+            rewards,
+            params.min_reward,
+            domain,
+            crashed,
+            params.by,
+            _seed(run, q),
+            groups[q["id"]],
+        )
+        for q in questions
+    ]
+    rows = [row for row in taken if isinstance(row, dict)]
+    dropped = Counter(row for row in taken if isinstance(row, str))
     if not rows:
         raise UserError(
-            f"no question is left after reward_select: of {len(questions)}, {dict(dropped)}; raise respond.max_tokens or "
-            "n_samples, lower reward_select.min_reward, or take a solver that answers as it is asked to (a box, a Python block)"
+            f"no question is left after reward_select: of {len(questions)}, {dict(dropped)}. Expected at least one. Raise "
+            "respond.max_tokens or n_samples, lower reward_select.min_reward, or use a solver that answers in the form that its "
+            "prompt asks for (a box, a Python block)"
         )
     write_rows(args.out, rows, INSTRUCTION)
-    mean_all = sum(rewards.values()) / len(rewards)
-    run.metrics(
-        args.metrics,
-        {
-            "questions": len(questions),
-            "kept": len(rows),
-            "dropped": {name: dropped[name] for name in ("no_answer", "crashed", "low_reward")},
-            "crashed_responses": len(crashed),
-            "mean_reward": {
-                "kept": rounded(sum(r["reward"] for r in rows) / len(rows), 4),
-                "all": rounded(mean_all, 4),
-            },
-            "mean_agreement": rounded(sum(r["agreement"] for r in rows) / len(rows), 4),
-            "mean_candidates": rounded(sum(r["n_candidates"] for r in rows) / len(rows), 4),
+    choices: dict[str, dict[str, str]] = {rule: {} for rule in RULES}
+    for q in questions:
+        candidates, _ = find_candidates(responses[q["id"]], groups[q["id"]], crashed)
+        group_of = {row["id"]: g for row, g in zip(responses[q["id"]], groups[q["id"]], strict=True)}
+        for rule in RULES if candidates else ():
+            choices[rule][q["id"]] = choose(rule, candidates, rewards, group_of, _seed(run, q))["id"]
+    several = [row for row in rows if len(responses[row["id"]]) > 1]
+    alone = sum(row["agreement"] * len(responses[row["id"]]) < 1.5 for row in several)  # its own answer alone
+    metrics: dict[str, Any] = {
+        "questions": len(questions),
+        "kept": len(rows),
+        "dropped": {name: dropped[name] for name in ("no_answer", "crashed", "low_reward")},
+        "crashed_responses": len(crashed),
+        "mean_reward": {
+            "kept": rounded(sum(r["reward"] for r in rows) / len(rows), 4),
+            "all": rounded(sum(rewards.values()) / len(rewards), 4),
         },
-    )
+        "mean_agreement": rounded(sum(r["agreement"] for r in rows) / len(rows), 4),
+        "agrees_with_none": {"n": alone, "frac": rounded(alone / len(several), 4) if several else None},
+        "mean_candidates": rounded(sum(r["n_candidates"] for r in rows) / len(rows), 4),
+        "same_choice": same_choices(choices),
+    }
+    warnings = {"no_agreement": proportion_above_chance(alone, len(several), 0.5)}
+    if domain != "code":
+        metrics["arithmetic"], warnings["wrong_arithmetic"] = arithmetic_of(rows)
+        metrics["checkable"], warnings["wrong_checkable"] = checkable_of(rows)
+    run.metrics(args.metrics, metrics, warnings)
 
 
 if __name__ == "__main__":

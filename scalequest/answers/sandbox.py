@@ -5,8 +5,8 @@ children, no file but Python's (read-only) and an empty folder in memory, and no
 time, memory, disk, processes and wall-clock time, no rights, and is killed with all that it started.
 
 A program counts as passed only if its last line was reached: the process then shows a token that it got for this one run.
-``sys.exit(0)``, ``os._exit(0)`` and a printed "passed" show none. Tests run in a namespace of their own: they see the built-in
-functions and the imported modules as Python has them, whatever the solution redefines.
+``sys.exit(0)``, ``os._exit(0)`` and a printed "passed" show none. Tests see the built-in functions and the imported modules as
+Python has them, whatever the solution redefines.
 
 Not covered: a program written against this very checker, which looks for the token in its own process's memory; objects that
 call themselves equal to everything; holes of the kernel. Where namespaces are refused (the default in many containers),
@@ -63,7 +63,7 @@ class Program:
     Attributes:
         solution: source of what is tested.
         setup: source that runs before it, in the same namespace: imports, helpers, the stub of the question.
-        tests: source that runs after it, in a namespace of its own that has the names of the other two.
+        tests: source that runs after it, in the same namespace, with Python's own built-in functions.
     """
 
     solution: str

@@ -28,6 +28,8 @@ READ_ONLY_NO_SUID_NO_DEV, AT_FDCWD, AT_RECURSIVE = 1 | 2 | 4, -100, 0x8000
 CAPABILITY_VERSION_3 = 0x20080522
 # Where a Python and its libraries live; whatever else the machine has is not there for the program.
 LIBRARIES = ("/usr", "/lib", "/lib64", "/bin")
+# Before the built-in names of the tests: no Python name begins so.
+UNTOUCHED = "untouched "
 # Above every user id that somebody has; one of its own for each sandbox, so that limits and signals reach no other.
 FIRST_USER = 2_000_000_000
 
@@ -107,15 +109,14 @@ def take_limits(limits: dict[str, int]) -> None:
 
 
 def execute(setup: str, solution: str, tests: str) -> None:
-    """Run the three one after the other; the tests see nothing of what the solution did to Python itself.
+    """Run the three one after the other in one namespace; the tests see nothing of what the solution did to Python itself.
 
-    The solution shares the namespace of the setup. The tests get the names of both, but built-in names mean what Python or the
-    setup says, and the modules that setup and tests import have their own attributes again. One exception: where the tests
-    call nothing but a built-in name, the solution's definition of it is what they test (MBPP asks for a function ``sum``).
+    Built-in names in the tests mean what Python or the setup says, and the modules that setup and tests import have their own
+    attributes again. One exception: where the tests call nothing but a built-in name, the solution's definition of it is what
+    they test (MBPP asks for a function ``sum``).
     """
-    shared: dict[str, Any] = {
-        "__name__": "program"
-    }  # not "__main__": a demonstration at a solution's end is not to run
+    # Not "__main__": a demonstration at the end of a solution is not to run.
+    shared: dict[str, Any] = {"__name__": "program"}
     imported = imported_modules(setup) | imported_modules(tests)
     for name in imported:
         try:
@@ -134,11 +135,10 @@ def execute(setup: str, solution: str, tests: str) -> None:
     for name, attributes in modules.items():
         if name in sys.modules:
             vars(sys.modules[name]).update(attributes)
-    code = compile(tests, "tests.py", "exec")
-    tested = tested_builtin(setup, tests, set(untouched))
-    visible = {n: v for n, v in shared.items() if n not in untouched or n == tested}
-    visible |= {n: v for n, v in given.items() if n in untouched and n != tested}
-    exec(code, {**visible, "__builtins__": untouched})
+    tree = ast.parse(tests)
+    for name in replaced_builtins(tree, setup, set(untouched)):
+        shared[UNTOUCHED + name] = given.get(name, untouched[name])
+    exec(compile(tree, "tests.py", "exec"), shared)
 
 
 def imported_modules(source: str) -> set[str]:
@@ -153,17 +153,33 @@ def imported_modules(source: str) -> set[str]:
     }
 
 
-def tested_builtin(setup: str, tests: str, built_in: set[str]) -> str | None:
-    """The built-in name that the tests are about: the first they use, if they use no name that only a solution can define."""
-    nodes = list(ast.walk(ast.parse(tests)))
-    imports = [n for n in (*nodes, *ast.walk(ast.parse(setup))) if isinstance(n, ast.Import | ast.ImportFrom)]
-    bound = {(alias.asname or alias.name).split(".")[0] for node in imports for alias in node.names}
-    bound |= {n.id for n in nodes if isinstance(n, ast.Name) and not isinstance(n.ctx, ast.Load)}
+def replaced_builtins(tests: ast.Module, setup: str, built_in: set[str]) -> set[str]:
+    """Rename the built-in names that the tests use, so that no definition of the solution takes their place.
+
+    Returns:
+        The names. Those that the tests bind themselves keep their name, and so does the one that the tests are about: the first
+        that they call, if they use no name that only a solution can define.
+    """
+    nodes = list(ast.walk(tests))
+    bound = {n.id for n in nodes if isinstance(n, ast.Name) and not isinstance(n.ctx, ast.Load)}
     bound |= {n.name for n in nodes if isinstance(n, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef)}
     bound |= {n.arg for n in nodes if isinstance(n, ast.arg)}
-    used = list(dict.fromkeys(n.id for n in nodes if isinstance(n, ast.Name) and n.id not in bound))
-    called = {n.func.id for n in nodes if isinstance(n, ast.Call) and isinstance(n.func, ast.Name)}
-    return next((n for n in used if n in called), None) if set(used) <= built_in else None
+    bound |= names_of_imports(nodes)
+    used = dict.fromkeys(n.id for n in nodes if isinstance(n, ast.Name) and n.id not in bound)
+    if set(used) <= built_in | names_of_imports(list(ast.walk(ast.parse(setup)))):
+        called = {n.func.id for n in nodes if isinstance(n, ast.Call) and isinstance(n.func, ast.Name)}
+        bound.add(next((name for name in used if name in called & built_in), ""))
+    names = (set(used) & built_in) - bound
+    for node in nodes:
+        if isinstance(node, ast.Name) and node.id in names:
+            node.id = UNTOUCHED + node.id
+    return names
+
+
+def names_of_imports(nodes: list[ast.AST]) -> set[str]:
+    """The names that import statements bind."""
+    imports = [n for n in nodes if isinstance(n, ast.Import | ast.ImportFrom)]
+    return {(alias.asname or alias.name).split(".")[0] for node in imports for alias in node.names}
 
 
 def run(parts: dict[str, str], token: str, report: int, nothing: int) -> NoReturn:

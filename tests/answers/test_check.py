@@ -63,6 +63,7 @@ def test_two_answers_are_one_by_mathematics_or_by_syntax():
             "abs = lambda x: 0\ndef f(x): return 0", WRONG, id="abs_under_a_stub",
         ),
         pytest.param(f"{SOLUTION_LINE}\nassert f(-3) == 3", "def abs(x): return -x\ndef f(x): return abs(x)", RIGHT, id="its_own_abs"),
+        pytest.param(f"{SOLUTION_LINE}\nroot = lambda x: x\nassert f(1) == 1", "def f(x): return root(x)", RIGHT, id="setup_after_the_solution"),
         pytest.param(f"{SOLUTION_LINE}\nassert sum(10, 15) == 6", "def sum(a, b): return 6", RIGHT, id="a_function_that_is_asked_for"),
         pytest.param(f"{SOLUTION_LINE}\nassert sum([1], 2) == 3", "def total(): pass", RIGHT, id="the_builtin_itself"),
         pytest.param(

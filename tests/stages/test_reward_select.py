@@ -12,7 +12,17 @@ from scalequest.params import Params
 from scalequest.records import FILTERED, INSTRUCTION, RESPONSE, REWARD, read_rows, write_rows
 from scalequest.runtime.stage import StageRun
 from scalequest.sampling.scorer import check_finite
-from stages.reward_select import main, select
+from stages.reward_select import (
+    RULES,
+    arithmetic_of,
+    checkable_of,
+    choose,
+    find_crashes,
+    group_answers,
+    main,
+    same_choices,
+    select,
+)
 from tests.fakes import ROOT, changed
 
 QUESTION = {"id": "q", "generator": "sums", "question": "Q?", "difficulty": 0.5}
@@ -31,8 +41,10 @@ def rewards(*values: float) -> dict[str, float]:
     return {f"q#{k}": value for k, value in enumerate(values)}
 
 
-def chosen(answers: list[Any], values: list[float], min_reward: float | None = None) -> Any:
-    row = select(QUESTION, responses(*answers), rewards(*values), min_reward, "maths")
+def chosen(
+    answers: list[Any], values: list[float], min_reward: float | None = None, by: str = "reward", seed: int = 0
+) -> Any:
+    row = select(QUESTION, responses(*answers), rewards(*values), min_reward, "maths", by=by, seed=seed)
     return row if isinstance(row, str) else row["response"]
 
 
@@ -89,6 +101,119 @@ def test_a_lone_answer_agrees_with_itself():
     assert select(QUESTION, responses("\\boxed{1}"), rewards(0.0), None, "maths")["agreement"] == 1.0
 
 
+# ------------------------------------------------------------------------------------------------------------- the rules
+
+
+@pytest.mark.parametrize(
+    ("by", "answers", "values", "best"),
+    [
+        pytest.param("reward", ["\\boxed{1}", "\\boxed{2}"], [0.1, 0.9], "\\boxed{2}", id="reward"),
+        pytest.param("first", ["\\boxed{1}", "\\boxed{2}"], [0.1, 0.9], "\\boxed{1}", id="first"),
+        pytest.param("first", ["none", "\\boxed{2}", "\\boxed{3}"], [9, 0.1, 0.9], "\\boxed{2}", id="first_with_an_answer"),
+        pytest.param("majority", ["\\boxed{1}", "\\boxed{0.5}", "The answer is 1/2."], [9, 0.1, 0.2], "The answer is 1/2.", id="majority_by_value"),
+        pytest.param("majority", ["\\boxed{1}", "\\boxed{2}", "so \\boxed{2}"], [9, 0.2, 0.2], "\\boxed{2}", id="majority_lowest_sample"),
+        pytest.param("majority", ["\\boxed{1}", "\\boxed{2}"], [0.1, 0.9], "\\boxed{2}", id="no_majority_the_reward_decides"),
+        pytest.param("majority", ["\\boxed{1}", ("\\boxed{2}", "length"), ("\\boxed{2}", "length")], [0.1, 9, 9], "\\boxed{1}", id="cut_ones_do_not_vote"),
+    ],
+)  # fmt: skip
+def test_each_rule_chooses_by_its_own_measure(by: str, answers: list[Any], values: list[float], best: str):
+    assert chosen(answers, values, by=by) == best
+
+
+@pytest.mark.parametrize("by", RULES)
+def test_no_rule_depends_on_the_order_of_the_rows(by: str):
+    rows = responses("\\boxed{1}", "\\boxed{2}", "\\boxed{2}", "\\boxed{3}")
+    groups = {"q#0": 0, "q#1": 1, "q#2": 1, "q#3": 2}
+    scores = rewards(0.5, 0.5, 0.5, 0.5)
+    ids = {
+        choose(by, [rows[k] for k in order], scores, groups, 7)["id"]
+        for order in ([0, 1, 2, 3], [3, 2, 1, 0], [2, 0, 3, 1])
+    }
+    assert len(ids) == 1
+
+
+def test_the_random_rule_takes_every_candidate_by_its_seed():
+    rows, groups = responses("\\boxed{1}", "\\boxed{2}", "\\boxed{3}"), {"q#0": 0, "q#1": 1, "q#2": 2}
+    drawn = [choose("random", rows, rewards(1, 2, 3), groups, seed)["id"] for seed in range(300)]
+    # 300 draws of three: 100 each, standard deviation 8.
+    assert all(70 < drawn.count(f"q#{k}") < 130 for k in range(3))
+    assert choose("random", rows, rewards(1, 2, 3), groups, 5) == choose("random", rows, rewards(3, 2, 1), groups, 5)
+
+
+def test_a_threshold_holds_for_every_rule():
+    assert chosen(["\\boxed{1}", "\\boxed{2}"], [0.1, 0.9], min_reward=0.5, by="first") == "low_reward"
+
+
+def test_answers_are_grouped_by_mathematics_and_not_by_spelling():
+    answers = {"a": ["0.5", "1/2", None, "\\frac{1}{2}", "2"], "b": [None], "c": ["AB", "BA", "AB"]}
+    assert group_answers("maths", answers) == {"a": [0, 0, None, 0, 1], "b": [None], "c": [0, 1, 0]}
+
+
+def test_how_often_two_rules_choose_alike():
+    by_rule = {
+        "reward": {"a": "1", "b": "2"},
+        "first": {"a": "1", "b": "1"},
+        "random": {"a": "2", "b": "2"},
+        "majority": {"a": "1", "b": "2"},
+    }
+    assert same_choices(by_rule) == {
+        "reward_first": 0.5, "reward_random": 0.5, "reward_majority": 1.0, "first_random": 0.0, "first_majority": 0.5, "random_majority": 0.5,
+    }  # fmt: skip
+
+
+# ----------------------------------------------------------------------------------------------- what the answers are worth
+
+
+def rows_of(*pairs: tuple[str, str]) -> list[dict[str, Any]]:
+    return [
+        {"id": f"r{k}", "question": q, "response": t, "final_answer": t.split()[-1]} for k, (q, t) in enumerate(pairs)
+    ]
+
+
+def test_written_arithmetic_is_counted_with_the_error_of_the_responses():
+    # 2 steps in each of 10 responses, 4 of 20 wrong: 20% against 5% tolerated. Both wrong ones of a response count as one.
+    rows = rows_of(*[("Q?", "1 + 1 = 3 and 2 + 2 = 5")] * 2, *[("Q?", "1 + 1 = 2 and 2 + 2 = 4")] * 8)
+    values, warned = arithmetic_of(rows)
+    # Mean 0.2; residuals of the ten responses: 2 of 1.6 and 8 of -0.4, so the error is sqrt(6.4 * 10 / 9) / 20 = 0.1333.
+    assert values == {"steps": 20, "wrong": 4, "wrong_frac": 0.2, "standard_error": 0.133333}
+    assert not warned  # 0.15 above is less than twice 0.1333
+    _, warned = arithmetic_of(rows_of(*[("Q?", "1 + 1 = 3")] * 20, *[("Q?", "1 + 1 = 2")] * 20))
+    assert warned
+    assert arithmetic_of(rows_of(("Q?", "nothing"))) == (
+        {"steps": 0, "wrong": 0, "wrong_frac": None, "standard_error": None}, False,
+    )  # fmt: skip
+
+
+def test_plain_arithmetic_is_checked_by_calculating():
+    rows = rows_of(("What is 12 - 5 + 3?", "It is 10"), ("What is 3 * 4?", "It is 13"), ("How many?", "It is 3"))
+    assert checkable_of(rows) == ({"n": 2, "right": 1, "right_frac": 0.5}, True)
+    assert checkable_of(rows[:1]) == ({"n": 1, "right": 1, "right_frac": 1.0}, False)
+    assert checkable_of([]) == ({"n": 0, "right": 0, "right_frac": None}, False)
+
+
+def test_the_warnings_are_up_where_the_answers_are_bad(stage, tmp_path: Path):
+    bad = {f"q{k}": [f"{k} + 1 = {k + 3}, \\boxed{{{k}}}", "\\boxed{99}"] for k in range(20)}
+    stage(bad, {q: [1.0, 0.0] for q in bad}, question="What is 40 + 1?")
+    metrics = json.loads((tmp_path / "m.json").read_text())
+    assert metrics["warnings"] == {"no_agreement": 1, "wrong_arithmetic": 1, "wrong_checkable": 1}
+    assert metrics["agrees_with_none"] == {"n": 20, "frac": 1.0}
+    assert (metrics["arithmetic"]["steps"], metrics["arithmetic"]["wrong"]) == (20, 20)
+    assert metrics["checkable"] == {"n": 20, "right": 0, "right_frac": 0.0}
+    good = {f"q{k}": ["40 + 1 = 41, \\boxed{41}"] * 2 for k in range(20)}
+    stage(good, {q: [1.0, 0.0] for q in good}, question="What is 40 + 1?")
+    metrics = json.loads((tmp_path / "m.json").read_text())
+    assert not any(metrics["warnings"].values())
+    assert metrics["same_choice"]["reward_first"] == 1.0
+
+
+@pytest.mark.parametrize("by", RULES)
+def test_the_stage_takes_its_rule_from_the_parameters(stage, by: str):
+    folder = stage({"a": ["\\boxed{1}", "\\boxed{2}", "so \\boxed{1.0}"]}, {"a": [0.0, 1.0, 0.5]}, by=by)
+    (row,) = read_rows(folder / "instruct.parquet", INSTRUCTION)
+    expected = {"reward": "\\boxed{2}", "first": "\\boxed{1}", "majority": "so \\boxed{1.0}"}
+    assert row["response"] == expected.get(by, row["response"])
+
+
 # --------------------------------------------------------------------------------------------------- scores are finite
 
 
@@ -113,7 +238,7 @@ def test_the_check_needs_no_engine():
 def stage(tmp_path: Path, laptop: Params):
     def run(
         answers: dict[str, list[str]], values: dict[str, list[float]], min_reward: float | None = None, domain: str = "maths",
-        execute: bool = False, question: str = "Q?",
+        execute: bool = False, question: str = "Q?", by: str = "reward",
     ) -> Path:  # fmt: skip
         write_rows(
             tmp_path / "filtered.parquet", [QUESTION | {"id": q, "question": question} for q in answers], FILTERED
@@ -132,7 +257,10 @@ def stage(tmp_path: Path, laptop: Params):
             out=tmp_path / "instruct.parquet", metrics=tmp_path / "m.json",
         )  # fmt: skip
         main(
-            args, StageRun(changed(laptop, reward_select={"min_reward": min_reward, "execute": execute}, domain=domain))
+            args,
+            StageRun(
+                changed(laptop, reward_select={"min_reward": min_reward, "execute": execute, "by": by}, domain=domain)
+            ),
         )
         return tmp_path
 
@@ -151,12 +279,17 @@ def test_every_question_is_kept_or_counted(stage):
     assert metrics == {
         "questions": 3, "kept": 1, "dropped": {"no_answer": 1, "crashed": 0, "low_reward": 1}, "crashed_responses": 0,
         "mean_reward": {"kept": 2.0, "all": round(10 / 6, 4)},  # -1 - 2 + 5 + 5 + 1 + 2 = 10
-        "mean_agreement": 1.0, "mean_candidates": 2.0,
+        "mean_agreement": 1.0, "agrees_with_none": {"n": 0, "frac": 0.0}, "mean_candidates": 2.0,
+        # Of `a` and `c`, which have candidates, two rules may differ. `a`: reward, majority and first take sample 0; `c`: first takes 0.
+        "same_choice": metrics["same_choice"] | {"reward_majority": 1.0, "reward_first": 0.5},
+        "arithmetic": {"steps": 0, "wrong": 0, "wrong_frac": None, "standard_error": None},
+        "checkable": {"n": 0, "right": 0, "right_frac": None},
+        "warnings": {"no_agreement": 0, "wrong_arithmetic": 0, "wrong_checkable": 0},
     }  # fmt: skip
 
 
 def test_nothing_left_is_an_error_that_says_why(stage, tmp_path: Path):
-    with pytest.raises(UserError, match=r"of 2, \{'no_answer': 2\}; raise respond.max_tokens"):
+    with pytest.raises(UserError, match=r"of 2, \{'no_answer': 2\}. Expected at least one. Raise respond.max_tokens"):
         stage({"a": ["no"], "b": ["no"]}, {"a": [1.0], "b": [1.0]})
     assert not (tmp_path / "instruct.parquet").exists()
 
@@ -178,6 +311,27 @@ def test_a_block_that_compiles_is_an_answer_in_a_code_run():
         QUESTION, responses(GOOD, block("def f( x ):\n    return x  # itself")), rewards(2.0, 1.0), None, "code"
     )
     assert layout["agreement"] == 1.0
+
+
+@pytest.mark.parametrize(
+    ("code", "question", "crashes"),
+    [
+        pytest.param(
+            "def f(x): return 0\nimport sys\nsys.exit(0)",
+            "Write f.\nassert f(1) == 2",
+            True,
+            id="exit_before_the_example",
+        ),
+        pytest.param("print(1)\nimport sys\nsys.exit(0)", "Print one.", False, id="exit_at_the_end"),
+        pytest.param(
+            "abs = lambda x: 0\ndef f(x): return 0", "Write f.\nassert abs(f(1) - 2) < 1", True, id="redefined_abs"
+        ),
+        pytest.param("def f(x): return 2", "Write f.\nassert f(1) == 2", False, id="passes"),
+    ],
+)
+def test_a_program_crashes_unless_it_passes_its_examples(code: str, question: str, crashes: bool):
+    rows = responses(block(code))
+    assert find_crashes([QUESTION | {"question": question}], {"q": rows}) == ({"q#0"} if crashes else set())
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,307 @@
+r"""Recompute the arithmetic that a solution writes out: ``3 * 4 = 12``, ``<<48/2=24>>``, ``\frac{1}{2} + \frac{1}{4} = 0.75``.
+
+A *step* is one equals sign with plain numbers on both sides and an operator on at least one: of ``2 + 3 + 4 = 9`` the whole left
+side is one value, ``2 + 3 = 5 = 5`` is two signs and one step. What has a variable is left out, and so is what depends on the
+meaning of words: sums of different units (``2 hours + 30 minutes``), results in another unit, remainders, ``100 - 20%``.
+
+Rounding: a result with decimals, and any result after an approximate sign, is right if it is off by less than one unit of its
+last written digit, so both rounding and cutting pass. A whole number after ``=`` has to be exact.
+"""
+
+import re
+from dataclasses import dataclass
+from fractions import Fraction
+
+from scalequest.answers.exact import exact_value
+from scalequest.answers.notation import clean
+
+# Longer lines are repetitions of a model that has lost its way; their first part says as much.
+_MAX_TOKENS = 400
+_MAX_SIDE = 60
+
+_NUMBER = r"(?:\d{1,3}(?:,\d{3})+(?!\d)(?:\.\d+)?|\d+\.\d+|\d+|\.\d+)"
+_TOKEN = re.compile(
+    rf"(?P<number>(?:\d+ \d+/\d+(?![\d/])|{_NUMBER})(?:\s?%)?"
+    r"|\\frac\{[-\d.]+\}\{[-\d.]+\}|\\sqrt\{\d+\})"
+    r"|(?P<variable>\\[A-Za-z]+|[A-Za-z_](?![A-Za-z]))"
+    rf"|(?P<word>[A-Za-z]+(?:['-][A-Za-z]+)*(?:/[A-Za-z]+)*(?:\^\{{?\d\}}?)?)"
+    r"|(?P<operator>[-+*/^])|(?P<bracket>[()])|(?P<equals>=|~)|(?P<other>\S)"
+)
+_SCALES = {"hundred": 100, "thousand": 1_000, "million": 10**6, "billion": 10**9, "trillion": 10**12}
+# Single letters that are words. Any other is a variable.
+_WORDS_OF_ONE_LETTER = ("a", "A", "I")
+_REMAINDER = ("remainder", "remainders", "r", "R", "mod", "rem")
+_MARK = re.compile(r"<<([^<>]*)>>")
+
+_SPELLINGS = (
+    (re.compile(r"\\(?:times|cdot|ast)(?![A-Za-z])|[\u00d7\u22c5\u00b7\u2217]"), "*"),
+    (re.compile(r"\\div(?![A-Za-z])|[\u00f7\u2215\u2044]"), "/"),
+    (re.compile("[\u2212\u2010\u2011\u2013\ufe63\uff0d]"), "-"),
+    (re.compile(r"\\approx(?![A-Za-z])|[\u2248\u2243\u2245]"), "~"),
+    (re.compile(r"\*\*(?=\s*\d)"), "^"),
+    (re.compile(r"\\(?:left|right|[bB]igg?)(?![A-Za-z])|\\[,;:! ()\[\]]|\*\*|\\\\"), " "),
+    (re.compile(r"\\[dt]frac"), r"\\frac"),
+    (re.compile(r"\\frac(\d)(\d)"), r"\\frac{\1}{\2}"),
+    (re.compile(r"\\(?:text|textbf|mathrm|mbox)\s*\{([^{}]*)\}"), r" \1 "),
+    (re.compile(r"\\boxed\s*\{([^{}]*)\}"), r" \1 "),
+    (re.compile(r"(\d)\{,\}(?=\d{3})"), r"\1,"),
+    (re.compile(r"\\%"), "%"),
+    (
+        re.compile(r"\\\$(?=\s*[\d.])|(?<![\d)])\$(?=\s*[\d.])|[\u20ac\u00a3\u00a5\u20b9]"),
+        " ",
+    ),  # money keeps its number alone
+    (re.compile(r"\\?\$"), " "),
+    (re.compile(r"(?<=[\d)%}])\s*[xX]\s*(?=[\d(])|(?<=[a-z])\s+[xX]\s+(?=[\d(])"), " * "),
+    (re.compile(r"(?<=\d)\s+times\s+(?=\d)|(?<=\d)\s+multiplied\s+by\s+(?=\d)"), " * "),
+    (re.compile(r"(?<=\d)\s+plus\s+(?=\d)"), " + "),
+    (re.compile(r"(?<=\d)\s+minus\s+(?=\d)"), " - "),
+    (re.compile(r"(?<=\d)\s+divided\s+by\s+(?=\d)"), " / "),
+    (re.compile(r"(\d\s?%|\d/\d+|\})\s*of\s+(?:the\s+)?(?=[\d(])"), r"\1 * "),
+    (re.compile(r"^\s*(?:[-*]|\(?\d+[.)])\s+(?=\S)"), ""),  # the mark of a list
+)
+
+
+@dataclass(frozen=True)
+class Step:
+    """One written calculation.
+
+    Attributes:
+        text: both sides, in plain notation.
+        value: what the left side is.
+        claimed: what the right side says.
+        right: whether they agree, rounding allowed as above.
+    """
+
+    text: str
+    value: Fraction
+    claimed: Fraction
+    right: bool
+
+
+@dataclass(frozen=True)
+class Arithmetic:
+    """How many steps of a text were recomputed, and how many of them are wrong."""
+
+    checked: int
+    wrong: int
+
+
+def check_arithmetic(text: str) -> Arithmetic:
+    """Recompute every step that a text writes out."""
+    found = steps(text)
+    return Arithmetic(len(found), sum(not step.right for step in found))
+
+
+def steps(text: str) -> list[Step]:
+    """The steps of a text in order. One that a line repeats counts once, so a calculator mark and its sentence are one step."""
+    found: list[Step] = []
+    for line in text.splitlines():
+        marked = [step for mark in _MARK.findall(line) for step in _steps_of(mark)]
+        found += dict.fromkeys([*marked, *_steps_of(_MARK.sub("", line))])
+    return found
+
+
+_ASKED = re.compile(
+    r"(?:what(?:'s| is| does)|calculate|compute|evaluate|find|simplify|solve|work out|how much is|determine)?[\s:,]*"
+    r"(?:the (?:value|result|sum|product|difference|quotient|answer) (?:of|to)|the (?:expression|calculation))?[\s:]*"
+    r"(?P<expression>[^A-Za-z=?]*(?:\\(?:frac|times|cdot|div)[^A-Za-z=?]*)*?)\s*(?:equal(?: to)?\s*)?(?:=\s*(?:\?|_+)?)?[\s?.!$]*",
+    re.IGNORECASE,
+)
+
+
+def asked_value(question: str) -> Fraction | None:
+    """The answer to a question of plain arithmetic, such as "What is 12 - 5 + 3?"; None for any other question."""
+    prepared = _prepared(" ".join(question.split()))
+    asked = _ASKED.fullmatch(prepared)
+    if not asked:
+        return None
+    expression = asked["expression"].strip()
+    if not re.search(r"[\d)}]\s*[-+*/^]\s*[-(\d.\\]", expression):
+        return None
+    return exact_value(clean(expression))
+
+
+# ------------------------------------------------------------------------------------------------------------- one line
+
+Token = tuple[str, str]
+
+
+@dataclass(frozen=True)
+class _Side:
+    """An arithmetic expression in a line.
+
+    Attributes:
+        text: numbers, operators and brackets.
+        value: exact.
+        units: words behind its numbers.
+        mixed: whether it adds numbers of different units, or a percentage to a number.
+    """
+
+    text: str
+    value: Fraction
+    units: frozenset[str]
+    mixed: bool
+
+    @property
+    def calculates(self) -> bool:
+        return bool(re.search(r"[\d)}%]\s*[-+*/^(]|\\frac|\\sqrt", self.text))
+
+
+def _prepared(line: str) -> str:
+    for pattern, replacement in _SPELLINGS:
+        line = pattern.sub(replacement, line)
+    return line
+
+
+def _steps_of(line: str) -> list[Step]:
+    if "=" not in line and "\u2248" not in line and "approx" not in line:
+        return []
+    found: list[Step] = []
+    tokens = [(m.lastgroup or "", m.group()) for m in _TOKEN.finditer(_prepared(line))][:_MAX_TOKENS]
+    for segment in _segments(tokens):
+        sides, signs = _sides(segment)
+        for k, sign in enumerate(signs):
+            left, right = _at_the_end(sides[k], after_a_result=k > 0), _at_the_start(sides[k + 1])
+            if left and right and (step := _step(left, sign, right)):
+                found.append(step)
+    return found
+
+
+def _segments(tokens: list[Token]) -> list[list[Token]]:
+    """The tokens between punctuation."""
+    segments: list[list[Token]] = [[]]
+    for token in tokens:
+        if token[0] == "other":
+            segments.append([])
+        else:
+            segments[-1].append(token)
+    return segments
+
+
+def _sides(segment: list[Token]) -> tuple[list[list[Token]], list[str]]:
+    sides: list[list[Token]] = [[]]
+    signs = []
+    for kind, text in segment:
+        if kind == "equals":
+            signs.append(text)
+            sides.append([])
+        else:
+            sides[-1].append((kind, text))
+    return sides, signs
+
+
+def _at_the_end(tokens: list[Token], after_a_result: bool) -> _Side | None:
+    """The longest expression that a side ends in, behind words, or behind the result of the step before."""
+    tokens = tokens[-_MAX_SIDE:]
+    for start in range(len(tokens)):
+        before = tokens[start - 1] if start else ("word", "")
+        if not _is_word(before) and not (after_a_result and before[0] == "number"):
+            continue
+        end, side = _read(tokens, start)
+        if side and end == len(tokens):
+            return side
+    return None
+
+
+def _at_the_start(tokens: list[Token]) -> _Side | None:
+    """The expression that a side begins with: "5 apples"; None if it goes on with a variable, or has a remainder."""
+    tokens = tokens[:_MAX_SIDE]
+    end, side = _read(tokens, 0)
+    rest = tokens[end : end + 1]
+    if not side or (rest and (rest[0][1] in _REMAINDER or not (_is_word(rest[0]) or rest[0][0] == "number"))):
+        return None
+    return side
+
+
+def _is_word(token: Token) -> bool:
+    return token[0] == "word" or token[1] in _WORDS_OF_ONE_LETTER
+
+
+def _read(tokens: list[Token], start: int) -> tuple[int, _Side | None]:
+    """Read an expression, words behind its numbers included; where it ends, and what it is."""
+    text, depth, at = "", 0, start
+    units: list[str] = []  # of all numbers
+    terms: list[set[str]] = [set()]  # of the numbers of each term of a sum
+    percents: list[bool] = []  # whether each term of a sum is a percentage alone
+    good: tuple[int, str] | None = None
+    operand = False
+    while at < len(tokens):
+        kind, sign = tokens[at]
+        if kind == "number" and not operand:
+            text += _number(sign)
+            percents.append(sign.endswith("%"))
+            operand = True
+        elif kind == "word" and operand:
+            if sign in _SCALES:
+                text += f"*{_SCALES[sign]}"
+            elif sign in _REMAINDER or sign in ("of", "and", "or", "to", "is"):
+                break
+            else:
+                units.append(sign.lower().rstrip("s"))
+                terms[-1].add(units[-1])
+        elif kind == "operator" and (operand or sign in "-+"):
+            if operand and sign in "-+" and not depth:
+                terms.append(set())
+            text += sign
+            operand = False
+        elif sign == "(":
+            depth += 1
+            text += sign
+            operand = False
+        elif sign == ")" and operand and depth:
+            depth -= 1
+            text += sign
+        else:
+            break
+        at += 1
+        if operand and not depth:
+            good = at, text
+    if not good or not operand or depth:
+        return (good[0], None) if good and operand else (at, None)
+    value = exact_value(good[1])
+    if value is None:
+        return good[0], None
+    named = [term for term in terms if term]
+    different = len(named) > 1 and any(not (term & named[0]) for term in named)
+    discount = len(terms) > 1 and any(percents) and not all(percents)
+    return good[0], _Side(good[1], value, frozenset(units), different or discount)
+
+
+def _number(text: str) -> str:
+    if mixed := re.fullmatch(r"(\d+) (\d+/\d+)(\s?%)?", text):
+        return f"({mixed[1]}+{mixed[2]}){'%' if mixed[3] else ''}"
+    return text.replace(",", "").replace(" ", "")
+
+
+def _step(left: _Side, sign: str, right: _Side) -> Step | None:
+    if not (left.calculates or right.calculates):
+        return None
+    agrees = _agrees(left, sign, right)
+    if not agrees:
+        # "2 + 3 = 5 + 1 = 6": the sign stands for "makes", and what it makes is used at once.
+        first = re.match(r"-?\d+(?:\.\d+)?(?=[-+*/])", right.text)
+        agrees = bool(first) and left.calculates and exact_value(first.group() if first else "") == left.value
+    another_unit = bool(left.units and right.units and not left.units & right.units)
+    if not agrees and (left.mixed or right.mixed or another_unit):
+        return None
+    return Step(f"{left.text} {sign} {right.text}", left.value, right.value, agrees)
+
+
+def _agrees(left: _Side, sign: str, right: _Side) -> bool:
+    readings = {right.value}
+    if right.text.endswith("%") and not left.text.endswith("%"):
+        readings.add(right.value * 100)  # 5/20*100 = 25%
+    return any(
+        abs(left.value - reading) < _unit_of_the_last_digit(left, sign, right) or left.value == reading
+        for reading in readings
+    )
+
+
+def _unit_of_the_last_digit(left: _Side, sign: str, right: _Side) -> Fraction:
+    """How far a rounded side may be off: one unit of its last digit; 0 where both sides are exact."""
+    for side in (right, left):
+        if number := re.fullmatch(r"-?\d*(?:\.(\d+))?(%?)", side.text):
+            digits = len(number[1] or "")
+            if digits or (sign == "~" and side is right):
+                return Fraction(1, 10**digits) / (100 if number[2] and not left.text.endswith("%") else 1)
+    return Fraction(0)

@@ -1,0 +1,122 @@
+from fractions import Fraction
+
+import pytest
+
+from scalequest.answers.arithmetic import Arithmetic, asked_value, check_arithmetic, steps
+
+# text, steps checked, steps wrong
+TEXTS = [
+    ("sum", "2 + 3 = 5", 1, 0),
+    ("wrong_sum", "2 + 3 = 6", 1, 1),
+    ("a_chain_is_evaluated_whole", "2 + 3 + 4 = 9", 1, 0),
+    ("precedence", "2 + 3 * 4 = 14", 1, 0),
+    ("brackets", "(2 + 3) * 4 = 20", 1, 0),
+    ("implied_product", "2(3 + 4) = 14", 1, 0),
+    ("from_the_left", "10 - 3 - 2 = 5", 1, 0),
+    ("two_equals_signs", "2 + 3 = 1 + 4 = 5", 2, 0),
+    ("running_equals", "2 + 3 = 5 + 1 = 6", 2, 0),
+    ("running_equals_wrong", "2 + 3 = 6 + 1 = 7", 2, 1),
+    ("no_operator", "x = 5 and 7 = 7", 0, 0),
+    ("calculator_mark", "48/2 = <<48/2=24>>24 clips", 1, 0),
+    ("calculator_mark_alone", "He has <<48/2=25>>25 clips", 1, 1),
+    ("two_steps_in_a_line", "First 2 + 2 = 4, then 4 * 3 = 13.", 2, 1),
+    ("two_lines", "2 + 2 = 4\n4 * 3 = 13", 2, 1),
+    ("in_a_sentence", "So there were 1+2=3 people who rode.", 1, 0),
+    ("letter_x_as_times", "The juice is 30 x 2 = 60 ml, so 4 x 3=13.", 2, 1),
+    ("unit_and_x", "30 ml x 2 = 60 ml", 1, 0),
+    ("times_sign", "3 \u00d7 4 = 12", 1, 0),
+    ("latex_times", "$3 \\times 4 = 12$ and $3 \\cdot 4 = 13$", 2, 1),
+    ("latex_div", "$12 \\div 4 = 3$", 1, 0),
+    ("division_sign", "12 \u00f7 4 = 4", 1, 1),
+    ("unicode_minus", "12 \u2212 4 = 8", 1, 0),
+    ("negative_result", "3 - 8 = -5", 1, 0),
+    ("negative_number", "-3 + 8 = 5", 1, 0),
+    ("list_mark", "- 3 + 8 = 11", 1, 0),
+    ("numbered_line", "1. 3 + 8 = 11", 1, 0),
+    ("bracketed_number", "1) 3 + 8 = 11", 1, 0),
+    ("fractions", "1/2 + 1/4 = 3/4", 1, 0),
+    ("latex_fractions", "$\\frac{1}{2} + \\frac{1}{4} = \\frac{3}{4}$", 1, 0),
+    ("mixed_number", "1 1/2 + 1/2 = 2", 1, 0),
+    ("fraction_of", "1/2 of 10 = 5", 1, 0),
+    ("rounded", "10 / 3 = 3.33", 1, 0),
+    ("cut", "2 / 3 = 0.66", 1, 0),
+    ("badly_rounded", "10 / 3 = 3.4", 1, 0),  # 0.067 off: less than one unit of the last digit
+    ("not_rounded", "10 / 3 = 3.5", 1, 1),
+    ("whole_number_is_exact", "10 / 3 = 3", 1, 1),
+    ("approximately", "10 / 3 \u2248 3", 1, 0),
+    ("latex_approximately", "$200 / 3 \\approx 67$", 1, 0),
+    ("approximately_wrong", "10 / 3 \u2248 5", 1, 1),
+    ("percent", "20% * 50 = 10", 1, 0),
+    ("percent_of", "20% of 50 = 10", 1, 0),
+    ("latex_percent", "$20\\% \\times 50 = 11$", 1, 1),
+    ("percent_as_result", "5 / 20 = 25%", 1, 0),
+    ("times_a_hundred", "5 / 20 * 100 = 25%", 1, 0),
+    ("a_discount_is_left_out", "100 - 20% = 80", 0, 0),
+    ("money", "$5 + $3 = $8", 1, 0),
+    ("money_wrong", "$1.50 * 3 = $4.00", 1, 1),
+    ("latex_money", "\\$5 + \\$3 = \\$9", 1, 1),
+    ("euros", "\u20ac5 * 2 = \u20ac10", 1, 0),
+    ("thousands", "1,000 + 234 = 1,234", 1, 0),
+    ("latex_thousands", "$1{,}000 + 1 = 1{,}001$", 1, 0),
+    ("units", "5 apples + 3 apples = 8 apples", 1, 0),
+    ("units_wrong", "5 apples + 3 apples = 9 apples", 1, 1),
+    ("million", "2 million * 3 = 6 million", 1, 0),
+    ("different_units_are_left_out", "2 hours + 30 minutes = 150 minutes", 0, 0),
+    ("another_unit_is_left_out", "120 minutes / 60 = 2 hours and 3 * 60 minutes = 3 hours", 1, 0),
+    ("remainder_is_left_out", "17 / 5 = 3 remainder 2", 0, 0),
+    ("variable", "3x + 2 = 8", 0, 0),
+    ("variable_before", "x + 5 - 2 = 8", 0, 0),
+    ("variable_after", "5 + 3 = 8x", 0, 0),
+    ("variable_in_the_result", "5 + 3 = 12 - y", 0, 0),
+    ("function", "f(2) = 3", 0, 0),
+    ("variable_then_numbers", "x = 10/2 = 5", 1, 0),
+    ("latex_variable", "$2\\pi + 3 = 9$", 0, 0),
+    ("power", "2^3 = 8 and 2**3 = 9", 2, 1),
+    ("root", "$\\sqrt{16} + 1 = 5$", 1, 0),
+    ("inequality", "2 + 3 > 4", 0, 0),
+    ("words", "5 times 3 = 15", 1, 0),
+    ("boxed", "2 + 3 = \\boxed{6}", 1, 1),
+    ("nothing", "", 0, 0),
+    ("no_arithmetic", "I do not know.", 0, 0),
+    ("a_sentence_after", "2 + 3 = 5 5 + 4 = 9", 2, 0),
+]
+
+
+@pytest.mark.parametrize(("text", "checked", "wrong"), [pytest.param(*case, id=name) for name, *case in TEXTS])
+def test_written_steps_are_recomputed(text: str, checked: int, wrong: int):
+    assert check_arithmetic(text) == Arithmetic(checked, wrong), steps(text)
+
+
+def test_a_step_says_what_it_is():
+    (step,) = steps("She pays 2 * 3 = 7 dollars.")
+    assert (step.text, step.value, step.claimed, step.right) == ("2*3 = 7", Fraction(6), Fraction(7), False)
+
+
+@pytest.mark.parametrize(
+    ("question", "value"),
+    [
+        ("What is 12 - 5 + 3?", Fraction(10)),
+        ("What is the value of 12 - 5 + 3?", Fraction(10)),
+        ("Calculate 3 * 4.", Fraction(12)),
+        ("Compute: 1/2 + 1/4", Fraction(3, 4)),
+        ("What is $3 \\times 4$?", Fraction(12)),
+        ("What is -5 \u2212 3?", Fraction(-8)),
+        ("12 + 5 = ?", Fraction(17)),
+        ("What is 1,000 + 1?", Fraction(1001)),
+        ("What is 4 x 3?", Fraction(12)),
+        ("What is 4 plus 3?", Fraction(7)),
+        ("What is 12?", None),
+        ("What is 5 - x?", None),
+        ("Tom has 12 - 5 apples. How many?", None),
+        ("What is 4 + 2, but 2 is 6.", None),
+        ("What is 1/0?", None),
+        ("", None),
+    ],
+)
+def test_questions_of_plain_arithmetic_have_a_known_answer(question: str, value: Fraction | None):
+    assert asked_value(question) == value
+
+
+def test_a_line_without_end_is_read_soon():
+    assert check_arithmetic("1 + " * 5_000 + "1 = 5001").checked <= 1
+    assert check_arithmetic("2 + 2 = 4 " * 5_000).wrong == 0
