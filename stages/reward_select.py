@@ -10,14 +10,14 @@ drops those that do not pass. (A program that waits for input gets none, and rai
 """
 
 import argparse
-import random
 from collections import Counter
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
-from itertools import combinations, islice
+from collections.abc import Collection, Sequence
+from itertools import combinations
 from typing import Any
 
 from scalequest.answers.arithmetic import asked_value, check_arithmetic
-from scalequest.answers.check import final_answer, same_answers, with_examples
+from scalequest.answers.best_of import RULES, choose, group_answers
+from scalequest.answers.check import final_answer, with_examples
 from scalequest.answers.compare import compare
 from scalequest.answers.sandbox import EXITED, PASSED, run_programs
 from scalequest.errors import UserError
@@ -29,52 +29,8 @@ from scalequest.seeding import row_seed
 from scalequest.statistics import mean_error, proportion_above_chance, reported
 
 STAGE = "reward_select"
-RULES = ("reward", "first", "random", "majority")
 # Share of wrong steps, and of wrong answers to plain arithmetic, that needs no warning.
 TOLERATED = 0.05
-# Pairs of answers that are held in memory at once are at most this many times the pairs of one question.
-QUESTIONS_AT_ONCE = 1_000
-
-
-def batched(items: Iterable[Any], size: int) -> Iterator[list[Any]]:
-    """Lists of at most ``size`` items, in order."""
-    iterator = iter(items)
-    while batch := list(islice(iterator, size)):
-        yield batch
-
-
-def group_answers(domain: str, answers: Mapping[str, Sequence[str | None]]) -> dict[str, list[int | None]]:
-    """Which final answers of each question are equal, as mathematics or as programs.
-
-    Args:
-        domain: `maths` or `code`.
-        answers: by question, the final answer of each response; None for a response without one.
-
-    Returns:
-        By question and response a group's number: answers of one group are equal. None for a response without an answer.
-        An answer belongs to the first group whose first answer it equals.
-    """
-    groups = {}
-    for chunk in batched(answers.items(), QUESTIONS_AT_ONCE):
-        distinct = {q: list(dict.fromkeys(a for a in row if a is not None)) for q, row in chunk}
-        pairs = sorted({pair for row in distinct.values() for pair in combinations(row, 2)})
-        equal = {pair for pair, same in zip(pairs, same_answers(domain, pairs), strict=True) if same}
-        for question, row in chunk:
-            number = _numbered(distinct[question], equal)
-            groups[question] = [None if a is None else number[a] for a in row]
-    return groups
-
-
-def _numbered(distinct: list[str], equal: Collection[tuple[str, str]]) -> dict[str, int]:
-    """The group of each answer of one question: that of the first answer it equals, else its own."""
-    firsts: list[str] = []
-    number: dict[str, int] = {}
-    for answer in distinct:
-        found = next((k for k, first in enumerate(firsts) if (first, answer) in equal), len(firsts))
-        if found == len(firsts):
-            firsts.append(answer)
-        number[answer] = found
-    return number
 
 
 def find_candidates(
@@ -90,32 +46,6 @@ def find_candidates(
         if row["finish_reason"] == "stop" and group is not None
     ]
     return [row for row in complete if row["id"] not in crashed], bool(complete)
-
-
-def choose(
-    by: str, candidates: Sequence[dict[str, Any]], rewards: dict[str, float], groups: dict[str, int | None], seed: int
-) -> dict[str, Any]:
-    """The candidate that a rule takes; the order of the candidates does not matter.
-
-    ``reward``: the highest reward. ``first``: the lowest sample number. ``random``: one drawn by ``seed``. ``majority``: one of the
-    largest group of equal answers (self-consistency, Wang et al. 2023). Ties go to the highest reward, then to the lowest sample.
-
-    Args:
-        by: one of RULES.
-        candidates: responses of one question, at least one.
-        rewards: by response id.
-        groups: by response id, as from ``group_answers``.
-        seed: of this question.
-    """
-    ordered = sorted(candidates, key=lambda row: row["sample"])
-    votes = Counter(groups[row["id"]] for row in ordered)
-    if by == "first":
-        return ordered[0]
-    if by == "random":
-        return random.Random(seed).choice(ordered)
-    if by == "majority":
-        return max(ordered, key=lambda row: (votes[groups[row["id"]]], rewards[row["id"]], -row["sample"]))
-    return max(ordered, key=lambda row: (rewards[row["id"]], -row["sample"]))
 
 
 def select(

@@ -1,18 +1,88 @@
 """Choosing one of n answers to a problem, and how often each rule chooses a right one."""
 
-from collections.abc import Mapping, Sequence
+import random
+from collections import Counter
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import combinations, islice
 from typing import Any
 
-from scalequest.answers.check import same_answer
+from scalequest.answers.check import same_answers
 from scalequest.outcomes import RIGHT
 from scalequest.statistics import Difference, mean_error, paired_difference
 
+RULES = ("reward", "first", "random", "majority")
+# Pairs of answers that are held in memory at once are at most this many times the pairs of one question.
+QUESTIONS_AT_ONCE = 1_000
 
-def majority(domain: str, answers: Sequence[str]) -> int:
-    """Position of the first answer that agrees with the most others; of equals the earliest wins."""
-    votes = [sum(same_answer(domain, answer, other) for other in answers) for answer in answers]
-    return votes.index(max(votes))
+Row = Mapping[str, Any]
+
+
+def batched(items: Iterable[Any], size: int) -> Iterator[list[Any]]:
+    """Lists of at most ``size`` items, in order."""
+    iterator = iter(items)
+    while batch := list(islice(iterator, size)):
+        yield batch
+
+
+def group_answers(domain: str, answers: Mapping[str, Sequence[str | None]]) -> dict[str, list[int | None]]:
+    """Which final answers of each question are equal, as mathematics or as programs.
+
+    Args:
+        domain: `maths` or `code`.
+        answers: by question, the final answer of each response; None for a response without one.
+
+    Returns:
+        By question and response a group's number: answers of one group are equal. None for a response without an answer.
+        An answer belongs to the first group whose first answer it equals.
+    """
+    groups = {}
+    for chunk in batched(answers.items(), QUESTIONS_AT_ONCE):
+        distinct = {q: list(dict.fromkeys(a for a in row if a is not None)) for q, row in chunk}
+        pairs = sorted({pair for row in distinct.values() for pair in combinations(row, 2)})
+        equal = {pair for pair, same in zip(pairs, same_answers(domain, pairs), strict=True) if same}
+        for question, row in chunk:
+            number = _numbered(distinct[question], equal)
+            groups[question] = [None if a is None else number[a] for a in row]
+    return groups
+
+
+def _numbered(distinct: list[str], equal: Collection[tuple[str, str]]) -> dict[str, int]:
+    """The group of each answer of one question: that of the first answer it equals, else its own."""
+    firsts: list[str] = []
+    number: dict[str, int] = {}
+    for answer in distinct:
+        found = next((k for k, first in enumerate(firsts) if (first, answer) in equal), len(firsts))
+        if found == len(firsts):
+            firsts.append(answer)
+        number[answer] = found
+    return number
+
+
+def choose(
+    by: str, candidates: Sequence[Row], rewards: Mapping[str, float], groups: Mapping[str, int | None], seed: int
+) -> Row:
+    """The candidate that a rule takes; the order of the candidates does not matter.
+
+    ``reward``: the highest reward. ``first``: the lowest sample number. ``random``: one drawn by ``seed``. ``majority``: one of the
+    largest group of equal answers (self-consistency, Wang et al. 2023). Ties go to the highest reward, then to the lowest sample.
+
+    Args:
+        by: one of RULES.
+        candidates: responses of one question, at least one.
+        rewards: by response id.
+        groups: by response id, as from ``group_answers``.
+        seed: of this question.
+    """
+    ordered = sorted(candidates, key=lambda row: row["sample"])
+    votes = Counter(groups[row["id"]] for row in ordered)
+    if by == "first":
+        return ordered[0]
+    if by == "random":
+        return random.Random(seed).choice(ordered)
+    if by == "majority":
+        return max(ordered, key=lambda row: (votes[groups[row["id"]]], rewards[row["id"]], -row["sample"]))
+    return max(ordered, key=lambda row: (rewards[row["id"]], -row["sample"]))
 
 
 @dataclass(frozen=True)
@@ -33,7 +103,9 @@ class BestOfN:
 
 
 def best_of_n(domain: str, problems: Sequence[Sequence[Mapping[str, Any]]], seed: int = 0) -> BestOfN | None:
-    """How often the highest reward chooses a right answer, beside rules that need no model; None without a candidate.
+    """How often the highest reward chooses a right answer, beside the other rules; None without a candidate.
+
+    The rules are those of ``choose``, so the ties of the majority go to the reward here, too.
 
     Args:
         domain: maths or code.
@@ -42,17 +114,22 @@ def best_of_n(domain: str, problems: Sequence[Sequence[Mapping[str, Any]]], seed
         seed: of the bootstrap.
     """
     found: dict[str, list[float]] = {rule: [] for rule in ("reward", "random", "first", "majority", "any")}
-    for samples in problems:
-        rows = sorted(
-            (r for r in samples if r["finish_reason"] == "stop" and r["final_answer"]), key=lambda r: r["sample"]
-        )
+    candidates = {
+        str(k): [row for row in samples if row["finish_reason"] == "stop" and row["final_answer"]]
+        for k, samples in enumerate(problems)
+    }
+    groups = group_answers(domain, {name: [row["final_answer"] for row in rows] for name, rows in candidates.items()})
+    for name, rows in candidates.items():
         if not rows:
             continue
+        # By sample number: the rows of a problem need no id of their own.
+        numbered = [{"id": str(row["sample"])} | dict(row) for row in rows]
+        rewards = {row["id"]: row["reward"] for row in numbered}
+        group_of = {row["id"]: group for row, group in zip(numbered, groups[name], strict=True)}
+        for rule in ("reward", "first", "majority"):
+            found[rule].append(float(choose(rule, numbered, rewards, group_of, seed)["outcome"] == RIGHT))
         right = [float(row["outcome"] == RIGHT) for row in rows]
-        found["reward"].append(right[max(range(len(rows)), key=lambda at: (rows[at]["reward"], -at))])
         found["random"].append(sum(right) / len(right))
-        found["first"].append(right[0])
-        found["majority"].append(right[majority(domain, [row["final_answer"] for row in rows])])
         found["any"].append(max(right))
     n = len(found["reward"])
     if not n:

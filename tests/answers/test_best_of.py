@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from scalequest.answers.best_of import best_of_n, majority
+from scalequest.answers.best_of import RULES, best_of_n, choose, group_answers
 
 
 def problem(*rows: tuple[str, str, float]) -> list[dict[str, Any]]:
@@ -16,11 +16,48 @@ def problem(*rows: tuple[str, str, float]) -> list[dict[str, Any]]:
 
 
 @pytest.mark.parametrize(
-    ("answers", "position"),
-    [(["1", "2", "2"], 1), (["1", "2"], 0), (["3"], 0), (["4", "2", "4", "2"], 0), (["5", "1,000", "1000"], 1)],
+    ("answers", "scores", "position"),
+    [
+        (["1", "2", "2"], [9.0, 0.0, 0.0], 1),
+        (["1", "2"], [0.0, 0.0], 0),
+        (["1", "2"], [0.0, 1.0], 1),  # no majority: the reward decides
+        (["4", "2", "4", "2"], [0.0, 0.0, 0.0, 0.0], 0),
+        (["5", "1,000", "1000"], [9.0, 0.0, 0.0], 1),
+        (["1", "0.5", "1/2"], [9.0, 0.0, 1.0], 2),
+    ],
 )
-def test_the_majority_is_the_first_of_the_largest_group(answers: list[str], position: int):
-    assert majority("maths", answers) == position
+def test_the_majority_is_the_largest_group_of_equal_answers(answers: list[str], scores: list[float], position: int):
+    rows = [{"id": str(k), "sample": k} for k in range(len(answers))]
+    groups = group_answers("maths", {"q": answers})["q"]
+    group_of = {str(k): group for k, group in enumerate(groups)}
+    assert choose("majority", rows, {str(k): score for k, score in enumerate(scores)}, group_of, 0) == rows[position]
+
+
+@pytest.mark.parametrize("by", RULES)
+def test_no_rule_depends_on_the_order_of_the_rows(by: str):
+    rows = [{"id": f"q#{k}", "sample": k} for k in range(4)]
+    groups = {"q#0": 0, "q#1": 1, "q#2": 1, "q#3": 2}
+    scores = {f"q#{k}": 0.5 for k in range(4)}
+    ids = {
+        choose(by, [rows[k] for k in order], scores, groups, 7)["id"]
+        for order in ([0, 1, 2, 3], [3, 2, 1, 0], [2, 0, 3, 1])
+    }
+    assert len(ids) == 1
+
+
+def test_the_random_rule_takes_every_candidate_by_its_seed():
+    rows, groups = [{"id": f"q#{k}", "sample": k} for k in range(3)], {"q#0": 0, "q#1": 1, "q#2": 2}
+    drawn = [choose("random", rows, {"q#0": 1.0, "q#1": 2.0, "q#2": 3.0}, groups, seed)["id"] for seed in range(300)]
+    # 300 draws of three: 100 each, standard deviation 8.
+    assert all(70 < drawn.count(f"q#{k}") < 130 for k in range(3))
+    assert choose("random", rows, {"q#0": 1.0, "q#1": 2.0, "q#2": 3.0}, groups, 5) == choose(
+        "random", rows, {"q#0": 3.0, "q#1": 2.0, "q#2": 1.0}, groups, 5
+    )
+
+
+def test_answers_are_grouped_by_mathematics_and_not_by_spelling():
+    answers = {"a": ["0.5", "1/2", None, "\\frac{1}{2}", "2"], "b": [None], "c": ["AB", "BA", "AB"]}
+    assert group_answers("maths", answers) == {"a": [0, 0, None, 0, 1], "b": [None], "c": [0, 1, 0]}
 
 
 def test_shares_of_all_rules():

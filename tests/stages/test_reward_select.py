@@ -7,22 +7,13 @@ from typing import Any
 
 import pytest
 
+from scalequest.answers.best_of import RULES
 from scalequest.errors import UserError
 from scalequest.params import Params
 from scalequest.records import FILTERED, INSTRUCTION, RESPONSE, REWARD, read_rows, write_rows
 from scalequest.runtime.stage import StageRun
 from scalequest.sampling.scorer import check_finite
-from stages.reward_select import (
-    RULES,
-    arithmetic_of,
-    checkable_of,
-    choose,
-    find_crashes,
-    group_answers,
-    main,
-    same_choices,
-    select,
-)
+from stages.reward_select import arithmetic_of, checkable_of, find_crashes, main, same_choices, select
 from tests.fakes import ROOT, changed
 
 QUESTION = {"id": "q", "generator": "sums", "question": "Q?", "difficulty": 0.5}
@@ -120,33 +111,8 @@ def test_each_rule_chooses_by_its_own_measure(by: str, answers: list[Any], value
     assert chosen(answers, values, by=by) == best
 
 
-@pytest.mark.parametrize("by", RULES)
-def test_no_rule_depends_on_the_order_of_the_rows(by: str):
-    rows = responses("\\boxed{1}", "\\boxed{2}", "\\boxed{2}", "\\boxed{3}")
-    groups = {"q#0": 0, "q#1": 1, "q#2": 1, "q#3": 2}
-    scores = rewards(0.5, 0.5, 0.5, 0.5)
-    ids = {
-        choose(by, [rows[k] for k in order], scores, groups, 7)["id"]
-        for order in ([0, 1, 2, 3], [3, 2, 1, 0], [2, 0, 3, 1])
-    }
-    assert len(ids) == 1
-
-
-def test_the_random_rule_takes_every_candidate_by_its_seed():
-    rows, groups = responses("\\boxed{1}", "\\boxed{2}", "\\boxed{3}"), {"q#0": 0, "q#1": 1, "q#2": 2}
-    drawn = [choose("random", rows, rewards(1, 2, 3), groups, seed)["id"] for seed in range(300)]
-    # 300 draws of three: 100 each, standard deviation 8.
-    assert all(70 < drawn.count(f"q#{k}") < 130 for k in range(3))
-    assert choose("random", rows, rewards(1, 2, 3), groups, 5) == choose("random", rows, rewards(3, 2, 1), groups, 5)
-
-
 def test_a_threshold_holds_for_every_rule():
     assert chosen(["\\boxed{1}", "\\boxed{2}"], [0.1, 0.9], min_reward=0.5, by="first") == "low_reward"
-
-
-def test_answers_are_grouped_by_mathematics_and_not_by_spelling():
-    answers = {"a": ["0.5", "1/2", None, "\\frac{1}{2}", "2"], "b": [None], "c": ["AB", "BA", "AB"]}
-    assert group_answers("maths", answers) == {"a": [0, 0, None, 0, 1], "b": [None], "c": [0, 1, 0]}
 
 
 def test_how_often_two_rules_choose_alike():
