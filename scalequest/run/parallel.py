@@ -28,7 +28,11 @@ from scalequest.training.launch import n_processes
 
 LOGS = Path(".work", "parallel")
 # What a stage that computes on a GPU depends on; no other stage does.
-WORK = {"scalequest/sampling/engine.py": "engine", "scalequest/training/job.py": "training"}
+WORK = {
+    "scalequest/sampling/engine.py": "engine",
+    "scalequest/sampling/scorer.py": "engine",
+    "scalequest/training/job.py": "training",
+}
 # How many stages of a kind share one GPU, if any do.
 SHARED = {"engine": 1, "training": 2}
 # Seconds of a stage beside its work: DVC, imports. Of one that the estimate leaves out: evaluation on a GPU, filters on a CPU.

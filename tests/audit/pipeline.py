@@ -113,7 +113,7 @@ def tables() -> dict[str, tuple[pa.Schema, list[dict[str, Any]]]]:
         "data/responses": (records.RESPONSE, responses),
         "data/rewards": (records.REWARD, rewards),
         "data/instruct.parquet": (records.INSTRUCTION, [{"id": ids[n], "generator": "sums", "question": QUESTIONS[n], "response": f"The answer is {n}1.", "final_answer": f"{n}1", "reward": 1.0, "agreement": 0.5, "n_candidates": 2} for n in kept if n < 5]),
-        "data/samples/student.parquet": (records.SAMPLE, [{"task": "sums", "id": "sums/0", "question": "What is 8 + 8?", "answer": "16", "completion": "16", "strict": 1.0, "flexible": 1.0, "unparsed": 0.0, "timeout": 0.0}]),
+        "data/samples/student.parquet": (records.SAMPLE, [{"task": "sums", "split": "test", "shots": 0, "id": "sums/0", "question": "What is 8 + 8?", "answer": "16", "completion": "16", "finish_reason": "stop", "strict": 1.0, "flexible": 1.0, "unparsed": 0.0, "timeout": 0.0}]),
     }  # fmt: skip
 
 

@@ -75,7 +75,7 @@ def test_this_repositorys_stages_are_all_known() -> None:
     names = live_stages(pipeline, params)
     assert names is not None
     assert {name.split("@")[0] for name in names} == set(pipeline["stages"])
-    assert {"qft@sums", "fetch_model@student", "evaluate@student", "report"} <= set(names)
+    assert {"qft@sums", "fetch_model@student", "evaluate_student@student", "report"} <= set(names)
 
 
 def test_what_has_left_the_pipeline_is_left_out_and_what_never_ran_is_named(pipeline: Pipeline) -> None:

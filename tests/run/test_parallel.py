@@ -18,7 +18,7 @@ from scalequest.run.parallel import Node, Runner, longest_way
 from scalequest.run.profile import load_profile
 from scalequest.runtime import facts as lineage
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 
 # Writes down when it ran and on what. "bad" fails at once; Two that the variable PAIR names wait for each other.
 STAGE = """
