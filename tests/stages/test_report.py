@@ -74,7 +74,7 @@ METRICS: dict[str, dict[str, Any]] = {
     "reward_select": {
         "questions": 4, "kept": 3, "dropped": {"no_answer": 1, "low_reward": 0},
         "mean_reward": {"kept": 1.5, "all": 0.25}, "mean_agreement": 0.75, "mean_candidates": 3.0,
-        "arithmetic": {"checkable": 28, "checkable_right": 4},
+        "checkable": {"n": 28, "right": 4, "right_frac": 0.1429}, "arithmetic": {"steps": 9, "wrong": 3, "wrong_frac": None},
     },
     "instruct_tune/student": TRAINED | {"examples": 2, "dropped_too_long": 1, "steps": 2},
     "qft/sums": TRAINED,
@@ -84,7 +84,8 @@ METRICS: dict[str, dict[str, Any]] = {
     "preferences/sums": PAIRS | {"direction": {"solvability": 16, "difficulty": 14}},
     "preferences/stories": PAIRS | {"rejected": {"over_long": 8}, "direction": {"solvability": 10, "difficulty": 20}},
     "qpo/sums": TRAINED | {"reward_accuracy": 0.6},
-    "qpo/stories": TRAINED | {"reward_accuracy": 0.7},
+    "qpo/stories": TRAINED
+    | {"reloaded": {"pairs": 8, "pairs_from": "held out", "margin_trained": 0.408, "margin": 0.052, "accuracy_trained": 0.9, "accuracy": 0.75}},
     "generate/sums": {"questions": 6, "warnings": {"one_question": 0, "no_end": 0}},
     "generate/stories": {"questions": 4, "warnings": {"one_question": 0, "no_end": 1}},
     "instruct_tune/student_gone": TRAINED | {"warnings": {"no_end": 1}},
@@ -316,7 +317,7 @@ def test_the_headline_has_the_share_of_right_answers(folder: Folder) -> None:
     words = "14.3 % of the 28 training answers that a program can check are right"
     assert words in markdown.splitlines()[0]
     assert words in page.split("</h1>")[0]
-    folder.change("reward_select", arithmetic={"checkable": 0, "checkable_right": 0})
+    folder.change("reward_select", checkable={"n": 0, "right": 0, "right_frac": None})
     assert "none of the training answers can be checked by a program" in folder.run()[0].splitlines()[0]
 
 
@@ -387,17 +388,29 @@ def test_a_run_without_warnings_says_so(folder: Folder) -> None:
     assert section(folder.run()[0], "Warnings").strip().startswith("None")
 
 
-def test_training_runs_tell_losses_and_checks(folder: Folder) -> None:
+def test_training_runs_have_losses_and_checks(folder: Folder) -> None:
     text = section(folder.run()[0], "Training runs")
     assert row(text, "`solver`")[1:] == ["–"] * 5 + ["not trained: the model is taken as it was fetched"]
     assert row(text, "`qft@sums`")[1:] == ["90", "3", "24", "2.500", "1.250", ""]
     assert "60.0 %" in row(text, "`qpo@sums`")[-1]
+    assert row(text, "`qpo@stories`")[-1] == (
+        "mean margin of chosen over rejected 0.4080 before saving, 0.0520 as saved; chosen preferred in 75.0 % of 8 pairs "
+        "(held out)"
+    )
     assert row(text, "`difficulty_model`")[-1] == (
         "rank correlation 0.35 ± 0.34 on 12 held-out seeds; squared error 0.080, 0.100 for always saying the mean"
     )
     assert row(text, "`reward_model`")[-1] == (
         "right sample above a wrong one of the same seed in 85.0 ± 9.0 % of 20 held-out pairs"
     )
+
+
+def test_what_stages_measured_of_themselves_is_shown(folder: Folder) -> None:
+    folder.change("judge", calibration={"problems": 25, "sound": {"share": 0.8}, "difference_p_value": None})
+    text = section(folder.run()[0], "Quality of each step")
+    assert row(text, "`judge`")[-1] == "difference p value –; problems 25; sound.share 0.800"
+    assert "wrong 3" in text
+    assert "margin trained 0.408" in row(text, "`qpo@stories`")[-1]
 
 
 def test_preference_rejects_have_a_column_a_reason(folder: Folder) -> None:
