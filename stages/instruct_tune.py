@@ -4,7 +4,7 @@
         --seeds data/seeds.parquet --out models/student --metrics M.json
 
 `instruct_tune.data` chooses the pairs: those of the pipeline, or a control's: the seeds with their own solutions, or a file.
-Only the student's own training seed tells it from another student: all see the same rows.
+Only its training seed distinguishes a student from the others: all see the same rows.
 """
 
 import argparse

@@ -1,13 +1,13 @@
-"""Which data, models, parameters and code produced this, and which models something ended up in.
+"""Trace what an output was made from, and which models something ended up in.
 
-    scalequest audit PATH|HASH [--rev REV]     what an output was made from, down to seeds and base models, and its scores
-    scalequest audit diff A B PATH             what differs first, upstream, between two revisions, and so why the outputs differ
-    scalequest audit --row GENERATOR/SHARD/ROW one generated question's life, and every model trained on it; rejected ones too
-    scalequest audit --data FILE|HASH          every model at any revision or experiment that was made from it
+    scalequest audit PATH|HASH [--rev REV]     the chain of an output: data, models, parameters, code and scores
+    scalequest audit diff A B PATH             the first difference, upstream, between two revisions of an output
+    scalequest audit --row GENERATOR/SHARD/ROW the path of one generated question, and every model trained on it
+    scalequest audit --data FILE|HASH          every model, at any revision or experiment, that was made from it
     scalequest audit --contains TEXT           where a piece of text occurs along the pipeline
 
-A revision is a branch, a tag, a commit, a DVC experiment (it need not be applied), or `workspace`. Only Git, dvc.lock and the
-data are read; nothing runs and nothing is checked out.
+A revision is a branch, a tag, a commit, a DVC experiment (applied or not), or `workspace`. The audit only reads Git,
+dvc.lock and the data. It runs nothing and checks nothing out.
 """
 
 import argparse
@@ -32,10 +32,10 @@ def configure(parser: argparse.ArgumentParser) -> None:
     question.add_argument("--row", metavar="ID", help="one generated question: GENERATOR/SHARD/ROW")
     question.add_argument("--data", metavar="FILE", help="a file, a folder or a hash")
     question.add_argument("--contains", metavar="TEXT", help="a piece of text")
-    parser.add_argument("--ignore-case", action="store_true", help="with --contains: in upper or lower case")
+    parser.add_argument("--ignore-case", action="store_true", help="with --contains: upper and lower case are the same")
     form = parser.add_mutually_exclusive_group()
-    form.add_argument("--json", action="store_true", help="everything, as JSON")
-    form.add_argument("--mermaid", action="store_true", help="the chain as a drawing (of PATH only)")
+    form.add_argument("--json", action="store_true", help="print everything as JSON")
+    form.add_argument("--mermaid", action="store_true", help="the chain of PATH as a Mermaid drawing")
 
 
 def run(args: argparse.Namespace) -> int:

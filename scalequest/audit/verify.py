@@ -1,14 +1,14 @@
-"""Hold everything that dvc.lock claims against the bytes, and end with 1 if a link is broken.
+"""Compare every claim of dvc.lock with the files; exit code 1 if a link is broken.
 
     scalequest verify [CHECK ...] [--rev REV]
 
     stages   every stage has run, with its revision's parameters and code, on what the stages before it wrote last
-    hashes   every output's bytes in the cache (and the workspace, and Git's metrics) are those that the lock names
-    counts   nothing is lost between one table and the next, and the metrics say the numbers that the data have
-    rows     every training row goes back over its response, the ledger and its generator to a fetched model
+    hashes   every output in the cache, the workspace and Git has the bytes that the lock names
+    counts   no row is lost between one table and the next, and the metrics have the numbers of the data
+    rows     every training row leads back over its response, the ledger and its generator to a fetched model
 
-Checks come in the pipeline's order and each yields the links that are broken, so that the first one told is the one furthest
-upstream: what follows from it is told after it.
+Checks run in the pipeline's order. The first broken link printed is the one furthest upstream; the others may follow
+from it.
 """
 
 import argparse

@@ -1,9 +1,9 @@
-"""Write the data set and the model with their cards to a folder that the Hugging Face hub takes as it is, and push it if told to.
+"""Write the data set and the model with their cards, in the layout of the Hugging Face hub.
 
     scalequest publish [--rev REV] [--out hub] [--licence NAME=ID ...]
-    scalequest publish --dataset ORG/NAME --model ORG/NAME       # pushes too; needs HF_TOKEN or `hf auth login`
+    scalequest publish --dataset ORG/NAME --model ORG/NAME       # also upload; needs HF_TOKEN or `hf auth login`
 
-What is published has been verified first: no row without its origin, no count that does not add up.
+The run is verified first: every row has its origin, and all counts add up.
 """
 
 import argparse
@@ -33,9 +33,9 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--out", type=Path, default=Path("hub"), help="the folder to write (default: hub)")
     parser.add_argument("--name", default="ScaleQuest run", help="title of both cards")
     parser.add_argument("--licence", action="append", default=[], metavar="NAME=ID", help="licence of a model role or a seed source, as in gsm8k=mit")  # fmt: skip
-    parser.add_argument("--dataset", metavar="ORG/NAME", help="push the data set there")
-    parser.add_argument("--model", metavar="ORG/NAME", help="push the model there")
-    parser.add_argument("--public", action="store_true", help="make what is pushed public; private by default")
+    parser.add_argument("--dataset", metavar="ORG/NAME", help="upload the data set there")
+    parser.add_argument("--model", metavar="ORG/NAME", help="upload the model there")
+    parser.add_argument("--public", action="store_true", help="make the uploads public; they are private by default")
 
 
 def run(args: argparse.Namespace) -> int:

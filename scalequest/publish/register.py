@@ -1,9 +1,9 @@
-"""Register a model of the pipeline in MLflow, with the hashes that lead from there back to the audit.
+"""Register a model in MLflow, with the hashes that lead back to the audit.
 
     scalequest register models/student --name scalequest-student [--rev REV]
 
-The version carries as tags the model's hash, the hash of every input of the stage that trained it, commit and revision; its run
-is the one that trained it, if MLflow has it.
+The tags of the version hold the hash of the model, the hash of every input of the stage that trained it, the commit and
+the revision. Its run is the one that trained it, if MLflow has that run.
 """
 
 import argparse

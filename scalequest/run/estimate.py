@@ -1,9 +1,10 @@
-"""Time, GPU-hours, disk and money of the configured run, reckoned before it runs.
+"""Estimate tokens, GPU hours, disk and cost of a run before it is made.
 
-    scalequest estimate [--profile paper-math] [--gpu h100] [--usd-per-hour 3] [--from-run reports/metrics]
+    scalequest estimate [--profile paper-math] [--gpu h100] [--usd-per-hour 3] [--from-run METRICS]
 
-Rows go through the stages with the shares that stay in the paper, or in a finished run's metrics; tokens follow from the rows,
-hours from measured rates (scalequest/gpus.yaml, where each number names its source). On the paper's GPU its Table 4 is set beside it.
+Rows go through the stages with the shares that stay in the paper, or in the metrics of a finished run. Tokens follow from
+the rows, and hours from measured rates (scalequest/run/gpus.yaml names the source of each). With the paper's number of
+pairs, the paper's Table 4 is printed beside the estimate. docs/estimate.md says how far to trust it.
 """
 
 import argparse
@@ -339,18 +340,17 @@ def beside_table_4(found: list[Work], gpu: dict[str, Any], table: dict[str, Any]
 
 def configure(parser: argparse.ArgumentParser) -> None:
     """Declare the options of ``scalequest estimate``."""
-    parser.add_argument(
-        "--profile", default="params.yaml", help="a name in profiles/, or a file (default: params.yaml)"
-    )
+    parser.add_argument("--profile", default="params.yaml", help="a profile or a parameter file (default: params.yaml)")
     parser.add_argument("--gpu", choices=sorted(read_yaml(TABLE)["gpus"]), default="h100")
-    parser.add_argument(
-        "--usd-per-hour", type=float, help="price of a GPU-hour (default: the table's, where it has one)"
-    )
+    parser.add_argument("--usd-per-hour", type=float, help="price per GPU hour (default: the table's, if it has one)")
     parser.add_argument(
         "--from-run", type=Path, metavar="METRICS", help="take tokens and shares from a finished run's metrics"
     )
     parser.add_argument(
-        "--seeds", type=int, default=SEEDS, help="seed problems, where a file's number is not in the parameters"
+        "--seeds",
+        type=int,
+        default=SEEDS,
+        help="number of seed problems, where the parameters do not give it (default: %(default)s)",
     )
 
 

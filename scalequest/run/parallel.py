@@ -134,13 +134,13 @@ def expected_seconds(pipeline: Mapping[str, Node], params: Params) -> dict[str, 
         found = works(params, Assumptions(table["tokens"], table["keeps"]), table["sizes"], seed_problems(params))
     except UserError:  # a model whose name does not tell its size: then the number of stages decides
         found = []
-    reckoned = {work.stage: 3600 * hours(work, table["gpus"]["h100"], table) for work in found}
+    estimated = {work.stage: 3600 * hours(work, table["gpus"]["h100"], table) for work in found}
     branches = Counter(name.split("@")[0] for name in pipeline)
 
     def seconds(node: Node) -> float:
         stage = node.name.split("@")[0]
         if node.work:
-            return START_S + (reckoned[stage] / branches[stage] if stage in reckoned else UNKNOWN_GPU_S)
+            return START_S + (estimated[stage] / branches[stage] if stage in estimated else UNKNOWN_GPU_S)
         return UNKNOWN_CPU_S
 
     return {name: seconds(node) for name, node in pipeline.items()}
