@@ -64,6 +64,8 @@ class History:
     def __init__(self, repository: Repository) -> None:
         self.repository = repository
         self.unread: list[str] = []
+        if repository.is_shallow:
+            self.unread.append("commits that this shallow clone does not have; bring them: git fetch --unshallow")
         self._locks: dict[Version, Lock | None] = {}
         self._before: dict[str | None, set[str]] = {}
 

@@ -40,12 +40,29 @@ for _tag, _pattern, _first in (
 _Yaml12.add_constructor("tag:yaml.org,2002:int", lambda loader, node: int(loader.construct_scalar(node)))
 
 
+_CONFLICT = re.compile(rb"^(<{7}|>{7}) ", re.MULTILINE)
+
+
+def _check_conflict(content: bytes, origin: str) -> None:
+    """Refuse a file that Git left with both sides of a merge."""
+    if not (found := _CONFLICT.search(content)):
+        return
+    line = content.count(b"\n", 0, found.start()) + 1
+    name = origin.strip()
+    # A lock is made anew from the other two, which only a person can merge.
+    step = f"git checkout --ours {name} && dvc repro" if name == LOCK else f"edit it, then git add {name}"
+    raise UserError(
+        f"{name}:{line}: an unfinished merge (Git's conflict marker). Expected one side of it. Resolve it: {step}"
+    )
+
+
 def parse_yaml(content: bytes, origin: str) -> dict[str, Any]:
     """A YAML mapping.
 
     Raises:
         UserError: it is no YAML, or no mapping.
     """
+    _check_conflict(content, origin)
     try:
         data = yaml.load(content, Loader=_Yaml12)
     except yaml.YAMLError as error:
@@ -246,6 +263,7 @@ def parse_lock(content: bytes, origin: str) -> dict[str, Stage]:
     Raises:
         UserError: it has another schema, is no lock, or is broken.
     """
+    _check_conflict(content, origin)
     head, mark, body = content.partition(b"\nstages:\n")
     if not mark:
         data = parse_yaml(content, origin)

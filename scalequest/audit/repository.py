@@ -60,10 +60,14 @@ class Repository:
         """
         start = (start or Path()).resolve()
         result = subprocess.run(
-            ["git", "rev-parse", "--show-toplevel"], cwd=start, capture_output=True, text=True, check=False
-        )
+            ["git", "rev-parse", "--show-toplevel"], cwd=start, capture_output=True, text=True, check=False,
+            env=os.environ | {"LC_ALL": "C"},
+        )  # fmt: skip
         if result.returncode:
-            raise UserError(f"{start}: no Git repository here; run this inside a clone of the pipeline's repository")
+            raise UserError(
+                f"{start}: Git does not read a repository here: {' '.join(result.stderr.split())}. Expected a clone of the "
+                "pipeline's repository. Run this inside one"
+            )
         root = Path(result.stdout.strip())
         if not (root / "dvc.yaml").is_file():
             raise UserError(f"{root}: no dvc.yaml in this repository's root; the audit reads a DVC pipeline")
@@ -86,6 +90,11 @@ class Repository:
     def head(self) -> str | None:
         """The commit that is checked out; None before the first."""
         return self.git("rev-parse", "--verify", "-q", "HEAD", check=False).decode().strip() or None
+
+    @cached_property
+    def is_shallow(self) -> bool:
+        """Whether this clone lacks the older commits."""
+        return self.git("rev-parse", "--is-shallow-repository", check=False).strip() == b"true"
 
     @cached_property
     def tips(self) -> dict[str, str]:

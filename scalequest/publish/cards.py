@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from scalequest.audit.show import chain_mermaid
+from scalequest.report.page import markdown_line
 
 PAPER = "Ding et al., *Unleashing LLM Reasoning Capability via Scalable Question Synthesis from Scratch*, ACL 2025, [arXiv:2410.18693](https://arxiv.org/abs/2410.18693)"
 UNKNOWN = "not stated"
@@ -60,12 +61,14 @@ class Facts:
         name: of the data set or the model, as a title.
         chain: what ``audit`` says of the published output.
         revision: name and commit of the revision.
-        origin: the repository's address; empty where it has none.
+        origin: the repository's public address; empty where it has none.
+        not_repeatable: why the commit of the revision does not make these bytes; empty where it does.
         sources: models and seeds in the chain, in the pipeline's order.
         metrics: of each stage in the lock, by its name.
         params: of each stage in the lock, merged.
         hashes: published path to md5.
         scores: task to its scores, of the student and of its base.
+        experiment: whether the revision is an experiment, which `git clone` does not bring.
     """
 
     name: str
@@ -77,6 +80,8 @@ class Facts:
     params: dict[str, Any]
     hashes: dict[str, str]
     scores: dict[str, dict[str, Any]] = field(default_factory=dict)
+    not_repeatable: Sequence[str] = ()
+    experiment: bool = False
 
 
 def licence(sources: Sequence[Source]) -> dict[str, Any]:
@@ -88,9 +93,11 @@ def licence(sources: Sequence[Source]) -> dict[str, Any]:
 
 
 def table(head: Sequence[str], rows: Sequence[Sequence[Any]]) -> str:
-    """A Markdown table; a bar in a cell is escaped."""
-    lines = [head, ["---"] * len(head), *rows]
-    return "\n".join("| " + " | ".join(str(cell).replace("|", "\\|") for cell in line) + " |" for line in lines)
+    """A Markdown table; what comes from models and files stays in its cell and makes no heading, link or HTML."""
+    lines = [head, *rows]
+    cells = [[markdown_line(str(cell)) for cell in line] for line in lines]
+    cells.insert(1, ["---"] * len(head))
+    return "\n".join("| " + " | ".join(line) + " |" for line in cells)
 
 
 def dataset_card(facts: Facts) -> str:
@@ -230,15 +237,25 @@ def _lineage(facts: Facts) -> Iterator[str]:
     if dirty:
         yield f"**The code of {', '.join(dirty)} was not committed as it ran**, so the commit below does not make these bytes."
     environment = facts.chain["stages"][0]["environment"]
-    yield (
-        f"Revision `{facts.revision}`. Made with {', '.join(environment) if environment else 'packages that were not recorded'}. "
-        "Repeatability: the same lock, packages and machine kind give the same bytes; another CPU or GPU gives the same "
-        "distribution, and scores within the stated error."
-    )
-    yield (
-        f"```bash\ngit clone {facts.origin or 'THE-REPOSITORY'} scalequest && cd scalequest\ngit checkout {facts.revision.split()[-1]}\n"
-        f"make setup && source .venv/bin/activate\ndvc pull        # the bytes, where a remote has them\ndvc repro       # or everything again\n"
-        f"scalequest audit {facts.chain['target']['path']}\nscalequest verify\n```"
-    )
+    made_with = f"Made with {', '.join(environment) if environment else 'packages that were not recorded'}."
+    if facts.not_repeatable:
+        listed = "\n".join(f"- {markdown_line(reason)}" for reason in facts.not_repeatable)
+        yield f"**Not committed.** No commit makes these bytes again. Nearest revision: `{facts.revision}`. {made_with}\n\n{listed}"
+    else:
+        yield (
+            f"Revision `{facts.revision}`. {made_with} Repeatability: the same lock, packages and machine kind give the same "
+            "bytes; another CPU or GPU gives the same distribution, and scores within the stated error."
+        )
+        fetch = (
+            "git fetch origin 'refs/exps/*:refs/exps/*'   # an experiment, where it was pushed\n"
+            if facts.experiment
+            else ""
+        )
+        yield (
+            f"```bash\ngit clone {facts.origin or 'THE-REPOSITORY'} scalequest && cd scalequest\n{fetch}"
+            f"git checkout {facts.revision.split()[-1]}\nmake setup && source .venv/bin/activate\n"
+            f"dvc pull        # the bytes, where a remote has them\ndvc repro       # or everything again\n"
+            f"scalequest audit {facts.chain['target']['path']}\nscalequest verify\n```"
+        )
     yield table(("file", "md5 in dvc.lock"), [(f"`{path}`", f"`{value}`") for path, value in facts.hashes.items()])
     yield f"```mermaid\n{chain_mermaid(facts.chain)}\n```"

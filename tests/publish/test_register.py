@@ -1,7 +1,9 @@
 """A model in MLflow's registry leads back to the audit."""
 
 import json
+import os
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import pytest
 
@@ -9,6 +11,7 @@ from scalequest.audit.tables import Store
 from scalequest.errors import UserError
 from scalequest.publish import register as registry
 from tests.audit.pipeline import Pipeline
+from tests.tiny import make_model
 
 
 def test_a_version_carries_the_hashes_of_its_data_and_its_run(pipeline: Pipeline, tmp_path: Path) -> None:
@@ -32,3 +35,48 @@ def test_a_version_carries_the_hashes_of_its_data_and_its_run(pipeline: Pipeline
 def test_what_is_no_model_is_refused(pipeline: Pipeline) -> None:
     with pytest.raises(UserError, match=r"data/benchmarks holds no config.json, so it is no model"):
         registry.register(pipeline.chain("data/benchmarks"), Store(pipeline.repository), "sqlite:///x.db", "x")
+
+
+def test_a_version_stays_what_it_is_when_the_folder_is_written_anew(pipeline: Pipeline, tmp_path: Path) -> None:
+    import mlflow
+
+    uri = f"sqlite:///{tmp_path / 'mlflow.db'}"
+    registry.register(pipeline.chain(), Store(pipeline.repository), uri, "student")
+    source = mlflow.MlflowClient(uri).get_model_version("student", "1").source
+    copy = Path(urlsplit(source).path)
+    assert copy.is_relative_to(pipeline.root / "mlartifacts")
+    pipeline.write("models/student/model.safetensors", "of the next run")
+    assert (copy / "model.safetensors").read_text() == "student"
+    assert not os.access(copy / "model.safetensors", os.W_OK) or os.geteuid() == 0
+    assert (copy / "model.safetensors").stat().st_mode & 0o222 == 0
+
+
+def test_an_uncommitted_workspace_is_not_registered(pipeline: Pipeline, tmp_path: Path) -> None:
+    pipeline.write("models/student/model.safetensors", "of the next run")
+    pipeline.lock("instruct_tune")
+    with pytest.raises(UserError, match=r"register: (.|\n)*not committed: dvc.lock(.|\n)*git add -u && git commit"):
+        registry.register(
+            pipeline.chain(), Store(pipeline.repository), f"sqlite:///{tmp_path / 'mlflow.db'}", "student"
+        )
+
+
+def test_damaged_bytes_are_not_registered(pipeline: Pipeline, tmp_path: Path) -> None:
+    chain = pipeline.chain()
+    listing = Store(pipeline.repository).listing(chain.target)
+    assert listing
+    pipeline.object(listing["model.safetensors"]).write_text("bit rot")
+    with pytest.raises(UserError, match=r"its bytes are not those of .* scalequest verify hashes"):
+        registry.register(chain, Store(pipeline.repository), f"sqlite:///{tmp_path / 'mlflow.db'}", "student")
+    assert not [path for path in (pipeline.root / registry.COPIES).iterdir() if not path.name.startswith(".")]
+
+
+@pytest.mark.slow
+def test_a_registered_model_loads(tmp_path: Path) -> None:
+    import mlflow
+
+    model = make_model(tmp_path / "model")
+    files = {path.name: path for path in model.iterdir()}
+    copy = registry.frozen_copy(tmp_path / "copies", "a.dir", files, {})
+    pipe = mlflow.transformers.load_model(str(copy))
+    assert pipe.model.config.model_type == "llama"
+    assert registry.frozen_copy(tmp_path / "copies", "a.dir", {}, {}) == copy  # registered twice, kept once

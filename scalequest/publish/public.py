@@ -1,0 +1,103 @@
+"""What may go to the public: addresses without passwords and local paths, files without tokens, runs that are committed."""
+
+import ipaddress
+import os
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from urllib.parse import urlsplit
+
+from scalequest.audit.lock import LOCK, PARAMS, PIPELINE, Lock, read_lock
+from scalequest.audit.repository import Repository, Revision
+from scalequest.audit.verify import verify
+
+# host:path as SSH takes it; a drive letter is no host.
+_SCP = re.compile(r"(?:[^@/\s]+@)?([\w.-]{2,}):(?!//)([^\s]+)")
+# Tokens of services that people keep in addresses, environments and files.
+TOKENS = re.compile(
+    r"\b(?:gh[pousr]_[A-Za-z0-9]{16,}|github_pat_\w{20,}|glpat-[\w-]{16,}|hf_[A-Za-z0-9]{16,}|sk-[A-Za-z0-9_-]{20,}|"
+    r"AKIA[0-9A-Z]{16}|xox[baprs]-[\w-]{10,})"
+)
+# Variables whose values are secrets, beside the one that `runtime.api.key_variable` names.
+VARIABLES = ("HF_TOKEN", "HUGGING_FACE_HUB_TOKEN", "OPENAI_API_KEY", "AWS_SECRET_ACCESS_KEY", "GITHUB_TOKEN")
+TEXT_FILES = (".md", ".json", ".jinja", ".txt", ".yaml", ".yml")
+# A shorter value of such a variable is a placeholder, and would be found in any text.
+MIN_SECRET = 8
+
+
+def public_address(address: str) -> str:
+    """A repository's address as anybody may see it: https, host and path.
+
+    User names, passwords, queries and fragments are dropped. Empty for a folder of this machine, and for a host that is
+    none outside: without a dot, or with a private number.
+    """
+    address = address.strip()
+    if "://" in address:
+        try:
+            parts = urlsplit(address)
+            host, path, port = parts.hostname or "", parts.path, parts.port
+        except ValueError:
+            return ""
+        if parts.scheme not in ("http", "https", "ssh", "git", "git+ssh", "ssh+git"):
+            return ""
+        port = port if parts.scheme in ("http", "https") else None  # SSH's port is not the web's
+    elif found := _SCP.fullmatch(address):
+        host, path, port = found[1], f"/{found[2].lstrip('/')}", None
+    else:
+        return ""
+    path = path.split(";")[0].split("?")[0].split("#")[0]
+    if not _is_public(host) or "@" in path or TOKENS.search(path):
+        return ""
+    return f"https://{host}{f':{port}' if port else ''}{path.rstrip('/')}"
+
+
+def _is_public(host: str) -> bool:
+    try:
+        return ipaddress.ip_address(host).is_global
+    except ValueError:
+        return "." in host.strip(".") and not host.endswith((".local", ".lan", ".internal", ".localhost"))
+
+
+def public_source(source: str) -> str:
+    """A model's source without what is this machine's or this user's: ``path:`` by its last name, ``api:`` by host and model."""
+    kind, _, rest = source.partition(":")
+    if kind == "path":
+        return f"path:{Path(rest).name}"
+    if kind == "api":
+        address, _, model = rest.partition("#")
+        return f"api:{public_address(address) or 'a private endpoint'}#{model}"
+    return source
+
+
+def secrets(folder: Path, key_variable: str = "") -> Iterator[str]:
+    """Text files below ``folder`` that hold a token, or the value of a secret variable; one line for each."""
+    values = {name: value for name in (*VARIABLES, key_variable) if name and len(value := os.environ.get(name, "")) >= MIN_SECRET}  # fmt: skip
+    for path in sorted(folder.rglob("*")):
+        if not path.is_file() or path.suffix not in TEXT_FILES:
+            continue
+        text = path.read_text(encoding="utf-8", errors="replace")
+        if found := TOKENS.search(text):
+            yield f"{path}: holds a token that starts with {found[0][:6]}"
+        for name, value in values.items():
+            if value in text:
+                yield f"{path}: holds the value of {name}"
+
+
+def not_repeatable(repository: Repository, lock: Lock) -> list[str]:
+    """Why checking out the revision's commit does not make what its lock names; empty where it does."""
+    if lock.revision.commit is None:
+        if changed := uncommitted(repository, lock):
+            return [f"not committed: {', '.join(changed)}"]
+        # Lock and parameters are HEAD's; what is left is whether its code is what ran, whatever lies in the workspace.
+        head = repository.head or ""
+        lock = read_lock(repository, Revision(head, head))
+    return [str(link) for check in verify(repository, lock, ["stages"]) for link in check.broken]
+
+
+def uncommitted(repository: Repository, lock: Lock) -> list[str]:
+    """Files of the workspace that say what a run was and that HEAD has otherwise: lock, pipeline, parameters, metrics."""
+    paths = [LOCK, PIPELINE, PARAMS, *(out.path for _, out in lock.outs() if out.path.endswith(".json"))]
+    here = repository.read_all(lock.revision, paths)
+    head = repository.head
+    there = repository.read_all(Revision(head, head), paths) if head else {}
+    return [path for path in paths if here.get(path) != there.get(path)]
