@@ -13,7 +13,9 @@ import pyarrow.parquet as pq
 from scalequest.errors import UserError
 from scalequest.io import atomic_path
 
+# No stage depends on this file, so both are pinned by tests/test_golden.py.
 ROWS_PER_PART = 50_000
+COMPRESSION = "zstd"
 
 TEXT, INT, REAL, BOOL = pa.string(), pa.int32(), pa.float32(), pa.bool_()
 
@@ -98,7 +100,7 @@ def table(rows: Iterable[dict[str, Any]], schema: pa.Schema) -> pa.Table:
 def write_table(path: Path, data: pa.Table) -> None:
     """Write one Parquet file (zstd), complete or not at all. Equal tables give equal bytes."""
     with atomic_path(path) as temporary:
-        pq.write_table(data, temporary, compression="zstd", row_group_size=ROWS_PER_PART)
+        pq.write_table(data, temporary, compression=COMPRESSION, row_group_size=ROWS_PER_PART)
 
 
 def write_rows(path: Path, rows: Iterable[dict[str, Any]], schema: pa.Schema) -> None:
