@@ -317,6 +317,8 @@ class ApiOptimizer:
         for attempt in range(settings.retries + 1):
             if stopping.is_set():
                 return None
+            if attempt == settings.retries // 2:
+                before = self._answered
             pause = min(2.0**attempt, LONGEST_PAUSE_S) * random.uniform(0.5, 1.0)
             try:
                 answer = self._try(request)
@@ -331,7 +333,7 @@ class ApiOptimizer:
                 return answer
             if attempt < settings.retries:
                 stopping.wait(pause)
-        if self._answered > before:  # the server is there, and answers others
+        if self._answered > before:  # others were answered in the later half of the tries
             raise UnansweredError(f"it had none in {settings.retries + 1} tries ({problem})", again=False)
         stopping.set()
         raise UserError(

@@ -339,10 +339,34 @@ def test_a_page_that_is_no_completion_is_asked_again_once_answers_came(connect, 
 
 def test_a_row_that_breaks_the_server_every_time_is_its_own_outcome(connect, endpoint: Endpoint):
     """Two at once: while one is tried in vain the other ones are answered."""
-    endpoint.answer = lambda body: error(500, "crash") if body["messages"][-1]["content"] == "q0" else None
+
+    def answer(body: dict[str, Any]) -> Reply | None:
+        if body["messages"][-1]["content"] != "q0":
+            return None
+        time.sleep(0.1)
+        return error(500, "crash")
+
+    endpoint.answer = answer
     client = connect(concurrency=2)
     answers = client.complete([[f"q{i}"] for i in range(6)])
     assert [a.finish_reason for a in answers] == ["refusal", *["stop"] * 5]
+
+
+def test_rows_under_way_when_the_server_dies_are_not_to_blame(connect, endpoint: Endpoint):
+    """Some are answered while they wait for their first try; then nothing is, and the run ends."""
+    calls = iter(range(1_000))
+
+    def answer(_: dict[str, Any]) -> Reply | None:
+        if next(calls) < 4:
+            return None
+        time.sleep(0.02)
+        return error(503, "down")
+
+    endpoint.answer = answer
+    with pytest.raises(
+        UserError, match=r"gave no answer in 5 tries \(503: down\).*\(4 of 8 answers came and are kept\)"
+    ):
+        connect(concurrency=8, retries=4).complete([[f"q{i}"] for i in range(8)])
 
 
 @pytest.mark.parametrize(
