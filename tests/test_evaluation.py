@@ -28,8 +28,6 @@ from scalequest.evaluation import (
 )
 from scalequest.io import read_jsonl, write_jsonl
 from scalequest.outcomes import WARNINGS
-from scalequest.params import HubSource, JsonlSource, Params
-from scalequest.run.evaluate import first_source, known_benchmarks, main, write_benchmarks
 from scalequest.sampling.completion import Completion
 from tests.fakes import ROOT
 
@@ -301,64 +299,6 @@ def test_the_items_say_whether_a_benchmark_is_code(tmp_path: Path):
     resolve_tasks(TASKS, tmp_path / "b", tmp_path / "t", ["humaneval", "gsm8k"])
     assert "!function coding.doc_to_text" in (tmp_path / "t" / "humaneval.yaml").read_text()
     assert "!function maths.doc_to_text" in (tmp_path / "t" / "gsm8k.yaml").read_text()
-
-
-CATALOGUE = ROOT / "eval" / "benchmarks.yaml"
-
-
-def test_the_catalogue_has_the_usual_benchmarks():
-    known = known_benchmarks({}, CATALOGUE)
-    usual = {"gsm8k", "math", "math500", "college_math", "olympiadbench", "humaneval", "mbpp", "mbpp_sanitized"}
-    assert usual <= known.keys()
-    for sources in known.values():
-        for source in sources:  # pinned, each by what it can be pinned by
-            assert source.kind in ("hub", "package") or source.sha256
-
-
-def test_params_own_benchmarks_go_before_the_catalogue(laptop: Params):
-    known = known_benchmarks({"gsm8k": laptop.benchmarks["embedded_sums"]}, CATALOGUE)
-    assert known["gsm8k"] == [laptop.benchmarks["embedded_sums"]]
-
-
-def test_a_local_file_is_taken_before_the_hub(tmp_path: Path):
-    file = JsonlSource(kind="jsonl", path=str(tmp_path / "x.jsonl"), n=None, sha256=None)
-    hub = HubSource(kind="hub", repo="a/b", commit="0" * 40, file="x.jsonl", n=None, sha256=None)
-    assert first_source("x", [file, hub]) is hub
-    (tmp_path / "x.jsonl").write_text("")
-    assert first_source("x", [file, hub]) is file
-    (tmp_path / "x.jsonl").unlink()
-    with pytest.raises(UserError, match=r"x: none of its files is there: .*x\.jsonl"):
-        first_source("x", [file])
-
-
-def test_an_unknown_benchmark_is_named_with_its_neighbour(tmp_path: Path):
-    with pytest.raises(UserError, match=r"no benchmark 'gsm8'; did you mean 'gsm8k'\?"):
-        write_benchmarks(["gsm8"], known_benchmarks({}, CATALOGUE), 17, tmp_path)
-
-
-def test_a_catalogue_with_a_misspelt_key_is_refused(tmp_path: Path):
-    (tmp_path / "c.yaml").write_text("x:\n  - {kind: jsonl, path: a, n: null, sha: null}\n")
-    with pytest.raises(UserError, match=r"c\.yaml: x\.0\.jsonl\.sha256: Field required"):
-        known_benchmarks({}, tmp_path / "c.yaml")
-
-
-@pytest.mark.parametrize(
-    ("arguments", "message"),
-    [
-        pytest.param(["m", "--tasks", ","], "--tasks: no name given", id="no_task"),
-        pytest.param(["m", "--tasks", "humaneval", "--limit", "0"], "--limit 0", id="no_item"),
-        pytest.param(["m", "--tasks", "humaneval", "--max-tokens", "4096"], "room for a prompt", id="no_room"),
-        pytest.param(["m", "--tasks", "humanevil"], "did you mean 'humaneval'", id="misspelt"),
-        pytest.param(["no-such-folder", "--tasks", "embedded_sums"], "no-such-folder: no such folder, and no repository", id="no_model"),
-    ],
-)  # fmt: skip
-def test_what_is_wrong_on_the_command_line_is_named(
-    arguments: list[str], message: str, monkeypatch: pytest.MonkeyPatch
-):
-    monkeypatch.chdir(ROOT)
-    with pytest.raises(SystemExit) as caught:
-        main(arguments)
-    assert message in str(caught.value)
 
 
 def test_scores_are_printed_with_what_is_doubtful_about_them():

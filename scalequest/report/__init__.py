@@ -1,1 +1,1 @@
-"""What the report says, a module for each of its parts; stages/report.py puts them together, scalequest/report/page.py renders them."""
+"""The content of the report, one module per part. stages/report.py combines them and page.py renders them."""

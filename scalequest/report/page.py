@@ -1,7 +1,7 @@
 """A report as plain blocks, and its two renderings: Markdown, and one HTML file that needs nothing beside it.
 
-Our own words may hold `code` between backticks and nothing else. Model text is never trusted: in HTML it is escaped, in
-Markdown it stands in a fence longer than any run of backticks in it. Equal blocks give equal bytes.
+Our own words may contain `code` between backticks and nothing else. Model text is never trusted: it is escaped in HTML and
+put into a fence longer than any run of backticks in Markdown. Equal blocks give equal bytes.
 """
 
 import base64
@@ -27,7 +27,7 @@ class Text:
 
 @dataclass(frozen=True)
 class Table:
-    """A table. The first column names the row; ``align`` has a letter a column, l or r; ``folded`` hides it behind its title."""
+    """A table. The first column names the row; ``align`` has one letter per column, l or r; ``folded`` hides it behind its title."""
 
     title: str
     head: Sequence[str]
@@ -48,7 +48,7 @@ class Bar:
 
 @dataclass(frozen=True)
 class Bars:
-    """Bars with whiskers, in groups. In Markdown the table beside it says the same."""
+    """Bars with whiskers, in groups. In Markdown the table beside it has the same numbers."""
 
     title: str
     groups: list[tuple[str, list[Bar]]]
@@ -56,7 +56,7 @@ class Bars:
 
 @dataclass(frozen=True)
 class Funnel:
-    """What is left after each step and what the step took: (label, left, taken). In Markdown the table says the same."""
+    """What is left after each step and what the step took: (label, left, taken). In Markdown a table has the numbers."""
 
     title: str
     steps: list[tuple[str, int, int]]
@@ -87,7 +87,7 @@ Block = Text | Table | Bars | Funnel | Samples
 
 @dataclass(frozen=True)
 class Section:
-    """A heading and what stands under it."""
+    """A heading and its content."""
 
     title: str
     blocks: list[Block]
@@ -180,7 +180,7 @@ def _folded(title: str, body: str) -> str:
 def html_page(report: Report) -> str:
     """Render the report as one HTML file: no network, no font, no script needed to read it.
 
-    The browser is told to run nothing but this file's own script and style, by their hashes.
+    A policy allows the browser nothing but this file's own script and style, by their hashes.
     """
     policy = (
         f"default-src 'none'; script-src {_hash(SCRIPT)}; style-src {_hash(STYLE)}; base-uri 'none'; form-action 'none'"

@@ -33,7 +33,7 @@ def gsm_symbolic_seeds(params: Any) -> list[str]:
 
 
 def gsm8k_notice(params: Any) -> list[Block]:
-    """Warn wherever a contaminated GSM8K score stands."""
+    """Warn wherever a contaminated GSM8K score is shown."""
     tasks = [task for task in params.evaluate.tasks if task.startswith("gsm8k")]
     seeds = gsm_symbolic_seeds(params)
     if not tasks or not seeds:
@@ -58,7 +58,7 @@ def contamination(run: Run) -> Section:
     if alike := [t for t in params.evaluate.tasks if getattr(params.benchmarks[t], "dataset", None) in drawn]:
         text = (
             f"The items of {quoted(alike)} come from the same generating programs as seeds do: other items, none of them a seed, but "
-            "of the seeds' kind. A score there says nothing of other kinds of problem."
+            "of the seeds' kind. A score there says nothing about other kinds of problems."
         )
         blocks.append(Text(text))
     if n := params.screen.decontaminate_ngram:

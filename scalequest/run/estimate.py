@@ -208,15 +208,18 @@ def works(params: Params, assumed: Assumptions, sizes: dict[str, float], with_so
             written=weights(size["reward"]),
         )
     add("reward", answers, size["reward"], read=answers * answered, sequences=answers, engines=1)
-    taught = kept * keep["reward_select"] * params.instruct_tune.epochs
+    pairs, students = kept * keep["reward_select"], len(params.instruct_tune.seeds)
+    if params.instruct_tune.n_examples is not None:
+        pairs = min(pairs, params.instruct_tune.n_examples)
+    taught = students * pairs * params.instruct_tune.epochs
     add(
         "instruct_tune",
-        kept * keep["reward_select"],
+        pairs,
         size["student"],
-        trainings=1,
+        trainings=students,
         samples=taught,
         trained=taught * answered,
-        written=weights(size["student"]),
+        written=students * weights(size["student"]),
     )
     return result
 

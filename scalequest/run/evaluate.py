@@ -55,13 +55,17 @@ def known_benchmarks(own: dict[str, Any], catalogue: Path) -> dict[str, list[Any
 
 
 def first_source(name: str, sources: Sequence[ReasoningGymSource | FileSource]) -> ReasoningGymSource | FileSource:
-    """The first source that is at hand: a local file must exist, anything else is tried. Without a local file the last one."""
+    """The first source that is available: a local file that exists, or one of another kind.
+
+    Raises:
+        UserError: all are local files, and none exists.
+    """
     for source in sources:
         if not isinstance(source, JsonlSource) or Path(source.path).expanduser().is_file():
             return source
     files = [source.path for source in sources if isinstance(source, JsonlSource)]
     raise UserError(
-        f"{name}: none of its files is there: {', '.join(files)}; put one there (README, 'Evaluating a model')"
+        f"{name}: none of its files is there: {', '.join(files)}. Expected one of them. See docs/evaluation.md"
     )
 
 
@@ -69,13 +73,13 @@ def write_benchmarks(names: Sequence[str], known: dict[str, list[Any]], seed: in
     """Write the items of each named benchmark to ``out/NAME.jsonl``.
 
     Raises:
-        UserError: there is no such benchmark (near names are told), or its source is not there.
+        UserError: there is no such benchmark (the nearest name is suggested), or its source is not there.
     """
     for name in names:
         if name not in known:
             close = difflib.get_close_matches(name, known, n=1)
-            hint = f"did you mean '{close[0]}'?" if close else "they are"
-            raise UserError(f"no benchmark '{name}'; {hint} ({', '.join(sorted(known))})")
+            hint = f"Did you mean '{close[0]}'? " if close else ""
+            raise UserError(f"--tasks: no benchmark '{name}'. {hint}Expected one of {', '.join(sorted(known))}.")
         problems = load_problems(name, first_source(name, known[name]), seed, need_solution=False)
         write_jsonl(out / f"{name}.jsonl", map(benchmark_row, problems))
 
@@ -84,17 +88,17 @@ def write_benchmarks(names: Sequence[str], known: dict[str, list[Any]], seed: in
 
 
 def find_model(name: str) -> Path:
-    """The folder of a model that is named by its folder, or by repository of the hub (then it is downloaded to the hub's cache).
+    """The folder of a model, given as a folder or as a repository of the hub, which is downloaded to the hub's cache.
 
     Raises:
-        UserError: neither is there.
+        UserError: there is neither such a folder nor such a repository.
     """
     folder = Path(name.removeprefix("path:")).expanduser()
     if folder.is_dir():
         return local_path(folder)
     repo, _, revision = name.removeprefix("hf:").partition("@")
     if repo.count("/") != 1:
-        raise UserError(f"{name}: no such folder, and no repository of the hub (ORG/NAME or ORG/NAME@COMMIT)")
+        raise UserError(f"{name}: no such folder, and no repository of the hub. Expected ORG/NAME or ORG/NAME@COMMIT")
     from huggingface_hub import snapshot_download
 
     patterns = ["*.json", "*.safetensors", "*.jinja", "*.model", "*.txt"]
@@ -102,7 +106,7 @@ def find_model(name: str) -> Path:
         snapshot = Path(snapshot_download(repo, revision=revision or None, allow_patterns=patterns))
     except Exception as error:  # the hub's client raises its HTTP library's errors, too
         raise UserError(
-            f"{name}: no such folder, and the hub gave no such model ({type(error).__name__}: {error})"
+            f"{name}: no such folder, and it could not be downloaded ({type(error).__name__}: {error})"
         ) from None
     log.info("%s: commit %s", repo, snapshot.name)
     return local_path(snapshot)
@@ -124,15 +128,15 @@ def evaluate(args: argparse.Namespace) -> dict[str, dict[str, float]]:
     """Evaluate as the options say, write what they ask for, and return the scores by task.
 
     Raises:
-        UserError: a model, benchmark or option is not as it should be.
+        UserError: a model, benchmark or option does not exist or has a wrong value.
     """
     names = [name for name in args.tasks.split(",") if name]
     if not names:
-        raise UserError("--tasks: no name given; expected benchmarks, separated by commas")
+        raise UserError("--tasks: no name given. Expected benchmarks, separated by commas")
     if (args.limit is not None and args.limit < 1) or not 1 <= args.max_tokens < args.max_model_len:
         raise UserError(
-            f"--limit {args.limit}, --max-tokens {args.max_tokens}, --max-model-len {args.max_model_len}: expected at least one item, "
-            "and room for a prompt beside the new tokens"
+            f"--limit {args.limit}, --max-tokens {args.max_tokens}, --max-model-len {args.max_model_len}: "
+            "expected at least one item, and room for a prompt beside the new tokens"
         )
     params = load_all()
     engine = params.engine.model_copy(
