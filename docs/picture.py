@@ -60,8 +60,9 @@ def pipeline(left: float, top: float, width: float) -> list[str]:
 
 def counts(left: float, top: float, width: float) -> list[str]:
     """How many questions each step of the run left, as bars."""
-    screen, judge = (read_json(RUN / "metrics" / f"{name}.json") for name in ("screen", "judge"))
-    kept, rows = (read_json(RUN / "metrics" / f"{name}.json")["kept"] for name in ("filter", "reward_select"))
+    metrics = read_json(RUN / "metrics.json")["metrics"]
+    screen, judge = metrics["screen"], metrics["judge"]
+    kept, rows = (metrics[name]["kept"] for name in ("filter", "reward_select"))
     bars = (
         ("generated", screen["questions"]),
         ("screened", screen["kept"]),

@@ -54,8 +54,8 @@ def test_the_headline_scores_are_the_committed_ones(model: str, label: str):
 
 def test_the_headline_rows_are_the_committed_ones():
     text = (ROOT / "README.md").read_text()
-    kept = json.loads((RESULTS / "metrics" / "reward_select.json").read_text())["kept"]
-    solver = json.loads((RESULTS / "metrics" / "solver.json").read_text())
+    kept = json.loads((RESULTS / "metrics.json").read_text())["metrics"]["reward_select"]["kept"]
+    solver = json.loads((RESULTS / "metrics.json").read_text())["metrics"]["solver"]
     [student_row] = [line for line in text.splitlines() if "135M, student" in line]
     [solver_row] = [line for line in text.splitlines() if "135M, solver" in line]
     assert f"{kept:,}" in student_row

@@ -261,20 +261,26 @@ def hours(work: Work, gpu: dict[str, Any], table: dict[str, Any]) -> float:
     return (seconds + max(arithmetic, work.samples / table["max_trained_samples_per_s"])) / 3600
 
 
-def of_run(folder: Path, assumed: Assumptions, mix: list[str]) -> Assumptions:
-    """Tokens and shares of a finished run, out of its metrics files.
+def of_run(path: Path, assumed: Assumptions, mix: list[str]) -> Assumptions:
+    """Tokens and shares of a finished run, from its metrics.
+
+    Args:
+        path: the folder that stages write metrics to, or the one ``metrics.json`` of a run in ``reports/results``.
+        assumed: what the run does not say.
+        mix: the run's generators.
 
     Raises:
-        UserError: a metrics file is missing.
+        UserError: a stage's metrics are missing.
     """
+    kept: dict[str, Any] = read_json(path)["metrics"] if path.is_file() else {}
 
     def metrics(name: str) -> dict[str, Any]:
-        file = folder / f"{name}.json"
-        if not file.is_file():
+        file = path / f"{name}.json"
+        if name not in kept and not file.is_file():
             raise UserError(
                 f"estimate: {file} is missing; finish a run of these generators first, or leave --from-run out"
             )
-        found: dict[str, Any] = read_json(file)
+        found: dict[str, Any] = kept[name] if name in kept else read_json(file)
         return found
 
     def mean(name: str, key: str) -> float:
@@ -290,7 +296,7 @@ def of_run(folder: Path, assumed: Assumptions, mix: list[str]) -> Assumptions:
     }  # fmt: skip
     answer = metrics("respond")["mean_tokens"]
     tokens = {"question": mean("generate", "mean_tokens"), "response": answer, "solution": answer}
-    return Assumptions(assumed.tokens | tokens, keeps, str(folder))
+    return Assumptions(assumed.tokens | tokens, keeps, str(path))
 
 
 def render(

@@ -1,4 +1,3 @@
-import re
 import subprocess
 import sys
 from collections import Counter
@@ -9,7 +8,7 @@ import pytest
 
 from scalequest.cli import main
 from scalequest.errors import UserError
-from scalequest.io import write_json
+from scalequest.io import read_json, write_json
 from scalequest.params import Params, read_yaml
 from scalequest.run.estimate import (
     TABLE,
@@ -178,10 +177,10 @@ def test_the_run_that_the_rates_come_from_is_reckoned_again(table: dict[str, Any
     """With its own lengths: no stage by more than twice, all by less than a tenth. A check of the reckoning, not of the rates."""
     run = ROOT / "reports" / "results" / "gpu-135m"
     params = load_profile("gpu-135m", ROOT)
-    assumed = of_run(run / "metrics", Assumptions(table["tokens"], table["keeps"]), params.mix)
+    assumed = of_run(run / "metrics.json", Assumptions(table["tokens"], table["keeps"]), params.mix)
     took: Counter[str] = Counter()
-    for stage, seconds in re.findall(r"finished (\w+)(?:@\w+)? after (\d+) s", (run / "run.log").read_text()):
-        took[stage] += int(seconds)
+    for name, seconds in read_json(run / "metrics.json")["seconds"].items():
+        took[name.split("@")[0]] += seconds
     expected = {
         w.stage: 3600 * hours(w, table["gpus"]["h100"], table)
         for w in works(params, assumed, table["sizes"], 14_969)
