@@ -75,6 +75,8 @@ WARNINGS = {
     "one_class": "nearly all of the solver's answers to the seeds are right, or nearly none, so they say little of what is hard or good",
     "coin_reward": "the reward model ranks right answers above wrong ones of the same held-out seed no better than a coin",
     "best_of_n_is_random": "the answer with the highest reward is right no more often than one drawn at random, on held-out seeds",
+    "lost_in_saving": "less than half of what was trained is left in the saved model: the steps are smaller than its precision",
+    "no_preference": "the saved generator does not prefer rewrites to their originals better than chance",
     "one_response": "most questions got one distinct response only, so best-of-n chooses nothing",
     "wrong_arithmetic": "more than 5% of the arithmetic written in the kept answers is wrong",
     "no_agreement": "most kept answers agree with no other answer to the same question",

@@ -172,6 +172,7 @@ class Qpo(Training):
     """DPO on question pairs."""
 
     beta: Annotated[float, Field(gt=0.0)]
+    holdout_frac: Annotated[float, Field(ge=0.0, lt=1.0)]
 
 
 class Generate(Sampling):

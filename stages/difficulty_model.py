@@ -1,7 +1,7 @@
 """Train the difficulty scorer: question in, fail rate out, mean squared error (paper, difficulty filter).
 
     python -m stages.difficulty_model --base models/base/difficulty --seeds data/seeds.parquet --attempts data/attempts
-        --out models/difficulty --metrics M.json
+        --out models/difficulty --metrics M.json --plot P.csv
 
 A share of the labelled seeds is held out; the paper reports no accuracy of its scorer, this stage reports the correlation.
 """
@@ -26,14 +26,16 @@ from scalequest.statistics import (
     reported,
 )
 from scalequest.training.examples import ScoredText, hold_out
-from scalequest.training.job import train
+from scalequest.training.job import CURVE, train
 from scalequest.training.regression import Regression
 
 
 def labelled(chat: ChatFormat, seeds: list[dict[str, Any]], rates: dict[str, float]) -> dict[str, ScoredText]:
     """One text per labelled seed, by id; the input is the question alone."""
     return {
-        row["id"]: ScoredText(chat.user_turn(row["question"]), rates[row["id"]]) for row in seeds if row["id"] in rates
+        row["id"]: ScoredText(chat.user_turn(row["question"]), rates[row["id"]], row["id"])
+        for row in seeds
+        if row["id"] in rates
     }
 
 
@@ -89,7 +91,8 @@ def main(args: argparse.Namespace, run: StageRun) -> None:
     mean = sum(texts[i].label for i in learned) / len(learned)
     held, warnings = held_out_metrics(trained.scores, [texts[i].label for i in held_out], mean)
     run.metrics(args.metrics, trained.metrics | {"held_out": held}, trained.flags | warnings)
+    run.plot(args.plot, CURVE, trained.steps())
 
 
 if __name__ == "__main__":
-    run_stage(main, __doc__, paths=("base", "seeds", "attempts", "out", "metrics"))
+    run_stage(main, __doc__, paths=("base", "seeds", "attempts", "out", "metrics", "plot"))

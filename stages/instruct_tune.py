@@ -1,7 +1,7 @@
 """Train one student, loss on the response only (paper 3.1).
 
     python -m stages.instruct_tune --seed 1 --base models/base/student --instruct data/instruct.parquet
-        --seeds data/seeds.parquet --out models/student --metrics M.json
+        --seeds data/seeds.parquet --out models/student --metrics M.json --plot P.csv
 
 `instruct_tune.data` chooses the pairs: those of the pipeline, or a control's: the seeds with their own solutions, or a file.
 Only its training seed distinguishes a student from the others: all see the same rows.
@@ -22,7 +22,7 @@ from scalequest.problems.draw import draw
 from scalequest.records import INSTRUCTION, PROBLEM, read_rows
 from scalequest.runtime.stage import StageRun, run_stage
 from scalequest.training.examples import solved_example
-from scalequest.training.job import train
+from scalequest.training.job import CURVE, train
 from scalequest.training.sft import SFT
 
 Pair = tuple[str, str, str]  # id, question, response
@@ -112,10 +112,11 @@ def main(args: argparse.Namespace, run: StageRun) -> None:
     params = run.params.instruct_tune
     chat, ask = load_chat(args.base), wording(run.params.domain).solve_prompt
     pairs = training_pairs(params, args.instruct, args.seeds, run.params.seed)
-    examples = [solved_example(chat, ask(question), response) for _, question, response in pairs]
+    examples = [solved_example(chat, ask(question), response, row_id) for row_id, question, response in pairs]
     trained = train(run, SFT(), args.base, args.out, examples, params, seed=int(args.seed))
     run.metrics(args.metrics, {"pairs": len(pairs), "training_seed": int(args.seed)} | trained.metrics, trained.flags)
+    run.plot(args.plot, CURVE, trained.steps())
 
 
 if __name__ == "__main__":
-    run_stage(main, __doc__, paths=("base", "instruct", "seeds", "out", "metrics"), names=("seed",))
+    run_stage(main, __doc__, paths=("base", "instruct", "seeds", "out", "metrics", "plot"), names=("seed",))

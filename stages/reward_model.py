@@ -1,7 +1,7 @@
 """Train an outcome reward model on right against wrong answers to the seeds.
 
     python -m stages.reward_model --base models/base/reward --seeds data/seeds.parquet --attempts data/attempts
-        --out models/reward --metrics M.json
+        --out models/reward --metrics M.json --plot P.csv
 
 Reports on held-out seeds whether it ranks right samples above wrong ones, and whether best-of-n by reward beats random.
 Not in the paper, which takes InternLM2-7B-Reward: with `reward_model.method: none` the fetched model is taken as it is.
@@ -24,7 +24,7 @@ from scalequest.records import ATTEMPT, PROBLEM, read_rows
 from scalequest.runtime.stage import StageRun, run_stage
 from scalequest.statistics import mean_error, proportion_above_chance, proportion_error, reported, worse_error
 from scalequest.training.examples import Pair, hold_out
-from scalequest.training.job import train
+from scalequest.training.job import CURVE, train
 from scalequest.training.reward import Reward
 
 
@@ -56,7 +56,7 @@ def answer_pairs(
         right = [problem["solution"]]
     asked = chat.user_turn(prompt)
     pairs = [(right[i % len(right)], text) for i, text in enumerate(wrong)][:most] if right else []
-    return [Pair(asked, chat.encode(good), chat.encode(bad)) for good, bad in pairs]
+    return [Pair(asked, chat.encode(good), chat.encode(bad), problem["id"]) for good, bad in pairs]
 
 
 def ranking(attempts: Mapping[str, Sequence[Mapping[str, Any]]]) -> tuple[dict[str, Any], dict[str, bool]]:
@@ -110,6 +110,7 @@ def main(args: argparse.Namespace, run: StageRun) -> None:
     if params.method == "none":
         link_model(args.base, args.out)
         run.metrics(args.metrics, {"examples": 0})
+        run.plot(args.plot, CURVE, [])
         return
     chat, ask = load_chat(args.base), wording(run.params.domain).solve_prompt
     attempts: dict[str, list[dict[str, Any]]] = {}
@@ -146,7 +147,8 @@ def main(args: argparse.Namespace, run: StageRun) -> None:
     best, more = choosing(run.params.domain, scored, run.params.seed)
     metrics = {"held_out": {"problems": len(held_out)} | held, "best_of_n": best}
     run.metrics(args.metrics, trained.metrics | metrics, trained.flags | flags | more)
+    run.plot(args.plot, CURVE, trained.steps())
 
 
 if __name__ == "__main__":
-    run_stage(main, __doc__, paths=("base", "seeds", "attempts", "out", "metrics"))
+    run_stage(main, __doc__, paths=("base", "seeds", "attempts", "out", "metrics", "plot"))

@@ -242,10 +242,10 @@ def test_the_generators_own_settings_are_listed_leaf_by_leaf():
 
 @each_stage
 def test_metrics_are_in_git_and_everything_else_in_the_cache(name: str):
-    for path, settings in entries(name, "metrics").items():
-        assert settings.get("cache") is False, f"{path}: metrics are small, so Git keeps them"
+    for path, settings in {**entries(name, "metrics"), **entries(name, "plots")}.items():
+        assert settings.get("cache") is False, f"{path}: metrics and curves are small, so Git keeps them"
     if name != "report":  # its pages are small, too, and are read on the web
-        for path, settings in {**entries(name, "outs"), **entries(name, "plots")}.items():
+        for path, settings in entries(name, "outs").items():
             assert settings.get("cache", True) is True, f"{path}: an uncached output costs the stage its run cache"
 
 

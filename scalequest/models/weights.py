@@ -4,6 +4,7 @@ import shutil
 from pathlib import Path
 from typing import Any
 
+from scalequest.errors import UserError
 from scalequest.models.chat import ChatFormat
 from scalequest.models.folder import local_path
 
@@ -32,8 +33,29 @@ def load_chat(model: Path) -> ChatFormat:
     return ChatFormat.of(load_tokenizer(model))
 
 
+def check_finite(model: Any) -> None:
+    """Look at every weight.
+
+    Raises:
+        UserError: a tensor holds NaN or infinity; it is named.
+    """
+    import torch
+
+    for name, tensor in model.state_dict().items():
+        if tensor.is_floating_point() and (broken := int((~torch.isfinite(tensor)).sum())):
+            raise UserError(
+                f"the model is not written: {broken:,} of {tensor.numel():,} numbers of {name} are NaN or infinite. Expected "
+                "finite weights. Look at the training's losses and gradient norms, or at the model that came in."
+            )
+
+
 def save_model(model: Any, tokenizer: Any, out: Path) -> None:
-    """Write weights, configuration and tokenizer, complete or not at all."""
+    """Write weights, configuration and tokenizer, complete or not at all.
+
+    Raises:
+        UserError: a tensor is not finite; nothing is written.
+    """
+    check_finite(model)
     temporary = out.with_name(f".{out.name}.tmp")
     shutil.rmtree(temporary, ignore_errors=True)
     model.save_pretrained(temporary)

@@ -180,8 +180,10 @@ def check_in_words(metrics: dict[str, Any]) -> str:
             f"mean margin of chosen over rejected {saved['margin_trained']:.4f} before saving, {saved['margin']:.4f} as saved; "
             f"chosen preferred in {percent(saved['accuracy'])} % of {saved['pairs']:,} pairs ({saved['pairs_from']})"
         )
-    if "reward_accuracy" in metrics:
-        return f"chosen above rejected in {percent(metrics['reward_accuracy'])} % of the last steps' training pairs"
+    if "loss" in saved:
+        return (
+            f"saved model: loss {saved['loss']:.3f} on {saved['rows']:,} rows, {saved['loss_base']:.3f} before training"
+        )
     return ""
 
 

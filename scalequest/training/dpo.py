@@ -8,10 +8,22 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 from scalequest.errors import UserError
+from scalequest.io import rounded
 from scalequest.models.weights import load_tokenizer
+from scalequest.statistics import proportion_above_chance
 from scalequest.training.collated import show_mask
+from scalequest.training.divergence import watched
 from scalequest.training.examples import Pair
-from scalequest.training.job import Job, arguments, load_causal, lora, weights_dtype
+from scalequest.training.job import (
+    Comparison,
+    Job,
+    Measured,
+    arguments,
+    load_causal,
+    log_probability,
+    lora,
+    weights_dtype,
+)
 
 log = logging.getLogger("scalequest")
 
@@ -26,6 +38,7 @@ class DPO:
 
     noun: ClassVar[str] = "preference pairs"
     scalar_head: ClassVar[bool] = False
+    most_tests: ClassVar[int] = 256
 
     beta: float
 
@@ -48,7 +61,7 @@ class DPO:
             # The reference's log-probabilities, once, from the same weights in the same precision.
             precompute_ref_log_probs=job.params.method == "full",
         )
-        trainer = TokenDPOTrainer(
+        trainer = watched(TokenDPOTrainer, job.rows, self.sequences)(
             model=self.load(job.model, weights_dtype(job), job.seed),
             args=args,
             train_dataset=_shared_dataset(rows, args, folder / "pairs"),
@@ -58,6 +71,10 @@ class DPO:
         check_batch(trainer, job.rows)
         return trainer
 
+    def sequences(self, row: Pair) -> list[list[int]]:
+        """Both sides of a pair, each after the prompt."""
+        return [row.prompt + row.chosen, row.prompt + row.rejected]
+
     def load(self, path: Path, dtype: Any, seed: int) -> Any:
         """The causal model of a folder."""
         return load_causal(path, dtype, seed)
@@ -65,6 +82,37 @@ class DPO:
     def facts(self, rows: Sequence[Pair]) -> dict[str, int]:
         """Nothing besides what every kind reports."""
         return {}
+
+    def measure(self, model: Any, tests: Sequence[Pair]) -> list[float]:
+        """Log-probability of each chosen target less that of the rejected one, in nats."""
+        return [
+            log_probability(model, pair.prompt, pair.chosen) - log_probability(model, pair.prompt, pair.rejected)
+            for pair in tests
+        ]
+
+    def compare(self, job: Job, base: Measured, trained: list[float], saved: list[float]) -> Comparison:
+        """Margin and accuracy of the implicit reward, of the trained weights and of the saved model.
+
+        Margin: mean of beta * (log-ratio to the reference of chosen less rejected), in nats. Accuracy: share of pairs above 0.
+        The reference is the starting model in the same precision.
+        """
+        n = len(job.tests)
+        trained_margins = [self.beta * (new - old) for new, old in zip(trained, base.float32, strict=True)]
+        margins = [self.beta * (new - old) for new, old in zip(saved, base.engine, strict=True)]
+        margin_trained, margin = sum(trained_margins) / n, sum(margins) / n
+        n_right = sum(value > 0 for value in margins)
+        metrics = {
+            "pairs": n,
+            "pairs_from": "held out" if job.held_out else "training",
+            "margin_trained": rounded(margin_trained),
+            "margin": rounded(margin),
+            "accuracy_trained": rounded(sum(value > 0 for value in trained_margins) / n),
+            "accuracy": rounded(n_right / n),
+        }
+        return metrics, {
+            "lost_in_saving": margin_trained > 0 and margin < margin_trained / 2,
+            "no_preference": not proportion_above_chance(n_right, n, 0.5),
+        }
 
 
 def _shared_dataset(rows: list[dict[str, Any]], args: Any, path: Path) -> Any:

@@ -2,7 +2,7 @@
 
 import logging
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from hashlib import sha256
 from typing import Any
 
@@ -17,10 +17,14 @@ IGNORED = -100
 
 @dataclass(frozen=True)
 class Example:
-    """A sequence of which the end is learned: L prompt tokens that are masked, then the tokens of the target."""
+    """A sequence of which the end is learned: L prompt tokens that are masked, then the tokens of the target.
+
+    ``id`` names the row that it is made of, here and below, for messages only.
+    """
 
     prompt: list[int]
     target: list[int]
+    id: str = field(default="", compare=False)
 
     def __len__(self) -> int:
         return len(self.prompt) + len(self.target)
@@ -33,6 +37,7 @@ class Pair:
     prompt: list[int]
     chosen: list[int]
     rejected: list[int]
+    id: str = field(default="", compare=False)
 
     def __len__(self) -> int:
         return len(self.prompt) + max(len(self.chosen), len(self.rejected))
@@ -44,14 +49,15 @@ class ScoredText:
 
     ids: list[int]
     label: float
+    id: str = field(default="", compare=False)
 
     def __len__(self) -> int:
         return len(self.ids)
 
 
-def solved_example(chat: ChatFormat, prompt: str, response: str) -> Example:
+def solved_example(chat: ChatFormat, prompt: str, response: str, row_id: str = "") -> Example:
     """Masked: what the solver is asked (the question and how to answer it). Learned: the response and its end."""
-    return Example(chat.user_turn(prompt), chat.response(response))
+    return Example(chat.user_turn(prompt), chat.response(response), row_id)
 
 
 def hold_out(ids: Sequence[str], frac: float, seed: int) -> tuple[list[str], list[str]]:

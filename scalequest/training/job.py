@@ -5,10 +5,12 @@ starts when ``runtime.accelerate`` names a configuration (scalequest.training.la
 metrics and tracking, stays one process. Checkpoints are in the stage's journal. A killed run resumes from the last complete one.
 """
 
+import gc
 import json
 import logging
 import math
 import os
+import random
 import shutil
 import tempfile
 from collections.abc import Sequence
@@ -19,10 +21,12 @@ from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 from scalequest.errors import UserError
 from scalequest.io import rounded
 from scalequest.models.folder import local_path
-from scalequest.models.weights import quiet_libraries, save_model
+from scalequest.models.weights import check_finite, quiet_libraries, save_model
 from scalequest.params import Runtime, Training
+from scalequest.training.divergence import DivergenceError
 from scalequest.training.examples import fitting
 from scalequest.training.launch import launch, n_processes
+from scalequest.training.rounding import round_model
 
 if TYPE_CHECKING:
     from scalequest.runtime.stage import StageRun
@@ -31,6 +35,23 @@ log = logging.getLogger("scalequest")
 
 CHECKPOINTS_PER_RUN = 5
 
+# Metrics of the saved model, and warnings of scalequest.outcomes.
+Comparison = tuple[dict[str, Any], dict[str, bool]]
+
+# Columns of a loss curve; a preference training adds MARGIN and ACCURACY.
+STEP, LOSS, GRADIENT_NORM, LEARNING_RATE, MARGIN, ACCURACY = (
+    "step", "loss", "grad_norm", "learning_rate", "margin", "accuracy"
+)  # fmt: skip
+CURVE = (STEP, LOSS, GRADIENT_NORM, LEARNING_RATE)
+
+
+@dataclass(frozen=True)
+class Measured:
+    """What ``Kind.measure`` gives for the model before the training, computed in float32 and in the engine's precision."""
+
+    float32: list[float]
+    engine: list[float]
+
 
 class Kind(Protocol):
     """What is trained: SFT, DPO, a reward model or a regression.
@@ -38,10 +59,12 @@ class Kind(Protocol):
     Attributes:
         noun: what its rows are called in messages.
         scalar_head: whether the model ends in one number instead of a vocabulary.
+        most_tests: how many rows the model is measured on at most, before and after it is saved; 0 for the probes alone.
     """
 
     noun: ClassVar[str]
     scalar_head: ClassVar[bool]
+    most_tests: ClassVar[int]
 
     def trainer(self, job: "Job", folder: Path) -> Any:
         """The trainer with model and data, after its first batch was compared with the rows."""
@@ -51,6 +74,12 @@ class Kind(Protocol):
 
     def facts(self, rows: Sequence[Any]) -> dict[str, int]:
         """Numbers about the rows that only this kind has, for the metrics."""
+
+    def measure(self, model: Any, tests: Sequence[Any]) -> list[float]:
+        """One number per test."""
+
+    def compare(self, job: "Job", base: Measured, trained: list[float], saved: list[float]) -> Comparison:
+        """What the saved model has of the training: metrics and warnings."""
 
 
 @dataclass(frozen=True)
@@ -66,7 +95,8 @@ class Job:
         dtype: precision to compute in, and of the model that is written.
         seed: of initial weights, order and dropout.
         runtime: devices and threads.
-        probe: sequences that the final model scores, where it has a scalar head.
+        tests: what the model is measured on before and after it is saved: rows like ``rows``, or token sequences to score.
+        held_out: whether the tests are no part of the training.
     """
 
     kind: Kind
@@ -77,7 +107,8 @@ class Job:
     dtype: str
     seed: int
     runtime: Runtime
-    probe: Sequence[list[int]] = ()
+    tests: Sequence[Any] = ()
+    held_out: bool = False
 
 
 @dataclass(frozen=True)
@@ -87,7 +118,7 @@ class Trained:
     Attributes:
         metrics: for the stage's metrics file.
         curves: one entry per step.
-        scores: raw scores of the probe, in order.
+        scores: scores of the probe by the saved model, in order.
         flags: warnings of scalequest.outcomes, raised or not.
     """
 
@@ -95,6 +126,15 @@ class Trained:
     curves: list[dict[str, float]]
     scores: list[float] = field(default_factory=list)
     flags: dict[str, bool] = field(default_factory=dict)
+
+    def steps(self) -> list[dict[str, float]]:
+        """The curves for a plot, one entry per step, under the names of CURVE (DPO: MARGIN and ACCURACY too)."""
+        names = {LOSS: LOSS, GRADIENT_NORM: GRADIENT_NORM, LEARNING_RATE: LEARNING_RATE}
+        names |= {"rewards/margins": MARGIN, "rewards/accuracies": ACCURACY}
+        return [
+            {STEP: number} | {name: entry[key] for key, name in names.items() if key in entry}
+            for number, entry in enumerate(self.curves, start=1)
+        ]
 
 
 def train(
@@ -106,6 +146,7 @@ def train(
     params: Training,
     probe: Sequence[list[int]] = (),
     seed: int | None = None,
+    held_out: Sequence[Any] = (),
 ) -> Trained:
     """Train ``base`` on ``rows`` and write it to ``out``, adapters merged, in ``engine.dtype``.
 
@@ -116,8 +157,9 @@ def train(
         out: folder to write.
         rows: Examples, Pairs or ScoredTexts, whatever ``kind`` learns from; too long ones are dropped and counted.
         params: the stage's section.
-        probe: sequences to score with the final model (Reward and Regression).
+        probe: sequences to score with the saved model (Reward and Regression).
         seed: of the training, where it is a parameter; None = ``run.seed()``.
+        held_out: rows to measure the saved model on (SFT and DPO); a fixed sample of ``rows`` where there are none.
 
     Raises:
         UserError: no row is short enough, the batch cannot be shared by the processes, the trainer's batch is not what the
@@ -125,7 +167,11 @@ def train(
     """
     kept = fitting(rows, params.max_length, kind.noun)
     seed = run.seed() if seed is None else seed
-    job = Job(kind, base, out, kept, params, run.params.engine.dtype, seed, run.params.runtime, probe)
+    unseen = [row for row in held_out if len(row) <= params.max_length]
+    tests = probe or sample(unseen or kept, kind.most_tests, seed)
+    job = Job(
+        kind, base, out, kept, params, run.params.engine.dtype, seed, run.params.runtime, tests, bool(probe or unseen)
+    )
     processes = n_processes(job.runtime)
     with tempfile.TemporaryDirectory() as temporary:
         # Checkpoints of another number of processes hold other generator states and cannot be resumed exactly.
@@ -160,33 +206,99 @@ def run_job(job: Job, folder: Path, checkpoint: Path | None) -> Trained:
     trained = trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None).metrics
     if not checkpoint:  # after a resumption the trainer divides all rows by the time since
         log.info("trained for %.0f s, %.1f rows/s", trained["train_runtime"], trained["train_samples_per_second"])
-    history = [entry for entry in trainer.state.log_history if "loss" in entry]
-    last = history[-1]["loss"]
-    if not math.isfinite(last):
-        raise UserError(
-            f"training diverged: the loss is {last} after {trainer.state.global_step} steps, expected a finite number; "
-            "lower the stage's learning_rate"
-        )
-    model = whole_model(trainer, job, folder)
     if not trainer.is_world_process_zero():
+        whole_model(trainer, job, folder)
         return Trained({}, [])
-    model.config.use_cache = True  # off in training only; left off, whoever loads the model generates slowly
-    save_model(model.to(getattr(torch, job.dtype)), trainer.processing_class, job.out)
+    history = [entry for entry in trainer.state.log_history if "loss" in entry]
     metrics = {
         "examples": len(job.rows),
         "steps": trainer.state.global_step,
         "first_loss": rounded(history[0]["loss"]),
-        "last_loss": rounded(last),
+        "last_loss": rounded(history[-1]["loss"]),
         "mean_loss": rounded(sum(entry["loss"] for entry in history) / len(history)),
+        "largest_grad_norm": rounded(max(entry.get("grad_norm", 0.0) for entry in history)),
         "tokens": sum(map(len, job.rows)),
         "processes": trainer.args.world_size,
     } | job.kind.facts(job.rows)
     if job.runtime.deterministic:
         metrics["deterministic"] = True
-    if "rewards/accuracies" in history[-1]:
-        accuracies = [entry["rewards/accuracies"] for entry in history]
-        metrics["reward_accuracy"] = rounded(sum(accuracies[-5:]) / len(accuracies[-5:]))
-    return Trained(metrics, history, scores(model, job.probe))
+    model, tokenizer = whole_model(trainer, job, folder), trainer.processing_class
+    del trainer  # its optimizer holds twice the weights
+    check_finite(model)
+    trained_values = measure(job, model, "the trained model")
+    model.config.use_cache = True  # off in training only; left off, whoever loads the model generates slowly
+    save_model(round_model(model, job.dtype, job.seed), tokenizer, job.out)
+    del model
+    try:
+        saved_values = measure_folder(job, job.out, job.dtype, "the saved model")
+    except DivergenceError:
+        shutil.rmtree(job.out)
+        raise
+    reloaded, flags = job.kind.compare(job, measure_base(job), trained_values, saved_values)
+    if reloaded:
+        metrics["reloaded"] = reloaded
+    return Trained(metrics, history, saved_values if job.kind.scalar_head else [], flags)
+
+
+# ----------------------------------------------------------------------------------------------- the model that is used
+
+
+def sample(rows: Sequence[Any], n: int, seed: int) -> list[Any]:
+    """At most ``n`` rows drawn from ``seed``, in the rows' order."""
+    if len(rows) <= n:
+        return list(rows)
+    return [rows[index] for index in sorted(random.Random(seed).sample(range(len(rows)), n))]
+
+
+def measure(job: Job, model: Any, name: str) -> list[float]:
+    """One number per test, by a model in evaluation mode.
+
+    Raises:
+        DivergenceError: a number is not finite.
+    """
+    import torch
+
+    model.eval()
+    if torch.cuda.is_available():  # a model gathered from several processes is in the CPU's memory
+        model.cuda()
+    values = job.kind.measure(model, job.tests)
+    if broken := [value for value in values if not math.isfinite(value)]:
+        raise DivergenceError(
+            f"training diverged: {name} gives {broken[0]:g} on {len(broken)} of {len(values)} rows that it is tested on. "
+            "Expected finite numbers. Lower the stage's learning_rate."
+        )
+    return values
+
+
+def measure_folder(job: Job, path: Path, dtype: str, name: str) -> list[float]:
+    """One number per test, by the model of a folder loaded in ``dtype``, as the next stage loads it."""
+    import torch
+
+    gc.collect()  # the model before this one
+    if torch.cuda.is_available():
+        torch.cuda.empty_cache()
+    return measure(job, job.kind.load(path, getattr(torch, dtype), job.seed), name) if job.tests else []
+
+
+def measure_base(job: Job) -> Measured:
+    """The tests by the model before the training; nothing for a scalar head, which is drawn at random."""
+    if job.kind.scalar_head:
+        return Measured([], [])
+    engine = measure_folder(job, job.model, job.dtype, "the model that came in")
+    same = job.dtype == "float32"
+    return Measured(engine if same else measure_folder(job, job.model, "float32", "the model that came in"), engine)
+
+
+def log_probability(model: Any, prompt: Sequence[int], target: Sequence[int]) -> float:
+    """Sum of the target tokens' log-probabilities after the prompt, in nats; the softmax is in float32."""
+    import torch
+
+    ids = torch.tensor([[*prompt, *target]], device=model.device)
+    with torch.no_grad():
+        # Without a prompt the first target token follows nothing and has no probability.
+        logits = model(input_ids=ids).logits[0, max(len(prompt), 1) - 1 : -1].float()
+    learned = ids[0, max(len(prompt), 1) :]
+    return logits.log_softmax(-1).gather(1, learned[:, None]).sum().item()
 
 
 # ------------------------------------------------------------------------------------------------------------ settings
@@ -261,7 +373,9 @@ def arguments(job: Job, folder: Path) -> dict[str, Any]:
         "gradient_checkpointing": cuda and job.runtime.gradient_checkpointing,
         "seed": job.seed,
         "data_seed": job.seed,
+        "max_grad_norm": 1.0,
         "logging_steps": 1,
+        "logging_nan_inf_filter": False,  # it hides a divergence; see scalequest.training.divergence
         "save_strategy": "steps",
         "save_steps": max(1, math.ceil(steps / CHECKPOINTS_PER_RUN)),
         "save_total_limit": 1,
@@ -323,7 +437,7 @@ def last_checkpoint(folder: Path) -> Path | None:
 
 
 def whole_model(trainer: Any, job: Job, folder: Path) -> Any:
-    """The trained model with its adapters merged; gathered first where each process holds a part of the weights only."""
+    """The trained model in float32, adapters merged; gathered first where each process holds a part of the weights only."""
     model = trainer.accelerator.unwrap_model(trainer.model)
     if trainer.is_fsdp_enabled or trainer.is_deepspeed_enabled:
         trainer.save_model(str(folder / "gathered"))
@@ -337,17 +451,5 @@ def whole_model(trainer: Any, job: Job, folder: Path) -> Any:
             )
         else:
             model = type(model).from_pretrained(folder / "gathered", dtype=weights_dtype(job))
-    return model.merge_and_unload() if hasattr(model, "merge_and_unload") else model
-
-
-def scores(model: Any, rows: Sequence[list[int]]) -> list[float]:
-    """Raw scores, one sequence at a time: no padding, so the head is read at the last token."""
-    import torch
-
-    if not rows:
-        return []
-    model.eval()
-    if torch.cuda.is_available():  # a model gathered from several processes is in the CPU's memory
-        model.cuda()
-    with torch.no_grad():
-        return [model(input_ids=torch.tensor([ids], device=model.device)).logits[0, 0].item() for ids in rows]
+    # Merged in float32: in bfloat16 the sum of weight and adapter would be rounded to nearest, so mostly to the weight.
+    return model.float().merge_and_unload() if hasattr(model, "merge_and_unload") else model

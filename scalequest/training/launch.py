@@ -25,6 +25,7 @@ from scalequest.params import Runtime
 if TYPE_CHECKING:
     from scalequest.training.job import Job, Trained
 
+MODULE = "scalequest.training.launch"  # what each process runs
 JOB, RESULT = "job.pickle", "result.pickle"
 PR_SET_PDEATHSIG = 1
 
@@ -62,7 +63,7 @@ def launch(job: "Job", folder: Path, checkpoint: Path | None) -> "Trained":
     threads = job.runtime.threads or max(1, (os.cpu_count() or 1) // processes)
     config = str(job.runtime.accelerate)
     command = [
-        sys.executable, "-m", "accelerate.commands.launch", "--config_file", config, "-m", "scalequest.training.launch", str(folder)
+        sys.executable, "-m", "accelerate.commands.launch", "--config_file", config, "-m", MODULE, str(folder)
     ]  # fmt: skip
     process = subprocess.Popen(
         command, env=os.environ | {"OMP_NUM_THREADS": str(threads)}, preexec_fn=_end_with_the_stage
@@ -95,6 +96,7 @@ def main() -> None:
     """One of the processes."""
     import logging
 
+    from scalequest.training.divergence import DivergenceError
     from scalequest.training.job import run_job
 
     folder = Path(sys.argv[1])
@@ -106,9 +108,13 @@ def main() -> None:
         result = run_job(job, folder, checkpoint)
     except UserError as error:
         result = error
-    if first:
+    # Another process than the first may be the only one that diverged; the others then wait for it in a collective operation.
+    diverged = isinstance(result, DivergenceError)
+    if (first or diverged) and not (folder / RESULT).exists():
         with atomic_path(folder / RESULT) as temporary:
             temporary.write_bytes(pickle.dumps(result))
+    if diverged:
+        sys.exit(1)  # accelerate then ends the others
 
 
 if __name__ == "__main__":

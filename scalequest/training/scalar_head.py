@@ -8,9 +8,11 @@ from typing import Any
 import numpy as np
 
 from scalequest.errors import UserError
+from scalequest.io import rounded
 from scalequest.models.folder import local_path
 from scalequest.models.weights import load_tokenizer
 from scalequest.training.collated import show_mask
+from scalequest.training.job import Comparison
 
 log = logging.getLogger("scalequest")
 
@@ -24,6 +26,28 @@ def load_scorer(path: Path, dtype: Any, seed: int) -> Any:
     scorer.config.use_cache = False
     scorer.config.pad_token_id = load_tokenizer(path).pad_token_id
     return scorer
+
+
+def raw_scores(model: Any, rows: Sequence[list[int]]) -> list[float]:
+    """Raw scores, one sequence at a time: no padding, so the head is read at the last token."""
+    import torch
+
+    with torch.no_grad():
+        return [model(input_ids=torch.tensor([ids], device=model.device)).logits[0, 0].item() for ids in rows]
+
+
+def compare_scores(trained: list[float], saved: list[float]) -> Comparison:
+    """Spread of the probes' scores and how far saving moved them.
+
+    Below half of the spread is left where the movement is above half of it: scores then rank what rounding drew.
+    """
+    if not trained:
+        return {}, {}
+    mean = sum(trained) / len(trained)
+    spread = (sum((score - mean) ** 2 for score in trained) / len(trained)) ** 0.5
+    moved = (sum((new - old) ** 2 for new, old in zip(saved, trained, strict=True)) / len(trained)) ** 0.5
+    metrics = {"probes": len(trained), "score_deviation": rounded(spread), "moved_by_saving": rounded(moved)}
+    return metrics, {"lost_in_saving": moved > spread / 2}
 
 
 def check_batch(trainer: Any, texts: Sequence[list[int]], labels: Sequence[float]) -> None:

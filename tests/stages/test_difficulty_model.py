@@ -110,7 +110,7 @@ def stage(tmp_path: Path, laptop: Params, chatml: ChatFormat, monkeypatch: pytes
         write_rows(tmp_path / "attempts", attempts, ATTEMPT)
         args = Namespace(
             base=tmp_path, seeds=tmp_path / "seeds.parquet", attempts=tmp_path / "attempts", out=tmp_path / "out",
-            metrics=tmp_path / "m.json",
+            metrics=tmp_path / "m.json", plot=tmp_path / "p.csv",
         )  # fmt: skip
         stage_run = StageRun(changed(laptop, difficulty_model={"holdout_frac": frac}))
         main(args, stage_run)

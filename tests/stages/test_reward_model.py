@@ -103,7 +103,7 @@ def stage(tmp_path: Path, laptop: Params, chatml: ChatFormat, monkeypatch: pytes
         (base / "config.json").write_text("{}")
         args = Namespace(
             base=base, seeds=tmp_path / "seeds.parquet", attempts=tmp_path / "attempts", out=tmp_path / "out",
-            metrics=tmp_path / "m.json",
+            metrics=tmp_path / "m.json", plot=tmp_path / "p.csv",
         )  # fmt: skip
         main(args, StageRun(changed(laptop, reward_model={"method": "full", "holdout_frac": 0.3} | settings)))
         return seen, json.loads((tmp_path / "m.json").read_text())

@@ -15,6 +15,7 @@ from scalequest.training.examples import Pair, ScoredText
 from scalequest.training.job import train
 from scalequest.training.regression import Regression
 from scalequest.training.reward import Reward
+from scalequest.training.rounding import round_model
 from scalequest.training.sft import SFT
 from tests.fakes import changed
 
@@ -115,7 +116,7 @@ def pairs(model: Path) -> list:
     from stages.qpo import question_pair
 
     chat = load_chat(model)
-    return [question_pair(chat, {"rewrite": q + " Explain.", "question": q}) for q in QUESTIONS]
+    return [question_pair(chat, {"id": "", "rewrite": q + " Explain.", "question": q}) for q in QUESTIONS]
 
 
 @pytest.mark.parametrize("method", ["full", "lora"])
@@ -127,7 +128,9 @@ def test_dpo_prefers_the_rewrite(method: str, model: Path, laptop: Params, tmp_p
     # Before the first step policy and reference are equal: the loss is ln 2, whatever the pairs (so they share a precision).
     assert metrics["first_loss"] == pytest.approx(0.693147, abs=1e-4)
     assert metrics["last_loss"] < 0.6
-    assert metrics["reward_accuracy"] == 1.0
+    assert metrics["reloaded"]["accuracy"] == 1.0
+    assert metrics["reloaded"]["pairs_from"] == "training"
+    assert metrics["reloaded"]["margin"] == pytest.approx(metrics["reloaded"]["margin_trained"], abs=1e-5)
 
 
 def test_dpo_hides_nothing_from_attention(model: Path) -> None:
@@ -242,7 +245,10 @@ def test_two_processes_train_what_one_does(method: str, model: Path, laptop: Par
         alone = train(StageRun(laptop), kind, model, tmp_path / f"{name}-1", rows, settings(method)).metrics
         shared = train(StageRun(two), kind, model, tmp_path / f"{name}-2", rows, settings(method)).metrics
         assert (alone.pop("processes"), shared.pop("processes")) == (1, 2)
-        assert shared == pytest.approx(alone, abs=1e-5)
+        for metrics in (alone, shared):
+            metrics |= {f"reloaded.{key}": value for key, value in metrics.pop("reloaded").items()}
+        assert shared.pop("reloaded.pairs_from", "") == alone.pop("reloaded.pairs_from", "")
+        assert shared == pytest.approx(alone, abs=1e-4)
         weights = [load_file(tmp_path / f"{name}-{n}" / "model.safetensors") for n in (1, 2)]
         assert max((weights[0][key] - weights[1][key]).abs().max().item() for key in weights[0]) < 1e-4
 
@@ -256,6 +262,91 @@ def test_processes_that_cannot_share_the_batch_are_refused(model: Path, laptop: 
     ):
         train(StageRun(two), DPO(0.1), model, tmp_path / "out", pairs(model), settings(batch_size=2))
     assert not (tmp_path / "out").exists()
+
+
+def on_the_grid(model: Path, folder: Path) -> Path:
+    """The model with its weights rounded to bfloat16, as a generator that QFT wrote is."""
+    import torch
+    from transformers import AutoModelForCausalLM
+
+    from scalequest.models.weights import load_tokenizer, save_model
+
+    save_model(AutoModelForCausalLM.from_pretrained(model, dtype=torch.bfloat16), load_tokenizer(model), folder)
+    return folder
+
+
+@pytest.mark.parametrize("method", ["full", "lora"])
+def test_small_dpo_steps_outlive_the_save_in_bfloat16(
+    method: str, model: Path, laptop: Params, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Steps below half of bfloat16's spacing: nearly all gone when rounded to nearest, all there in what is saved."""
+    import torch
+    from safetensors.torch import load_file
+
+    from scalequest.training import job
+
+    base = on_the_grid(model, tmp_path / "base")
+    seen = {}
+
+    def spy(net, dtype, seed):
+        seen.update({name: weight.detach().clone() for name, weight in net.named_parameters()})
+        return round_model(net, dtype, seed)
+
+    monkeypatch.setattr(job, "round_model", spy)
+    run = StageRun(changed(laptop, engine={"dtype": "bfloat16"}))
+    few = settings(method, learning_rate=1e-6 if method == "full" else 1e-5, epochs=6)
+    trained = train(run, DPO(0.1), base, tmp_path / "out", pairs(model), few)
+    before, after = load_file(base / "model.safetensors"), load_file(tmp_path / "out" / "model.safetensors")
+    names = [name for name in seen if "mlp" in name]
+    assert {weight.dtype for weight in seen.values()} == {torch.float32}
+    steps = torch.cat([(seen[name] - before[name].float()).flatten() for name in names]).double()
+    nearest = torch.cat([(seen[name].bfloat16() - before[name]).flatten() for name in names]).double()
+    saved = torch.cat([(after[name] - before[name]).flatten() for name in names]).double()
+
+    def kept(found: torch.Tensor) -> float:
+        """Share of the step that is left: its projection on what was trained."""
+        return ((found @ steps) / (steps @ steps)).item()
+
+    assert kept(nearest) < 0.5
+    assert kept(saved) == pytest.approx(1.0, abs=0.25)
+    assert trained.metrics["reloaded"]["margin_trained"] > 0
+
+
+def test_a_save_in_bfloat16_repeats_its_bytes(model: Path, laptop: Params, tmp_path: Path) -> None:
+    run = StageRun(changed(laptop, engine={"dtype": "bfloat16"}))
+    for name in ("first", "second"):
+        train(run, DPO(0.1), model, tmp_path / name, pairs(model), settings())
+    first, second = ((tmp_path / name / "model.safetensors").read_bytes() for name in ("first", "second"))
+    assert first == second
+
+
+def test_pairs_that_are_held_out_are_what_the_saved_model_is_measured_on(
+    model: Path, laptop: Params, tmp_path: Path
+) -> None:
+    made = pairs(model)
+    swapped = [Pair(p.prompt, p.rejected, p.chosen) for p in made[:8]]
+    trained = train(StageRun(laptop), DPO(0.1), model, tmp_path / "out", made, settings(epochs=4), held_out=swapped)
+    found = trained.metrics["reloaded"]
+    assert (found["pairs"], found["pairs_from"], found["accuracy"]) == (8, "held out", 0.0)
+    assert found["margin"] < 0
+    assert trained.flags == {"lost_in_saving": False, "no_preference": True}
+
+
+def test_the_loss_that_sft_reports_is_the_saved_models(model: Path, laptop: Params, tmp_path: Path) -> None:
+    from scalequest.models.weights import load_chat
+    from stages.qft import question_example
+
+    chat = load_chat(model)
+    examples = [question_example(chat, q) for q in QUESTIONS]
+    whole = settings(epochs=8, batch_size=16, per_device_batch_size=16)
+    trained = train(StageRun(laptop), SFT(), model, tmp_path / "out", examples, whole)
+    found = trained.metrics["reloaded"]
+    assert found["rows"] == 16
+    # One batch holds all rows: what TRL logs for the first step is the loss before it.
+    assert found["loss_base"] == pytest.approx(trained.metrics["first_loss"], abs=1e-4)
+    assert found["loss"] == pytest.approx(found["loss_trained"], abs=1e-5)
+    assert found["loss"] < found["loss_base"] - 0.1
+    assert trained.flags == {"lost_in_saving": False}
 
 
 REPEATED = """

@@ -1,0 +1,92 @@
+"""Stop a training at its first loss or gradient norm that is not a finite number.
+
+transformers replaces a NaN loss in its log by the mean of the losses before it (``logging_nan_inf_filter``), clipping then
+spreads one NaN gradient to every weight, and the run ends with an unsuspicious loss. Here each micro-batch's own loss is
+read, and each step's gradient norm, before anything is filtered, averaged or saved.
+"""
+
+import math
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from scalequest.errors import UserError
+
+
+class DivergenceError(UserError):
+    """A loss or gradient norm is not a finite number; one of several processes may be the only one that sees it."""
+
+
+class StopsAtNonFinite:
+    """What ``watched`` puts before a trainer's class; the two methods are those that trainers are meant to override."""
+
+    # Set by watched(): the rows as the model sees them, and a name for each.
+    sequences: Sequence[Sequence[list[int]]]
+    names: Sequence[str]
+    _batches: list[tuple[Any, Any]]  # token ids and attention mask of the micro-batches since the last step
+
+    def training_step(self: Any, model: Any, inputs: dict[str, Any], *args: Any, **kwargs: Any) -> Any:
+        """Run one micro-batch forward and backward.
+
+        Raises:
+            DivergenceError: its loss is not finite; the rows of this micro-batch are named.
+        """
+        batch = inputs["input_ids"], inputs["attention_mask"]
+        self._batches.append(batch)
+        loss = super().training_step(model, inputs, *args, **kwargs)  # type: ignore[misc]
+        if not math.isfinite(value := loss.mean().item()):
+            rate = self.optimizer.param_groups[0]["lr"]
+            raise self._diverged(self.state.global_step + 1, value, None, rate, self._rows([batch]))
+        return loss
+
+    def log(self: Any, logs: dict[str, float], *args: Any, **kwargs: Any) -> None:
+        """Log one step.
+
+        Raises:
+            DivergenceError: the step's loss or gradient norm is not finite; the rows of all its micro-batches and processes are named.
+        """
+        if "loss" in logs:
+            # DeepSpeed alone may know no gradient norm at a step.
+            norm = logs.get("grad_norm", 0.0 if self.is_deepspeed_enabled else math.nan)
+            if not (math.isfinite(logs["loss"]) and math.isfinite(norm)):
+                from accelerate.utils import gather_object
+
+                rows = gather_object(self._rows(self._batches))
+                raise self._diverged(self.state.global_step, logs["loss"], norm, logs["learning_rate"], rows)
+            self._batches.clear()
+        super().log(logs, *args, **kwargs)  # type: ignore[misc]
+
+    def _rows(self: Any, batches: Sequence[tuple[Any, Any]]) -> list[str]:
+        """Names of the rows in these batches, found by their token ids; rows with equal tokens cannot be told apart."""
+        by_tokens: dict[tuple[int, ...], str] = {}
+        for name, found in zip(self.names, self.sequences, strict=True):
+            for ids in found:
+                by_tokens.setdefault(tuple(ids), name)
+        rows = [
+            by_tokens.get(tuple(i for i, m in zip(ids, mask, strict=True) if m), "unknown")
+            for token_ids, masks in batches
+            for ids, mask in zip(token_ids.tolist(), masks.tolist(), strict=True)
+        ]
+        return list(dict.fromkeys(rows))
+
+    def _diverged(
+        self: Any, step: int, loss: float, norm: float | None, rate: float, rows: Sequence[str]
+    ) -> DivergenceError:
+        return DivergenceError(
+            f"training diverged at step {step} of {self.state.max_steps}: loss {loss:g}, gradient norm "
+            f"{'not computed' if norm is None else f'{norm:g}'}, learning rate {rate:g}, rows {', '.join(rows)}. Expected "
+            "finite numbers; no model was written. Look at these rows. If they are sound, lower the stage's learning_rate "
+            "or raise its warmup_frac."
+        )
+
+
+def watched(trainer: type, rows: Sequence[Any], sequences: Callable[[Any], list[list[int]]]) -> type:
+    """The trainer class, stopping at the first loss or gradient norm that is not finite.
+
+    Args:
+        trainer: transformers' Trainer or a class made of it.
+        rows: what is trained on; each has an ``id``, which may be empty.
+        sequences: the token sequences of a row as the model sees them.
+    """
+    names = [f"{index} ({row.id})" if row.id else str(index) for index, row in enumerate(rows)]
+    known = {"sequences": [sequences(row) for row in rows], "names": names, "_batches": []}
+    return type(trainer.__name__, (StopsAtNonFinite, trainer), known)
