@@ -32,7 +32,7 @@ def find_blockers(params: Params, online: bool = False) -> list[str]:
         params: checked parameters.
         online: also ask the hub for each model and data set, and the optimizer's endpoint for its models.
     """
-    return [*_models(params, online), *_sources(params, online), *_processes(params)]
+    return [*_models(params, online), *_sources(params, online), *_training_file(params), *_processes(params)]
 
 
 def _models(params: Params, online: bool) -> Iterator[str]:
@@ -79,6 +79,20 @@ def _sources(params: Params, online: bool) -> Iterator[str]:
                 yield f"{key}.{where}: {file} is not there{hint}"
             elif source.sha256 is not None and (found := file_sha256(file)) != source.sha256:
                 yield f"{key}.sha256: {file} has {found}. Expected {source.sha256}. Restore the file, or pin the new hash"
+
+
+def _training_file(params: Params) -> Iterator[str]:
+    """The file that the student learns from, where it is not the pipeline's own data."""
+    from scalequest.models.folder import file_sha256
+
+    tune = params.instruct_tune
+    if tune.data in ("instruct", "seeds"):
+        return
+    file = Path(tune.data).expanduser()
+    if not file.is_file():
+        yield f"instruct_tune.data: {file} is not there. Expected a .parquet or .jsonl file, relative to here"
+    elif (found := file_sha256(file)) != tune.data_sha256:
+        yield f"instruct_tune.data_sha256: {file} has {found}. Expected {tune.data_sha256}. Restore it, or pin the new hash"
 
 
 def _processes(params: Params) -> Iterator[str]:

@@ -71,6 +71,18 @@ def test_a_file_that_is_not_there_or_has_other_bytes_is_named(laptop: Params, tm
     assert line.startswith(f"seeds.mine.sha256: {file} has {right}. Expected 0000")
 
 
+def test_the_students_own_file_is_compared_with_its_hash(laptop: Params, tmp_path: Path):
+    file = tmp_path / "control.jsonl"
+    tune = {"data": str(file), "data_sha256": "0" * 64}
+    [line] = find_blockers(changed(laptop, instruct_tune=tune))
+    assert line.startswith(f"instruct_tune.data: {file} is not there")
+    file.write_text("{}\n")
+    [line] = find_blockers(changed(laptop, instruct_tune=tune))
+    right = sha256(file.read_bytes()).hexdigest()
+    assert line.startswith(f"instruct_tune.data_sha256: {file} has {right}. Expected 0000")
+    assert find_blockers(changed(laptop, instruct_tune=tune | {"data_sha256": right})) == []
+
+
 @pytest.mark.parametrize(
     ("change", "expected"),
     [

@@ -228,6 +228,17 @@ def test_edits_are_refused_and_named(clone: Path, first: str):
     assert file.read_text() == edited
 
 
+def test_what_dvc_exp_run_s_writes_is_an_edit(clone: Path):
+    from dvc.utils.serialize import modify_yaml  # what `dvc exp run -S qpo.beta=0.2` does to the file
+
+    switch("gpu-135m", clone)
+    with modify_yaml(str(clone / "params.yaml")) as params:
+        params["qpo"]["beta"] = 0.2
+    with pytest.raises(UserError, match=r"switching would lose:\n  qpo.beta: 0.1 -> 0.2\n"):
+        switch("laptop", clone)
+    assert read_yaml(clone / "params.yaml")["qpo"]["beta"] == 0.2
+
+
 def test_a_lost_comment_is_an_edit_too(clone: Path):
     file = clone / "params.yaml"
     file.write_text(file.read_text() + "# my remark\n")
