@@ -3,7 +3,8 @@
 from typing import Any
 
 from scalequest.audit.chain import Chain, Difference, compare
-from scalequest.audit.lock import Artifact, Stage
+from scalequest.audit.lock import Artifact, Lock, Stage
+from scalequest.audit.repository import Repository
 from scalequest.audit.tables import Tables, read_metrics
 from scalequest.io import read_json
 from scalequest.runtime.environment import ENVIRONMENT_FILE, Recorded, local_file
@@ -54,7 +55,7 @@ def stage_facts(chain: Chain, stage: Stage, tables: Tables) -> dict[str, Any]:
             "files": {dep.path: dep.md5 for dep in stage.deps if dep.path not in read},
         },
         "metrics": {key: value for out in stage.outs for key, value in _metrics(chain, out).items()},
-        "environment": environment_of(chain, stage),
+        "environment": environment_of(chain.repository, chain.lock, stage),
     }
 
 
@@ -71,12 +72,12 @@ def _metrics(chain: Chain, artifact: Artifact) -> dict[str, Any]:
 OLD_PLACE = "environment"
 
 
-def environment_of(chain: Chain, stage: Stage) -> list[str]:
+def environment_of(repository: Repository, lock: Lock, stage: Stage) -> list[str]:
     """Packages and machine of the very run that the lock records; empty where nothing recorded them.
 
     Looked for in the revision's own file, then among the runs of this checkout, then in metrics of older revisions.
     """
-    repository, revision = chain.repository, chain.lock.revision
+    revision = lock.revision
     recorded = Recorded.parse(repository.read(revision, ENVIRONMENT_FILE))
     if lines := recorded.of(stage.name, stage.given):
         return lines
@@ -120,7 +121,11 @@ def _environment_change(found: Difference, first: Chain, second: Chain) -> tuple
     stages = [chain.lock.stages.get(found.stage) for chain in (first, second)]
     if None in stages:
         return None
-    mine, other = (environment_of(chain, stage) for chain, stage in zip((first, second), stages, strict=True) if stage)
+    mine, other = (
+        environment_of(chain.repository, chain.lock, stage)
+        for chain, stage in zip((first, second), stages, strict=True)
+        if stage
+    )
     if mine == other:
         return None
     one, two = (

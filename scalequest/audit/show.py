@@ -55,7 +55,7 @@ def chain_text(facts: dict[str, Any]) -> str:
     lines = [f"{target['path']}  {target['md5']}{_size(target)}", f"revision {revision['name']}{commit}"]
     for name, scores in facts["scores"].items():
         lines += [f"scored by {name}: {line}" for line in _scores(scores)]
-    lines += _environments(facts["stages"])
+    lines += environments({stage["stage"]: stage["environment"] for stage in facts["stages"]})
     lines.append(f'its MLflow run: mlflow.search_runs(filter_string="{facts["mlflow"]}", search_all_experiments=True)')
     for stage in facts["stages"]:
         lines += ["", *_stage(stage)]
@@ -69,16 +69,14 @@ def _scores(scores: dict[str, Any]) -> Iterator[str]:
             yield f"{task} {', '.join(parts)} of {values['n']} items"
 
 
-def _environments(stages: list[dict[str, Any]]) -> Iterator[str]:
+def environments(stages: dict[str, list[str]]) -> Iterator[str]:
     """One line per distinct environment, with its stages where there is more than one."""
     found: dict[str, list[str]] = {}
-    for stage in stages:
-        found.setdefault(", ".join(stage["environment"]) or "packages and machine that were not recorded", []).append(
-            stage["stage"]
-        )
-    for lines, names in found.items():
+    for stage, lines in stages.items():
+        found.setdefault(", ".join(lines) or "packages and machine that were not recorded", []).append(stage)
+    for text, names in found.items():
         which = f"{', '.join(names)}: " if len(found) > 1 else ""
-        yield textwrap.fill(f"{which}made with {lines}", WIDTH, subsequent_indent="  ", break_on_hyphens=False)
+        yield textwrap.fill(f"{which}made with {text}", WIDTH, subsequent_indent="  ", break_on_hyphens=False)
 
 
 def _stage(stage: dict[str, Any]) -> Iterator[str]:

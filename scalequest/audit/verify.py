@@ -17,12 +17,17 @@ from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 from functools import cached_property
 from hashlib import md5
+from typing import Any
 
 from scalequest.audit.chain import MODELS, code_hashes, folder_hash, hash_of
+from scalequest.audit.facts import environment_of
 from scalequest.audit.lock import PARAMS, Artifact, Lock, Stage, flatten, parse_yaml, read_lock
 from scalequest.audit.repository import WORKSPACE, Repository, Revision, nearest
+from scalequest.audit.show import environments
 from scalequest.audit.tables import Store, Tables, pull_command, read_metrics
 from scalequest.errors import UserError
+from scalequest.runtime.environment import local_runs
+from scalequest.runtime.facts import leaves
 
 # Broken links that are printed after the first.
 SHOWN = 20
@@ -84,7 +89,30 @@ class Verifier:
                 found = flat.get(key, "nothing")
                 if found != value:
                     yield Broken(f"stage {stage.name}, parameter {key}", f"dvc.lock says it ran with {value!r}, {PARAMS} of {self.revision} says {found!r}; run: dvc repro {stage.name}")  # fmt: skip
+            yield from self._ran_as_recorded(stage)
             yield from self._reads_what_was_written(stage)
+
+    def _ran_as_recorded(self, stage: Stage) -> Iterator[Broken]:
+        """The lock gives the stage's bytes the parameters and inputs that they were written with here.
+
+        The facts of this checkout's runs know; where it did not write these bytes, nothing is known. Code is left out: an
+        edit that changes no byte may be accepted with `dvc commit`.
+        """
+        wrote = {out.path: out.md5 for out in stage.outs}
+        runs = [run for run in local_runs(self.repository.root, stage.name) if run["outs"] == wrote]
+        self.links += bool(runs)
+        differences = [list(self._misrecorded(stage, run)) for run in runs]
+        if runs and all(differences):
+            yield min(differences, key=len)[0]
+
+    def _misrecorded(self, stage: Stage, run: dict[str, Any]) -> Iterator[Broken]:
+        ran, step = dict(leaves(run["params"])), f"run: dvc repro -f -s {stage.name}"
+        for key, value in stage.params.items():
+            if key in ran and ran[key] != value:
+                yield Broken(f"stage {stage.name}, parameter {key}", f"dvc.lock says it ran with {value!r}, it wrote these bytes with {ran[key]!r}; {step}")  # fmt: skip
+        for dep in stage.deps:
+            if self.lock.makers(dep.path) and run["deps"].get(dep.path, dep.md5) != dep.md5:
+                yield Broken(f"stage {stage.name} ← {dep.path}", f"dvc.lock says it read {dep.md5}, it wrote these bytes from {run['deps'][dep.path]}; {step}")  # fmt: skip
 
     def _reads_what_was_written(self, stage: Stage) -> Iterator[Broken]:
         for dep in stage.deps:
@@ -386,6 +414,7 @@ def run(args: argparse.Namespace) -> int:
         return bool(broken)
     for check in checks:
         print(f"{check.name}: {check.links:,} links, {f'{len(check.broken)} broken' if check.broken else 'all hold'}")
+    print(*environments({s.name: environment_of(repository, lock, s) for s in lock.stages.values()}), sep="\n")
     if broken:
         print(f"\nfirst broken link of {lock.revision}:\n  {broken[0]}")
         if more := broken[1:]:

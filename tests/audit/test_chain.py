@@ -235,7 +235,7 @@ def test_facts_about_a_run_are_not_told_of_another(pipeline: Pipeline) -> None:
     pipeline.params["seed"] = 18
     pipeline.lock("qft@sums", ran=False)
     chain = pipeline.chain()
-    stages = {stage.name: facts.environment_of(chain, stage) for stage in chain.stages}
+    stages = {stage.name: facts.environment_of(chain.repository, chain.lock, stage) for stage in chain.stages}
     assert stages["qft@sums"] == []
     assert stages["screen"] == ["torch==1.0", "cpu: test"]
 
@@ -244,9 +244,9 @@ def test_a_run_that_the_committed_file_no_longer_names_is_found_in_this_checkout
     chain = pipeline.chain()
     stage = chain.lock.stages["qft@sums"]
     pipeline.write(ENVIRONMENT_FILE, '{"environments": {}, "stages": {}}')
-    assert facts.environment_of(chain, stage) == []
+    assert facts.environment_of(chain.repository, chain.lock, stage) == []
     write_json(local_file(pipeline.root, "qft@sums", stage.given), {"environment": ["cpu: mine"]})
-    assert facts.environment_of(chain, stage) == ["cpu: mine"]
+    assert facts.environment_of(chain.repository, chain.lock, stage) == ["cpu: mine"]
 
 
 def test_the_environment_of_runs_before_the_file_is_read_from_their_metrics(pipeline: Pipeline) -> None:
@@ -254,7 +254,7 @@ def test_the_environment_of_runs_before_the_file_is_read_from_their_metrics(pipe
     pipeline.write("reports/metrics/judge.json", '{"questions": 5, "solvable": 4, "environment": ["cpu: old"]}')
     pipeline.lock("judge", ran=False)
     chain = pipeline.chain()
-    assert facts.environment_of(chain, chain.lock.stages["judge"]) == ["cpu: old"]
+    assert facts.environment_of(chain.repository, chain.lock, chain.lock.stages["judge"]) == ["cpu: old"]
 
 
 def test_another_machine_is_one_line_of_a_difference_however_many_stages(pipeline: Pipeline) -> None:

@@ -6,7 +6,12 @@ from typing import Any
 
 import pytest
 
+from scalequest.audit.lock import read_lock
 from scalequest.audit.verify import CHECKS, verify
+from scalequest.cli import main
+from scalequest.io import write_json
+from scalequest.runtime.environment import local_file
+from scalequest.runtime.facts import StageFacts
 from tests.audit.pipeline import METRICS, M, Pipeline
 
 
@@ -179,3 +184,51 @@ def test_tables_that_are_not_here_are_a_broken_link_and_no_crash(pipeline: Pipel
     found = broken(pipeline, "counts")
     assert found[-1].startswith("data: not in DVC's cache")
     assert "dvc pull data/judged" in found[-1]
+
+
+# ------------------------------------------------------------------------------------------- what the stage ran with
+
+
+def ran(pipeline: Pipeline, stage: str, params: dict[str, Any], deps: dict[str, str] | None = None) -> None:
+    """What the stage itself kept of a run that wrote the bytes of the lock."""
+    found = read_lock(pipeline.repository, pipeline.repository.revision("workspace")).stages[stage]
+    facts = StageFacts(
+        stage, pipeline.root, {dep.path: dep.md5 for dep in found.deps} | (deps or {}), params,
+        written={out.path: out.md5 for out in found.outs},
+    )  # fmt: skip
+    write_json(
+        local_file(pipeline.root, stage, facts.given),
+        {"outs": facts.written, "params": facts.params, "deps": facts.deps, "environment": []},
+    )
+
+
+def test_a_lock_that_names_other_parameters_than_the_stage_ran_with_is_broken(pipeline: Pipeline) -> None:
+    trained = {"seed": 17, "instruct_tune": {"epochs": 1, "learning_rate": 3e-05}}
+    ran(pipeline, "instruct_tune", trained)
+    assert broken(pipeline, "stages") == []
+    pipeline.params["instruct_tune"]["learning_rate"] = 1.0
+    pipeline.lock("instruct_tune")  # the same bytes, as DVC records them after an edit in the last instant
+    (link,) = broken(pipeline, "stages")
+    assert link.startswith(
+        "stage instruct_tune, parameter instruct_tune.learning_rate: dvc.lock says it ran with 1.0, "
+    )
+    assert "wrote these bytes with 3e-05; run: dvc repro -f -s instruct_tune" in link
+    # A run that did have it and came to the same bytes settles it.
+    ran(pipeline, "instruct_tune", trained | {"instruct_tune": {"epochs": 1, "learning_rate": 1.0}})
+    assert broken(pipeline, "stages") == []
+
+
+def test_a_lock_that_names_another_input_than_the_stage_read_is_broken(pipeline: Pipeline) -> None:
+    ran(pipeline, "instruct_tune", {}, {"data/instruct.parquet": "0" * 32})
+    (link,) = broken(pipeline, "stages")
+    assert "stage instruct_tune ← data/instruct.parquet" in link
+    assert f"wrote these bytes from {'0' * 32}" in link
+
+
+def test_verify_prints_the_environment_once(
+    pipeline: Pipeline, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(pipeline.root)
+    with pytest.raises(SystemExit, match="0"):
+        main(["verify"])
+    assert capsys.readouterr().out.count("made with torch==1.0, cpu: test") == 1
