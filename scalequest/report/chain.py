@@ -121,7 +121,7 @@ MEASURED = (
     ("difficulty_model", "held_out", "the scorer on held-out seeds"),
     ("reward_model", "held_out", "the reward model on held-out seeds"),
     ("reward_model", "best_of_n", "the best of n answers by reward, against a random one and the majority"),
-    ("preferences", "quality", "chosen against rejected questions"),
+    ("preference_check", "quality", "chosen against rejected questions of the preference pairs (paper, Figure 4)"),
     ("qpo", "reloaded", "the preference before and after saving, on the model that the next stage loads"),
     ("reward_select", "checkable", "training answers to plain arithmetic, computed again"),
     ("reward_select", "arithmetic", "arithmetic written in the training answers, computed again"),

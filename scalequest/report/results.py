@@ -93,13 +93,14 @@ def differences(run: Run, student: str = "student") -> Iterator[Difference]:
 
 
 def results_in_words(run: Run) -> list[str]:
-    """Say for each task what training changed, by the flexible score."""
+    """Say for each task what training changed, by the flexible score, beside the base and beside the few-shot base."""
+    names = {"base": "base", "base_fewshot": f"base after {run.params.evaluate.few_shot} solved examples"}
     sentences = []
     for d in differences(run):
-        if d.score == "flexible" and d.other == "base":
-            base, student = (percent(run.scores[model][d.task]["flexible"]) for model in ("base", "student"))
+        if d.score == "flexible" and d.other in names:
+            other, student = (percent(run.scores[model][d.task]["flexible"]) for model in (d.other, "student"))
             size = f"{signed(d.points)} points, 95% interval {signed(d.low)} to {signed(d.high)}"
-            sentences.append(f"`{d.task}`: base {base} %, student {student} % ({size}): {d.words}.")
+            sentences.append(f"`{d.task}`: {names[d.other]} {other} %, student {student} % ({size}): {d.words}.")
     return sentences or ["Base and student were not both scored, so it is not known what training changed."]
 
 

@@ -88,6 +88,9 @@ METRICS: dict[str, dict[str, Any]] = {
     | {"reloaded": {"pairs": 8, "pairs_from": "held out", "margin_trained": 0.408, "margin": 0.052, "accuracy_trained": 0.9, "accuracy": 0.75}},
     "generate/sums": {"questions": 6, "warnings": {"one_question": 0, "no_end": 0}},
     "generate/stories": {"questions": 4, "warnings": {"one_question": 0, "no_end": 1}},
+    "preference_check/difficulty": {
+        "measure": "difficulty", "quality": {"pairs": 40, "chosen_higher": {"frac": 0.7}}, "warnings": {"rewrites_no_better": 0},
+    },
     "instruct_tune/student_gone": TRAINED | {"warnings": {"no_end": 1}},
     "generate/left_the_mix": {"questions": 99, "warnings": {"one_question": 1}},
 }  # fmt: skip
@@ -287,7 +290,9 @@ def test_a_few_shot_base_is_a_model_of_its_own(folder: Folder) -> None:
     write_json(folder.args.scores / "base.json", scores)
     shown = [r | {"shots": 3, "flexible": float(n < 40)} for n, r in enumerate(items("base")[:101])]
     write_rows(folder.args.samples / "base.parquet", [*items("base"), *shown], SAMPLE)
-    text = section(folder.run()[0], "Results")
+    markdown = folder.run()[0]
+    text = section(markdown, "Results")
+    assert "`embedded_sums`: base after 3 solved examples 40.0 %, student 50.0 %" in markdown.split("\n## ")[0]
     assert row(text, "`embedded_sums`", "base_fewshot")[3] == "40.0 ± 5.0"
     # The student is right on items 15 to 64, the few-shot base on 0 to 39: 25 against 15.
     assert row(text, "`embedded_sums`", "flexible", "base_fewshot")[5:7] == ["25", "15"]
@@ -410,6 +415,7 @@ def test_what_stages_measured_of_themselves_is_shown(folder: Folder) -> None:
     text = section(folder.run()[0], "Quality of each step")
     assert row(text, "`judge`")[-1] == "difference p value –; problems 25; sound.share 0.800"
     assert "wrong 3" in text
+    assert row(text, "`preference_check@difficulty`")[-1] == "chosen higher.frac 0.700; pairs 40"
     assert "margin trained 0.408" in row(text, "`qpo@stories`")[-1]
 
 
