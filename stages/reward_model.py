@@ -56,7 +56,7 @@ def answer_pairs(
         right = [problem["solution"]]
     asked = chat.user_turn(prompt)
     pairs = [(right[i % len(right)], text) for i, text in enumerate(wrong)][:most] if right else []
-    return [Pair(asked, chat.encode(good), chat.encode(bad), problem["id"]) for good, bad in pairs]
+    return [Pair(asked, chat.encode_words(good), chat.encode_words(bad), problem["id"]) for good, bad in pairs]
 
 
 def ranking(attempts: Mapping[str, Sequence[Mapping[str, Any]]]) -> tuple[dict[str, Any], dict[str, bool]]:

@@ -85,13 +85,15 @@ class CharTokenizer:
         assert self._render is not None
         return self._render("\n".join(message["content"] for message in messages))
 
-    def __call__(self, texts: list[str], add_special_tokens: bool) -> dict[str, list[list[int]]]:
-        return {"input_ids": [self.encode(text, add_special_tokens) for text in texts]}
+    def __call__(
+        self, texts: list[str], add_special_tokens: bool, split_special_tokens: bool = False
+    ) -> dict[str, list[list[int]]]:
+        return {"input_ids": [self.encode(text, add_special_tokens, split_special_tokens) for text in texts]}
 
-    def encode(self, text: str, add_special_tokens: bool = True) -> list[int]:
-        specials = "|".join(map(re.escape, self._ids))
+    def encode(self, text: str, add_special_tokens: bool = True, split_special_tokens: bool = False) -> list[int]:
+        specials = "" if split_special_tokens else "|".join(map(re.escape, self._ids))
         ids = [
-            self._ids[part] if part in self._ids else ord(part)
+            self._ids[part] if not split_special_tokens and part in self._ids else ord(part)
             for part in re.findall(rf"{specials}|[\s\S]" if specials else r"[\s\S]", text)
         ]
         return [self._ids[self._bos], *ids] if self._bos and add_special_tokens else ids

@@ -1,18 +1,15 @@
-"""Chat formats, and the parsers of what comes back. The words of the prompts are in scalequest/domains, by domain.
-
-The paper's code crosses two names: its "solvability" prompt asks for a harder question and its "difficulty" prompt
-repairs solvability (docs/paper-differences.md, 1). Here ``solvability`` repairs and ``difficulty`` hardens.
-"""
+"""Chat formats: a tokenizer's chat template as token ids. The words of the prompts are in scalequest/domains."""
 
 import os
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
-from scalequest.errors import UserError
+from jinja2 import TemplateError
 
-# --------------------------------------------------------------------------------------------------------- chat format
+from scalequest.errors import UserError
 
 _SENTINEL = "QUESTIONGOESHERE"
 
@@ -46,14 +43,24 @@ class ChatFormat:
             raise UserError(
                 f"{name}: its tokenizer has no chat template; take an instruct model or add chat_template.jinja"
             )
-        if "strftime_now" in tokenizer.chat_template:
+        if any("strftime_now" in template for template in _templates(tokenizer.chat_template)):
             raise UserError(
                 f"{name}: its chat template prints today's date, so prompts would differ from day to day; copy the model folder, "
                 "write a fixed date into chat_template.jinja, and name it as path:DIR"
             )
-        text = tokenizer.apply_chat_template(
-            [{"role": "user", "content": _SENTINEL}], tokenize=False, add_generation_prompt=True
-        )
+        try:
+            text = tokenizer.apply_chat_template(
+                [{"role": "user", "content": _SENTINEL}], tokenize=False, add_generation_prompt=True
+            )
+        except (
+            ValueError,
+            TypeError,
+            TemplateError,
+        ) as error:  # several named templates without a default one, a broken one
+            raise UserError(
+                f"{name}: its chat template cannot be used ({error}). Expected one template that takes a user's turn. "
+                "Choose one: chat_templates: {ROLE: alpaca}"
+            ) from None
         if text.count(_SENTINEL) != 1:
             raise UserError(f"{name}: its chat template repeats or drops the user's words: {text!r}")
         if tokenizer.eos_token_id is None:
@@ -63,19 +70,28 @@ class ChatFormat:
         return cls(tokenizer, stripped, prefix[len(stripped) :], suffix)
 
     def encode(self, text: str) -> list[int]:
-        """Token ids of ``text`` as it stands; special tokens written in it count as such, none is added."""
+        """Token ids of a template's text: special tokens written in it count as such, none is added.
+
+        Never for words that somebody wrote: these could close a turn and open another. See ``encode_words``.
+        """
         ids: list[int] = self.tokenizer.encode(text, add_special_tokens=False)
         return ids
 
-    def encode_all(self, texts: Sequence[str]) -> list[list[int]]:
-        """``encode`` of each text, in order; a fast tokenizer shares them among the cores."""
+    def encode_words(self, text: str) -> list[int]:
+        """Token ids of what a user or a model wrote: the name of a special token in it is text and no control token."""
+        return self._encode_all([text], words=True)[0]
+
+    def _encode_all(self, texts: Sequence[str], words: bool = False) -> list[list[int]]:
+        """Token ids of each text, in order; a fast tokenizer shares them among the cores."""
         if not texts:
             return []
         # Stages switch it off, because libraries that fork would warn of it; for a million prompts it is wanted.
         before = os.environ.get("TOKENIZERS_PARALLELISM")
         os.environ["TOKENIZERS_PARALLELISM"] = "true"
         try:
-            ids: list[list[int]] = self.tokenizer(list(texts), add_special_tokens=False)["input_ids"]
+            ids: list[list[int]] = self.tokenizer(list(texts), add_special_tokens=False, split_special_tokens=words)[
+                "input_ids"
+            ]
         finally:
             if before is None:
                 del os.environ["TOKENIZERS_PARALLELISM"]
@@ -132,38 +148,27 @@ class ChatFormat:
 
     def question(self, text: str) -> list[int]:
         """A question and its end token, as the continuation of ``question_prefix``."""
-        return [*self.encode(self.lead + text), self.question_end]
+        return [*self.encode_words(self.lead + text), self.question_end]
 
     def user_turn(self, content: str) -> list[int]:
         """A whole prompt: the user's words and the opened assistant turn."""
-        return self.encode(self._user_text(content))
+        return self.user_turns([content])[0]
 
     def user_turns(self, contents: Sequence[str]) -> list[list[int]]:
         """``user_turn`` of each, in order."""
-        return self.encode_all([self._user_text(content) for content in contents])
+        return self.conversations([[content] for content in contents])
 
     def conversation(self, turns: list[str]) -> list[int]:
         """A whole prompt of several turns, the user's first and last, and the opened assistant turn."""
-        return self.encode(self._conversation_text(turns))
+        return self.conversations([turns])[0]
 
     def conversations(self, all_turns: Sequence[list[str]]) -> list[list[int]]:
         """``conversation`` of each, in order."""
-        return self.encode_all([self._conversation_text(turns) for turns in all_turns])
-
-    def _user_text(self, content: str) -> str:
-        return self.prefix + self.lead + content + self.suffix
-
-    def _conversation_text(self, turns: list[str]) -> str:
-        if len(turns) == 1:
-            return self._user_text(turns[0])
-        roles = ("user", "assistant")
-        messages = [{"role": roles[i % 2], "content": turn} for i, turn in enumerate(turns)]
-        text: str = self.tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True)
-        return text
+        return self._encode_turns(all_turns, opened=True)
 
     def response(self, text: str) -> list[int]:
         """A response and its end token, as the continuation of ``user_turn``."""
-        return [*self.encode(text), int(self.tokenizer.eos_token_id)]
+        return [*self.encode_words(text), int(self.tokenizer.eos_token_id)]
 
     def solution(self, prompt: str, response: str) -> list[int]:
         """A solved question as one sequence: what the reward model reads, ``prompt`` being what the solver was asked.
@@ -175,12 +180,62 @@ class ChatFormat:
 
     def solutions(self, solved: Sequence[tuple[str, str]]) -> list[list[int]]:
         """``solution`` of each prompt and response, in order."""
-        prompts, responses = self.user_turns([p for p, _ in solved]), self.encode_all([r for _, r in solved])
+        prompts = self.user_turns([p for p, _ in solved])
+        responses = self._encode_all([r for _, r in solved], words=True)
         return [prompt + response for prompt, response in zip(prompts, responses, strict=True)]
 
     def answered(self, solved: Sequence[tuple[str, str]]) -> list[list[int]]:
         """Prompts and responses as the template itself writes them, both turns closed: what released reward models learned."""
-        conversations = [[{"role": "user", "content": p}, {"role": "assistant", "content": r}] for p, r in solved]
-        return self.encode_all(
-            [self.tokenizer.apply_chat_template(c, tokenize=False, add_generation_prompt=False) for c in conversations]
-        )
+        return self._encode_turns([list(pair) for pair in solved], opened=False)
+
+    def _encode_turns(self, all_turns: Sequence[list[str]], opened: bool) -> list[list[int]]:
+        """Token ids of each conversation, with exactly the control tokens that the template writes.
+
+        A conversation is encoded as one text, as the model learned it: "?" and the line end after it may be one token. Only where
+        that finds more or fewer control tokens than the template has, somebody wrote one, and template and words are encoded apart.
+        """
+        control = self._special_ids.__contains__
+        pieces = {n: self._pieces(n, opened) for n in {len(turns) for turns in all_turns}}
+        own = {n: sum(map(control, sum(map(self.encode, found[0]), []))) for n, found in pieces.items()}
+        encoded = self._encode_all([self._text(turns, opened) for turns in all_turns])
+        return [
+            ids if sum(map(control, ids)) == own[len(turns)] else self._encode_apart(turns, *pieces[len(turns)])
+            for turns, ids in zip(all_turns, encoded, strict=True)
+        ]
+
+    def _encode_apart(self, turns: list[str], pieces: list[str], trimmed: bool) -> list[int]:
+        ids = []
+        for piece, turn in zip(pieces, turns, strict=False):
+            text = piece.rstrip(" ")  # a space before the words is encoded with them
+            ids += self.encode(text) + self.encode_words(piece[len(text) :] + (turn.strip() if trimmed else turn))
+        return ids + self.encode(pieces[-1])
+
+    def _pieces(self, n: int, opened: bool) -> tuple[list[str], bool]:
+        """The template's own text before, between and after ``n`` turns, and whether it trims the words.
+
+        Raises:
+            UserError: it drops, repeats or reorders the turns.
+        """
+        marks = [f"{_SENTINEL}{i}X" for i in range(n)]
+        text = self._text([f" {mark} " for mark in marks], opened)
+        trimmed = n > 0 and f" {marks[-1]} " not in text
+        found = re.split("|".join(mark if trimmed else f" {mark} " for mark in marks), text)
+        if len(found) != n + 1:
+            name = getattr(self.tokenizer, "name_or_path", "the model")
+            raise UserError(f"{name}: its chat template repeats or drops turns of a conversation: {text!r}")
+        return found, trimmed
+
+    def _text(self, turns: list[str], opened: bool) -> str:
+        if opened and len(turns) == 1:
+            return self.prefix + self.lead + turns[0] + self.suffix
+        messages = [{"role": ("user", "assistant")[i % 2], "content": turn} for i, turn in enumerate(turns)]
+        text: str = self.tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=opened)
+        return text
+
+
+def _templates(template: Any) -> list[str]:
+    """Every template of a tokenizer: it has one, or several by name, as a mapping or as a list of name and template."""
+    if isinstance(template, str):
+        return [template]
+    parts = template.values() if isinstance(template, dict) else template
+    return [text for part in parts for text in _templates(part)]

@@ -14,7 +14,7 @@ def test_special_tokens_are_those_of_the_files_own_numbers(tmp_path: Path):
     tokenizer = make_tokenizer(tmp_path)
     begin, end = tokenizer.convert_tokens_to_ids(["<|im_start|>", "<|im_end|>"])
     tokenizer.eos_token, tokenizer.pad_token = "<|im_start|>", None
-    assert ChatFormat.of(tokenizer).stop_ids == [begin]
+    assert begin in ChatFormat.of(tokenizer).stop_ids
     name_special_tokens(tokenizer, {"bos_token_id": begin, "eos_token_id": end, "pad_token_id": end})
     assert (tokenizer.bos_token, tokenizer.eos_token, tokenizer.pad_token) == (
         "<|im_start|>",
