@@ -20,14 +20,16 @@ def convert_gguf(gguf: Path, out: Path) -> None:
 
     quiet_libraries()
     log.info("converting %s", gguf.name)
-    loaded = AutoModelForCausalLM.from_pretrained(gguf.parent, gguf_file=gguf.name, dtype=torch.float32)
+    loaded = AutoModelForCausalLM.from_pretrained(
+        gguf.parent, gguf_file=gguf.name, dtype=torch.float32, trust_remote_code=False
+    )
     config: dict[str, Any] = loaded.config.to_dict()
     config.pop("quantization_config", None)
     plain = AutoModelForCausalLM.from_config(type(loaded.config)(**config), dtype=torch.float32)
     plain.load_state_dict(loaded.state_dict())
     plain.generation_config = loaded.generation_config
     out.parent.mkdir(parents=True, exist_ok=True)
-    tokenizer = AutoTokenizer.from_pretrained(gguf.parent, gguf_file=gguf.name)
+    tokenizer = AutoTokenizer.from_pretrained(gguf.parent, gguf_file=gguf.name, trust_remote_code=False)
     name_special_tokens(tokenizer, config)
     save_model(plain, tokenizer, out)
 

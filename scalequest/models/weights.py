@@ -22,7 +22,7 @@ def load_tokenizer(model: Path) -> Any:
     """The model's tokenizer."""
     from transformers import AutoTokenizer
 
-    tokenizer = AutoTokenizer.from_pretrained(local_path(model))
+    tokenizer = AutoTokenizer.from_pretrained(local_path(model), trust_remote_code=False)
     if tokenizer.pad_token is None:  # Llama 3 and Mistral have none; what is padded is masked, so any token serves
         tokenizer.pad_token = tokenizer.unk_token or tokenizer.eos_token
     return tokenizer
