@@ -380,7 +380,7 @@ def _equal_equations(first: str, second: str, symbolic: Symbolic) -> bool:
 def _equal_values(first: str, second: str, symbolic: Symbolic) -> bool:
     if _is_words(first) and _is_words(second):
         return _spelling(first) == _spelling(second)
-    (one, first_unit), (other, second_unit) = _unit(first), _unit(second)
+    (one, first_unit), (other, second_unit) = _unit(first, second), _unit(second, first)
     if not _units_agree(first_unit, second_unit):
         return False
     one, other = one.removeprefix("\\approx").strip(), other.removeprefix("\\approx").strip()
@@ -445,15 +445,23 @@ def _spelling(words: str) -> str:
     return re.sub(r"[^a-z]", "", words.casefold())
 
 
-def _unit(text: str) -> tuple[str, frozenset[str]]:
+# One letter behind a blank is a unit where the other answer has no letters: "5 m" and 5. Otherwise it is a variable.
+_LETTER_UNIT = re.compile(r"(.*[\d)}]) ([mgLsh](?:\^\{?\d\}?)?)")
+
+
+def _unit(text: str, other: str) -> tuple[str, frozenset[str]]:
     """A number's text without its unit, and the words of the unit."""
+    if (letter := _LETTER_UNIT.fullmatch(text)) and not re.search("[A-Za-z]", other):
+        return letter.group(1), frozenset({letter.group(2)})
     for sign, name in _CURRENCIES.items():
         if text.startswith(sign):
             return text.removeprefix(sign).strip(), frozenset({name})
         if text.endswith(sign):
             return text.removesuffix(sign).strip(), frozenset({name})
     for word in _WORD.finditer(text):
-        if word.group() in _SCALES or (len(word.group()) == 2 and word.group() not in _SHORT_UNITS):
+        if word.group() in _SCALES or (
+            len(word.group()) == 2 and word.group() not in _SHORT_UNITS and word.group() not in ("of", "am", "pm")
+        ):
             continue
         core, unit = text[: word.start()].strip(), text[word.start() :]
         number = re.search(r"[\d})!%]$|\\pi$", core)

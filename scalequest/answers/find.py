@@ -12,7 +12,7 @@ from scalequest.answers.thoughts import without_thoughts
 # Where an answer is announced without a box. The paper's rule: "boxed", "he answer is" or "final answer is" must occur. "####" is
 # GSM8K's mark; a Markdown heading looks the same, so what follows has to be an answer by itself.
 _ANNOUNCED = re.compile(
-    r"answers?\s*(?:(?P<phrase>is\b|are\b|equals\b|=)(?!\s+not\b)[\s:=]*|(?P<label>:)[\s:]*|(?P<heading>\n)\s*)|(?<!#)(?P<mark>#{4})(?!#)[ \t]*",
+    r"answers?\s*(?:(?P<phrase>is\b|are\b|equals\b|=)(?!\s+not\b)[\s:=]*|(?P<label>:|\s[-\u2013\u2014](?=\s))[\s:]*|(?P<heading>\n)\s*)|(?<!#)(?P<mark>#{4})(?!#)[ \t]*",
     re.IGNORECASE,
 )
 _EMPHASIS = re.compile(
@@ -25,14 +25,29 @@ _SIGN = r"(?:(?<![\d)}A-Za-z])-\s?)?"
 _DIGITS = r"(?:\d{1,3}(?:,\d{3})+(?!\d)(?:\.\d+)?|\d+(?:\.\d+)?|\.\d+)"
 _NUMBER_TEXT = rf"{_SIGN}(?:\d+ \d+/\d+|{_DIGITS}(?:/\d+(?:\.\d+)?)?)(?:\s?\\?%|\s+(?:hundred|thousand|million|billion|trillion)\b)?"
 _NUMBER = re.compile(_NUMBER_TEXT)
-_OPERATOR = r"\s*(?:[-+*/^\u00d7\u00f7\u00b7:]|\\times|\\cdot|\\div)\s*"
-_ITEM = rf"(?:-?{_DIGITS}!?|\([-+*/^\d\s.]+\))"
-# An announced calculation, taken whole: 144/2, 10-5, 2024-05-12.
-_CALCULATION = re.compile(rf"{_ITEM}(?:{_OPERATOR}{_ITEM})+(?:\s?\\?%)?|-?\d+!")
-# "2 + 3 = 5" and "x = 5" end in the answer.
-_UP_TO_EQUALS = re.compile(
-    r"(?:(?:\\(?:times|cdot|div|frac)|(?<![A-Za-z\\])[A-Za-z](?![A-Za-z])|[-+*/^\u00d7\u00f7\u00b7().,\d\s$%{}])+(?<!\\)=)+\s*"
+# An announced formula in plain signs, taken whole: 144/2, 10-5, 2024-05-12, 2\u03c0, x\u00b2 + 1, "3, 4 and 5", "x = 1 and y = 2". It ends before
+# the first word, and a letter belongs to it only where a sign or a bracket follows.
+_OPERATOR = r"\s*(?:[-+*/^\u00d7\u00f7\u00b7:]|\\times|\\cdot|\\div|\u00b1|\\pm)\s*|(?<=%)\s+of\s+(?=[\d$])|(?<=\d)\s*[xX]\s*(?=\d)"
+_BRACKETED = r"\((?:[^()\n]|\([^()\n]*\))*\)|\{[^{}\n]*\}|\[[^\[\]\n]*\]|\|[^|\n]*\|"
+_COMMAND = r"\\[A-Za-z]+(?:\{(?:[^{}\n]|\{[^{}\n]*\})*\})*"
+_LETTER = r"[A-Za-z](?![A-Za-z'])(?=\s*(?:[-+*/^=,)|\d(_\\\u00b2\u00b3]|\.?\s*$))"
+_FUNCTION = r"(?:sqrt|pi|ln|log|sin|cos|tan)(?![A-Za-z])"
+_ATOM = (
+    rf"(?:\\?[$\u20ac\u00a3])?(?:\d{{1,3}}(?:(?: |\\,|\{{,\}})\d{{3}})+(?!\d)|\d+ \d+/\d+|{_DIGITS}(?:e[+-]?\d+)?)"
+    rf"(?:\s?\\?%|\s+(?:hundred|thousand|million|billion|trillion)\b)?"
+    rf"|{_BRACKETED}|{_COMMAND}|{_FUNCTION}|{_LETTER}|[\u03b1-\u03c9\u221e]|\u221a\s*"
 )
+_POWER = r"(?:\^\{[^{}\n]*\}|_\{[^{}\n]*\}|_\w|[\u00b2\u00b3\u00b9\u2070-\u207f]+|!)"
+_EXPRESSION = rf"[-+]?\s?(?:{_ATOM})(?:{_POWER}|{_ATOM}|(?:{_OPERATOR})[-+]?(?:{_ATOM}))*+"
+_STATEMENT = rf"{_EXPRESSION}(?:\s*=\s*{_EXPRESSION})*+"
+_MATHEMATICS = re.compile(rf"{_STATEMENT}(?:(?:\s*[,;]\s*(?:and\s+|or\s+)?|\s+(?:and|or)\s+){_STATEMENT})*+")
+_SEVERAL = re.compile(r"[,;]\s|\s(?:and|or)\s")
+_MONEY = re.compile(r"\\?[$\u20ac\u00a3](?=\s?[\d.])")
+# "2 + 3 = 5" and "x = 5" end in the answer; "x + y = 5" is one.
+_NAMES_A_VALUE = re.compile(
+    r"\s*[A-Za-z](?:_\w+|_\{[^{}]*\})?\s*|(?:\\(?:times|cdot|div|frac)|of\b|(?<=[\d ])[xX](?=[\d ])|[^A-Za-z\\])+"
+)
+_NAME_AND_EQUALS = re.compile(r"^[A-Za-z](?:_\w+)?\s*=\s*(?=[$\\])")
 # An announced formula or tuple, taken whole: of "$\frac{3}{4}$" the first number would be 3.
 _FORMULA = re.compile(
     r"\$\$\s*(.+?)\s*\$\$|\\\[\s*(.+?)\s*\\\]|\$(?!\s*[\d.,]+\s+[a-z]{2,})([^$\n]*[^$\s])\$|\\\((.+?)\\\)|(\([^()\n]*,[^()\n]*\))",
@@ -48,7 +63,9 @@ _HEADING_NUMBER = re.compile(r"\d+[.)]\s+\S|\d+\s+[A-Z][a-z]")
 
 _BOX = re.compile(r"\\(?:boxed|fbox|framebox)(?:\s*\{|\s+(?=[^\s{])|(?=\d))|[{}]")
 # A box without braces: TeX takes one sign; MATH's solutions mean everything up to the dollar sign.
-_TO_THE_DOLLAR = re.compile(r"((?:(?!\b[A-Za-z]{3,})[^$\n{}]|\\[A-Za-z]+|\{[^{}$\n]*\}){1,60}?)\s*\$")
+_TO_THE_DOLLAR = re.compile(
+    r"((?:[^$\n{}\\A-Za-z]|\\[A-Za-z]+|(?<![A-Za-z\\])[A-Za-z]{1,2}(?![A-Za-z])|\{[^{}$\n]*\}){1,60}+)\$"
+)
 _ONE_ITEM = re.compile(rf"-?{_DIGITS}(?:/\d+)?|\\frac\s*(?:\{{[^{{}}]*\}}\{{[^{{}}]*\}}|\d\d)|\\[A-Za-z]+|[A-Za-z]")
 
 
@@ -130,15 +147,25 @@ def _formula(match: "re.Match[str]") -> str | None:
 
 
 def _answer_in(line: str) -> str | None:
-    """The answer at the start of a line: behind its last equals sign, a formula, a calculation, the first number, else words."""
-    if equals := _UP_TO_EQUALS.match(line):
-        line = line[equals.end() :]
-    if formula := _FORMULA.match(line):
+    """The answer at the start of a line: behind its equals sign, a formula or a list of them, a number, else words."""
+    line = _NAME_AND_EQUALS.sub("", line)
+    found = _MATHEMATICS.match(line)
+    text = _MONEY.sub("", found.group()).strip() if found else ""
+    if _is_mathematics(text) and _SEVERAL.search(text):
+        return text
+    if "=" in text and (left := text.split("=")[0]) and _NAMES_A_VALUE.fullmatch(left):
+        text, line = text.rsplit("=", 1)[1].strip(), line[line.index("=", len(left) - 1) + 1 :].strip()
+    elif formula := _FORMULA.match(line):
         return _formula(formula)
-    if line.startswith(("\\", "-\\", "[", "(")):
+    elif line.startswith(("\\", "-\\", "[", "(", "{")) and not _MONEY.match(line):
         return re.split(r"\.(?:\s|$)", line)[0].strip() or None  # LaTeX without its dollars, an interval
-    if calculation := _CALCULATION.match(line):
-        return calculation.group().strip()
-    # "The answer is 12 dollars.": the first number, else the words up to the sentence's end.
+    if _is_mathematics(text):
+        return text
+    # "The answer is about 12 dollars.": the first number, else the words up to the sentence's end.
     number = _NUMBER.search(line)
     return (number.group().strip() if number else line.split(". ")[0].strip().rstrip(".")) or None
+
+
+def _is_mathematics(text: str) -> bool:
+    """Whether a formula is more than a word or a letter."""
+    return bool(re.search("[\\d\u03b1-\u03c9\u221e\u221a=]|\\bpi\\b|\\w\\s*[-+*/^]\\s*\\w", text))
