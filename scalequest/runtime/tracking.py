@@ -47,18 +47,36 @@ MAX_REASON = 1000
 def pipeline_run(facts: StageFacts) -> tuple[str, str]:
     """Identity and name of the pipeline run that this stage belongs to.
 
-    A DVC experiment names itself. A plain ``dvc repro`` does not, so the DVC process above us stands for it: its id and
-    start time are shared by all the stages it runs and by no others.
+    A DVC experiment names itself. A plain ``dvc repro`` does not, so the process above us that started the stages stands
+    for it: its id and start time are shared by all stages of the run and by no others. It is ``scalequest repro`` where
+    there is one, because that starts a DVC for each stage.
     """
     import psutil
 
     experiment = os.environ.get("DVC_EXP_NAME", "")
-    dvc = next((p for p in psutil.Process().parents() if any("dvc" in part for part in p.cmdline()[:3])), None)
+    above = [(process, _command(process)) for process in psutil.Process().parents()]
+    dvc = next((p for p, words in above if any("dvc" in word for word in words[:3])), None)
+    dvc = next((p for p, words in above if "repro" in words and any(is_ours(word) for word in words[:3])), dvc)
     if dvc is None:
         return f"by-hand-{os.getppid()}", "by hand"
     start = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(dvc.create_time()))
     key = sha256(f"{experiment} {dvc.pid} {dvc.create_time()} {facts.root}".encode()).hexdigest()[:16]
     return key, f"{experiment or 'repro'} {start}"
+
+
+def _command(process: Any) -> list[str]:
+    """Words of a process's command; none of one that has ended."""
+    import psutil
+
+    try:
+        return list(process.cmdline())
+    except psutil.Error:
+        return []
+
+
+def is_ours(word: str) -> bool:
+    """Whether a word of a command is our command line: ``.venv/bin/scalequest`` or ``-m scalequest.cli``."""
+    return word == "scalequest.cli" or Path(word).name == "scalequest" or word.endswith("scalequest/cli.py")
 
 
 def tracking_uri(params: Params, root: Path) -> str:

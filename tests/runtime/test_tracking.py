@@ -200,3 +200,44 @@ def test_a_moved_checkout_posts_to_the_store_beside_it(
     assert tracking.post_waiting(new / ".work" / "tracking") == 0
     assert not old.exists()
     assert set(runs_of(f"sqlite:///{new / 'mlflow.db'}")) == {"pipeline", "seeds"}
+
+
+class Process:
+    """A process above a stage, as psutil shows it."""
+
+    def __init__(self, pid: int, *command: str) -> None:
+        self.pid, self._command = pid, command
+
+    def cmdline(self) -> list[str]:
+        return list(self._command)
+
+    def create_time(self) -> float:
+        return 1000.0 + self.pid
+
+
+DVC = Process(7, "/e/bin/python", "/e/bin/dvc", "repro")
+
+
+@pytest.mark.parametrize(
+    ("parents", "same_as"),
+    [
+        pytest.param([DVC, Process(1, "bash")], [DVC], id="dvc"),
+        pytest.param(
+            [Process(8, "python", "/e/bin/dvc", "repro", "-s", "judge"), Process(3, "python", "/e/bin/scalequest", "repro", "--gpus", "2")],
+            [Process(9, "python", "/e/bin/dvc", "repro", "-s", "qft"), Process(3, "python", "-m", "scalequest.cli", "repro")],
+            id="stages_of_a_parallel_run",
+        ),
+    ],
+)  # fmt: skip
+def test_the_stages_of_one_run_have_one_parent(
+    parents: list[Process], same_as: list[Process], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    import psutil
+
+    def key(above: list[Process]) -> str:
+        monkeypatch.setattr(psutil.Process, "parents", lambda _: above)
+        return tracking.pipeline_run(StageFacts("judge", tmp_path))[0]
+
+    assert key(parents) == key(same_as)
+    assert key(parents) != key([Process(99, "python", "/e/bin/dvc", "repro")])
+    assert key([Process(1, "bash")]).startswith("by-hand")
