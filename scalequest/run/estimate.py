@@ -22,25 +22,25 @@ from scalequest.run.profile import load_profile
 
 TABLE = Path(__file__).with_name("gpus.yaml")
 SIZE = re.compile(r"(?<![\w.])(\d+(?:[._]\d+)?)\s*([bm])(?![a-z])", re.IGNORECASE)
-# GSM8K's and MATH's training sets, where a file's number is not in the parameters.
+# GSM8K's and MATH's training sets, where the parameters do not give the number of a file's rows.
 SEEDS = 14_969
 # A token is about four bytes of text.
-BYTES_A_TOKEN = 4
+BYTES_PER_TOKEN = 4
 
 
 @dataclass(frozen=True)
 class Work:
-    """What one stage has to do, all its branches together.
+    """The work of one stage, all its branches together.
 
     Attributes:
-        rows: rows that come in.
+        rows: rows that it reads.
         billions: parameters of its model; None for an API, or no model.
         generated, read, trained: tokens.
-        samples: sequences trained on, passes counted.
-        sequences: sequences that are read and hardly answered, one by one a cost beside their tokens'.
-        engines, trainings: how many times one is started.
+        samples: training sequences, times the passes over them.
+        sequences: sequences that are read and hardly answered; each costs time beside its tokens.
+        engines, trainings: number of starts.
         api_usd: dollars for an endpoint.
-        written: bytes of what it writes.
+        written: bytes of its output.
     """
 
     stage: str
@@ -59,7 +59,7 @@ class Work:
 
 @dataclass(frozen=True)
 class Assumptions:
-    """Mean tokens a row and shares that stay, and where they come from."""
+    """Mean tokens per row, shares of rows that stay, and their source."""
 
     tokens: dict[str, float]
     keeps: dict[str, float]
@@ -80,14 +80,14 @@ def model_billions(source: str, sizes: dict[str, float]) -> float | None:
     found = SIZE.findall(name.replace("/", " ").replace("-", " "))
     if not found:
         raise UserError(
-            f"estimate: the name '{name}' does not say how large the model is; put `{name}: BILLIONS` under `sizes` in {TABLE.name}"
+            f"estimate: size of model '{name}': not in its name. Expected a size such as 7B. Add `{name}: BILLIONS` under `sizes` in scalequest/run/gpus.yaml"
         )
     number, unit = found[-1]
     return float(number.replace("_", ".")) / (1 if unit.lower() == "b" else 1000)
 
 
-def works(params: Params, assumed: Assumptions, sizes: dict[str, float], with_solutions: int) -> list[Work]:
-    """What each stage has to do, in the pipeline's order.
+def workload(params: Params, assumed: Assumptions, sizes: dict[str, float], with_solutions: int) -> list[Work]:
+    """Return the work of each stage, in the pipeline's order.
 
     Args:
         params: the run.
@@ -98,7 +98,7 @@ def works(params: Params, assumed: Assumptions, sizes: dict[str, float], with_so
     token, keep = assumed.tokens, assumed.keeps
     size = {role: model_billions(source, sizes) for role, source in params.models.items()}
     n_mix, template, question = len(params.mix), token["template"], token["question"]
-    # They share the work, so the mean stands for each.
+    # The generators share the work, so one mean model is used for all.
     generator = sum(size[name] or 0.0 for name in params.mix) / n_mix
     # A solver that was trained on the seeds' solutions answers at their length.
     response = min(token["response" if params.solver.method == "none" else "solution"], params.respond.max_tokens)
@@ -128,7 +128,7 @@ def works(params: Params, assumed: Assumptions, sizes: dict[str, float], with_so
         generator,
         generated=sampled * question,
         engines=n_mix,
-        written=sampled * question * BYTES_A_TOKEN,
+        written=sampled * question * BYTES_PER_TOKEN,
     )
     rewrite = sampled * token[f"rewrite_{params.preferences.style}"]
     if size["optimizer"] is None:
@@ -145,7 +145,7 @@ def works(params: Params, assumed: Assumptions, sizes: dict[str, float], with_so
             engines=n_mix,
         )
     pairs = sampled * keep["pairs"] * params.qpo.epochs
-    # Two sequences a pair; the reference reads both once (a third of a training pass).
+    # Two sequences per pair; the reference model reads both once (a third of a training pass).
     add(
         "qpo",
         pairs,
@@ -162,7 +162,7 @@ def works(params: Params, assumed: Assumptions, sizes: dict[str, float], with_so
         generator,
         generated=generated * question,
         engines=n_mix,
-        written=generated * question * BYTES_A_TOKEN,
+        written=generated * question * BYTES_PER_TOKEN,
     )
     add("screen", generated, None)
     screened = generated * keep["screen"]
@@ -195,7 +195,7 @@ def works(params: Params, assumed: Assumptions, sizes: dict[str, float], with_so
     kept = kept_questions(params, screened / generated * (keep["judge"] if params.filter.require_solvable else 1))
     answers = kept * params.respond.n_samples
     add("respond", kept, size["solver"], generated=answers * response, read=kept * (question + template), engines=1,
-        written=answers * response * BYTES_A_TOKEN)  # fmt: skip
+        written=answers * response * BYTES_PER_TOKEN)  # fmt: skip
     if params.reward_model.method != "none":
         compared = 2 * labelled * params.reward_model.pairs_per_question * params.reward_model.epochs
         add(
@@ -225,13 +225,13 @@ def works(params: Params, assumed: Assumptions, sizes: dict[str, float], with_so
 
 
 def seed_problems(params: Params, unknown: int = SEEDS) -> int:
-    """How many seed problems there are; ``unknown`` if a source does not say."""
+    """Number of seed problems; ``unknown`` if a source does not give it."""
     counts = [source.n for source in params.seeds.values()]
     return unknown if None in counts else sum(n for n in counts if n is not None)
 
 
 def kept_questions(params: Params, keep_frac: float) -> int:
-    """Questions that the filter lets through: the most that keeps the shares, up to ``filter.n_questions``."""
+    """Number of questions that pass the filter: the most that keeps the shares, up to ``filter.n_questions``."""
     total = sum(params.filter.shares[g] for g in params.mix)
     most = float(params.filter.n_questions)
     for name in params.mix:
@@ -241,13 +241,13 @@ def kept_questions(params: Params, keep_frac: float) -> int:
 
 
 def generated_rate(rows: list[list[float]], billions: float) -> float:
-    """Generated tokens/s of a model: the nearest measured size; above the largest, slower in proportion."""
+    """Generated tokens per second: the rate of the nearest measured size; above the largest, slower in proportion."""
     nearest = min(rows, key=lambda row: abs(math.log(row[0] / billions)))
     return nearest[1] * min(1.0, nearest[0] / billions)
 
 
 def hours(work: Work, gpu: dict[str, Any], table: dict[str, Any]) -> float:
-    """Hours of one GPU that a stage takes; where it reads or trains, the slower of arithmetic and a sequence's own cost."""
+    """Hours of one GPU per stage; for reading and training the slower of arithmetic and cost per sequence."""
     if work.billions is None:
         return 0.0
     operations_per_s = gpu["peak_tflops"] * 1e12
@@ -278,7 +278,7 @@ def of_run(path: Path, assumed: Assumptions, mix: list[str]) -> Assumptions:
         file = path / f"{name}.json"
         if name not in kept and not file.is_file():
             raise UserError(
-                f"estimate: {file} is missing; finish a run of these generators first, or leave --from-run out"
+                f"estimate: {file}: no such file. Expected metrics of a finished run with these generators. Leave --from-run out"
             )
         found: dict[str, Any] = kept[name] if name in kept else read_json(file)
         return found
@@ -302,11 +302,11 @@ def of_run(path: Path, assumed: Assumptions, mix: list[str]) -> Assumptions:
 def render(
     found: list[Work], gpu: dict[str, Any], table: dict[str, Any], usd_per_hour: float | None, origin: str
 ) -> str:
-    """The estimate as plain text, a line a stage."""
+    """The estimate as plain text, one line per stage."""
     spent = {work.stage: hours(work, gpu, table) for work in found}
     total = sum(spent.values())
     lines = [
-        f"One {gpu['name']}; rows and tokens by {origin}. Several GPUs divide the hours of sampling and scoring, not their sum.",
+        f"One {gpu['name']}; rows and tokens from {origin}. More GPUs shorten sampling and scoring, but the sum of hours stays.",
         "",
         f"{'stage':<18}{'rows':>11}{'M generated':>13}{'M read':>9}{'M trained':>11}{'GPU-hours':>11}{'USD':>10}{'GB':>8}",
     ]
@@ -323,12 +323,15 @@ def render(
         f"{'total':<18}{'':>11}{generated:>13,.1f}{read:>9,.1f}{trained:>11,.1f}{total:>11,.2f}{money:>10}"
         f"{sum(w.written for w in found) / 1e9:>8,.1f}"
     )
-    lines += ["", "GB: bfloat16 weights and uncompressed text. Evaluation, CPU stages and checkpoints are not in it."]
+    lines += [
+        "",
+        "GB: bfloat16 weights and uncompressed text. Evaluation, CPU stages and checkpoints are not included.",
+    ]
     return "\n".join(lines)
 
 
-def beside_table_4(found: list[Work], gpu: dict[str, Any], table: dict[str, Any]) -> str:
-    """The estimate beside the A100 hours of the paper's Table 4; what the paper leaves out is left out here, too."""
+def compare_with_table_4(found: list[Work], gpu: dict[str, Any], table: dict[str, Any]) -> str:
+    """The estimate beside the A100 hours of the paper's Table 4, for the stages that the table has."""
     spent = {work.stage: hours(work, gpu, table) for work in found}
     spent["judge and difficulty"] = spent["judge"] + spent["difficulty"]
     lines = [
@@ -370,10 +373,10 @@ def run(args: argparse.Namespace) -> int:
     assumed = Assumptions(table["tokens"], table["keeps"])
     if args.from_run:
         assumed = of_run(args.from_run, assumed, params.mix)
-    found = works(params, assumed, table["sizes"], seed_problems(params, args.seeds))
+    found = workload(params, assumed, table["sizes"], seed_problems(params, args.seeds))
     gpu = table["gpus"][args.gpu]
     price = gpu["usd_per_hour"] if args.usd_per_hour is None else args.usd_per_hour
     print(render(found, gpu, table, price, assumed.origin))
     if params.filter.n_questions == table["table_4_pairs"]:
-        print(beside_table_4(found, gpu, table))
+        print(compare_with_table_4(found, gpu, table))
     return 0

@@ -23,11 +23,11 @@ from pathlib import Path
 
 from scalequest.errors import UserError
 from scalequest.params import Params, load_all, read_yaml
-from scalequest.run.estimate import TABLE, Assumptions, hours, seed_problems, works
+from scalequest.run.estimate import TABLE, Assumptions, hours, seed_problems, workload
 from scalequest.training.launch import n_processes
 
 LOGS = Path(".work", "parallel")
-# What a stage that computes on a GPU depends on; no other stage does.
+# A stage that computes on a GPU depends on one of these files, and no other stage does.
 WORK = {
     "scalequest/sampling/engine.py": "engine",
     "scalequest/sampling/scorer.py": "engine",
@@ -35,15 +35,15 @@ WORK = {
 }
 # How many stages of a kind share one GPU, if any do.
 SHARED = {"engine": 1, "training": 2}
-# Seconds of a stage beside its work: DVC, imports. Of one that the estimate leaves out: evaluation on a GPU, filters on a CPU.
+# Seconds for DVC and imports; seconds of a stage that the estimate leaves out (evaluation on a GPU, filters on a CPU).
 START_S, UNKNOWN_GPU_S, UNKNOWN_CPU_S = 20.0, 60.0, 10.0
 DVC = ("dvc", "--wait-for-lock")
-# Seconds that a stage has to end after SIGTERM.
+# Seconds between SIGTERM and SIGKILL.
 PATIENCE_S = 30
 
 
 class Stopped(SystemExit):
-    """A signal stopped the run; the exit code says which."""
+    """A signal stopped the run; the exit code is 128 plus its number."""
 
 
 @dataclass(frozen=True)
@@ -62,7 +62,7 @@ class Node:
 
 @dataclass(frozen=True)
 class Running:
-    """A started stage: its process, the GPU it has (None: none), when it began."""
+    """A started stage: its process, its GPU (None: without one) and its start time."""
 
     process: subprocess.Popen[bytes]
     gpu: str | None
@@ -86,7 +86,7 @@ def read_pipeline(root: Path = Path()) -> dict[str, Node]:
 
 
 def with_inputs(pipeline: Mapping[str, Node], targets: Sequence[str]) -> dict[str, Node]:
-    """The named stages and all that they wait for; all stages if none is named. ``qft`` means every ``qft@...``.
+    """Return the named stages and everything they need; all stages if none is named. ``qft`` means every ``qft@...``.
 
     Raises:
         UserError: there is no such stage.
@@ -98,7 +98,7 @@ def with_inputs(pipeline: Mapping[str, Node], targets: Sequence[str]) -> dict[st
     for target in targets:
         found = [name for name in pipeline if target in (name, name.split("@")[0])]
         if not found:
-            raise UserError(f"no stage {target} in dvc.yaml; there are {', '.join(sorted(pipeline))}")
+            raise UserError(f"stage {target}: not in dvc.yaml. Expected one of {', '.join(sorted(pipeline))}")
         todo += found
     while todo:
         name = todo.pop()
@@ -109,17 +109,19 @@ def with_inputs(pipeline: Mapping[str, Node], targets: Sequence[str]) -> dict[st
 
 
 def outdated(pipeline: Mapping[str, Node], root: Path = Path()) -> dict[str, Node]:
-    """The stages that ``dvc status`` calls changed, and all that may change with them: what comes after them.
+    """Return the stages that ``dvc status`` calls changed, and all stages after them.
 
     Raises:
-        UserError: DVC cannot tell.
+        UserError: ``dvc status`` failed.
     """
     done = subprocess.run([*DVC, "status", "--json", *pipeline], cwd=root, capture_output=True, text=True)
     try:
         old = set(json.loads(done.stdout)) & set(pipeline)
     except ValueError:
         said = (done.stderr or done.stdout).strip()
-        raise UserError(f"`dvc status` did not say what is up to date (exit code {done.returncode}):\n{said}") from None
+        raise UserError(
+            f"`dvc status` failed with exit code {done.returncode}. Expected a list of changed stages. Fix what it reports:\n{said}"
+        ) from None
     before = len(pipeline) + 1
     while len(old) != before:
         before = len(old)
@@ -128,11 +130,11 @@ def outdated(pipeline: Mapping[str, Node], root: Path = Path()) -> dict[str, Nod
 
 
 def expected_seconds(pipeline: Mapping[str, Node], params: Params) -> dict[str, float]:
-    """Seconds that each stage may take, by the estimate's rates of an H100; only their order matters."""
+    """Estimated seconds per stage on an H100; only their order matters."""
     table = read_yaml(TABLE)
     try:
-        found = works(params, Assumptions(table["tokens"], table["keeps"]), table["sizes"], seed_problems(params))
-    except UserError:  # a model whose name does not tell its size: then the number of stages decides
+        found = workload(params, Assumptions(table["tokens"], table["keeps"]), table["sizes"], seed_problems(params))
+    except UserError:  # a model of unknown size: then the number of stages decides
         found = []
     estimated = {work.stage: 3600 * hours(work, table["gpus"]["h100"], table) for work in found}
     branches = Counter(name.split("@")[0] for name in pipeline)
@@ -165,7 +167,7 @@ def longest_way(pipeline: Mapping[str, Node], seconds: Mapping[str, float]) -> d
 
 
 def cpu_build() -> str:
-    """A word to those who have a GPU, and a torch that cannot use it."""
+    """Hint for a machine with a GPU but a CPU-only torch; empty elsewhere."""
     import torch
 
     from scalequest.runtime.facts import gpu_kinds
@@ -173,7 +175,7 @@ def cpu_build() -> str:
     kinds = gpu_kinds()
     if not kinds or torch.version.cuda:
         return ""
-    return f". There is a {kinds[0]}, but torch {torch.__version__} is built without CUDA: install another (docs/gpu-run.md)"
+    return f" (there is a {kinds[0]}, but torch {torch.__version__} is built without CUDA: see docs/gpu-run.md)"
 
 
 def gpu_names(n: int) -> list[str]:
@@ -186,20 +188,22 @@ def gpu_names(n: int) -> list[str]:
 
     there = torch.cuda.device_count()
     if there < n or n < 1:
+        if there:
+            raise UserError(f"--gpus {n}: torch finds {there} GPUs here. Expected 1 to {there}. Change --gpus.")
         raise UserError(
-            f"--gpus {n}: this machine shows {there} GPUs; give a number from 1 to that"
-            + ("" if there else f", or run `dvc repro`: stages that share a CPU gain nothing side by side{cpu_build()}")
+            f"--gpus {n}: torch finds no GPU here{cpu_build()}. Expected at least one. Run `dvc repro`: stages that share "
+            "a CPU gain nothing side by side."
         )
     visible = os.environ.get("CUDA_VISIBLE_DEVICES")
     return (visible.split(",") if visible else [str(i) for i in range(there)])[:n]
 
 
 class Runner:
-    """Runs what is ready until all is done, a stage failed, or somebody stops it.
+    """Run ready stages until all are finished, one fails, or a signal stops the run.
 
     Args:
-        pipeline: the stages to run; what else they need must be there.
-        way: seconds from each stage to the end; the longest goes first.
+        pipeline: the stages to run; everything else they need must exist.
+        way: seconds from each stage to the end; the longest starts first.
         gpus: names of GPUs.
         jobs: stages without a GPU at once, at least 1.
         share: whether trainings share a GPU with each other and with an engine.
@@ -219,12 +223,12 @@ class Runner:
         self._begin = time.monotonic()
 
     def run(self) -> list[str]:
-        """Run all; the names of the stages that failed. After a failure nothing new is started.
+        """Run all, and return the names of the stages that failed. After a failure, nothing new is started.
 
         Raises:
             Stopped: SIGINT, SIGTERM or SIGHUP came; no stage is left.
         """
-        # A flag, not an exception: one that came between the start of a stage and its entry in the book would lose the stage.
+        # A flag, not an exception: an exception between the start of a stage and its entry in the table would lose the stage.
         caught = [signal.SIGINT, signal.SIGTERM, signal.SIGHUP]
         before = [signal.signal(number, self._stop) for number in caught]
         try:
@@ -254,7 +258,7 @@ class Runner:
                 self._start(node.name, None)
 
     def _on(self, gpu: str | None) -> list[str | None]:
-        """What the stages that run on a GPU (None: without one) do."""
+        """The work of the stages that run on a GPU (None: without one)."""
         return [self._pipeline[name].work for name, running in self._running.items() if running.gpu == gpu]
 
     def _room(self, work: str) -> str | None:
@@ -267,7 +271,7 @@ class Runner:
         self._waiting.remove(name)
         log_file(name).parent.mkdir(parents=True, exist_ok=True)
         with log_file(name).open("wb") as log:
-            # A session of its own: Ctrl-C reaches this process alone, which then ends the stages in order.
+            # Its own session: Ctrl-C reaches only this process, which then ends the stages in order.
             process = subprocess.Popen(
                 [*self._command, name], stdout=log, stderr=subprocess.STDOUT, start_new_session=True,
                 env=os.environ if gpu is None else os.environ | {"CUDA_VISIBLE_DEVICES": gpu},
@@ -287,12 +291,12 @@ class Runner:
             self._say(f"{verb} {name} after {time.monotonic() - running.since:.0f} s")
 
     def _end_all(self) -> None:
-        """End every stage, then its DVC by itself: killed while it writes dvc.lock it would leave half of it."""
+        """End every stage but not its DVC, which ends by itself: killed while it writes dvc.lock, it would leave half."""
         import psutil
 
         self._say(f"stopping {', '.join(self._running)}")
         deadline = time.monotonic() + PATIENCE_S
-        told: set[tuple[int, int]] = set()  # once each: a second signal would interrupt the end that the first began
+        signaled: set[tuple[int, int]] = set()  # once each: a second signal would interrupt the clean-up of the first
         while any(running.process.poll() is None for running in self._running.values()):
             late = time.monotonic() > deadline
             for running in self._running.values():
@@ -301,8 +305,8 @@ class Runner:
                     tree = leader.children(recursive=True)
                     for process in [*tree, leader] if late else tree:
                         sent = signal.SIGKILL if late else signal.SIGTERM
-                        if (process.pid, sent) not in told:
-                            told.add((process.pid, sent))
+                        if (process.pid, sent) not in signaled:
+                            signaled.add((process.pid, sent))
                             process.send_signal(sent)
                 except psutil.NoSuchProcess:
                     continue
@@ -324,14 +328,14 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Run the pipeline, or the part of it that was asked for.
+    """Run the pipeline or the named part of it.
 
     Raises:
         UserError: bad parameters or options, an unknown stage, too few GPUs, a stage that wants several, or a stage failed.
     """
     params = load_all()
     if args.jobs < 1:
-        raise UserError(f"--jobs {args.jobs}: expected a whole number from 1 on")
+        raise UserError(f"--jobs {args.jobs}: not a number of stages. Expected 1 or more. Change --jobs")
     check_one_gpu(params)
     gpus = gpu_names(args.gpus)
     pipeline = read_pipeline()
@@ -349,7 +353,7 @@ def run(args: argparse.Namespace) -> int:
 
 
 def check_one_gpu(params: Params) -> None:
-    """Refuse parameters by which a single stage takes several GPUs: here each sees one.
+    """Refuse parameters that give one stage several GPUs: here each stage gets one.
 
     Raises:
         UserError: they do.
@@ -371,11 +375,11 @@ def check_one_gpu(params: Params) -> None:
 
 
 def log_file(name: str) -> Path:
-    """Where the output of a stage goes."""
+    """Path of the log of a stage."""
     return LOGS / f"{name.replace('@', '.')}.log"
 
 
 def log_tail(name: str, lines: int = 12) -> str:
-    """The last lines that a stage printed."""
+    """Return the last lines that a stage printed."""
     text = log_file(name).read_text(encoding="utf-8", errors="replace")
     return "\n".join([line for line in text.splitlines() if line.strip()][-lines:])

@@ -19,7 +19,7 @@ from scalequest.run.estimate import (
     kept_questions,
     model_billions,
     of_run,
-    works,
+    workload,
 )
 from scalequest.run.profile import load_profile
 from tests.fakes import ROOT, changed
@@ -41,7 +41,7 @@ def table() -> dict[str, Any]:
 
 @pytest.fixture
 def paper(table: dict[str, Any]) -> dict[str, Work]:
-    found = works(
+    found = workload(
         load_profile("paper-math", ROOT),
         Assumptions(table["tokens"], table["keeps"]),
         table["sizes"],
@@ -67,9 +67,7 @@ def test_a_models_name_says_its_size(source: str, billions: float | None):
 
 
 def test_a_name_that_does_not_say_it_is_an_error_with_the_next_step():
-    with pytest.raises(
-        UserError, match=r"the name 'my-model' does not say how large .* put `my-model: BILLIONS` under `sizes`"
-    ):
+    with pytest.raises(UserError, match=r"size of model 'my-model': .* Add `my-model: BILLIONS` under `sizes`"):
         model_billions("path:my-model", {})
 
 
@@ -138,7 +136,7 @@ def test_rows_go_through_the_stages_as_in_the_paper(paper: dict[str, Work]):
 def test_generators_of_two_sizes_count_by_their_mean(table: dict[str, Any]):
     params = load_profile("paper-math", ROOT)
     params.models[params.mix[0]] = "path:models/small-1B"
-    found = works(params, Assumptions(table["tokens"], table["keeps"]), table["sizes"], 14_969)
+    found = workload(params, Assumptions(table["tokens"], table["keeps"]), table["sizes"], 14_969)
     assert {w.stage: w.billions for w in found}["generate"] == pytest.approx(4.3)  # 1 and 7.6
 
 
@@ -149,7 +147,7 @@ def test_the_papers_dearest_stages_come_out_within_half_of_its_table(paper: dict
 
 
 def test_a_trained_solver_and_reward_model_are_counted(laptop: Params, table: dict[str, Any]):
-    found = {w.stage: w for w in works(laptop, Assumptions(table["tokens"], table["keeps"]), table["sizes"], 130)}
+    found = {w.stage: w for w in workload(laptop, Assumptions(table["tokens"], table["keeps"]), table["sizes"], 130)}
     assert found["solver"].samples == 130  # one pass
     assert found["qft"].rows == 140
     assert found["reward_model"].samples == 2 * 48 * 2
@@ -169,7 +167,7 @@ def test_a_finished_run_gives_its_own_tokens_and_shares(tmp_path: Path, table: d
     assert (found.tokens["question"], found.tokens["response"]) == (20.0, 77.0)
     assert found.tokens["template"] == table["tokens"]["template"]
     (tmp_path / "judge.json").unlink()
-    with pytest.raises(UserError, match=r"judge\.json is missing; finish a run"):
+    with pytest.raises(UserError, match=r"judge\.json: no such file. Expected metrics of a finished run"):
         of_run(tmp_path, found, ["a", "b"])
 
 
@@ -183,7 +181,7 @@ def test_the_run_that_the_rates_come_from_is_reckoned_again(table: dict[str, Any
         took[name.split("@")[0]] += seconds
     expected = {
         w.stage: 3600 * hours(w, table["gpus"]["h100"], table)
-        for w in works(params, assumed, table["sizes"], 14_969)
+        for w in workload(params, assumed, table["sizes"], 14_969)
         if w.billions is not None
     }
     assert all(0.5 < seconds / took[stage] < 2 for stage, seconds in expected.items())
@@ -201,7 +199,7 @@ def test_every_profile_can_be_estimated(
     out = capsys.readouterr().out
     assert "total" in out
     assert ("Table 4" in out) == (profile == "paper-math")
-    assert ("only the other lines test anything" in out) == (profile == "paper-math" and gpu == "a100-40gb")
+    assert ("only the other lines are a test" in out) == (profile == "paper-math" and gpu == "a100-40gb")
 
 
 def test_an_estimate_loads_nothing_heavy():
