@@ -77,6 +77,10 @@ WARNINGS = {
     "best_of_n_is_random": "the answer with the highest reward is right no more often than one drawn at random, on held-out seeds",
     "lost_in_saving": "less than half of what was trained is left in the saved model: the steps are smaller than its precision",
     "no_preference": "the saved generator does not prefer rewrites to their originals better than chance",
+    "rewrites_no_better": "chosen questions that were rewritten for an aim are no better at it than the rejected ones, so QPO has nothing to "
+    "learn from these pairs",
+    "fewer_than_asked": "fewer questions were kept than `filter.n_questions`: the generator that is named `scarcest` in the metrics had "
+    "too few for its share, and the others shrank with it",
     "one_response": "most questions got one distinct response only, so best-of-n chooses nothing",
     "wrong_arithmetic": "more than 5% of the arithmetic written in the kept answers is wrong",
     "no_agreement": "most kept answers agree with no other answer to the same question",
@@ -100,6 +104,9 @@ NEXT_STEPS = {
     "one_class": "choose easier or harder seeds, or take another solver (`models.solver`)",
     "coin_reward": "set `reward_select.by` to `majority`, or train on more seeds (`difficulty_labels.n_seeds`)",
     "best_of_n_is_random": "set `reward_select.by` to `majority`, or label more seeds with more samples (`difficulty_labels`)",
+    "rewrites_no_better": "take a stronger optimizer (`models.optimizer`) or another `preferences.style`, or measure more pairs "
+    "(`preference_check.n_pairs`)",
+    "fewer_than_asked": "raise `generators.*.n_questions` of the scarcest generator, or change `filter.shares`",
     "one_response": "raise `respond.temperature`",
     "no_agreement": "set `reward_select.by` to `majority`, or take a stronger solver (`models.solver`)",
     "wrong_arithmetic": "take a stronger solver (`models.solver`), or easier questions (`filter.drop_easiest_frac`)",

@@ -168,6 +168,12 @@ class Preferences(Sampling):
     max_growth: Annotated[float, Field(gt=1.0)]
 
 
+class PreferenceCheck(Section):
+    """How many pairs are measured."""
+
+    n_pairs: Positive
+
+
 class Qpo(Training):
     """DPO on question pairs."""
 
@@ -335,6 +341,7 @@ class Params(Section):
     generate: Generate
     screen: Screen
     judge: Judge
+    preference_check: PreferenceCheck
     difficulty_labels: DifficultyLabels
     difficulty_model: DifficultyModel
     difficulty: Scoring

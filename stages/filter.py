@@ -5,7 +5,9 @@ python -m stages.filter --screened data/screened --judged data/judged --difficul
 """
 
 import argparse
+import logging
 from collections import Counter
+from collections.abc import Sequence
 from hashlib import sha256
 from typing import Any
 
@@ -15,6 +17,8 @@ from scalequest.outcomes import FILTER_OUTCOMES, KEPT, SOLVABLE
 from scalequest.params import Filter
 from scalequest.records import FILTERED, JUDGED, LEDGER, SCORE, SCREENED, read_rows, write_rows
 from scalequest.runtime.stage import StageRun, run_stage
+
+log = logging.getLogger("scalequest")
 
 
 def easiness_cut(scores: list[float], frac: float) -> float:
@@ -39,7 +43,7 @@ def apply_filters(
     mix: list[str],
     seed: int,
 ) -> list[dict[str, Any]]:
-    """The ledger: one row a generated question, in order, with its outcome and what it was judged by.
+    """The ledger: one row per generated question, in order, with its outcome and what it was judged by.
 
     Which questions a full share gives up is drawn by a hash of seed and id: no order of generation is favoured.
     """
@@ -72,7 +76,7 @@ def apply_filters(
 
 
 def require_some(ledger: list[dict[str, Any]]) -> None:
-    """Refuse an empty result, and say which filter ate the questions."""
+    """Refuse an empty result, and say which filter removed the questions."""
     outcomes = Counter(row["outcome"] for row in ledger)
     if outcomes[KEPT]:
         return
@@ -83,6 +87,27 @@ def require_some(ledger: list[dict[str, Any]]) -> None:
         f"no question is left after the filters: of {len(ledger)} generated, '{worst}' took {n} ({details}); loosen that filter, "
         f"generate more, or give the generator that has none left no place in the mix"
     )
+
+
+def supply(
+    ledger: Sequence[dict[str, Any]], params: Filter, mix: Sequence[str]
+) -> tuple[dict[str, Any], dict[str, bool]]:
+    """What each generator was asked for, had left after the filters and gave, and whether the set is smaller than asked.
+
+    The shares are exact, so the generator with the fewest questions for its share decides the size of the whole set. Two arms of
+    an ablation may differ by that alone.
+    """
+    asked = share_quotas(dict.fromkeys(mix, params.n_questions), params.shares, params.n_questions)
+    left = Counter(row["generator"] for row in ledger if row["outcome"] in (KEPT, "over_share"))
+    kept = Counter(row["generator"] for row in ledger if row["outcome"] == KEPT)
+    scarcest = min(mix, key=lambda name: left[name] / params.shares[name])
+    metrics = {
+        "asked": params.n_questions,
+        "by_generator": {name: {"asked": asked[name], "left": left[name], "kept": kept[name]} for name in mix},
+        "scarcest": scarcest,
+    }
+    # The quotas are rounded down: a question less per generator is no shortage.
+    return metrics, {"fewer_than_asked": sum(kept.values()) < sum(asked.values())}
 
 
 def main(args: argparse.Namespace, run: StageRun) -> None:
@@ -98,6 +123,14 @@ def main(args: argparse.Namespace, run: StageRun) -> None:
     write_rows(args.out, kept, FILTERED)
     outcomes = Counter(row["outcome"] for row in ledger)
     assert sum(outcomes.values()) == len(screened)
+    supplied, warnings = supply(ledger, params, run.params.mix)
+    if warnings["fewer_than_asked"]:
+        scarcest = supplied["by_generator"][supplied["scarcest"]]
+        log.warning(
+            "filter.n_questions: %d kept of %d asked for. Generator '%s' has %d questions left and would need %d for its share, and "
+            "the others shrink with it. Raise generators.%s.n_questions, loosen the filters, or change filter.shares.",
+            len(kept), params.n_questions, supplied["scarcest"], scarcest["left"], scarcest["asked"], supplied["scarcest"],
+        )  # fmt: skip
     run.metrics(
         args.metrics,
         {
@@ -107,7 +140,9 @@ def main(args: argparse.Namespace, run: StageRun) -> None:
             "outcomes": dict(outcomes),
             "kept_by_generator": dict(Counter(row["generator"] for row in kept)),
             "removed_frac": {name: rounded(outcomes[name] / len(ledger)) for name in FILTER_OUTCOMES},
-        },
+        }
+        | supplied,
+        warnings,
     )
 
 

@@ -11,7 +11,7 @@ from scalequest.errors import UserError
 from scalequest.params import Filter, Params
 from scalequest.records import FILTERED, JUDGED, LEDGER, SCORE, SCREENED, read_rows, write_rows
 from scalequest.runtime.stage import StageRun
-from stages.filter import apply_filters, easiness_cut, main, require_some, share_quotas
+from stages.filter import apply_filters, easiness_cut, main, require_some, share_quotas, supply
 
 
 def settings(**changes: Any) -> Filter:
@@ -174,6 +174,29 @@ def test_more_questions_than_wanted_move_no_kept_one_out():
 # --------------------------------------------------------------------------------------------------------- none left
 
 
+@pytest.mark.parametrize(
+    ("left", "shares", "n", "kept", "scarcest", "flag"),
+    [
+        pytest.param({"a": 50, "b": 50}, {"a": 0.5, "b": 0.5}, 40, {"a": 20, "b": 20}, "a", False, id="enough"),
+        # 10 of b are a fifth of 50: a gives 40 only, though it has 90.
+        pytest.param({"a": 90, "b": 10}, {"a": 0.8, "b": 0.2}, 100, {"a": 40, "b": 10}, "b", True, id="b_is_scarce"),
+        pytest.param({"a": 3, "b": 90}, {"a": 0.5, "b": 0.5}, 40, {"a": 3, "b": 3}, "a", True, id="a_is_scarce"),
+        # A third of 10 is 3.3: rounding down is no shortage.
+        pytest.param({"a": 50, "b": 50}, {"a": 1.0, "b": 2.0}, 10, {"a": 3, "b": 6}, "b", False, id="rounding"),
+    ],
+)
+def test_a_scarce_generator_is_named_when_it_shrinks_the_set(left, shares, n: int, kept, scarcest: str, flag: bool):
+    rows = [row for g, count in left.items() for row in screened(g, *["kept"] * count)]
+    params = settings(require_solvable=False, shares=shares, n_questions=n)
+    ledger = apply_filters(rows, {}, {row["id"]: 0.5 for row in rows}, params, ["a", "b"], 17)
+    metrics, warnings = supply(ledger, params, ["a", "b"])
+    assert {name: found["kept"] for name, found in metrics["by_generator"].items()} == kept
+    assert {name: found["left"] for name, found in metrics["by_generator"].items()} == left
+    assert metrics["asked"] == n
+    assert warnings == {"fewer_than_asked": flag}
+    assert metrics["scarcest"] == scarcest
+
+
 def test_nothing_left_names_the_filter_that_took_most():
     rows = screened("a", "kept", "kept", "language") + screened("b", "kept")
     verdicts = dict.fromkeys(["a/0/0", "a/0/1", "b/0/0"], "unsolvable")
@@ -201,7 +224,9 @@ def test_one_question_is_enough():
 # -------------------------------------------------------------------------------------------------------- whole stage
 
 
-def test_the_ledger_and_the_counts_sum_to_what_was_generated(tmp_path: Path, laptop: Params):
+def test_the_ledger_and_the_counts_sum_to_what_was_generated(
+    tmp_path: Path, laptop: Params, caplog: pytest.LogCaptureFixture
+):
     rows, verdicts, scores = all_kept(10)
     rows += [screened("a", "cut")[0] | {"id": "a/1/0"}]
     verdicts["b/0/9"] = "unsolvable"
@@ -228,3 +253,9 @@ def test_the_ledger_and_the_counts_sum_to_what_was_generated(tmp_path: Path, lap
     assert metrics["kept_by_generator"] == {"a": 5, "b": 5}
     assert metrics["removed_frac"]["over_share"] == round(7 / 21, 6)
     assert [row["id"] for row in kept] == [row["id"] for row in ledger if row["outcome"] == "kept"]
+    assert (metrics["asked"], metrics["warnings"]) == (10, {"fewer_than_asked": 0})
+    more = params.model_copy(update={"n_questions": 40})
+    main(args, StageRun(laptop.model_copy(update={"mix": ["a", "b"], "filter": more})))
+    # a has 8 left, so b gives 8 of its 9.
+    assert json.loads((tmp_path / "m.json").read_text())["warnings"] == {"fewer_than_asked": 1}
+    assert "16 kept of 40 asked for. Generator 'a' has 8 questions left and would need 20" in caplog.text
