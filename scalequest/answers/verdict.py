@@ -1,0 +1,79 @@
+"""The judge's yes or no: which words of its answer are a verdict."""
+
+import re
+
+from scalequest.answers.thoughts import without_thoughts
+from scalequest.outcomes import NO_VERDICT, SOLVABLE, UNSOLVABLE
+from scalequest.sampling.completion import Completion
+
+# A word of its own; "_Yes_" is one, too, though \b takes the underscore for a letter.
+_WORD = r"(?<![^\W_])(yes|no)(?![^\W_])"
+_EITHER = re.compile(_WORD, re.IGNORECASE)
+# Decoration around a word: markdown, quotes, brackets, a LaTeX box or text.
+_OPEN = r"(?:\\(?:boxed|text|textbf|mathrm)\s*\{|[\W_])*+"  # possessive: nothing to gain by giving signs back
+_LABEL = (
+    r"(?:(?:so|thus|therefore|hence|then|and|the|my|a|final|last|overall|short)\W+)*+"
+    r"(?:answer|verdict|conclusion|judge?ment|decision|result|response)\b(?:\W+(?:is|would be|must be))?"
+)
+_LEAD = r"(?:(?:so|thus|therefore|hence|well|ok|okay|overall|finally|in conclusion|in short|in summary)\W+)++"
+# A line that is nothing but a verdict, or a labelled one: "Yes", "**No.**", "Verdict: Yes", "The final answer is no."
+_VERDICT_LINE = re.compile(rf"{_OPEN}(?:{_LABEL}{_OPEN})?{_WORD}[\W_]*", re.IGNORECASE)
+# Elsewhere "no" is mostly a determiner: "there is no contradiction". A verdict opens a sentence and is set off by a sign, or
+# by a word that starts the reason; or it closes a sentence that does not repeat the choice ("say yes or no").
+_OPENING = re.compile(
+    rf"{_OPEN}(?:{_LEAD}{_OPEN})?(?:{_LABEL}{_OPEN})?{_WORD}"
+    r"(?=[\W_]*$|[*_\"'`)\]}]*[.,;:!–—]|\s+(?:-+\s|\()|\s+(?:because|since|as|it|this|that|the)\b)",
+    re.IGNORECASE,
+)
+_CLOSING = re.compile(rf"(?<![^\W_]or[ ])(?<!or [\"'*]){_WORD}[\W_]*$", re.IGNORECASE)
+_CHOICE = re.compile(r"\b(?:yes\W+(?:or|and)\W+no|no\W+(?:or|and)\W+yes)\b", re.IGNORECASE)
+_SENTENCES = re.compile(r"(?<=[.!?;:])[*_\"'`)\]}]*\s+")
+
+
+def _said(word: str) -> bool:
+    return word.lower() == "yes"
+
+
+def _verdict_in(line: str) -> bool | None:
+    """The last verdict of a line, sentence by sentence; None if it gives none."""
+    verdict = None
+    for sentence in _SENTENCES.split(_CHOICE.sub(" ", line)):
+        if found := _OPENING.match(sentence):
+            verdict = _said(found[1])
+        if found := _CLOSING.search(sentence):
+            verdict = _said(found[1])
+    return verdict
+
+
+def parse_verdict(completion: str, style: str = "reasoned") -> bool | None:
+    """The judge's yes or no; None where it gives none.
+
+    A yes or no inside a sentence is no verdict: "Yes. All conditions are given and there is no contradiction." says yes.
+
+    Args:
+        completion: the judge's whole answer. What it thinks aloud (``<think>``) does not count.
+        style: ``few_shot`` asks for one word, and the first word counts. ``reasoned`` asks for a last line that is only the
+            verdict: the last such line counts, whatever follows; without one, the last line that gives a verdict in words.
+    """
+    text = without_thoughts(completion).strip()
+    if style == "few_shot":
+        found = _OPENING.match(text.split("\n", 1)[0])
+        return _said(found[1]) if found else None
+    lines = [line.strip() for line in text.splitlines() if line.strip()]
+    for line in reversed(lines):
+        if found := _VERDICT_LINE.fullmatch(line):
+            return _said(found[1])
+    return next((verdict for line in reversed(lines) if (verdict := _verdict_in(line)) is not None), None)
+
+
+def both_words(completion: str) -> bool:
+    """Whether an answer holds a yes and a no, so that a rule has to choose."""
+    return len({word.lower() for word in _EITHER.findall(completion)}) == 2
+
+
+OUTCOME = {True: SOLVABLE, False: UNSOLVABLE, None: NO_VERDICT}
+
+
+def verdict_of(answer: Completion, style: str) -> str:
+    """``solvable``, ``unsolvable`` or ``no_verdict``; an answer that was cut is no verdict."""
+    return OUTCOME[parse_verdict(answer.text, style) if answer.finish_reason == "stop" else None]
