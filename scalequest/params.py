@@ -341,10 +341,10 @@ class Params(Section):
     generate: Generate
     screen: Screen
     judge: Judge
-    preference_check: PreferenceCheck
     difficulty_labels: DifficultyLabels
     difficulty_model: DifficultyModel
     difficulty: Scoring
+    preference_check: PreferenceCheck
     filter: Filter
     respond: Respond
     reward_model: RewardModel

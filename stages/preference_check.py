@@ -14,7 +14,6 @@ from pathlib import Path
 from typing import Any
 
 from scalequest.answers.verdict import verdict_of
-
 from scalequest.domains import DIFFICULTY, SOLVABILITY, wording
 from scalequest.errors import UserError
 from scalequest.io import rounded

@@ -17,6 +17,8 @@ from scalequest.records import INSTRUCTION, LEDGER, SAMPLE, read_rows, read_tabl
 # The stages that write metrics: once, and once per generator.
 SINGLE = ("seeds", "benchmarks", "solver", "difficulty_labels", "difficulty_model", "difficulty", "screen", "judge",
           "filter", "respond", "reward_model", "reward", "reward_select")  # fmt: skip
+# Those whose instances are neither generators nor students.
+FIXED = {"preference_check": ("solvability", "difficulty")}
 EACH = ("qft", "qpo_questions", "preferences", "qpo", "generate")
 
 
@@ -106,7 +108,8 @@ def read_metrics(folder: Path, mix: Sequence[str], students: Sequence[str]) -> d
         if not instance or instance[0] in present:
             found["@".join([stage, *instance])] = read_json(path)
     each = [f"{stage}@{generator}" for stage in EACH for generator in mix]
-    expected = [*SINGLE, *each, *(f"instruct_tune@{student}" for student in students)]
+    fixed = [f"{stage}@{instance}" for stage, instances in FIXED.items() for instance in instances]
+    expected = [*SINGLE, *fixed, *each, *(f"instruct_tune@{student}" for student in students)]
     if missing := [name for name in expected if name not in found]:
         raise UserError(f"{folder}: no metrics of {', '.join(missing)}. Run: dvc repro {' '.join(missing)}")
     return found

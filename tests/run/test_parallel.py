@@ -173,7 +173,7 @@ def test_the_repositorys_own_pipeline():
     assert work["training"] == {"solver", "qft", "qpo", "difficulty_model", "reward_model", "instruct_tune"}
     assert work["engine"] == {
         "qpo_questions", "preferences", "generate", "judge", "difficulty_labels", "difficulty", "respond", "reward", "evaluate",
-        "evaluate_student",
+        "evaluate_student", "preference_check",
     }  # fmt: skip
 
 
@@ -182,7 +182,7 @@ def test_the_estimate_reaches_the_stages():
     params = load_profile("gpu-135m", ROOT)
     seconds = repro.expected_seconds(pipeline, params)
     unknown = {name.split("@")[0] for name, s in seconds.items() if s == repro.START_S + repro.UNKNOWN_GPU_S}
-    assert unknown == {"evaluate", "evaluate_student"}
+    assert unknown == {"evaluate", "evaluate_student", "preference_check"}
     way = longest_way(pipeline, seconds)
     assert way["qft@sums"] > way["solver"] > way["evaluate@base"], "the questions are the long way"
     params.models["student"] = "path:/models/of-no-size"

@@ -83,6 +83,7 @@ METRICS: dict[str, dict[str, Any]] = {
     "qpo_questions/stories": {"questions": 40, "warnings": {"one_question": 0, "no_end": 0}},
     "preferences/sums": PAIRS | {"direction": {"solvability": 16, "difficulty": 14}},
     "preferences/stories": PAIRS | {"rejected": {"over_long": 8}, "direction": {"solvability": 10, "difficulty": 20}},
+    "preference_check/solvability": {"measure": "solvability", "quality": {"difference": 0.123456}, "warnings": {"rewrites_no_better": 0}},
     "qpo/sums": TRAINED | {"reloaded": {"pairs": 20, "pairs_from": "held out", "margin_trained": 0.4, "margin": 0.3, "accuracy_trained": 0.7, "accuracy": 0.6}},
     "qpo/stories": TRAINED
     | {"reloaded": {"pairs": 8, "pairs_from": "held out", "margin_trained": 0.408, "margin": 0.052, "accuracy_trained": 0.9, "accuracy": 0.75}},
