@@ -1,8 +1,8 @@
 """Run programs that a model wrote: each in a process of its own that can reach nothing and lasts seconds at most.
 
 Where the kernel allows it (as root, or with unprivileged user namespaces) a program finds no network, no process but its own
-children, no file but Python's (read-only) and an empty folder in memory, and no environment. Everywhere it has limits of CPU
-time, memory, disk, processes and wall-clock time, no rights, and is killed with all that it started.
+children, no file but Python's (read-only) and an empty folder in memory, and no environment. On every machine it has limits of
+CPU time, memory, disk, processes and wall-clock time, no rights, and is killed with all that it started.
 
 A program counts as passed only if its last line was reached: the process then shows a token that it got for this one run.
 ``sys.exit(0)``, ``os._exit(0)`` and a printed "passed" show none. Tests see the built-in functions and the imported modules as
@@ -39,7 +39,7 @@ log = logging.getLogger("scalequest")
 PASSED, FAILED, EXITED, TIMEOUT, KILLED = "passed", "failed", "exited", "timeout", "killed"
 
 CHILD = Path(__file__).with_name("sandbox_child.py")
-# A program has little to say to us: one that writes more into the pipe of verdicts is ended.
+# Longest report. A program that writes more into the pipe of verdicts is ended.
 REPORT_BYTES = 4_096
 # Python's own switches: no site packages, nothing from the working folder on its path, no bytecode written.
 PYTHON = (sys.executable, "-S", "-s", "-P", "-B", str(CHILD))
