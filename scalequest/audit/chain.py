@@ -37,7 +37,7 @@ class Code:
     """The code of one stage's run.
 
     Attributes:
-        commit: a commit in which all of it stands together; None where no commit has it.
+        commit: a commit that has all of it; None where no commit has it.
         dirty: files whose content in ``commit``'s place differs, each with the commit that has it, or ``""``.
         changed_since: files that have other content in the revision that was asked for: `dvc repro` would run the stage again.
     """
@@ -100,7 +100,7 @@ class Chain:
         ]
 
     def code(self, stage: Stage) -> Code:
-        """Which code a stage ran, and in which commit it stands."""
+        """Which code a stage ran, and which commit has it."""
         deps = [dep for dep in stage.deps if not self.lock.makers(dep.path)]
         asked = self.lock.revision
         commits = (self.history.first_with(stage, asked), asked.commit or self.repository.head)

@@ -8,7 +8,7 @@ from scalequest.audit.lock import LOCK, PARAMS, PIPELINE, Lock, Stage, make_lock
 from scalequest.audit.repository import EXPERIMENT, WORKSPACE, Repository, Revision, blob_hash
 from scalequest.errors import UserError
 
-# Before the name of an experiment, where it stands beside names of branches.
+# Before the name of an experiment in a list with names of branches.
 EXPERIMENT_LABEL = "experiment "
 
 

@@ -1,6 +1,6 @@
 """``dvc.lock`` as typed records: what each stage was given, and what it made. Read with the ``dvc.yaml`` of the same revision.
 
-``dvc.lock`` keeps the entries of stages that have left the pipeline for ever, so only ``dvc.yaml`` knows which are alive.
+``dvc.lock`` never drops the entries of removed stages, so only ``dvc.yaml`` knows which ones still exist.
 """
 
 import itertools
@@ -94,7 +94,7 @@ class Artifact:
         return self.md5.endswith(".dir")
 
     def overlaps(self, path: str) -> bool:
-        """Whether ``path`` is this one, lies in it, or holds it."""
+        """Whether ``path`` is this one, is in it, or holds it."""
         return path == self.path or path.startswith(f"{self.path}/") or self.path.startswith(f"{path}/")
 
 
@@ -123,7 +123,7 @@ class Stage:
         return next((out for out in self.outs if out.path == path), None)
 
     def option(self, name: str) -> str | None:
-        """The value of an option of the command: only the pipeline knows paths, so only its command tells which is which."""
+        """The value of an option of the command: only the pipeline knows paths, so only its command says which is which."""
         words = self.cmd.split()
         return next((value for option, value in itertools.pairwise(words) if option == f"--{name}"), None)
 

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from scalequest.errors import UserError
 
-# The files as they lie in the working folder, committed or not; the name that DVC gives them too.
+# The files in the working folder, committed or not. DVC uses the same name.
 WORKSPACE = "workspace"
 # DVC keeps an experiment as refs/exps/<2 digits of its baseline>/<the other 38>/NAME; its other refs there are scratch.
 EXPERIMENT = re.compile(r"refs/exps/[0-9a-f]{2}/[0-9a-f]{38}/(.+)")
@@ -53,7 +53,7 @@ class Repository:
 
     @classmethod
     def find(cls, start: Path | None = None) -> "Repository":
-        """The repository that ``start`` (the working folder) lies in.
+        """The repository that ``start`` (the working folder) is in.
 
         Raises:
             UserError: there is none, or it has no pipeline.
@@ -139,7 +139,7 @@ class Repository:
         )
 
     def read(self, revision: Revision, path: str) -> bytes | None:
-        """A file as it stands in a revision; None where there is none."""
+        """A file as a revision has it; None where it has none."""
         return self.read_all(revision, [path]).get(path)
 
     def read_all(self, revision: Revision, paths: Sequence[str]) -> dict[str, bytes]:

@@ -165,7 +165,7 @@ def trained_on(
 
     Args:
         history: all locks.
-        store: where data lie.
+        store: where data are found.
         question_id: the row's id.
         question: its text.
         response: the one that was kept in the revision that was asked for; None where none was.

@@ -48,7 +48,7 @@ def trace_data(history: History, store: Store, lock: Lock, asked: str) -> dict[s
 
     Args:
         history: all locks.
-        store: where data lie.
+        store: where data are found.
         lock: of the revision in which ``asked`` is looked up, if it is a path.
         asked: an output of the pipeline, a file in one, any other file (by its content), or a hash or its beginning.
 
@@ -109,7 +109,7 @@ def _hashes_like(history: History, store: Store, beginning: str) -> frozenset[st
     found: set[str] = set()
     folders: set[str] = set()
     for version in history.versions:
-        # `md5: ` stands before every hash of a lock, and before nothing else.
+        # `md5: ` precedes every hash of a lock, and nothing else.
         hashes = set(re.findall(r"^\s+md5: '?([0-9a-f]{32}(?:\.dir)?)", version.content.decode(), re.MULTILINE))
         found |= {value for value in hashes if value.startswith(beginning)}
         folders |= {value for value in hashes if value.endswith(".dir")}
@@ -173,7 +173,7 @@ def _in_table(tables: Tables, kind: str, text: str, ignore_case: bool) -> Iterat
 
 
 def _surroundings(row: dict[str, Any], columns: tuple[str, ...], text: str, ignore_case: bool) -> dict[str, str]:
-    """The text with what stands around it, for each column that holds it."""
+    """The text with its surroundings, for each column that holds it."""
     found = {}
     for column in columns:
         value = row[column] or ""

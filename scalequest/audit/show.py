@@ -94,7 +94,7 @@ def _stage(stage: dict[str, Any]) -> Iterator[str]:
 
 
 def code_text(code: dict[str, Any]) -> str:
-    """Whether the code was clean, and where it stands."""
+    """Whether the code was clean, and which commit has it."""
     if code["clean"]:
         text = f"clean, commit {code['commit'][:7]}"
     else:

@@ -217,7 +217,7 @@ class Tables:
         return connection
 
     def source(self, kind: str, stage: str | None = None) -> str:
-        """SQL that stands for a table: its files, read in place. Objects of the cache have no suffix; JSON lines have none needed."""
+        """SQL for a table: its files, read in place. Objects of the cache have no suffix; JSON lines have none needed."""
         reader = "read_json_auto" if kind == "benchmarks" else "read_parquet"
         files = ", ".join("'" + path.replace("'", "''") + "'" for path in self.paths(kind, stage))
         options = ", format='newline_delimited', columns={id: 'VARCHAR', question: 'VARCHAR', answer: 'VARCHAR'}"

@@ -135,7 +135,7 @@ class Verifier:
             inside = out.path.removeprefix(f"{dep.path}/")
             listing = self._listing(out) if out.is_folder else {"": out.md5}
             if not listing:
-                return  # told under "hashes"
+                return  # reported under "hashes"
             files |= {f"{inside}/{name}" if name else inside: value for name, value in listing.items()}
         if folder_hash(files) != dep.md5:
             names = ", ".join(maker.name for maker, _ in makers)
@@ -201,7 +201,7 @@ class Verifier:
         ]
 
     def _listing(self, out: Artifact) -> dict[str, str]:
-        """Files of a folder; empty where the cache has no list of them, or a damaged one, which its own hash tells."""
+        """Files of a folder; empty where the cache has no list of them, or a damaged one, which its own hash shows."""
         try:
             return self.store.listing(out) or {}
         except UserError:
@@ -279,7 +279,7 @@ class Verifier:
                 out = stage.out(stage.option("metrics") or "")
                 values = read_metrics(self.repository, self.revision, out) if out else None
                 if values is None or not self.tables.outputs(kind):
-                    continue  # a metrics file that is not what the lock names is told under "hashes"
+                    continue  # a metrics file that is not what the lock names is reported under "hashes"
                 self.links += 1
                 only = stage.name if kind in ("questions", "qpo_questions", "preferences") else None
                 found = self.tables.value(f"SELECT count(*) FROM {self.tables.source(kind, only)} {where}")
@@ -356,7 +356,7 @@ RULES = (
     Rule("screened", "judged", "the judge reads what screen kept", left_where=KEPT),
     Rule("screened", "difficulty", "what screen kept is scored", left_where=KEPT),
     Rule("screened", "ledger", "the ledger holds every question"),
-    Rule("ledger", "filtered", "what the ledger calls kept goes on", left_where="WHERE outcome = 'kept'"),
+    Rule("ledger", "filtered", "what the ledger calls kept is passed on", left_where="WHERE outcome = 'kept'"),
     Rule("filtered", "responses", "every kept question is answered", right_id="question_id", right_where="WHERE sample = 0"),
     Rule("responses", "rewards", "every response is scored"),
     Rule("filtered", "instruct", "a training row is a kept question", subset=True),

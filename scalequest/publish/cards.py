@@ -28,7 +28,7 @@ ROLES = {
     "student": "is trained on the data set",
 }
 COLUMNS = {
-    "id": "generator/shard/row; `scalequest audit --row ID` tells the row's life",
+    "id": "generator/shard/row; `scalequest audit --row ID` prints the row's history",
     "generator": "which of the tuned generators wrote the question",
     "question": "the problem",
     "response": "the best-rewarded of the sampled answers",
@@ -55,7 +55,7 @@ class Source:
 
 @dataclass(frozen=True)
 class Facts:
-    """All that the cards tell.
+    """Everything that the cards say.
 
     Attributes:
         name: of the data set or the model, as a title.

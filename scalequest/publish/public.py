@@ -88,7 +88,7 @@ def not_repeatable(repository: Repository, lock: Lock) -> list[str]:
     if lock.revision.commit is None:
         if changed := uncommitted(repository, lock):
             return [f"not committed: {', '.join(changed)}"]
-        # Lock and parameters are HEAD's; what is left is whether its code is what ran, whatever lies in the workspace.
+        # Lock and parameters are HEAD's; what is left is whether its code is what ran, whatever the workspace has.
         head = repository.head or ""
         lock = read_lock(repository, Revision(head, head))
     return [str(link) for check in verify(repository, lock, ["stages"]) for link in check.broken]

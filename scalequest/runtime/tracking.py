@@ -213,11 +213,11 @@ def describe(
     }
 
 
-def post(told: dict[str, Any], root: Path) -> None:
+def post(described: dict[str, Any], root: Path) -> None:
     """Create the stage's run under its pipeline's, which the first stage of the pipeline creates.
 
     Args:
-        told: what ``describe`` made.
+        described: what ``describe`` made.
         root: the checkout, whose store is used unless another one is configured.
     """
     os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
@@ -225,46 +225,48 @@ def post(told: dict[str, Any], root: Path) -> None:
     import mlflow
     from mlflow.entities import Dataset, DatasetInput, InputTag, Metric, Param
 
-    client = mlflow.MlflowClient(told["uri"] or beside(root))
+    client = mlflow.MlflowClient(described["uri"] or beside(root))
     experiment = client.get_experiment_by_name(EXPERIMENT)
     experiment_id = (
         experiment.experiment_id
         if experiment
         else client.create_experiment(EXPERIMENT, artifact_location=(root.resolve() / "mlartifacts").as_uri())
     )
-    pipeline = told["pipeline"]
+    pipeline = described["pipeline"]
     found = client.search_runs([experiment_id], f"tags.pipeline_run = '{pipeline['key']}' and tags.level = 'pipeline'")
     parent = (
         found[0]
         if found
-        else client.create_run(experiment_id, told["started_ms"], tags=pipeline["tags"], run_name=pipeline["name"])
+        else client.create_run(experiment_id, described["started_ms"], tags=pipeline["tags"], run_name=pipeline["name"])
     )
     # A post that was interrupted is completed, not repeated.
-    begun = client.search_runs([experiment_id], f"tags.record = '{told['record']}'")
-    tags = told["tags"] | {"record": told["record"], "mlflow.parentRunId": parent.info.run_id}
+    begun = client.search_runs([experiment_id], f"tags.record = '{described['record']}'")
+    tags = described["tags"] | {"record": described["record"], "mlflow.parentRunId": parent.info.run_id}
     child = (
-        begun[0] if begun else client.create_run(experiment_id, told["started_ms"], tags=tags, run_name=told["stage"])
+        begun[0]
+        if begun
+        else client.create_run(experiment_id, described["started_ms"], tags=tags, run_name=described["stage"])
     )
     run_id = child.info.run_id
-    metrics = [Metric(name, value, told["ended_ms"], step) for name, value, step in told["metrics"]]
+    metrics = [Metric(name, value, described["ended_ms"], step) for name, value, step in described["metrics"]]
     for start in range(0, len(metrics), BATCH):
         client.log_batch(run_id, metrics=metrics[start : start + BATCH])
-    client.log_batch(run_id, params=[Param(k, v) for k, v in told["params"].items()])
+    client.log_batch(run_id, params=[Param(k, v) for k, v in described["params"].items()])
     inputs = [
         DatasetInput(
             Dataset(name=path, digest=md5, source_type="local", source=json.dumps({"uri": path})),
             [InputTag("mlflow.data.context", "input")],
         )
-        for path, md5 in told["inputs"].items()
+        for path, md5 in described["inputs"].items()
     ]
     if inputs:
         client.log_inputs(run_id, inputs)
-    status = told.get("status", "FINISHED")
-    client.set_terminated(run_id, status, told["ended_ms"])
+    status = described.get("status", "FINISHED")
+    client.set_terminated(run_id, status, described["ended_ms"])
     # One stage that did not finish is enough; a stage beside it that ends later does not change that.
     before = client.get_run(parent.info.run_id).info.status
     whole = next((word for word in ("FAILED", "KILLED") if word in (before, status)), status)
-    client.set_terminated(parent.info.run_id, whole, told["ended_ms"])
+    client.set_terminated(parent.info.run_id, whole, described["ended_ms"])
 
 
 def post_waiting(folder: Path) -> int:
@@ -280,10 +282,10 @@ def post_waiting(folder: Path) -> int:
         fcntl.flock(lock, fcntl.LOCK_EX)
         for path in [*sorted(folder.glob("*.json")), *sorted((folder / RUNNING).glob("*.json"))]:
             try:
-                told = read_json(path)
-                if path.parent.name == RUNNING and _lives(told):
+                described = read_json(path)
+                if path.parent.name == RUNNING and _lives(described):
                     continue
-                post(told | {"record": path.stem}, root)
+                post(described | {"record": path.stem}, root)
             except FileNotFoundError:
                 continue  # a stage that just ended took its mark away
             except Exception:
@@ -294,11 +296,11 @@ def post_waiting(folder: Path) -> int:
     return failed
 
 
-def _lives(told: dict[str, Any]) -> bool:
+def _lives(described: dict[str, Any]) -> bool:
     """Whether the process that wrote a mark still runs; another one may have its number by now."""
     import psutil
 
     try:
-        return bool(psutil.Process(told["pid"]).create_time() == told["pid_started"])
+        return bool(psutil.Process(described["pid"]).create_time() == described["pid_started"])
     except psutil.NoSuchProcess:
         return False
