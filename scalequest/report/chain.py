@@ -126,8 +126,6 @@ MEASURED = (
     ("reward_select", "checkable", "training answers to plain arithmetic, computed again"),
     ("reward_select", "arithmetic", "arithmetic written in the training answers, computed again"),
     ("reward_select", "agrees_with_none", "training answers that agree with no other answer to their question"),
-    ("seeds", "contamination", "seeds that share words with a benchmark"),
-    ("benchmarks", "contamination", "benchmark items that share words with a seed"),
 )
 
 

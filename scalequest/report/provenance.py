@@ -71,7 +71,23 @@ def contamination(run: Run) -> Section:
     else:
         text = "Decontamination is off (`screen.decontaminate_ngram`): no question was compared with the benchmarks."
         blocks.append(Text(text, alert=True))
+    if table := shared_table(run):
+        blocks.append(table)
     return Section("Contamination notice", blocks)
+
+
+def shared_table(run: Run) -> Table | None:
+    """Make a row per benchmark of what seeds share with it; None where the seeds were not compared."""
+    rows = []
+    for name, found in run.metrics["seeds"].get("shared_with_benchmarks", {}).items():
+        example = next(iter(found["examples"]), None)
+        shown = f"{code(example['seed'])} and {code(example['item'])}: {code(example['span'])}" if example else ""
+        rows.append(
+            [f"`{name}`", f"{found['items']:,}", f"{100 * found['items_frac']:.1f}", f"{found['seeds']:,}", shown]
+        )
+    head = ["benchmark", "items that share words with a seed", "of its items, %", "such seeds", "the first"]
+    title = "Seeds compared with the benchmarks by the rule for generated questions; such seeds are kept"
+    return Table(title, head, rows, "lrrrl") if rows else None
 
 
 def flatten_settings(params: Any) -> list[list[str]]:

@@ -528,6 +528,16 @@ def test_clean_seeds_need_no_notice_on_gsm8k(folder: Folder) -> None:
     assert "1 shared a run of 13 words" in text
 
 
+def test_what_seeds_share_with_a_benchmark_is_shown(folder: Folder) -> None:
+    assert "share words with a seed" not in folder.run()[0]
+    example = {"seed": "math/3", "item": "math500/9", "span": "a | b"}
+    shared = {"items": 58, "items_frac": 0.116, "seeds": 70, "examples": [example]}
+    folder.change("seeds", shared_with_benchmarks={"math500": shared, "gsm8k": shared | {"items": 0, "examples": []}})
+    text = section(folder.run()[0], "Contamination notice")
+    assert row(text, "`math500`")[1:] == ["58", "11.6", "70", "`math/3` and `math500/9`: `a \\| b`"]
+    assert row(text, "`gsm8k`")[1:] == ["0", "11.6", "70", ""]
+
+
 def test_tasks_of_the_seeds_kind_are_named(folder: Folder) -> None:
     # embedded_sums draws from chain_sum and embedded_stories from gsm_symbolic, as seeds do; a file is of no such kind.
     folder.params = with_gsm8k(folder.params, ["gsm8k", "embedded_stories"])
