@@ -27,7 +27,8 @@ def parse_source(role: str, source: str) -> tuple[str, str, str]:
         return kind, found[1].rstrip("/"), found[2]
     separator = {"pypi": "==", "hf": "@"}.get(kind)
     if separator is None or not rest:
-        raise UserError(f"models.{role}: '{source}' is no model source; expected {FORMS}")
+        hint = f". Did you mean 'hf:{source}'?" if PACKAGE.fullmatch(source.split("@")[0]) and "/" in source else ""
+        raise UserError(f"models.{role}: '{source}' is no model source; expected {FORMS}{hint}")
     name, _, version = rest.partition(separator)
     if not name or not version or not PACKAGE.fullmatch(name):
         raise UserError(

@@ -48,7 +48,7 @@ def pipeline_run(facts: StageFacts) -> tuple[str, str]:
     """Identity and name of the pipeline run that this stage belongs to.
 
     A DVC experiment names itself. A plain ``dvc repro`` does not, so the process above us that started the stages stands
-    for it: its id and start time are shared by all stages of the run and by no others. It is ``scalequest repro`` where
+    for it: its id and start time are shared by all stages of the run and by no others. It is ``scalequest parallel`` where
     there is one, because that starts a DVC for each stage.
     """
     import psutil
@@ -56,7 +56,7 @@ def pipeline_run(facts: StageFacts) -> tuple[str, str]:
     experiment = os.environ.get("DVC_EXP_NAME", "")
     above = [(process, _command(process)) for process in psutil.Process().parents()]
     dvc = next((p for p, words in above if any("dvc" in word for word in words[:3])), None)
-    dvc = next((p for p, words in above if "repro" in words and any(is_ours(word) for word in words[:3])), dvc)
+    dvc = next((p for p, words in above if "parallel" in words and any(is_ours(word) for word in words[:3])), dvc)
     if dvc is None:
         return f"by-hand-{os.getppid()}", "by hand"
     start = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(dvc.create_time()))

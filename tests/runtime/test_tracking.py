@@ -223,8 +223,8 @@ DVC = Process(7, "/e/bin/python", "/e/bin/dvc", "repro")
     [
         pytest.param([DVC, Process(1, "bash")], [DVC], id="dvc"),
         pytest.param(
-            [Process(8, "python", "/e/bin/dvc", "repro", "-s", "judge"), Process(3, "python", "/e/bin/scalequest", "repro", "--gpus", "2")],
-            [Process(9, "python", "/e/bin/dvc", "repro", "-s", "qft"), Process(3, "python", "-m", "scalequest.cli", "repro")],
+            [Process(8, "python", "/e/bin/dvc", "repro", "-s", "judge"), Process(3, "python", "/e/bin/scalequest", "parallel", "--gpus", "2")],
+            [Process(9, "python", "/e/bin/dvc", "repro", "-s", "qft"), Process(3, "python", "-m", "scalequest.cli", "parallel")],
             id="stages_of_a_parallel_run",
         ),
     ],
