@@ -1,41 +1,125 @@
 """Collect the seed problems: questions, worked solutions and answers (or tests) from every configured source.
 
-python -m stages.seeds --out data/seeds.parquet --metrics reports/metrics/seeds.json
+python -m stages.seeds --benchmarks data/benchmarks --out data/seeds.parquet --metrics reports/metrics/seeds.json
+
+A question that a benchmark has is no seed. What else seeds share with benchmarks is reported by the rule of `screen`.
 """
 
 import argparse
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
 
+from scalequest.io import read_jsonl, rounded
 from scalequest.params import FileSource, ReasoningGymSource
+from scalequest.problems.contamination import Contamination
 from scalequest.problems.problem import Problem
-from scalequest.problems.sources import load_problems
+from scalequest.problems.sources import load_source
 from scalequest.records import PROBLEM, write_rows
 from scalequest.runtime.stage import StageRun, run_stage
 from scalequest.text import question_key
 
+EXAMPLES = 5  # of each benchmark, in the metrics
 
-def collect(sources: Mapping[str, ReasoningGymSource | FileSource], seed: int, domain: str) -> list[Problem]:
-    """All problems, in the order of the sources; a question that an earlier source has is dropped.
+
+@dataclass
+class Seeds:
+    """The seed problems of all sources.
+
+    Attributes:
+        problems: in the order of the sources, each question once.
+        left_out: by source, number of rows left out, by reason.
+        without_solution: by source, number of problems that teach the bare answer.
+    """
+
+    problems: list[Problem] = field(default_factory=list)
+    left_out: dict[str, dict[str, int]] = field(default_factory=dict)
+    without_solution: dict[str, int] = field(default_factory=dict)
+
+
+def collect_seeds(
+    sources: Mapping[str, ReasoningGymSource | FileSource],
+    seed: int,
+    domain: str,
+    benchmark_keys: Collection[str] = frozenset(),
+) -> Seeds:
+    """The problems of all sources; a question that an earlier source or a benchmark has is left out.
 
     A code problem may come without tests: its question teaches a generator all the same, only its difficulty has no label.
+
+    Args:
+        sources: by name, in order.
+        seed: the run's, which draws ``n`` of a file's rows.
+        domain: of the run.
+        benchmark_keys: ``question_key`` of every benchmark item. The seed goes, so that a test set keeps its size.
     """
-    problems: list[Problem] = []
+    seeds = Seeds()
     seen: set[str] = set()
     for name, source in sources.items():
-        for problem in load_problems(name, source, seed, need_solution=True, need_answer=domain != "code"):
-            if (key := question_key(problem["question"])) not in seen:
-                seen.add(key)
-                problems.append(problem)
-    return problems
+        loaded = load_source(
+            name, source, seed, need_solution=True, need_answer=domain != "code", exclude=benchmark_keys
+        )
+        own = [p for p in loaded.problems if question_key(p["question"]) not in seen]
+        seen |= {question_key(p["question"]) for p in own}
+        seeds.problems += own
+        repeated = len(loaded.problems) - len(own)
+        seeds.left_out[name] = loaded.left_out | ({"in_an_earlier_source": repeated} if repeated else {})
+        seeds.without_solution[name] = loaded.without_solution
+    return seeds
+
+
+def collect(sources: Mapping[str, ReasoningGymSource | FileSource], seed: int, domain: str) -> list[Problem]:
+    """The problems of ``collect_seeds``."""
+    return collect_seeds(sources, seed, domain).problems
+
+
+def overlap(
+    problems: Sequence[Problem], benchmarks: Mapping[str, list[dict[str, str]]], n: int
+) -> dict[str, dict[str, Any]]:
+    """What seeds share with each benchmark, by the rule that drops generated questions: runs of ``n`` words, or a short item whole.
+
+    Returns:
+        By benchmark: ``items`` of it that share something with a seed, their share ``items_frac``, ``seeds`` that do, and
+        ``examples``: seed, item and shared span of the first ones, one for each item.
+    """
+    found = {}
+    for name, items in benchmarks.items():
+        index = Contamination(items, n)
+        pairs = [(p["id"], match) for p in problems for match in index.matches(p["question"])]
+        first = {match.item: {"seed": seed, "item": match.item, "span": match.span} for seed, match in reversed(pairs)}
+        found[name] = {
+            "items": len(first),
+            "items_frac": rounded(len(first) / len(items)),
+            "seeds": len({seed for seed, _ in pairs}),
+            "examples": [first[item["id"]] for item in items if item["id"] in first][:EXAMPLES],
+        }
+    return found
+
+
+def read_benchmarks(folder: Path) -> dict[str, list[dict[str, str]]]:
+    """The items of each benchmark, by its name."""
+    return {path.stem: list(read_jsonl(path)) for path in sorted(folder.glob("*.jsonl"))}
 
 
 def main(args: argparse.Namespace, run: StageRun) -> None:
-    """Load, merge, write."""
-    problems = collect(run.params.seeds, run.params.seed, run.params.domain)
-    write_rows(args.out, problems, PROBLEM)
-    run.metrics(args.metrics, {"problems": len(problems), "by_source": dict(Counter(p["source"] for p in problems))})
+    """Load, merge, write, compare with the benchmarks."""
+    benchmarks = read_benchmarks(args.benchmarks)
+    keys = {question_key(item["question"]) for items in benchmarks.values() for item in items}
+    seeds = collect_seeds(run.params.seeds, run.params.seed, run.params.domain, keys)
+    write_rows(args.out, seeds.problems, PROBLEM)
+    run.metrics(
+        args.metrics,
+        {
+            "problems": len(seeds.problems),
+            "by_source": dict(Counter(p["source"] for p in seeds.problems)),
+            "left_out": seeds.left_out,
+            "without_solution": seeds.without_solution,
+            "shared_with_benchmarks": overlap(seeds.problems, benchmarks, run.params.screen.decontaminate_ngram),
+        },
+    )
 
 
 if __name__ == "__main__":
-    run_stage(main, __doc__, paths=("out", "metrics"))
+    run_stage(main, __doc__, paths=("benchmarks", "out", "metrics"))
