@@ -64,7 +64,7 @@ REWRITE_OUTCOMES = {
 # What may be wrong with a step that ran. A stage reports each as 0 or 1 under `warnings`; the report prints the sentence.
 # "Above chance" is by two standard errors (scalequest.statistics).
 WARNINGS = {
-    "one_question": "the generator asks one and the same question",
+    "one_question": "nearly all questions of the generator are one and the same",
     "no_end": "most questions were cut at max_tokens: the generator has not learned to stop",
     "one_verdict": "the judge gives nearly every question the same verdict, so this filter decides nothing",
     "judge_decides_nothing": "the judge accepts broken problems about as often as sound ones, so its filter removes questions by accident",

@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 
 # Above this share of cut questions the generator has not learned to stop.
 MANY_CUT = 0.5
+# Above this share of equal questions the others are accidents: one different question among thousands is no variety.
+NEARLY_ALL = 0.9
 
 
 def question_rows(
@@ -76,7 +78,7 @@ def question_metrics(table: pa.Table) -> tuple[dict[str, Any], dict[str, bool]]:
             f"0 of {len(questions)} sampled questions are usable ({reasons['length']} cut at max_tokens, "
             f"{questions.count('')} empty): the generator has not learned to end a question; raise max_tokens or train it longer"
         )
-    distinct = len(set(usable))
+    distinct, commonest = len(set(usable)), Counter(usable).most_common(1)[0][1]
     metrics = {
         "questions": len(questions),
         "cut_at_max_tokens": reasons["length"],
@@ -84,4 +86,7 @@ def question_metrics(table: pa.Table) -> tuple[dict[str, Any], dict[str, bool]]:
         "distinct_frac": rounded(distinct / len(usable)),
         "mean_tokens": rounded(sum(table["n_tokens"].to_pylist()) / len(questions), 2),
     }
-    return metrics, {"one_question": distinct == 1, "no_end": reasons["length"] > MANY_CUT * len(questions)}
+    return metrics, {
+        "one_question": commonest > NEARLY_ALL * len(usable),
+        "no_end": reasons["length"] > MANY_CUT * len(questions),
+    }

@@ -85,6 +85,7 @@ def test_counts_of_what_is_unusable():
     ("completions", "warnings"),
     [
         pytest.param(["A?", "A?", "A?"], {"one_question": True, "no_end": False}, id="one_and_the_same"),
+        pytest.param(["A?"] * 19 + ["B?"], {"one_question": True, "no_end": False}, id="one_other_question_is_no_variety"),
         pytest.param(["A?", "B?", cut("C"), cut("D"), cut("E")], {"one_question": False, "no_end": True}, id="most_are_cut"),
         pytest.param(["A?", "B?", cut("C"), cut("D")], {"one_question": False, "no_end": False}, id="half_are_cut"),
     ],
