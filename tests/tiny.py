@@ -11,6 +11,7 @@ from typing import Any
 
 from scalequest.io import write_jsonl
 from scalequest.models.chat import ChatFormat
+from scalequest.models.folder import path_source
 from scalequest.params import ReasoningGymSource, read_yaml
 from scalequest.problems.sources import load_problems
 
@@ -104,7 +105,7 @@ def make_reward_model(model: Path, out: Path) -> Path:
 def tiny_params(laptop: Path, model: Path) -> dict[str, Any]:
     """The laptop's parameters, with the tiny model in every role and sizes to match."""
     params = read_yaml(laptop)
-    params["models"] = dict.fromkeys((*ROLES, *params["mix"]), f"path:{model}")
+    params["models"] = dict.fromkeys((*ROLES, *params["mix"]), path_source(model))
     params["engine"] |= {"max_model_len": 1024, "max_num_seqs": 32}
     params["seeds"]["gsm_symbolic"]["n"] = 12
     for source in ("chain_sum", "products", "leg_counting"):
@@ -135,8 +136,8 @@ def tiny_params(laptop: Path, model: Path) -> dict[str, Any]:
 def tiny_code_params(laptop_code: Path, model: Path, tasks: Path) -> dict[str, Any]:
     """The code laptop's parameters, with the tiny model, tasks from a file of ``write_code_tasks``, and sizes to match."""
     params = read_yaml(laptop_code)
-    params["models"] = dict.fromkeys((*ROLES, *params["mix"]), f"path:{model}")
-    params["models"]["reward"] = f"path:{make_reward_model(model, model.with_name('reward'))}"
+    params["models"] = dict.fromkeys((*ROLES, *params["mix"]), path_source(model))
+    params["models"]["reward"] = path_source(make_reward_model(model, model.with_name("reward")))
     params["engine"] |= {"max_model_len": 1024, "max_num_seqs": 32}
     file = {"kind": "jsonl", "path": str(tasks), "sha256": sha256(tasks.read_bytes()).hexdigest()}
     params["seeds"] = {"mbpp_train": file | {"n": 32, "where": {"split": "train"}}}

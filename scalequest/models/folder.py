@@ -98,6 +98,36 @@ def file_sha256(file: Path) -> str:
     return digest.hexdigest()
 
 
+def folder_sha256(folder: Path) -> str:
+    """One hash of a model folder: of the names and hashes of the files directly in it, which are what is copied."""
+    files = sorted(file for file in folder.iterdir() if file.is_file())
+    return sha256("".join(f"{file_sha256(file)}  {file.name}\n" for file in files).encode()).hexdigest()
+
+
+def path_source(folder: Path) -> str:
+    """The source of a local model in params.yaml, pinned to the bytes that are there now."""
+    return f"path:{folder}#sha256={folder_sha256(folder)}"
+
+
+def check_folder(role: str, folder: Path, pin: str) -> None:
+    """Compare a local model folder with the hash that params.yaml pins; an empty ``pin`` is refused with the value to paste.
+
+    Raises:
+        UserError: another content, or no pin.
+    """
+    found = folder_sha256(folder)
+    if not pin:
+        raise UserError(
+            f"models.{role}: {folder} is not pinned, so a changed file would go unnoticed. Expected its hash in the source. "
+            f"Write path:{folder}#sha256={found}"
+        )
+    if found != pin:
+        raise UserError(
+            f"models.{role}: {folder} has sha256 {found}. Expected {pin}, which params.yaml pins. "
+            "Restore the folder, or pin the new hash."
+        )
+
+
 def link_model(source: Path, target: Path) -> None:
     """Make ``target`` the same model as ``source`` without a second copy of its bytes where the disk allows it."""
 

@@ -5,9 +5,10 @@ import re
 from scalequest.errors import UserError
 
 COMMIT = re.compile(r"[0-9a-f]{40}")
+SHA256 = re.compile(r"[0-9a-f]{64}")
 PACKAGE = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*(/[A-Za-z0-9._-]+)?")
 ENDPOINT = re.compile(r"(https?://[^\s#]+)#(\S+)")
-FORMS = "pypi:PACKAGE==VERSION, hf:ORG/NAME@COMMIT or path:DIR"
+FORMS = "pypi:PACKAGE==VERSION, hf:ORG/NAME@COMMIT or path:DIR#sha256=HASH"
 
 
 def parse_source(role: str, source: str) -> tuple[str, str, str]:
@@ -18,7 +19,10 @@ def parse_source(role: str, source: str) -> tuple[str, str, str]:
     """
     kind, _, rest = source.partition(":")
     if kind == "path" and rest:
-        return kind, rest, ""
+        folder, mark, pin = rest.partition("#sha256=")
+        if not folder or (mark and not SHA256.fullmatch(pin)):
+            raise UserError(f"models.{role}: '{source}' has no valid hash; expected path:DIR#sha256= and 64 hex digits")
+        return kind, folder, pin
     if kind == "api":
         if not (found := ENDPOINT.fullmatch(rest)):
             raise UserError(

@@ -36,6 +36,8 @@ def find_blockers(params: Params, online: bool = False) -> list[str]:
 
 
 def _models(params: Params, online: bool) -> Iterator[str]:
+    from scalequest.models.folder import check_folder
+
     asked: set[str] = set()
     for role, source in params.models.items():
         kind, name, commit = parse_source(role, source)
@@ -48,6 +50,11 @@ def _models(params: Params, online: bool) -> Iterator[str]:
             yield from _ask_hub(role, name, commit, dataset=False)
         elif kind == "path" and not (Path(name).expanduser() / "config.json").is_file():
             yield f"models.{role}: '{source}' is no model folder. Expected a folder with config.json, relative to here"
+        elif kind == "path":
+            try:
+                check_folder(role, Path(name).expanduser().resolve(), commit)
+            except UserError as error:
+                yield str(error)
         elif kind == "api" and online:
             yield from _ask_endpoint(params, role, name)
         asked.add(source)
@@ -77,6 +84,8 @@ def _sources(params: Params, online: bool) -> Iterator[str]:
                 where = "path" if isinstance(source, JsonlSource) else "file"
                 hint = "" if isinstance(source, PackageSource) else ". The profile's head says where it comes from"
                 yield f"{key}.{where}: {file} is not there{hint}"
+            elif source.sha256 is None and isinstance(source, JsonlSource):
+                yield f"{key}.sha256: {file} is not pinned. Write sha256: {file_sha256(file)}"
             elif source.sha256 is not None and (found := file_sha256(file)) != source.sha256:
                 yield f"{key}.sha256: {file} has {found}. Expected {source.sha256}. Restore the file, or pin the new hash"
 

@@ -64,7 +64,11 @@ def test_a_file_that_is_not_there_or_has_other_bytes_is_named(laptop: Params, tm
     found = find_blockers(with_seed_file(laptop, path=str(file)))
     assert found == [f"seeds.mine.path: {file} is not there. The profile's head says where it comes from"]
     file.write_text(json.dumps({"question": "1 + 1?", "answer": "2", "solution": "2"}) + "\n")
-    assert find_blockers(with_seed_file(laptop, path=str(file))) == []
+    digest = sha256(file.read_bytes()).hexdigest()
+    assert find_blockers(with_seed_file(laptop, path=str(file), sha256=digest)) == []
+    assert find_blockers(with_seed_file(laptop, path=str(file))) == [
+        f"seeds.mine.sha256: {file} is not pinned. Write sha256: {digest}"
+    ]
     right = sha256(file.read_bytes()).hexdigest()
     assert find_blockers(with_seed_file(laptop, path=str(file), sha256=right)) == []
     [line] = find_blockers(with_seed_file(laptop, path=str(file), sha256="0" * 64))
@@ -103,7 +107,7 @@ def test_a_folder_without_a_model_is_named(laptop: Params, tmp_path: Path):
         f"models.student: 'path:{tmp_path}' is no model folder. Expected a folder with config.json, relative to here"
     ]
     (tmp_path / "config.json").write_text("{}")
-    assert find_blockers(params) == []
+    assert "is not pinned" in find_blockers(params)[0]
 
 
 @pytest.mark.parametrize(
@@ -170,3 +174,20 @@ def test_an_endpoint_is_asked_only_online(laptop: Params, monkeypatch: pytest.Mo
     server.server_close()
     [line] = find_blockers(params, online=True)
     assert line.startswith(f"models.optimizer: {url} does not answer")
+
+
+def test_a_local_model_is_compared_with_its_pin(laptop: Params, tmp_path: Path):
+    from scalequest.models.folder import folder_sha256, path_source
+
+    (tmp_path / "config.json").write_text("{}")
+
+    def found(source: str) -> list[str]:
+        return find_blockers(laptop.model_copy(update={"models": laptop.models | {"student": source}}))
+
+    pinned, before = path_source(tmp_path), folder_sha256(tmp_path)
+    assert found(pinned) == []
+    assert f"Write {pinned}" in found(f"path:{tmp_path}")[0]
+    (tmp_path / "config.json").write_text("{ }")
+    [line] = found(pinned)
+    assert before in line
+    assert folder_sha256(tmp_path) in line

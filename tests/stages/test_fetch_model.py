@@ -7,7 +7,7 @@ from typing import get_args
 import pytest
 
 from scalequest.errors import UserError
-from scalequest.models.folder import link_model
+from scalequest.models.folder import folder_sha256, link_model, path_source
 from scalequest.params import Params
 from scalequest.runtime.facts import StageFacts
 from scalequest.runtime.stage import StageRun
@@ -37,7 +37,7 @@ def folder(tmp_path: Path) -> Path:
 
 def test_a_local_model_is_copied_file_by_file(folder: Path, tmp_path: Path):
     out = tmp_path / "base" / "judge"
-    fetch_path("judge", str(folder), out)
+    fetch_path("judge", str(folder), out, folder_sha256(folder))
     assert sorted(p.name for p in out.iterdir()) == ["config.json", "model.safetensors"]
     # A copy: DVC makes its outputs read-only and links them to its cache, which must not reach the user's file.
     assert (out / "model.safetensors").stat().st_nlink == 1
@@ -49,13 +49,13 @@ def test_an_earlier_model_leaves_nothing_behind(folder: Path, tmp_path: Path):
     out = tmp_path / "base"
     out.mkdir()
     (out / "adapter.json").write_text("old")
-    fetch_path("judge", str(folder), out)
+    fetch_path("judge", str(folder), out, folder_sha256(folder))
     assert not (out / "adapter.json").exists()
 
 
 def test_a_link_is_followed(folder: Path, tmp_path: Path):
     (tmp_path / "link").symlink_to(folder)
-    fetch_path("judge", str(tmp_path / "link"), tmp_path / "out")
+    fetch_path("judge", str(tmp_path / "link"), tmp_path / "out", folder_sha256(folder))
     assert (tmp_path / "out" / "config.json").is_file()
 
 
@@ -63,8 +63,25 @@ def test_a_link_is_followed(folder: Path, tmp_path: Path):
 def test_a_folder_without_a_model_is_refused(folder: Path, tmp_path: Path, missing: str):
     (folder / missing).unlink()
     with pytest.raises(UserError, match=r"models\.judge: .*model holds no model; expected a folder with config\.json"):
-        fetch_path("judge", str(folder), tmp_path / "out")
+        fetch_path("judge", str(folder), tmp_path / "out", "")
     assert not (tmp_path / "out").exists()
+
+
+def test_an_unpinned_model_is_refused_with_the_source_to_paste(folder: Path, tmp_path: Path):
+    with pytest.raises(UserError) as caught:
+        fetch_path("judge", str(folder), tmp_path / "out", "")
+    assert f"Write {path_source(folder)}" in str(caught.value)
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("file", ["config.json", "model.safetensors", "added.json"])
+def test_a_changed_byte_of_a_pinned_model_is_an_error_that_names_both_hashes(folder: Path, tmp_path: Path, file: str):
+    pin = folder_sha256(folder)
+    (folder / file).write_bytes(b"weightS")
+    with pytest.raises(UserError) as caught:
+        fetch_path("judge", str(folder), tmp_path / "out", pin)
+    assert pin in str(caught.value)
+    assert folder_sha256(folder) in str(caught.value)
 
 
 # ---------------------------------------------------------------------------------------------------------------- pypi
@@ -194,8 +211,8 @@ def test_templates_are_these_bytes(name: str, prompt: str, conversation: str):
 
 
 def test_the_stage_fetches_the_model_of_its_role(folder: Path, tmp_path: Path, laptop: Params):
-    params = laptop.model_copy(update={"models": {"judge": f"path:{folder}", "solver": "path:nowhere"}})
     (folder / "chat_template.jinja").write_text("{{ own }}")
+    params = laptop.model_copy(update={"models": {"judge": path_source(folder), "solver": "path:nowhere"}})
     main(Namespace(role="judge", templates=TEMPLATES, out=tmp_path / "out"), StageRun(params))
     assert (tmp_path / "out" / "model.safetensors").read_bytes() == b"weights"
 
