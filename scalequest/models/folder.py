@@ -1,5 +1,6 @@
 """A model as a folder: a copy, or a pinned view of files in the hub's cache."""
 
+import os
 import shutil
 from hashlib import sha256
 from pathlib import Path
@@ -44,7 +45,7 @@ def _pinned_view(folder: Path, lock: dict[str, Any]) -> Path:
 
     again = f"fetch it again: dvc repro -f -s fetch_model@{folder.name}"
     cache = Path(constants.HF_HUB_CACHE)
-    own = cache / "scalequest"
+    own = _writable(cache / "scalequest")
     known_file = own / f"checked-{lock['repo'].replace('/', '--')}-{lock['commit']}.json"
     known: dict[str, list[int]] = read_json(known_file) if known_file.is_file() else {}
     links: dict[str, Path] = {}
@@ -73,6 +74,25 @@ def _pinned_view(folder: Path, lock: dict[str, Any]) -> Path:
             links[TEMPLATE_FILE].parent.mkdir(parents=True, exist_ok=True)
             shutil.copyfile(template, links[TEMPLATE_FILE])
     return _folder_of_links(own, lock["repo"], links)
+
+
+def _writable(folder: Path) -> Path:
+    """``folder``, or one of this user's own where the hub's cache is shared and may not be written.
+
+    Raises:
+        UserError: neither can be written.
+    """
+    home = Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "scalequest"
+    for candidate in (folder, home):
+        try:
+            candidate.mkdir(parents=True, exist_ok=True)
+        except OSError:
+            continue
+        if os.access(candidate, os.W_OK):
+            return candidate
+    raise UserError(
+        f"{folder}: cannot be written, and neither can {home}. Expected a cache folder. Set XDG_CACHE_HOME to one."
+    )
 
 
 def _folder_of_links(base: Path, repo: str, links: dict[str, Path]) -> Path:

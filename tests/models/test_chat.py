@@ -1,8 +1,7 @@
+from pathlib import Path
 from types import SimpleNamespace
 
 import jinja2
-from pathlib import Path
-
 import pytest
 
 from scalequest.domains.maths import solve_prompt

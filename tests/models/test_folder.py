@@ -122,3 +122,16 @@ def test_where_the_disk_cannot_link_the_model_is_copied(tmp_path: Path, monkeypa
     link_model(tmp_path / "a", tmp_path / "b")
     assert (tmp_path / "b" / "config.json").read_text() == "{}"
     assert not (tmp_path / "b" / "config.json").samefile(tmp_path / "a" / "config.json")
+
+
+def test_a_hub_cache_that_may_not_be_written_is_no_obstacle(pinned, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    folder, snapshot = pinned
+    # A file in the folder's place: what root, too, cannot write into.
+    (snapshot.parents[2] / "scalequest").write_text("")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "own"))
+    assert (local_path(folder) / "model.safetensors").read_bytes() == b"weights"
+    assert local_path(folder).is_relative_to(tmp_path / "own")
+    (tmp_path / "file").write_text("")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "file"))
+    with pytest.raises(UserError, match="Set XDG_CACHE_HOME"):
+        local_path(folder)
