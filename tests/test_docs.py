@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from scalequest import cli
+from scalequest.params import read_yaml
 from tests.fakes import ROOT
 
 PAGES = sorted(
@@ -62,6 +63,27 @@ def test_the_headline_rows_are_the_committed_ones():
     assert any(f"{value:,}" in solver_row for value in solver.values() if isinstance(value, int) and value > 1000), (
         solver
     )
+
+
+def test_the_readme_names_every_stage():
+    listed = set(
+        re.findall(r"`([a-z_]+)`", (ROOT / "README.md").read_text().split("The stages in order:")[1].split("##")[0])
+    )
+    assert listed == set(read_yaml(ROOT / "dvc.yaml")["stages"])
+
+
+@pytest.mark.parametrize("folder", ["data", "models"])
+def test_the_pages_in_data_and_models_name_every_output(folder: str):
+    table = re.findall(r"^\| (`.*?) \|", (ROOT / folder / "README.md").read_text(), re.MULTILINE)
+    named = {name.split("/")[0].split("*")[0].rstrip("_") for cell in table for name in re.findall(r"`([^`]+)`", cell)}
+    written = set()
+    for stage in read_yaml(ROOT / "dvc.yaml")["stages"].values():
+        for out in stage.get("do", stage).get("outs", []):
+            path = out if isinstance(out, str) else next(iter(out))
+            top, _, rest = path.partition("/")
+            if top == folder:
+                written.add(rest.split("/")[0].replace("${key}", "student"))
+    assert named == written
 
 
 def test_the_picture_shows_the_committed_results():
