@@ -212,7 +212,10 @@ def test_the_audit_leads_from_the_student_to_seeds_and_base_models(tiny: Checkou
 
 
 def test_dvcs_tables_of_metrics_are_free_of_the_environment(tiny: Checkout) -> None:
-    assert "environment" in tiny.metrics("filter")
+    assert "environment" not in tiny.metrics("filter")
+    recorded = json.loads((tiny.path / "reports" / "environment.json").read_text())
+    assert set(recorded["stages"]) == set(tiny.run("dvc", "stage", "list", "--name-only").stdout.split())
+    assert len(recorded["environments"]) == 1
     assert "environment" not in tiny.run("dvc", "metrics", "show").stdout
 
 
