@@ -55,7 +55,7 @@ def test_a_catalogue_with_a_misspelt_key_is_refused(tmp_path: Path):
         pytest.param(["m", "--tasks", "humaneval", "--limit", "0"], "--limit 0", id="no_item"),
         pytest.param(["m", "--tasks", "humaneval", "--max-tokens", "4096"], "room for a prompt", id="no_room"),
         pytest.param(["m", "--tasks", "humanevil"], "Did you mean 'humaneval'", id="misspelt"),
-        pytest.param(["no-such-folder", "--tasks", "embedded_sums"], "no-such-folder: no such folder, and no repository", id="no_model"),
+        pytest.param(["no-such-folder", "--tasks", "humaneval"], "no-such-folder: no such folder, and no repository", id="no_model"),
     ],
 )  # fmt: skip
 def test_what_is_wrong_on_the_command_line_is_named(

@@ -17,6 +17,7 @@ from scalequest.run import parallel as repro
 from scalequest.run.parallel import Node, Runner, longest_way
 from scalequest.run.profile import load_profile
 from scalequest.runtime import facts as lineage
+from tests.fakes import LAPTOP
 
 ROOT = Path(__file__).parents[2]
 
@@ -165,8 +166,20 @@ def test_a_stopped_runner_leaves_no_stage_behind(folder: Path, sent: signal.Sign
         assert not (folder / f"{name}.killed").exists()
 
 
-def test_the_repositorys_own_pipeline():
-    pipeline = repro.read_pipeline(ROOT)
+@pytest.fixture(scope="module")
+def own(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The repository's pipeline with the laptop's parameters, whatever profile params.yaml holds at the moment."""
+    folder = tmp_path_factory.mktemp("own")
+    (folder / ".dvc").mkdir()
+    (folder / ".dvc" / "config").write_text("[core]\n    no_scm = True\n")
+    (folder / "dvc.yaml").write_text((ROOT / "dvc.yaml").read_text())
+    (folder / "params.yaml").write_text(LAPTOP.read_text())
+    return folder
+
+
+def test_the_repositorys_own_pipeline(own: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.chdir(own)
+    pipeline = repro.read_pipeline()
     work: dict[str | None, set[str]] = {}
     for name, node in pipeline.items():
         work.setdefault(node.work, set()).add(name.split("@")[0])
@@ -177,8 +190,9 @@ def test_the_repositorys_own_pipeline():
     }  # fmt: skip
 
 
-def test_the_estimate_reaches_the_stages():
-    pipeline = repro.read_pipeline(ROOT)
+def test_the_estimate_reaches_the_stages(own: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.chdir(own)
+    pipeline = repro.read_pipeline()
     params = load_profile("gpu-135m", ROOT)
     seconds = repro.expected_seconds(pipeline, params)
     unknown = {name.split("@")[0] for name, s in seconds.items() if s == repro.START_S + repro.UNKNOWN_GPU_S}
@@ -234,7 +248,9 @@ def test_more_gpus_than_there_are(monkeypatch: pytest.MonkeyPatch):
         repro.gpu_names(1)
 
 
-def test_what_is_up_to_date_is_not_started(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]):
+def test_what_is_up_to_date_is_not_started(
+    own: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+):
     given: list[set[str]] = []
 
     class Recorder:
@@ -244,7 +260,7 @@ def test_what_is_up_to_date_is_not_started(monkeypatch: pytest.MonkeyPatch, caps
         def run(self) -> list[str]:
             return []
 
-    monkeypatch.chdir(ROOT)
+    monkeypatch.chdir(own)
     monkeypatch.setattr(repro, "gpu_names", lambda _: ["0"])
     monkeypatch.setattr(repro, "outdated", lambda wanted: {"filter": wanted["filter"]})
     monkeypatch.setattr(repro, "Runner", Recorder)
