@@ -12,7 +12,7 @@ from scalequest.audit.lock import flatten, live_stages, make_lock, parse_lock, p
 from scalequest.audit.repository import Revision
 from scalequest.errors import UserError
 from tests.audit.pipeline import Pipeline
-from tests.fakes import ROOT
+from tests.fakes import LAPTOP, ROOT
 
 NOW = Revision("workspace", None)
 
@@ -71,7 +71,7 @@ def test_matrix_and_foreach_are_unrolled(pipeline: dict[str, Any], names: list[s
 
 
 def test_this_repositorys_stages_are_all_known() -> None:
-    pipeline, params = (YAML(typ="safe", pure=True).load((ROOT / name).read_bytes()) for name in ("dvc.yaml", "params.yaml"))  # fmt: skip
+    pipeline, params = (YAML(typ="safe", pure=True).load(file.read_bytes()) for file in (ROOT / "dvc.yaml", LAPTOP))  # fmt: skip
     names = live_stages(pipeline, params)
     assert names is not None
     assert {name.split("@")[0] for name in names} == set(pipeline["stages"])

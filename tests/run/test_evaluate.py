@@ -7,7 +7,7 @@ import pytest
 from scalequest.errors import UserError
 from scalequest.params import HubSource, JsonlSource, Params
 from scalequest.run.evaluate import first_source, known_benchmarks, main, write_benchmarks
-from tests.fakes import ROOT
+from tests.fakes import LAPTOP, ROOT
 
 CATALOGUE = ROOT / "eval" / "benchmarks.yaml"
 
@@ -62,6 +62,7 @@ def test_what_is_wrong_on_the_command_line_is_named(
     arguments: list[str], message: str, monkeypatch: pytest.MonkeyPatch
 ):
     monkeypatch.chdir(ROOT)
+    monkeypatch.setenv("SCALEQUEST_PARAMS", str(LAPTOP))  # whatever profile params.yaml holds at the moment
     with pytest.raises(SystemExit) as caught:
         main(arguments)
     assert message in str(caught.value)

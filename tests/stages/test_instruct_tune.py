@@ -13,7 +13,7 @@ from scalequest.io import write_jsonl
 from scalequest.params import InstructTune, Params, parse_params, read_yaml
 from scalequest.records import INSTRUCTION, PROBLEM, write_rows
 from stages.instruct_tune import external_pairs, training_pairs
-from tests.fakes import ROOT, changed
+from tests.fakes import LAPTOP, changed
 
 N = 40
 
@@ -130,7 +130,7 @@ def test_a_row_that_is_no_pair_is_named(tmp_path: Path, row: dict[str, Any]):
     ],
 )
 def test_contradictions_are_named_before_anything_runs(values: dict[str, Any], message: str):
-    data = read_yaml(ROOT / "params.yaml")
+    data = read_yaml(LAPTOP)
     data["instruct_tune"] |= values
     with pytest.raises(UserError, match=message):
         parse_params(data)
