@@ -7,6 +7,8 @@
 
 It names misspelt, missing and contradictory keys, commits still to be filled in, files and folders that are not there
 or have other bytes than pinned, packages that are not installed, and batches that cannot be shared by the processes.
+It warns of stages whose results were made with other package versions than those installed: a lock file is no
+dependency of a stage, so that DVC does not see it.
 Exit code 0: nothing found. 1: a run would stop. 2: the file is not valid.
 """
 
@@ -16,9 +18,12 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from scalequest.errors import UserError
+from scalequest.io import read_json
 from scalequest.models.source import parse_source
 from scalequest.params import PARAMS_FILE, FileSource, HubSource, JsonlSource, PackageSource, Params, Training
 from scalequest.run.profile import load_profile
+from scalequest.runtime.environment import ENVIRONMENT_FILE
+from scalequest.runtime.facts import package_versions
 
 PLACEHOLDER = {"0"}
 # Seconds to wait for an endpoint with --online.
@@ -33,6 +38,29 @@ def find_blockers(params: Params, online: bool = False) -> list[str]:
         online: also ask the hub for each model and data set, and the optimizer's endpoint for its models.
     """
     return [*_models(params, online), *_sources(params, online), *_training_file(params), *_processes(params)]
+
+
+def other_packages(file: Path, installed: dict[str, str]) -> dict[str, list[str]]:
+    """Stages whose recorded results were made with other versions of packages that decide bytes.
+
+    Args:
+        file: ``reports/environment.json``, written by the stages; one that is not there names nothing.
+        installed: package to version, as installed now.
+
+    Returns:
+        ``transformers 5.19.0, now 5.24.0`` to the names of the stages that used it.
+    """
+    if not file.is_file():
+        return {}
+    record = read_json(file)
+    found: dict[str, list[str]] = {}
+    for stage, made in sorted(record["stages"].items()):
+        for line in record["environments"][made["environment"]]:
+            name, separator, version = line.partition("==")
+            now = installed.get(name, "not installed")
+            if separator and now != version:
+                found.setdefault(f"{name} {version}, now {now}", []).append(stage)
+    return found
 
 
 def _models(params: Params, online: bool) -> Iterator[str]:
@@ -175,5 +203,12 @@ def run(args: argparse.Namespace) -> int:
     if found := find_blockers(params, args.online):
         print(f"{args.name}: {len(found)} thing(s) that a run would stop at", *found, sep="\n  ", file=sys.stderr)
         return 1
+    for change, stages in other_packages(Path(ENVIRONMENT_FILE), package_versions()).items():
+        names = " ".join(stages)
+        print(
+            f"warning: {len(stages)} stages were made with {change}. DVC calls them up to date, and a run would mix both "
+            f"versions. To make them again: dvc repro -f -s {names}",
+            file=sys.stderr,
+        )
     print(f"{args.name}: fine ({len(params.mix)} generators, {len(params.models)} roles)")
     return 0

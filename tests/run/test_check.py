@@ -9,7 +9,9 @@ from threading import Thread
 import pytest
 
 from scalequest.cli import main
+from scalequest.io import write_json
 from scalequest.params import JsonlSource, PackageSource, Params
+from scalequest.run import check as check_module
 from scalequest.run.check import find_blockers
 from scalequest.run.profile import load_profile, profiles
 from tests.fakes import LAPTOP, ROOT, changed
@@ -191,3 +193,26 @@ def test_a_local_model_is_compared_with_its_pin(laptop: Params, tmp_path: Path):
     [line] = found(pinned)
     assert before in line
     assert folder_sha256(tmp_path) in line
+
+
+def test_results_of_other_packages_are_named_with_their_stages(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A changed lock file is no dependency of a stage: DVC calls what an older package made up to date."""
+    file = tmp_path / "environment.json"
+    environments = {"a": ["torch==2.13.0+cpu", "trl==1.16.0", "cpu: AMD EPYC"], "b": ["torch==2.14.0", "trl==1.16.0"]}
+    stages = {"qft@sums": {"environment": "a"}, "solver": {"environment": "a"}, "judge": {"environment": "b"}}
+    write_json(file, {"environments": environments, "stages": stages})
+    assert check_module.other_packages(file, {"torch": "2.14.0", "trl": "1.16.0"}) == {
+        "torch 2.13.0+cpu, now 2.14.0": ["qft@sums", "solver"]
+    }
+    assert check_module.other_packages(file, {"torch": "2.13.0+cpu"}) == {
+        "torch 2.14.0, now 2.13.0+cpu": ["judge"],
+        "trl 1.16.0, now not installed": ["judge", "qft@sums", "solver"],
+    }
+    assert check_module.other_packages(tmp_path / "none.json", {"torch": "1"}) == {}
+    monkeypatch.setattr(check_module, "ENVIRONMENT_FILE", str(file))
+    monkeypatch.setattr(check_module, "package_versions", lambda: {"torch": "2.14.0", "trl": "1.16.0"})
+    monkeypatch.setattr(check_module, "find_blockers", lambda *_: [])
+    assert check() == 0
+    assert "2 stages were made with torch 2.13.0+cpu, now 2.14.0" in capsys.readouterr().err
