@@ -434,10 +434,24 @@ class Params(Section):
                 yield f"evaluate.tasks: '{task}' has no benchmark of that name; `benchmarks` has {sorted(self.benchmarks)}"
 
 
+def check_there(path: Path) -> None:
+    """Refuse a parameter file that does not exist; without params.yaml this is not the repository's root folder.
+
+    Raises:
+        UserError: there is no such file.
+    """
+    if path.is_file():
+        return
+    if path.name == PARAMS_FILE:
+        raise UserError(f"{path}: no such file. Expected to run in the repository's root folder. Change to it first.")
+    raise UserError(
+        f"{path}: no such file. Expected a parameter file in YAML. `scalequest profile` lists the profiles."
+    )
+
+
 def read_yaml(path: Path) -> dict[str, Any]:
     """Read a parameter file as DVC does (YAML 1.2: ``3e-05`` is a number, ``off`` is a string)."""
-    if not path.is_file():
-        raise UserError(f"{path}: no such parameter file. Expected params.yaml in the repository root.")
+    check_there(path)
     return parse_yaml(path.read_text(encoding="utf-8"), path)
 
 

@@ -79,7 +79,7 @@ def test_a_file_that_holds_no_sections_is_refused(tmp_path: Path, text: str, exp
 
 
 def test_a_missing_file_is_named(tmp_path: Path):
-    with pytest.raises(UserError, match=r"nowhere\.yaml: no such parameter file"):
+    with pytest.raises(UserError, match=r"nowhere\.yaml: no such file"):
         read_yaml(tmp_path / "nowhere.yaml")
 
 

@@ -32,7 +32,7 @@ from ruamel.yaml.nodes import MappingNode, Node, SequenceNode
 
 from scalequest.errors import UserError
 from scalequest.io import write_text
-from scalequest.params import PARAMS_FILE, Params, parse_params, parse_yaml
+from scalequest.params import PARAMS_FILE, Params, check_there, parse_params, parse_yaml, read_yaml
 
 FOLDER = Path("profiles")
 # The name of the repository's own params.yaml.
@@ -311,7 +311,9 @@ def load_profile(name: str = BASE, root: Path = Path()) -> Params:
         if "profile" not in data:
             return parse_params(data, str(path))
     elif name == PARAMS_FILE:
-        return parse_params(parse_yaml((root / name).read_text(encoding="utf-8"), root / name), name)
+        return parse_params(read_yaml(root / name), name)
+    if not (root / FOLDER).is_dir():
+        check_there(root / PARAMS_FILE)
     text = compose_profile(name, root)
     origin = PARAMS_FILE if is_base(name) else f"{name} over {PARAMS_FILE}"
     return parse_params(parse_yaml(text, Path(origin)), origin)
@@ -494,6 +496,8 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """List the profiles, or switch params.yaml to one."""
+    if not FOLDER.is_dir():
+        check_there(Path(PARAMS_FILE))
     if args.name is None:
         print(listing())
         return 0
@@ -508,4 +512,5 @@ def run(args: argparse.Namespace) -> int:
         return 0
     lines = switch(args.name, force=args.force)
     print("\n".join([*lines, f"params.yaml: {len(lines)} value(s) changed; profile {args.name}"]))
+    print("Next: `scalequest check` names what a run would stop at.")
     return 0

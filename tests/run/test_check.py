@@ -38,6 +38,19 @@ def test_the_laptop_run_has_no_blocker(laptop: Params, capsys: pytest.CaptureFix
     assert f"{LAPTOP}: fine (2 generators, 8 roles)" in capsys.readouterr().out
 
 
+@pytest.mark.parametrize("command", ["check", "estimate", "profile", "profile gpu-135m", "check gpu-135m"])
+def test_another_folder_than_the_root_is_named(
+    command: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(SystemExit) as caught:
+        main(command.split())
+    assert caught.value.code == 2
+    assert capsys.readouterr().err == (
+        "error: params.yaml: no such file. Expected to run in the repository's root folder. Change to it first.\n"
+    )
+
+
 def test_a_placeholder_for_a_commit_is_named(laptop: Params):
     models = laptop.models | {"student": f"hf:Qwen/Qwen2-Math-7B@{ZEROS}"}
     assert find_blockers(changed(laptop, models=models)) == [

@@ -311,7 +311,9 @@ def test_the_command_lists_switches_and_marks(
     assert listed.startswith("* laptop ")
     assert [line[2:].split()[0] for line in listed.splitlines()] == ["laptop", *NAMES]
     assert run("gpu-135m") == 0
-    assert "qpo_questions.n_questions: 64 -> 4096" in capsys.readouterr().out
+    written = capsys.readouterr().out
+    assert "qpo_questions.n_questions: 64 -> 4096" in written
+    assert written.splitlines()[-1] == "Next: `scalequest check` names what a run would stop at."
     assert run() == 0
     assert "\n* gpu-135m " in capsys.readouterr().out
     assert run("paper-math", "--out", "other.yaml") == 0
