@@ -325,7 +325,7 @@ def render(
     )
     lines += [
         "",
-        "GB: bfloat16 weights and uncompressed text. Evaluation, CPU stages and checkpoints are not included.",
+        "GB: bfloat16 weights and uncompressed text. Not included: evaluation, preference_check, CPU stages, checkpoints.",
     ]
     return "\n".join(lines)
 
