@@ -24,8 +24,8 @@ from scalequest.audit.lock import live_stages  # noqa: E402
 from scalequest.params import read_yaml  # noqa: E402
 
 TRAININGS = ("solver", "qft", "qpo", "difficulty_model", "reward_model", "instruct_tune")
-SAMPLERS = ("qpo_questions", "preferences", "generate", "judge", "difficulty_labels", "respond", "evaluate", "evaluate_student")  # fmt: skip
-SCORERS = ("difficulty", "reward")
+SAMPLERS = ("qpo_questions", "preferences", "generate", "judge", "difficulty_labels", "respond", "preference_check", "evaluate", "evaluate_student")  # fmt: skip
+SCORERS = ("difficulty", "reward", "preference_check")
 
 
 @dataclass(frozen=True)
@@ -52,14 +52,15 @@ class Edit:
 
 
 EDITS = (
-    Edit("the judge's yes/no pattern", "stages/judge.py", "_EITHER = re.compile(_WORD, re.IGNORECASE)", "_EITHER = re.compile(_WORD)", 30, ("judge",)),
-    Edit("an error text of a model source", "scalequest/models/source.py", "names no endpoint and model", "has no endpoint and model", 30, ("fetch_model",)),
+    Edit("the judge's yes/no pattern", "scalequest/answers/verdict.py", "_EITHER = re.compile(_WORD, re.IGNORECASE)", "_EITHER = re.compile(_WORD)", 30, ("judge", "preference_check")),
+    Edit("an error text of a model source", "scalequest/models/source.py", "expected api:https://HOST/v1#MODEL", "Expected api:https://HOST/v1#MODEL", 30, ("fetch_model",)),
     Edit("seconds between two lines of progress", "scalequest/runtime/progress.py", "PROGRESS_EVERY_S = 10.0", "PROGRESS_EVERY_S = 20.0", 19, ()),
     Edit("an error text of the scorer", "scalequest/sampling/scorer.py", "raise it; the sequence begins", "the sequence begins", 14, SCORERS),
     Edit("HumanEval's wording, in a maths run", "scalequest/problems/known_datasets.py", "Complete this Python function:", "Finish this Python function:", 8, ("seeds", "benchmarks")),
     Edit("sequences at once doubled (it sets gradient accumulation)", "scalequest/training/job.py", "at_once = params.per_device_batch_size * processes\n", "at_once = 2 * params.per_device_batch_size * processes\n", 0, TRAININGS),
     Edit("threads of Ray's workers", "scalequest/sampling/vllm.py", 'return {"OMP_NUM_THREADS": str(threads)}', 'return {"OMP_NUM_THREADS": str(2 * threads)}', 0, (*SAMPLERS, *SCORERS)),
     Edit("Parquet compression", "scalequest/records.py", 'COMPRESSION = "zstd"', 'COMPRESSION = "gzip"', 0, (), "tests/test_golden.py::test_parquet_files_have_their_bytes"),
+    Edit("digits of the training curves", "scalequest/io.py", ":.6g", ":.5g", 0, (), "tests/test_golden.py::test_text_files_have_their_bytes"),
     Edit("rounding of metrics", "scalequest/io.py", "digits: int = 6", "digits: int = 5", 0, (), "tests/test_golden.py::test_text_files_have_their_bytes"),
     Edit("the name of an outcome", "scalequest/outcomes.py", 'KEPT = "kept"', 'KEPT = "passed"', 0, (), "tests/test_golden.py::test_text_files_have_their_bytes"),
 )  # fmt: skip
@@ -139,8 +140,10 @@ def main() -> None:
     parser.add_argument("--checkout", type=Path, help="a clone with a finished run, for `dvc status`")
     args = parser.parse_args()
     root = args.checkout or ROOT
-    print(f"of {sum(map(len, instances(root).values()))} stages\n")
-    print("| edit | file | changed before | changed now | can see it | else caught by |\n|---|---|---:|---:|---:|---|")
+    print(f"Of {sum(map(len, instances(root).values()))} stages\n")
+    print(
+        "| edit | file | changed before | changed now | can see it | otherwise caught by |\n|---|---|---:|---:|---:|---|"
+    )
     for what, file, before, after, sees, pinned in rows(root, args.checkout is not None):
         print(f"| {what} | `{file}` | {before} | {after} | {sees} | {f'`{pinned}`' if pinned else ''} |")
 

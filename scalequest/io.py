@@ -5,7 +5,7 @@ import gzip
 import json
 import os
 import zlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -118,3 +118,9 @@ def _json_object(where: str, line: bytes) -> dict[str, Any]:
 def rounded(value: float, digits: int = 6) -> float:
     """A metric without the noise of the last bits."""
     return round(float(value), digits)
+
+
+def csv_text(columns: Sequence[str], rows: Sequence[Mapping[str, float]]) -> str:
+    """Numbers as CSV: six significant digits, columns in the order given; a cell that a row lacks is empty."""
+    lines = [",".join(f"{row[name]:.6g}" if name in row else "" for name in columns) for row in rows]
+    return "\n".join([",".join(columns), *lines]) + "\n"

@@ -8,7 +8,7 @@ import sys
 import pytest
 
 from scalequest import cli
-from tests.audit.pipeline import Pipeline
+from tests.audit.pipeline import ENVIRONMENT, Pipeline
 from tests.fakes import ROOT
 
 
@@ -142,10 +142,9 @@ def test_two_equal_revisions_are_said_to_be_equal(here: Pipeline, capsys: pytest
 
 
 def test_another_machine_is_a_cause(here: Pipeline, capsys: pytest.CaptureFixture[str]) -> None:
-    path = "reports/metrics/instruct_tune.json"
-    here.write(path, (here.root / path).read_text().replace("torch==1.0", "torch==2.0"))
     here.write("models/student/model.safetensors", "rounded otherwise")
     here.lock("instruct_tune")
+    here.record("instruct_tune", environment=[line.replace("torch==1.0", "torch==2.0") for line in ENVIRONMENT])
     here.experiment("gpu")
     out = call(capsys, "audit", "diff", "main", "gpu", "models/student")[1]
     assert "environment: torch==1.0 → torch==2.0" in out

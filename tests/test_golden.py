@@ -64,6 +64,10 @@ def text_files(folder: Path) -> Iterator[tuple[str, Path]]:
     yield "metrics.json", folder / "metrics.json"
     write_jsonl(folder / "rows.jsonl", [{"z": 1, "a": "π\n"}, {"a": None, "b": [1.5, True]}])
     yield "rows.jsonl", folder / "rows.jsonl"
+    StageRun(None).plot(
+        folder / "curve.csv", ("step", "loss", "margin"), [{"step": 1, "loss": 2 / 3}, {"step": 2e6, "margin": -1e-9}]
+    )
+    yield "curve.csv", folder / "curve.csv"
 
 
 def names(folder: Path) -> Iterator[tuple[str, Path]]:

@@ -21,7 +21,7 @@ from typing import Any
 import pyarrow as pa
 
 from scalequest.errors import UserError
-from scalequest.io import write_json, write_text
+from scalequest.io import csv_text, write_json, write_text
 from scalequest.outcomes import WARNINGS
 from scalequest.params import PARAMS_FILE, Params, load_all
 from scalequest.runtime import environment
@@ -135,9 +135,8 @@ class StageRun:
         self.logged |= flatten(values)
 
     def plot(self, path: Path, columns: Sequence[str], rows: Sequence[Mapping[str, float]]) -> None:
-        """Write curves as CSV for ``dvc plots``: six significant digits; a cell that a row lacks is empty."""
-        lines = [",".join(f"{row[name]:.6g}" if name in row else "" for name in columns) for row in rows]
-        write_text(path, "\n".join([",".join(columns), *lines]) + "\n")
+        """Write curves for ``dvc plots``, see ``scalequest.io.csv_text``."""
+        write_text(path, csv_text(columns, rows))
 
 
 def flatten(values: dict[str, Any], prefix: str = "") -> dict[str, float]:
