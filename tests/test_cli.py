@@ -147,7 +147,7 @@ def test_another_machine_is_a_cause(here: Pipeline, capsys: pytest.CaptureFixtur
     here.record("instruct_tune", environment=[line.replace("torch==1.0", "torch==2.0") for line in ENVIRONMENT])
     here.experiment("gpu")
     out = call(capsys, "audit", "diff", "main", "gpu", "models/student")[1]
-    assert "environment: torch==1.0 → torch==2.0" in out
+    assert "torch==1.0 → torch==2.0" in out
     assert "did not repeat" not in out
 
 
