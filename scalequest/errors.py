@@ -1,5 +1,5 @@
-"""The one error type that a user is meant to read."""
+"""The one error type whose message is written for the user."""
 
 
 class UserError(ValueError):
-    """Bad input, told so that it can be mended: the thing, the value got, what was expected, the next step."""
+    """Bad input, with a message that says how to fix it: what failed, its value, what was expected, the next step."""

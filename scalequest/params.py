@@ -263,7 +263,7 @@ class InstructTune(Training):
     n_examples: Positive | None
 
     def problems(self) -> Iterator[str]:
-        """What contradicts itself, a line each."""
+        """Yield each contradiction as one line."""
         if "student" not in self.seeds:
             yield f"instruct_tune.seeds: {sorted(self.seeds)} has no `student`. Expected `student: SEED`; others are student_NAME"
         for name in self.seeds:
@@ -378,13 +378,13 @@ class Params(Section):
         for role, source in self.models.items():
             try:
                 if parse_source(role, source)[0] == "api" and role != "optimizer":
-                    yield f"models.{role}: '{source}': only the optimizer can stand behind an API; expected a model's weights"
+                    yield f"models.{role}: '{source}': only the optimizer can be behind an API; expected a model's weights"
             except UserError as error:
                 yield str(error)
             if role not in ROLES and role not in self.generators:
                 yield f"models: '{role}' is neither a role {ROLES} nor a generator {sorted(self.generators)}"
         for role in set(self.chat_templates) - set(self.models):
-            yield f"chat_templates: '{role}' is no role of `models`, which has {sorted(self.models)}"
+            yield f"chat_templates: '{role}' is not a role of `models`, which has {sorted(self.models)}"
         for consent in self.trust_remote_code:
             try:
                 parse_consent(consent)
@@ -392,7 +392,7 @@ class Params(Section):
                 yield str(error)
             else:
                 if f"hf:{consent}" not in self.models.values():
-                    yield f"trust_remote_code: '{consent}' is the source of no model; remove it, or name the commit that `models` names"
+                    yield f"trust_remote_code: '{consent}' is not the source of a model. Remove it, or write the commit that `models` has"
         for name, generator in self.generators.items():
             for source, n in generator.seed_mix.items():
                 if source not in self.seeds:
@@ -404,7 +404,7 @@ class Params(Section):
             if missing := set(self.mix) - names:
                 yield f"filter.{key}: no value for generator {sorted(missing)} of the mix"
             if unknown := names - set(self.generators):
-                yield f"filter.{key}: {sorted(unknown)} is no generator; `generators` has {sorted(self.generators)}"
+                yield f"filter.{key}: {sorted(unknown)} is not a generator; `generators` has {sorted(self.generators)}"
         for stage in ("respond", "difficulty_labels"):
             section = getattr(self, stage)
             if section.temperature == 0 and section.n_samples > 1:

@@ -168,7 +168,7 @@ def main(args: argparse.Namespace, run: StageRun) -> None:
     counts = Counter(row["verdict"] for row in screened)
     if not counts[KEPT]:
         raise UserError(
-            f"screen dropped all {len(rows)} questions: {dict(counts)}; loosen the `screen` parameter that ate them"
+            f"screen dropped all {len(rows)} questions: {dict(counts)}; loosen the `screen` parameter that removed them"
         )
     write_rows(args.out, screened, SCREENED)
     by_generator = {

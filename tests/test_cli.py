@@ -4,6 +4,7 @@ import json
 import os
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -201,7 +202,7 @@ def test_an_old_lock_of_another_schema_is_named_and_stops_no_answer(
         (["audit", "diff", "main", "models/student"], "expected two revisions and a path"),
         (["audit", "--row", "sums/0/0", "--mermaid"], "--mermaid: draws the chain of a PATH"),
         (["audit", "models/student", "--ignore-case"], "--ignore-case: goes with --contains TEXT"),
-        (["audit", "models/studnt"], "nearest: models/student"),
+        (["audit", "models/studnt"], "Did you mean 'models/student'?"),
         (["audit", "models/student", "--rev", "cutt"], "revision 'cutt': looked among"),
         (["audit", "abcdef012345"], "hash 'abcdef012345': looked among the outputs of 2 versions of dvc.lock"),
         (["audit", "abcdef012345", "--rev", "main"], "looked among the outputs of main"),
@@ -236,3 +237,8 @@ def test_a_reader_that_has_seen_enough_is_no_error(here: Pipeline) -> None:
     environment = os.environ | {"PYTHONPATH": str(ROOT)}
     result = subprocess.run(["bash", "-c", command], capture_output=True, text=True, env=environment, check=True)
     assert (result.stdout, result.stderr) == ("{\n", "")
+
+
+def test_an_empty_journal_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]):
+    monkeypatch.chdir(tmp_path)
+    assert call(capsys, "journal") == (0, "nothing is kept\n", "")

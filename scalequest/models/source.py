@@ -1,6 +1,7 @@
 """Model sources as `params.yaml` writes them, parsed."""
 
 import re
+from pathlib import Path
 
 from scalequest.errors import UserError
 
@@ -21,29 +22,39 @@ def parse_source(role: str, source: str) -> tuple[str, str, str]:
     if kind == "path" and rest:
         folder, mark, pin = rest.partition("#sha256=")
         if not folder or (mark and not SHA256.fullmatch(pin)):
-            raise UserError(f"models.{role}: '{source}' has no valid hash; expected path:DIR#sha256= and 64 hex digits")
+            raise UserError(
+                f"models.{role}: '{source}' has no valid hash; expected path:DIR#sha256= and 64 hex digits{_hint(folder)}"
+            )
         return kind, folder, pin
     if kind == "api":
         if not (found := ENDPOINT.fullmatch(rest)):
             raise UserError(
-                f"models.{role}: '{source}' names no endpoint and model; expected api:https://HOST/v1#MODEL"
+                f"models.{role}: '{source}' has no endpoint and model; expected api:https://HOST/v1#MODEL"
             )
         return kind, found[1].rstrip("/"), found[2]
     separator = {"pypi": "==", "hf": "@"}.get(kind)
     if separator is None or not rest:
         hint = f". Did you mean 'hf:{source}'?" if PACKAGE.fullmatch(source.split("@")[0]) and "/" in source else ""
-        raise UserError(f"models.{role}: '{source}' is no model source; expected {FORMS}{hint}")
+        raise UserError(f"models.{role}: '{source}' is not a model source; expected {FORMS}{hint}")
     name, _, version = rest.partition(separator)
     if not name or not version or not PACKAGE.fullmatch(name):
         raise UserError(
-            f"models.{role}: '{source}' names no version; pin it as {kind}:{name or 'NAME'}{separator}VERSION"
+            f"models.{role}: '{source}' has no version; pin it as {kind}:{name or 'NAME'}{separator}VERSION"
         )
     if kind == "hf" and not COMMIT.fullmatch(version):
         raise UserError(
-            f"models.{role}: '{version}' is no commit of {name}; expected 40 hex digits, a branch or tag can move "
+            f"models.{role}: '{version}' is not a commit of {name}; expected 40 hex digits, a branch or tag can move "
             f"(`scalequest pin {name}` prints the commit that main is at)"
         )
     return kind, name, version
+
+
+def _hint(folder: str) -> str:
+    """The source to paste, where there is a model in the folder."""
+    from scalequest.models.folder import path_source
+
+    there = Path(folder).expanduser()
+    return f". Write {path_source(there)}" if folder and (there / "config.json").is_file() else ""
 
 
 def parse_consent(consent: str) -> tuple[str, str]:
@@ -54,5 +65,5 @@ def parse_consent(consent: str) -> tuple[str, str]:
     """
     repo, _, commit = consent.partition("@")
     if not PACKAGE.fullmatch(repo) or not COMMIT.fullmatch(commit):
-        raise UserError(f"trust_remote_code: '{consent}' names no commit; expected ORG/NAME@ and 40 hex digits")
+        raise UserError(f"trust_remote_code: '{consent}' has no commit; expected ORG/NAME@ and 40 hex digits")
     return repo, commit

@@ -129,13 +129,13 @@ def _package_file(name: str, source: PackageSource) -> Path:
     if installed.version != source.version:
         raise UserError(
             f"{name}: {source.package} is installed in version {installed.version}, params.yaml pins {source.version}; install "
-            "that one, or pin anew"
+            "that one, or pin the new version"
         )
     return Path(str(installed.locate_file(source.file)))
 
 
 def read_file(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
-    """Yield each row of a JSONL (also .gz), JSON or Parquet file, and where it stands, for messages.
+    """Yield each row of a JSONL (also .gz), JSON or Parquet file, and its place in the file, for messages.
 
     Raises:
         UserError: there is no such file, or it holds something else.
@@ -147,7 +147,7 @@ def read_file(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
         try:
             rows = pq.read_table(path).to_pylist()
         except (pa.ArrowInvalid, OSError) as error:
-            raise UserError(f"{path}: not a Parquet file ({error}). Fetch it again.") from None
+            raise UserError(f"{path}: not a Parquet file ({error}). Expected one. Download it again.") from None
         for number, row in enumerate(rows, start=1):
             yield f"{path}:{number}", row
     elif path.suffix == ".json" and path.is_file():
@@ -156,7 +156,9 @@ def read_file(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
         except (UnicodeDecodeError, json.JSONDecodeError, RecursionError) as error:
             raise UserError(f"{path}: not JSON in UTF-8 ({error}); expected a list of JSON objects") from None
         if not isinstance(rows, list) or not all(isinstance(row, dict) for row in rows):
-            raise UserError(f"{path}: no list of JSON objects; expected one, or one object a line in a .jsonl file")
+            raise UserError(
+                f"{path}: not a list of JSON objects; expected one, or one object per line in a .jsonl file"
+            )
         for number, row in enumerate(rows, start=1):
             yield f"{path}:{number}", row
     else:
@@ -232,7 +234,7 @@ def check_pin(name: str, source: FileSource, path: Path) -> None:
         )
     if source.sha256 != digest:
         raise UserError(
-            f"{name}: {path} has sha256 {digest}, params.yaml pins {source.sha256}; restore the file or pin anew"
+            f"{name}: {path} has sha256 {digest}, params.yaml pins {source.sha256}; restore the file, or pin the new hash"
         )
 
 

@@ -99,7 +99,10 @@ def write_hub_folder(
     """
     broken = [link for check in verify(repository, lock, ["counts", "rows"]) for link in check.broken]
     if broken:
-        raise UserError(f"publish: {lock.revision} does not hold together, see: scalequest verify\n  {broken[0]}")
+        raise UserError(
+            f"publish: {lock.revision}: {len(broken)} broken links. Expected none. `scalequest verify` lists them; the first:\n"
+            f"  {broken[0]}"
+        )
     reasons = not_repeatable(repository, lock)
     if reasons and not anyway:
         raise UserError(refusal("publish", lock, reasons) + ", or publish it marked as not repeatable: --uncommitted")

@@ -309,7 +309,7 @@ def _html_sample(sample: Sample, folded: bool) -> str:
 
 
 def bars_svg(block: Bars) -> str:
-    """Draw a row a bar: its label and value above, the whisker one standard error to each side."""
+    """Draw one row per bar: its label and value above, the whisker one standard error to each side."""
     bars = [bar for _, group in block.groups for bar in group]
     top = scale(max((bar.value + bar.error for bar in bars), default=0))
     y, parts = 0, []
@@ -340,7 +340,7 @@ def bars_svg(block: Bars) -> str:
 
 
 def funnel_svg(block: Funnel) -> str:
-    """Draw a row a step: solid what is left, pale what the step took, both as shares of the first step."""
+    """Draw one row per step: solid what is left, pale what the step took, both as shares of the first step."""
     whole = max(1, block.steps[0][1] + block.steps[0][2])
     y, parts = 0, []
     for label, left, taken in block.steps:

@@ -77,7 +77,7 @@ def _models(params: Params, online: bool) -> Iterator[str]:
         elif kind == "hf" and online and source not in asked:
             yield from _ask_hub(role, name, commit, dataset=False)
         elif kind == "path" and not (Path(name).expanduser() / "config.json").is_file():
-            yield f"models.{role}: '{source}' is no model folder. Expected a folder with config.json, relative to here"
+            yield f"models.{role}: '{source}' is not a model folder. Expected a folder with config.json, relative to here"
         elif kind == "path":
             try:
                 check_folder(role, Path(name).expanduser().resolve(), commit)
@@ -162,7 +162,7 @@ def _ask_hub(key: str, repo: str, commit: str, dataset: bool) -> Iterator[str]:
     # The hub's client passes on errors of its HTTP library, and they share no base class with its own.
     except Exception as error:
         first = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-        yield f"{key if dataset else f'models.{key}'}: {repo} at {commit[:12]} is not to be had from the hub: {first}"
+        yield f"{key if dataset else f'models.{key}'}: {repo} at {commit[:12]} is not available on the hub: {first}"
 
 
 def _ask_endpoint(params: Params, role: str, url: str) -> Iterator[str]:

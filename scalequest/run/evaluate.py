@@ -96,6 +96,11 @@ def find_model(name: str) -> Path:
     folder = Path(name.removeprefix("path:")).expanduser()
     if folder.is_dir():
         return local_path(folder)
+    if name.startswith(("path:", "models/", "./", "../", "/", "~")):
+        raise UserError(
+            f"{name}: no such folder. Expected a model. Run `dvc repro` or `dvc pull` for one of models/, "
+            "or give ORG/NAME@COMMIT of the hub"
+        )
     repo, _, revision = name.removeprefix("hf:").partition("@")
     if repo.count("/") != 1:
         raise UserError(f"{name}: no such folder, and no repository of the hub. Expected ORG/NAME or ORG/NAME@COMMIT")
@@ -163,17 +168,3 @@ def run(args: argparse.Namespace) -> NoReturn:
     close_pools()
     sys.stdout.flush()
     os._exit(0)
-
-
-def main(argv: Sequence[str] | None = None) -> None:
-    """Evaluate from the command line, as ``scalequest evaluate`` does."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    configure(parser)
-    try:
-        run(parser.parse_args(argv))
-    except UserError as error:
-        sys.exit(f"error: {error}")
-
-
-if __name__ == "__main__":
-    main()

@@ -6,7 +6,7 @@ scalequest pin openai/gsm8k --dataset              # the commit of a data set, f
 
 import argparse
 
-from scalequest.models.hub import told
+from scalequest.models.hub import hub_errors
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -21,7 +21,7 @@ def run(args: argparse.Namespace) -> int:
     from huggingface_hub import HfApi
 
     repo = args.repo.removeprefix("hf:").split("@")[0]
-    with told("ROLE", repo, args.revision):
+    with hub_errors("ROLE", repo, args.revision):
         if args.dataset:
             print(HfApi().dataset_info(repo, revision=args.revision).sha)
         else:

@@ -58,7 +58,7 @@ class Journal:
         forced = facts.recorded and ((folder / DONE).exists() or not identity_file.exists())
         if forced and folder.exists():
             # DVC has this very result and runs the stage again all the same (`repro --force`): then
-            # it is to be done again.
+            # it must be done again.
             for path in folder.iterdir():
                 if path.name != LOCK:  # held by this very process
                     shutil.rmtree(path) if path.is_dir() else path.unlink()
@@ -131,7 +131,9 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """List or remove what is left behind."""
+    empty = True
     for folder, shards, size in left_behind(Path()):
+        empty = False
         state = "published" if (folder / DONE).exists() else "unfinished"
         print(f"{folder}: {state}, {shards} shards, {size / 1e6:.1f} MB")
         if args.clean:
@@ -143,9 +145,12 @@ def run(args: argparse.Namespace) -> int:
     total = 0
     for folder, files, size in rows.stores(Path(".work") / "rows"):
         total += size
+        empty = False
         print(f"{folder}: finished rows, {files} files, {size / 1e6:.1f} MB")
         if args.clean and not rows.remove(folder):
             print(f"{folder}: kept, in use by a running stage")
+    if empty:
+        print("nothing is kept")
     if total:
         print(
             f"rows: {total / 1e6:.1f} MB of at most {rows.MOST_BYTES / 1e6:,.0f}; the least recently used are removed first"

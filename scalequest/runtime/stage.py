@@ -262,7 +262,7 @@ def confirm(run: StageRun, started: float) -> StageFacts:
             store.discard_since(started)
     lines = "\n  ".join(map(str, changed))
     raise UserError(
-        f"stage {before.name} was given something else than it ran with; nothing was recorded:\n  {lines}\n"
-        "Expected files that stay as they are while a stage runs. Restore them and run `dvc repro` to take up finished "
+        f"stage {before.name} had inputs that changed while it ran; nothing was recorded:\n  {lines}\n"
+        "Expected files that stay as they are while a stage runs. Restore them and run `dvc repro` to resume finished "
         "work, or keep the edit and run `dvc repro` to run the stage with it. To edit beside a run: dvc exp run --temp"
     )

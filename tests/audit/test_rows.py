@@ -109,8 +109,8 @@ def test_another_response_to_the_same_question_is_said(pipeline: Pipeline) -> No
 @pytest.mark.parametrize(
     ("row_id", "message"),
     [
-        ("sums/0/17", r"row 'sums/0/17': looked among the 6 questions in data/questions/sums of workspace, not there \(rows of shard 0 go from 0 to 5\); nearest: sums/0/5"),
-        ("sums/9/2", r"shards go from 0 to 0\); nearest: sums/0/2"),
+        ("sums/0/17", r"row 'sums/0/17': not among the 6 questions in data/questions/sums of workspace \(rows of shard 0 go from 0 to 5\)\. Did you mean sums/0/5\?"),
+        ("sums/9/2", r"shards go from 0 to 0\)\. Did you mean sums/0/2\?"),
         ("sumz/0/1", r"workspace has no generator 'sumz'; nearest: sums"),
         ("17", r"row '17': expected GENERATOR/SHARD/ROW, as in sums/0/12"),
         ("sums/0/x", r"expected GENERATOR/SHARD/ROW"),

@@ -68,7 +68,7 @@ def test_readers_and_writers_are_named(history: Pipeline) -> None:
 @pytest.mark.parametrize(
     ("asked", "message"),
     [
-        ("data/instrukt.parquet", "nearest: data/instruct.parquet"),
+        ("data/instrukt.parquet", "Did you mean 'data/instruct.parquet'"),
         ("0123456789ab", r"hash '0123456789ab': looked in 2 versions of dvc.lock .* found none"),
         ("data/rewards/part-9.parquet", r"data/rewards of workspace has no file 'part-9.parquet'; it has part-00000.parquet"),
         ("{file}", r"a file that no stage read or wrote as it is; hash '[0-9a-f]{32}': looked in 2 versions"),

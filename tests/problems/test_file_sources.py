@@ -57,7 +57,7 @@ def test_values_that_no_row_has_leave_nothing(file: Path):
 
 def test_a_json_file_that_is_no_list_is_refused(tmp_path: Path):
     (tmp_path / "x.json").write_text('{"rows": []}')
-    with pytest.raises(UserError, match=r"x\.json: no list of JSON objects"):
+    with pytest.raises(UserError, match=r"x\.json: not a list of JSON objects"):
         load_problems("f", pinned_file(tmp_path / "x.json"), 17, need_solution=False)
 
 

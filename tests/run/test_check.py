@@ -119,7 +119,7 @@ def test_a_package_that_a_source_needs_is_named(laptop: Params, change: dict[str
 def test_a_folder_without_a_model_is_named(laptop: Params, tmp_path: Path):
     params = changed(laptop, models=laptop.models | {"student": f"path:{tmp_path}"})
     assert find_blockers(params) == [
-        f"models.student: 'path:{tmp_path}' is no model folder. Expected a folder with config.json, relative to here"
+        f"models.student: 'path:{tmp_path}' is not a model folder. Expected a folder with config.json, relative to here"
     ]
     (tmp_path / "config.json").write_text("{}")
     assert "is not pinned" in find_blockers(params)[0]

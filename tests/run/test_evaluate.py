@@ -4,9 +4,10 @@ from pathlib import Path
 
 import pytest
 
+from scalequest.cli import run as command_line
 from scalequest.errors import UserError
 from scalequest.params import HubSource, JsonlSource, Params
-from scalequest.run.evaluate import first_source, known_benchmarks, main, write_benchmarks
+from scalequest.run.evaluate import first_source, known_benchmarks, write_benchmarks
 from tests.fakes import LAPTOP, ROOT
 
 CATALOGUE = ROOT / "eval" / "benchmarks.yaml"
@@ -55,6 +56,7 @@ def test_a_catalogue_with_a_misspelt_key_is_refused(tmp_path: Path):
         pytest.param(["m", "--tasks", "humaneval", "--limit", "0"], "--limit 0", id="no_item"),
         pytest.param(["m", "--tasks", "humaneval", "--max-tokens", "4096"], "room for a prompt", id="no_room"),
         pytest.param(["m", "--tasks", "humanevil"], "Did you mean 'humaneval'", id="misspelt"),
+        pytest.param(["models/studnt", "--tasks", "humaneval"], "models/studnt: no such folder. Expected a model. Run `dvc repro` or `dvc pull`", id="not_made"),
         pytest.param(["no-such-folder", "--tasks", "humaneval"], "no-such-folder: no such folder, and no repository", id="no_model"),
     ],
 )  # fmt: skip
@@ -63,6 +65,6 @@ def test_what_is_wrong_on_the_command_line_is_named(
 ):
     monkeypatch.chdir(ROOT)
     monkeypatch.setenv("SCALEQUEST_PARAMS", str(LAPTOP))  # whatever profile params.yaml holds at the moment
-    with pytest.raises(SystemExit) as caught:
-        main(arguments)
+    with pytest.raises(UserError) as caught:
+        command_line(["evaluate", *arguments])
     assert message in str(caught.value)
