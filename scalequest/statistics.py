@@ -14,6 +14,8 @@ import numpy as np
 REQUIRED = 2.0
 ONE_SIDED = 0.02275
 RESAMPLES = 2_000
+# Share below which an outcome is a rarity, however many rows show that it is not zero.
+RARE = 0.02
 # Values that must differ before a paired difference can be significant: 2 ** -5 is 3%.
 FEWEST = 5
 
@@ -21,6 +23,11 @@ FEWEST = 5
 def above_chance(value: float, chance: float, standard_error: float) -> bool:
     """Whether ``value`` is more than two standard errors above ``chance``; not, where the error is unknown (NaN)."""
     return value - chance > REQUIRED * standard_error
+
+
+def occurs(count: float, n: int, standard_error: float) -> bool:
+    """Whether an outcome is more than a rarity among ``n``: in at least 2% of them, and two standard errors above none."""
+    return n > 0 and count / n >= RARE and above_chance(count / n, 0.0, standard_error)
 
 
 def proportion_error(successes: float, n: int) -> float:

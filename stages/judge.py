@@ -22,7 +22,7 @@ from scalequest.records import JUDGED, PROBLEM, SCREENED, read_rows, write_rows
 from scalequest.runtime.stage import StageRun, run_stage
 from scalequest.sampling.completion import Completion
 from scalequest.sampling.sample import sample
-from scalequest.statistics import above_chance, paired_difference, proportion_error, reported
+from scalequest.statistics import occurs, paired_difference, proportion_error, reported
 
 
 def judged_row(row: dict[str, Any], answer: Completion, style: str) -> dict[str, Any]:
@@ -125,8 +125,8 @@ def verdict_metrics(
     }
     counts = Counter(row["verdict"] for row in judged)
     most = counts.most_common(1)[0][1]
-    # One different verdict among thousands is an accident, not a decision.
-    others = above_chance(1 - most / len(judged), 0.0, proportion_error(most, len(judged)))
+    # A few different verdicts among thousands are an accident, not a decision.
+    others = occurs(len(judged) - most, len(judged), proportion_error(most, len(judged)))
     return metrics, {"one_verdict": not others, "no_verdicts": counts[NO_VERDICT] > len(judged) / 2}
 
 

@@ -101,22 +101,29 @@ def steps(text: str) -> list[Step]:
     return found
 
 
-_ASKED = re.compile(
-    r"(?:what(?:'s| is| does)|calculate|compute|evaluate|find|simplify|solve|work out|how much is|determine)?[\s:,]*"
-    r"(?:the (?:value|result|sum|product|difference|quotient|answer) (?:of|to)|the (?:expression|calculation))?[\s:]*"
-    r"(?P<expression>[^A-Za-z=?]*(?:\\(?:frac|times|cdot|div)[^A-Za-z=?]*)*?)\s*(?:equal(?: to)?\s*)?(?:=\s*(?:\?|_+)?)?[\s?.!$]*",
+# What asks for a value, in front of an expression. Possessive, so that no run of blanks is tried twice.
+_ASKING = re.compile(
+    r"(?:what(?:'s| is| does)|calculate|compute|evaluate|find|simplify|solve|work out|how much is|determine)?+[\s:,]*+"
+    r"(?:the (?:value|result|sum|product|difference|quotient|answer) (?:of|to)|the (?:expression|calculation))?+[\s:]*+",
     re.IGNORECASE,
 )
+_ASKED_END = re.compile(r"(?:\bequal(?: to)?|=)$", re.IGNORECASE)
+_EXPRESSION = re.compile(r"(?:[^A-Za-z=?\\]|\\(?:frac|times|cdot|div)(?![A-Za-z])|\\(?![A-Za-z]))+")
+# Characters; a longer question asks for more than a value.
+LONGEST_QUESTION = 200
 
 
 def asked_value(question: str) -> Fraction | None:
     """The answer to a question of plain arithmetic, such as "What is 12 - 5 + 3?"; None for any other question."""
-    prepared = _prepared(" ".join(question.split()))
-    asked = _ASKED.fullmatch(prepared)
-    if not asked:
+    text = " ".join(question.split())
+    if len(text) > LONGEST_QUESTION:
         return None
-    expression = asked["expression"].strip()
-    if not re.search(r"[\d)}]\s*[-+*/^]\s*[-(\d.\\]", expression):
+    text = " ".join(_prepared(text).split())
+    expression = text[_ASKING.match(text).end() :]  # type: ignore[union-attr]
+    for _ in range(2):  # "… equal to?", "… = ?"
+        expression = _ASKED_END.sub("", expression.rstrip(" ?.!$_"))
+    expression = expression.strip()
+    if not _EXPRESSION.fullmatch(expression) or not re.search(r"[\d)}]\s*[-+*/^]\s*[-(\d.\\]", expression):
         return None
     return exact_value(clean(expression))
 

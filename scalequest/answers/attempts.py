@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from scalequest.outcomes import RIGHT
-from scalequest.statistics import ONE_SIDED, above_chance, mean_error, proportion_error, worse_error
+from scalequest.statistics import ONE_SIDED, mean_error, occurs, proportion_error, worse_error
 
 
 def fail_rates(attempts: Sequence[dict[str, Any]]) -> dict[str, float]:
@@ -28,17 +28,19 @@ class RightShare:
     """Share of N samples that are right.
 
     Attributes:
+        n: number of samples.
         share: in [0, 1].
         standard_error: of the share; the samples of one problem are not independent.
     """
 
+    n: int
     share: float
     standard_error: float
 
     @property
     def two_classes(self) -> bool:
-        """Whether both right and other samples occur, each more often than two standard errors."""
-        return all(above_chance(share, 0.0, self.standard_error) for share in (self.share, 1 - self.share))
+        """Whether both right and other samples occur, neither as a rarity."""
+        return all(occurs(share * self.n, self.n, self.standard_error) for share in (self.share, 1 - self.share))
 
 
 def right_share(attempts: Sequence[dict[str, Any]]) -> RightShare:
@@ -47,7 +49,7 @@ def right_share(attempts: Sequence[dict[str, Any]]) -> RightShare:
     error = worse_error(
         mean_error(right, [row["problem_id"] for row in attempts]), proportion_error(sum(right), len(right))
     )
-    return RightShare(sum(right) / len(right), error)
+    return RightShare(len(right), sum(right) / len(right), error)
 
 
 @dataclass(frozen=True)

@@ -53,7 +53,8 @@ def parse_verdict(completion: str, style: str = "reasoned") -> bool | None:
     Args:
         completion: the judge's whole answer. What it thinks aloud (``<think>``) does not count.
         style: ``few_shot`` asks for one word, and the first word counts. ``reasoned`` asks for a last line that is only the
-            verdict: the last such line counts, whatever follows; without one, the last line that gives a verdict in words.
+            verdict: the last such line counts, whatever follows; without one, a verdict in words in the last line. The
+            prompt's points are answered above it, and "Is a number missing? No." is such an answer.
     """
     text = without_thoughts(completion).strip()
     if style == "few_shot":
@@ -63,7 +64,7 @@ def parse_verdict(completion: str, style: str = "reasoned") -> bool | None:
     for line in reversed(lines):
         if found := _VERDICT_LINE.fullmatch(line):
             return _said(found[1])
-    return next((verdict for line in reversed(lines) if (verdict := _verdict_in(line)) is not None), None)
+    return _verdict_in(lines[-1]) if lines else None
 
 
 def both_words(completion: str) -> bool:

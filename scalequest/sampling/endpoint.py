@@ -215,6 +215,8 @@ class ApiOptimizer:
         keys = [self._key(request) for request in requests]
         missing = {key: request for key, request in zip(keys, requests, strict=True) if key not in self._journal}
         n = len(set(keys))
+        # Answers of an earlier run show that key, model and requests are right: what it refused is that row's fault.
+        self._answered = max(self._answered, n - len(missing))
         faults = self._ask(missing, progress(n, n - len(missing)) if progress else None) if missing else {}
         log.info(
             "%s: %d answers, %d of them from the journal; $%.4f paid so far", self._model, n, n - len(missing), self.usd(self.paid)

@@ -1,3 +1,4 @@
+import time
 from fractions import Fraction
 
 import pytest
@@ -120,3 +121,12 @@ def test_questions_of_plain_arithmetic_have_a_known_answer(question: str, value:
 def test_a_line_without_end_is_read_soon():
     assert check_arithmetic("1 + " * 5_000 + "1 = 5001").checked <= 1
     assert check_arithmetic("2 + 2 = 4 " * 5_000).wrong == 0
+
+
+@pytest.mark.parametrize("unit", ["$", "*", " ", "= ", "$ ", "( ", "\\", "1 + ", "of the value of "])
+def test_no_question_takes_long(unit: str) -> None:
+    began = time.monotonic()
+    for n in (50, 250, 5000):
+        asked_value("What is " + unit * n + "x?")
+        asked_value("What is " + unit * n + "?")
+    assert time.monotonic() - began < 2
