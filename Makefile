@@ -13,7 +13,7 @@ export PATH := $(CURDIR)/$(BIN):$(PATH)
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z][a-z-]*:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
-repro: setup  ## run the whole pipeline, about 25 minutes on two cores
+repro: setup  ## run the whole pipeline, about 30 minutes on two cores
 	scalequest check
 	dvc repro
 	scalequest track
