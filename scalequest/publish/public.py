@@ -1,7 +1,6 @@
 """What may go to the public: addresses without passwords and local paths, files without tokens, runs that are committed."""
 
 import ipaddress
-import os
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -10,19 +9,11 @@ from urllib.parse import urlsplit
 from scalequest.audit.lock import LOCK, PARAMS, PIPELINE, Lock, read_lock
 from scalequest.audit.repository import Repository, Revision
 from scalequest.audit.verify import verify
+from scalequest.redaction import TOKENS, secret_values
 
 # host:path as SSH takes it; a drive letter is no host.
 _SCP = re.compile(r"(?:[^@/\s]+@)?([\w.-]{2,}):(?!//)([^\s]+)")
-# Tokens of services that people keep in addresses, environments and files.
-TOKENS = re.compile(
-    r"\b(?:gh[pousr]_[A-Za-z0-9]{16,}|github_pat_\w{20,}|glpat-[\w-]{16,}|hf_[A-Za-z0-9]{16,}|sk-[A-Za-z0-9_-]{20,}|"
-    r"AKIA[0-9A-Z]{16}|xox[baprs]-[\w-]{10,})"
-)
-# Variables whose values are secrets, beside the one that `runtime.api.key_variable` names.
-VARIABLES = ("HF_TOKEN", "HUGGING_FACE_HUB_TOKEN", "OPENAI_API_KEY", "AWS_SECRET_ACCESS_KEY", "GITHUB_TOKEN")
 TEXT_FILES = (".md", ".json", ".jinja", ".txt", ".yaml", ".yml")
-# A shorter value of such a variable is a placeholder, and would be found in any text.
-MIN_SECRET = 8
 
 
 def public_address(address: str) -> str:
@@ -71,7 +62,7 @@ def public_source(source: str) -> str:
 
 def secrets(folder: Path, key_variable: str = "") -> Iterator[str]:
     """Text files below ``folder`` that hold a token, or the value of a secret variable; one line for each."""
-    values = {name: value for name in (*VARIABLES, key_variable) if name and len(value := os.environ.get(name, "")) >= MIN_SECRET}  # fmt: skip
+    values = secret_values(key_variable)
     for path in sorted(folder.rglob("*")):
         if not path.is_file() or path.suffix not in TEXT_FILES:
             continue
