@@ -72,7 +72,7 @@ class Exam:
 
 def split_of(item: str, dev_frac: float) -> str:
     """``dev`` or ``test``, by a hash of the item's id: the same in every run, and for every model."""
-    return DEV if hash_place(ITEMS_SEED, f"split/{item}") < dev_frac else TEST
+    return DEV if hash_place(ITEMS_SEED, item, "split") < dev_frac else TEST
 
 
 def resolve_tasks(source: Path, benchmarks: Path, target: Path, names: Sequence[str], limit: int | None = None) -> None:
@@ -93,7 +93,8 @@ def resolve_tasks(source: Path, benchmarks: Path, target: Path, names: Sequence[
         if not items:
             raise UserError(f"{path}: no item. Expected at least one. Look at the benchmark's source in params.yaml")
         strata = [str(item.get("stratum", "")) for item in items]
-        places = draw([str(item.get("id", at)) for at, item in enumerate(items)], limit, ITEMS_SEED, strata)
+        ids = [str(item.get("id", at)) for at, item in enumerate(items)]
+        places = draw(ids, limit, ITEMS_SEED, strata, purpose="evaluate.limit")
         write_jsonl(target / f"{name}.jsonl", (items[at] for at in places))
         own = source / f"{name}.yaml"
         kind = CODE_TASK if is_test_program(str(items[0].get("answer"))) else MATHS_TASK
@@ -114,7 +115,8 @@ def few_shot_examples(seeds: Sequence[dict[str, str]], k: int) -> list[dict[str,
     if len(solved) < k:
         raise UserError(f"evaluate.few_shot: {k} examples, but {len(solved)} seeds have a solution. Lower few_shot")
     sources = [row["source"] for row in solved]
-    return [solved[at] for at in draw([row["id"] for row in solved], k, ITEMS_SEED, sources, evenly=True)]
+    ids = [row["id"] for row in solved]
+    return [solved[at] for at in draw(ids, k, ITEMS_SEED, sources, evenly=True, purpose="evaluate.few_shot")]
 
 
 # ------------------------------------------------------------------------------------------------------------- answers

@@ -31,15 +31,14 @@ def pick_evenly(seeds: Sequence[dict[str, str]], n: int, seed: int) -> list[dict
 
     Within a source, subjects (``stratum``) keep their shares. Files are sorted by subject: the first 1,024 of MATH are Algebra.
     """
-    quotas = Counter(
-        seeds[at]["source"]
-        for at in draw([r["id"] for r in seeds], n, seed, [r["source"] for r in seeds], True, "difficulty_labels")
-    )
+    ids, sources = [row["id"] for row in seeds], [row["source"] for row in seeds]
+    drawn = draw(ids, n, seed, sources, evenly=True, purpose="difficulty_labels")
+    quotas = Counter(sources[at] for at in drawn)
     chosen: list[int] = []
     for source, quota in quotas.items():
-        own = [at for at, row in enumerate(seeds) if row["source"] == source]
-        ids, subjects = [seeds[at]["id"] for at in own], [seeds[at]["stratum"] for at in own]
-        chosen += [own[at] for at in draw(ids, quota, seed, subjects, purpose="difficulty_labels")]
+        own = [at for at, name in enumerate(sources) if name == source]
+        subjects = [seeds[at]["stratum"] for at in own]
+        chosen += [own[at] for at in draw([ids[at] for at in own], quota, seed, subjects, purpose="difficulty_labels")]
     return [seeds[at] for at in sorted(chosen)]
 
 

@@ -72,7 +72,7 @@ def main(args: argparse.Namespace, run: StageRun) -> None:
     params = run.params.difficulty_model
     rates = fail_rates(read_rows(args.attempts, ATTEMPT))
     texts = labelled(load_chat(args.base), read_rows(args.seeds, PROBLEM), rates)
-    learned, held_out = hold_out(sorted(texts), params.holdout_frac, run.params.seed)
+    learned, held_out = hold_out(sorted(texts), params.holdout_frac, run.params.seed, "held out/difficulty")
     if not learned or len(held_out) < 2:
         raise UserError(
             f"difficulty_model: {len(texts)} labelled seeds give {len(learned)} to train on and {len(held_out)} held out. "

@@ -8,13 +8,13 @@ import argparse
 import logging
 from collections import Counter
 from collections.abc import Sequence
-from hashlib import sha256
 from typing import Any
 
 from scalequest.errors import UserError
 from scalequest.io import rounded
 from scalequest.outcomes import FILTER_OUTCOMES, KEPT, SOLVABLE
 from scalequest.params import Filter
+from scalequest.problems.draw import draw
 from scalequest.records import FILTERED, JUDGED, LEDGER, SCORE, SCREENED, read_rows, write_rows
 from scalequest.runtime.stage import StageRun, run_stage
 
@@ -69,9 +69,10 @@ def apply_filters(
                 remaining[generator].append(row)
     quotas = share_quotas({name: len(rows) for name, rows in remaining.items()}, params.shares, params.n_questions)
     for generator, rows in remaining.items():
-        rows.sort(key=lambda row: sha256(f"{seed}/{row['id']}".encode()).digest())
-        for row in rows[quotas[generator] :]:
-            row["outcome"] = "over_share"
+        within = set(draw([row["id"] for row in rows], quotas[generator], seed, purpose="filter"))
+        for at, row in enumerate(rows):
+            if at not in within:
+                row["outcome"] = "over_share"
     return ledger
 
 

@@ -84,7 +84,8 @@ def training_pairs(params: InstructTune, instruct: Path, seeds: Path, run_seed: 
     """What every student of the run is trained on, in the file's order.
 
     Args:
-        params: the section; ``n_examples`` pairs are drawn by hash of run seed and id, so that sizes are nested.
+        params: the section; ``n_examples`` pairs are drawn by hash of run seed and id, so that sizes are nested. Generators
+            (or the seeds' sources and subjects) keep their shares.
         instruct: the pipeline's training set.
         seeds: the seed problems.
         run_seed: the run's seed. A student's training seed has no part in this.
@@ -92,11 +93,15 @@ def training_pairs(params: InstructTune, instruct: Path, seeds: Path, run_seed: 
     Raises:
         UserError: fewer than ``n_examples`` pairs.
     """
+    strata: list[Any] | None = None
     if params.data == "instruct":
-        pairs = [(row["id"], row["question"], row["response"]) for row in read_rows(instruct, INSTRUCTION)]
+        rows = read_rows(instruct, INSTRUCTION)
+        pairs = [(row["id"], row["question"], row["response"]) for row in rows]
+        strata = [row["generator"] for row in rows]
     elif params.data == "seeds":
-        rows = read_rows(seeds, PROBLEM)
-        pairs = [(row["id"], row["question"], row["solution"]) for row in rows if row["solution"]]
+        rows = [row for row in read_rows(seeds, PROBLEM) if row["solution"]]
+        pairs = [(row["id"], row["question"], row["solution"]) for row in rows]
+        strata = [(row["source"], row["stratum"]) for row in rows]
     else:
         pairs = external_pairs(Path(params.data).expanduser(), params.data_sha256)
     if params.n_examples is not None and len(pairs) < params.n_examples:
@@ -104,7 +109,8 @@ def training_pairs(params: InstructTune, instruct: Path, seeds: Path, run_seed: 
             f"instruct_tune.n_examples: {params.n_examples}, but `{params.data}` has {len(pairs)} pairs. Lower n_examples, or "
             "set null for all"
         )
-    return [pairs[at] for at in draw([row_id for row_id, _, _ in pairs], params.n_examples, run_seed)]
+    ids = [row_id for row_id, _, _ in pairs]
+    return [pairs[at] for at in draw(ids, params.n_examples, run_seed, strata, purpose="instruct_tune")]
 
 
 def main(args: argparse.Namespace, run: StageRun) -> None:

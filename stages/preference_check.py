@@ -32,7 +32,7 @@ def draw_pairs(pairs: Sequence[dict[str, Any]], n: int, seed: int) -> list[dict[
     """At most ``n`` kept pairs of one generator by hash, as many of each direction as the smaller one allows."""
     kept = [row for row in pairs if row["verdict"] == KEPT]
     directions = [row["direction"] for row in kept]
-    return [kept[at] for at in draw([r["id"] for r in kept], n, seed, directions, True, "preference_check")]
+    return [kept[at] for at in draw([r["id"] for r in kept], n, seed, directions, True, purpose="preference_check")]
 
 
 def sides(pairs: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:

@@ -5,11 +5,11 @@ python -m stages.qft --generator sums --base models/base/sums --seeds data/seeds
 """
 
 import argparse
-import random
 
 from scalequest.errors import UserError
 from scalequest.models.chat import ChatFormat
 from scalequest.models.weights import load_chat
+from scalequest.problems.draw import draw
 from scalequest.records import PROBLEM, read_rows
 from scalequest.runtime.stage import StageRun, run_stage
 from scalequest.training.examples import Example
@@ -18,7 +18,9 @@ from scalequest.training.sft import SFT
 
 
 def pick_seeds(seeds: list[dict[str, str]], seed_mix: dict[str, int], seed: int) -> list[dict[str, str]]:
-    """Draw ``seed_mix[source]`` problems of each source, in the seeds' order.
+    """Draw ``seed_mix[source]`` problems of each source by hash, in the seeds' order.
+
+    Draws of growing size are nested. Within a source, subjects (``stratum``) keep their shares.
 
     Raises:
         UserError: a source has fewer (a question that two sources share is kept once, so a source can come out short).
@@ -28,7 +30,8 @@ def pick_seeds(seeds: list[dict[str, str]], seed_mix: dict[str, int], seed: int)
         have = [index for index, row in enumerate(seeds) if row["source"] == source]
         if len(have) < n:
             raise UserError(f"seed_mix.{source}: {n} asked for, the seeds hold {len(have)} distinct ones; lower it or raise seeds.{source}.n")  # fmt: skip
-        chosen += random.Random(f"{seed}/{source}").sample(have, n)
+        ids, subjects = [seeds[at]["id"] for at in have], [seeds[at]["stratum"] for at in have]
+        chosen += [have[at] for at in draw(ids, n, seed, subjects, purpose="qft")]
     return [seeds[index] for index in sorted(chosen)]
 
 

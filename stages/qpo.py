@@ -36,7 +36,7 @@ def split_pairs(pairs: list[Pair], frac: float, seed: int) -> tuple[list[Pair], 
 
     All are learned from, and none held out, where fewer than FEWEST_HELD_OUT would be.
     """
-    learned, tested = hold_out([pair.id for pair in pairs], frac, seed)
+    learned, tested = hold_out([pair.id for pair in pairs], frac, seed, "held out/qpo")
     if len(tested) < FEWEST_HELD_OUT or not learned:
         if frac:
             log.info(

@@ -118,7 +118,7 @@ def main(args: argparse.Namespace, run: StageRun) -> None:
         attempts.setdefault(row["problem_id"], []).append(row)
     problems = {row["id"]: row for row in read_rows(args.seeds, PROBLEM) if row["id"] in attempts}
     prompts = {i: ask(row["question"]) for i, row in problems.items()}
-    learned, held_out = hold_out(sorted(problems), params.holdout_frac, run.params.seed)
+    learned, held_out = hold_out(sorted(problems), params.holdout_frac, run.params.seed, "held out/reward")
     pairs = [
         pair
         for i in learned

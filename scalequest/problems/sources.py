@@ -3,7 +3,6 @@
 import json
 import logging
 import math
-import random
 from collections import Counter
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
@@ -16,6 +15,7 @@ from scalequest.answers.code import is_test_program
 from scalequest.errors import UserError
 from scalequest.io import read_json, read_jsonl
 from scalequest.params import FileSource, HubSource, JsonlSource, PackageSource, ReasoningGymSource
+from scalequest.problems.draw import draw
 from scalequest.problems.known_datasets import canonical, stratum
 from scalequest.problems.problem import Problem, new_problem, worked_solution
 from scalequest.problems.reasoning_gym import draw_problems
@@ -212,8 +212,9 @@ def _from_file(
                 f"{name}: {path} has {len(problems)} distinct problems with an answer, n is {source.n}. "
                 f"Left out of {number + 1} rows: {_listed(left_out) or 'none'}. Lower n."
             )
-        chosen = sorted(random.Random(f"{seed}/{name}").sample(range(len(problems)), source.n))
-        problems = [problems[i] for i in chosen]
+        # By the question: an id here is a row's number, and a file in another order would give other problems.
+        keys, subjects = [question_key(p["question"]) for p in problems], [p["stratum"] for p in problems]
+        problems = [problems[at] for at in draw(keys, source.n, seed, subjects, purpose=f"source {name}")]
     return Loaded(problems, dict(left_out), sum(p["id"] in bare for p in problems))
 
 

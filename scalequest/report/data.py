@@ -1,29 +1,26 @@
 """Rows of the data, kept and rejected."""
 
 import heapq
-from hashlib import sha256
 from typing import Any
 
 import pyarrow as pa
 
 from scalequest.outcomes import KEPT, OUTCOMES, Outcome
+from scalequest.problems.draw import hash_place
 from scalequest.report.page import Block, Sample, Samples, Section, Text, code
 from scalequest.report.run import Run
 
 KEPT_SHOWN, BROWSE_KEPT, BROWSE_REJECTED = 3, 200, 100
 
 
-def draw(table: pa.Table, n: int, *by: str) -> dict[tuple[str, ...], list[dict[str, Any]]]:
-    """Draw, for each value of the columns ``by``, the at most ``n`` rows with the lowest hash of their id.
-
-    A fixed draw that favours no order of generation.
-    """
+def shown_rows(table: pa.Table, n: int, *by: str) -> dict[tuple[str, ...], list[dict[str, Any]]]:
+    """Draw, for each value of the columns ``by``, at most ``n`` rows by hash of their id: the same rows in every report."""
     places: dict[tuple[str, ...], list[int]] = {}
     for place, key in enumerate(zip(*(table[name].to_pylist() for name in by), strict=True)):
         places.setdefault(key, []).append(place)
     ids = table["id"].to_pylist()
     return {
-        key: table.take(heapq.nsmallest(n, found, key=lambda place: sha256(ids[place].encode()).digest())).to_pylist()
+        key: table.take(heapq.nsmallest(n, found, key=lambda place: hash_place(0, ids[place], "report"))).to_pylist()
         for key, found in places.items()
     }
 
@@ -54,14 +51,14 @@ def look(run: Run) -> Section:
     """Show rows of the data, kept and rejected."""
     mix, filters = run.params.mix, [name for name in run.outcomes if name != KEPT]
     blocks: list[Block] = [Text("Drawn by a hash of the ids, not picked: model text as it is, right or wrong.")]
-    kept, rejected = draw(run.data, KEPT_SHOWN, "generator"), draw(run.ledger, 1, "generator", "outcome")
+    kept, rejected = shown_rows(run.data, KEPT_SHOWN, "generator"), shown_rows(run.ledger, 1, "generator", "outcome")
     for g in mix:
         good = [kept_sample(row) for row in kept.get((g,), [])]
         bad = [rejected_sample(row) for name in filters for row in rejected.get((g, name), [])]
         blocks += [Samples(f"Kept: `{g}`", good), Samples(f"Rejected: `{g}`, one for each filter", bad, folded=True)]
     n_filters = sum(1 for name in filters if any(run.outcomes[name]))
-    kept = draw(run.data, BROWSE_KEPT // len(mix), "generator")
-    rejected = draw(run.ledger, BROWSE_REJECTED // max(1, n_filters), "outcome")
+    kept = shown_rows(run.data, BROWSE_KEPT // len(mix), "generator")
+    rejected = shown_rows(run.ledger, BROWSE_REJECTED // max(1, n_filters), "outcome")
     good = [kept_sample(row) for g in mix for row in kept.get((g,), [])]
     bad = [rejected_sample(row) for name in filters for row in rejected.get((name,), [])]
     n_rejected = run.ledger.num_rows - run.kept

@@ -3,11 +3,11 @@
 import logging
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from hashlib import sha256
 from typing import Any
 
 from scalequest.errors import UserError
 from scalequest.models.chat import ChatFormat
+from scalequest.problems.draw import hash_place
 
 log = logging.getLogger("scalequest")
 
@@ -60,13 +60,13 @@ def solved_example(chat: ChatFormat, prompt: str, response: str, row_id: str = "
     return Example(chat.user_turn(prompt), chat.response(response), row_id)
 
 
-def hold_out(ids: Sequence[str], frac: float, seed: int) -> tuple[list[str], list[str]]:
-    """Split ids into those to train on and those held out, by a hash of seed and id: more data moves no id across."""
-
-    def place(name: str) -> float:
-        return int.from_bytes(sha256(f"{seed}/{name}".encode()).digest()[:8], "big") / 2**64
-
-    return [i for i in ids if place(i) >= frac], [i for i in ids if place(i) < frac]
+def hold_out(ids: Sequence[str], frac: float, seed: int, purpose: str = "") -> tuple[list[str], list[str]]:
+    """Split ids into those to train on and those held out, by a hash of seed, purpose and id: more data moves no id across."""
+    held = [hash_place(seed, row_id, purpose) < frac for row_id in ids]
+    return (
+        [row_id for row_id, is_held in zip(ids, held, strict=True) if not is_held],
+        [row_id for row_id, is_held in zip(ids, held, strict=True) if is_held],
+    )
 
 
 def fitting(examples: Sequence[Any], max_length: int, what: str) -> list[Any]:

@@ -10,7 +10,6 @@ import json
 import logging
 import math
 import os
-import random
 import shutil
 import tempfile
 from collections.abc import Sequence
@@ -23,6 +22,7 @@ from scalequest.io import rounded
 from scalequest.models.folder import local_path
 from scalequest.models.weights import check_finite, quiet_libraries, save_model
 from scalequest.params import Runtime, Training
+from scalequest.problems.draw import draw
 from scalequest.training.divergence import DivergenceError
 from scalequest.training.examples import fitting
 from scalequest.training.launch import launch, n_processes
@@ -244,10 +244,8 @@ def run_job(job: Job, folder: Path, checkpoint: Path | None) -> Trained:
 
 
 def sample(rows: Sequence[Any], n: int, seed: int) -> list[Any]:
-    """At most ``n`` rows drawn from ``seed``, in the rows' order."""
-    if len(rows) <= n:
-        return list(rows)
-    return [rows[index] for index in sorted(random.Random(seed).sample(range(len(rows)), n))]
+    """At most ``n`` rows drawn by hash of ``seed`` and their ids, in the rows' order."""
+    return [rows[at] for at in draw([row.id for row in rows], n, seed, purpose="measure")]
 
 
 def measure(job: Job, model: Any, name: str) -> list[float]:

@@ -1,9 +1,15 @@
+import ast
 from collections import Counter
+from collections.abc import Callable
+from inspect import signature
 from itertools import pairwise
+from typing import Any
 
 import pytest
 
 from scalequest.problems.draw import draw, hash_place
+from scalequest.training.examples import hold_out
+from tests.fakes import ROOT
 
 # A file as MATH's: sorted by subject, 60 + 30 + 10 rows.
 IDS = [f"math/{n}" for n in range(100)]
@@ -62,3 +68,37 @@ def test_another_seed_draws_others():
 def test_all_rows_where_more_are_asked_for_than_there_are():
     assert draw(IDS, None, 0) == draw(IDS, 100, 0, SUBJECTS) == draw(IDS, 1000, 0) == list(range(100))
     assert draw([], 5, 0) == []
+
+
+def test_rows_with_the_same_id_have_places_of_their_own():
+    # 400 pairs of 100 questions: 100 drawn pairs come from many questions, not from 25 whole ones.
+    ids = [f"q/{n // 4}" for n in range(400)]
+    drawn = [ids[at] for at in draw(ids, 100, 5)]
+    assert len(drawn) == 100
+    assert len(set(drawn)) > 50
+
+
+def calls(function: str) -> dict[str, ast.Call]:
+    """The calls of a function in the pipeline's own code, by file and line."""
+    found: dict[str, ast.Call] = {}
+    for path in [*ROOT.glob("scalequest/**/*.py"), *ROOT.glob("stages/*.py")]:
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == function:
+                found[f"{path.relative_to(ROOT)}:{node.lineno}"] = node
+    return found
+
+
+@pytest.mark.parametrize("function", [draw, hash_place, hold_out])
+def test_every_draw_has_a_purpose_and_no_two_files_share_one(function: Callable[..., Any]):
+    at = list(signature(function).parameters).index("purpose")
+    owners: dict[str, set[str]] = {}
+    found = calls(function.__name__)
+    assert found
+    for place, call in found.items():
+        named = [keyword.value for keyword in call.keywords if keyword.arg == "purpose"] + call.args[at : at + 1]
+        assert named, (
+            f"{place}: {function.__name__} without a purpose. Expected one of its own: correlated draws otherwise"
+        )
+        if not isinstance(named[0], ast.Name):  # a name is a purpose that is passed on
+            owners.setdefault(ast.unparse(named[0]), set()).add(place.split(":")[0])
+    assert all(len(files) == 1 for files in owners.values()), owners

@@ -1,6 +1,7 @@
 import json
 import operator
 import re
+from collections import Counter
 from fractions import Fraction
 from hashlib import sha256
 from pathlib import Path
@@ -416,6 +417,25 @@ def test_excluded_items_of_reasoning_gym_are_replaced_by_the_next_ones():
     assert len(loaded.problems) == 20
     assert loaded.problems[:15] == first[5:]
     assert loaded.left_out == {"benchmark_item": 5}
+
+
+def test_n_of_a_file_is_nested_stratified_and_free_of_the_files_order(write):
+    # Sorted by subject, as MATH is: 60 + 30 + 10.
+    rows = [row(f"Q{i}?", str(i), subject="abc"[(i >= 60) + (i >= 90)]) for i in range(100)]
+
+    def drawn(n: int, lines: list[dict[str, Any]]) -> dict[str, str]:
+        return {p["question"]: p["stratum"] for p in load_problems("f", jsonl(write(*lines), n=n), 17, True)}
+
+    small, large = drawn(10, rows), drawn(20, rows)
+    assert set(small) < set(large)
+    assert Counter(small.values()) == {"a": 6, "b": 3, "c": 1}
+    assert drawn(10, rows[::-1]) == small
+
+
+def test_n_of_reasoning_gym_is_nested():
+    for dataset in ("chain_sum", "gsm_symbolic", "leg_counting", "products"):
+        small, large = (load_problems("g", gym(dataset, n), 17, True) for n in (20, 60))
+        assert large[:20] == small
 
 
 def test_math_as_it_is_published_loads_nearly_whole(tmp_path: Path):

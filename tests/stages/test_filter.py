@@ -11,6 +11,7 @@ from scalequest.errors import UserError
 from scalequest.params import Filter, Params
 from scalequest.records import FILTERED, JUDGED, LEDGER, SCORE, SCREENED, read_rows, write_rows
 from scalequest.runtime.stage import StageRun
+from scalequest.training.examples import hold_out
 from stages.filter import apply_filters, easiness_cut, main, require_some, share_quotas, supply
 
 
@@ -130,6 +131,23 @@ def test_the_easiness_cut_is_each_generators_own():
     assert {i for i, o in outcomes(ledger).items() if o == "too_easy"} == {"a/0/0", "a/0/1", "a/0/2"}
     assert {row["min_difficulty"] for row in ledger if row["generator"] == "a"} == {0.3}
     assert {row["min_difficulty"] for row in ledger if row["generator"] == "b"} == {0.0}
+
+
+def test_a_smaller_set_is_a_part_of_a_larger_one_and_no_held_out_corner():
+    rows, verdicts, scores = all_kept(1_000, "a")
+
+    def kept(n: int) -> set[str]:
+        ledger = apply_filters(rows, verdicts, scores, settings(n_questions=n), ["a"], 17)
+        return {i for i, o in outcomes(ledger).items() if o == "kept"}
+
+    assert kept(100) < kept(200) < kept(500)
+    # A later draw by the same seed and ids holds out a fifth of the 500, not all of its fifth: 100 expected, deviation 8.9.
+    _, held_out = hold_out(sorted(kept(500)), 0.2, 17, "held out/reward")
+    assert abs(len(held_out) - 100) < 36
+    assert (
+        apply_filters(rows[::-1], verdicts, scores, settings(n_questions=100), ["a"], 17)
+        == apply_filters(rows, verdicts, scores, settings(n_questions=100), ["a"], 17)[::-1]
+    )
 
 
 def test_the_easiest_share_is_taken_of_what_the_earlier_filters_left():

@@ -11,7 +11,7 @@ import pytest
 from scalequest.errors import UserError
 from scalequest.io import write_jsonl
 from scalequest.params import InstructTune, Params, parse_params, read_yaml
-from scalequest.records import INSTRUCTION, PROBLEM, write_rows
+from scalequest.records import INSTRUCTION, PROBLEM, read_rows, write_rows
 from stages.instruct_tune import external_pairs, training_pairs
 from tests.fakes import LAPTOP, changed
 
@@ -61,6 +61,16 @@ def test_sizes_are_nested_and_no_first_rows(files, laptop: Params):
     assert [len(pairs) for pairs in drawn.values()] == [5, 10, 20, N]
     assert set(drawn[5]) < set(drawn[10]) < set(drawn[20]) < set(drawn[N])
     assert drawn[20] != drawn[N][:20]
+
+
+def test_each_size_keeps_the_generators_shares(files, laptop: Params):
+    rows = read_rows(files[0], INSTRUCTION)
+    for row in rows[:10]:
+        row["generator"] = "legs"
+    write_rows(files[0], rows, INSTRUCTION)
+    drawn = {row_id for row_id, _, _ in training_pairs(section(laptop, n_examples=8), *files, run_seed=17)}
+    # 10 of 40 are of one generator, so 2 of 8.
+    assert len(drawn & {row["id"] for row in rows[:10]}) == 2
 
 
 def test_too_few_pairs_are_refused(files, laptop: Params):

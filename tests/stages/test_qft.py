@@ -1,3 +1,4 @@
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -10,7 +11,11 @@ from scalequest.runtime.stage import StageRun
 from stages.qft import pick_seeds, question_example
 from tests.fakes import changed
 
-SEEDS = [{"source": source, "question": f"{source} {i}"} for i in range(20) for source in ("sums", "legs")]
+SEEDS = [
+    {"id": f"{source}/{i}", "source": source, "stratum": f"level {i // 10}", "question": f"{source} {i}"}
+    for i in range(20)
+    for source in ("sums", "legs")
+]
 
 
 def pick_questions(seed_mix: dict[str, int], seed: int) -> list[str]:
@@ -30,6 +35,18 @@ def test_the_draw_follows_the_seed_and_the_source_alone():
     # Another source in the mix moves nothing.
     with_legs = pick_questions({"legs": 2, "sums": 5}, seed=1)
     assert [q for q in with_legs if q.startswith("sums")] == pick_questions({"sums": 5}, seed=1)
+
+
+def test_sizes_are_nested_and_subjects_keep_their_shares():
+    drawn = [set(pick_questions({"sums": n}, seed=3)) for n in range(1, 21)]
+    assert all(small < large for small, large in pairwise(drawn))
+    # Ten of twenty: half of each level.
+    assert sum(int(question.split()[1]) < 10 for question in drawn[9]) == 5
+
+
+def test_the_seeds_order_moves_no_draw():
+    picked = pick_seeds(SEEDS[::-1], {"sums": 7, "legs": 2}, seed=4)
+    assert {row["id"] for row in picked} == {row["id"] for row in pick_seeds(SEEDS, {"sums": 7, "legs": 2}, seed=4)}
 
 
 def test_a_source_that_is_short_is_named():
