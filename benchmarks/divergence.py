@@ -29,13 +29,15 @@ def load(path: Path) -> tuple[Any, Any]:
         folder = path
     else:
         kwargs, folder = {"gguf_file": path.name}, path.parent
-    model = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32, attn_implementation="sdpa", **kwargs)
+    model = AutoModelForCausalLM.from_pretrained(
+        folder, dtype=torch.float32, attn_implementation="sdpa", trust_remote_code=False, **kwargs
+    )
     if hasattr(model.config, "quantization_config"):
         del model.config.quantization_config  # dequantized by now; trainers refuse to tune a quantized model
         for name in ("hf_quantizer", "is_quantized", "quantization_method"):
             if hasattr(model, name):
                 delattr(model, name)
-    return model, AutoTokenizer.from_pretrained(folder, **kwargs)
+    return model, AutoTokenizer.from_pretrained(folder, trust_remote_code=False, **kwargs)
 
 
 def examples(file: Path, tokenizer: Any, n: int, max_length: int) -> list[dict[str, list[int]]]:

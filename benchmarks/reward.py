@@ -38,7 +38,9 @@ def with_random_head(model: Path, out: Path) -> Path:
 
     torch.manual_seed(0)
     tokenizer = load_tokenizer(model)
-    scorer = AutoModelForSequenceClassification.from_pretrained(local_path(model), num_labels=1)
+    scorer = AutoModelForSequenceClassification.from_pretrained(
+        local_path(model), num_labels=1, trust_remote_code=False
+    )
     scorer.config.pad_token_id = tokenizer.pad_token_id
     save_model(scorer, tokenizer, out)
     return out
@@ -49,7 +51,9 @@ def one_at_a_time(model: Path, params: Params) -> Callable[[list[list[int]]], li
     import torch
     from transformers import AutoModelForSequenceClassification
 
-    scorer = AutoModelForSequenceClassification.from_pretrained(model, dtype=getattr(torch, params.engine.dtype)).eval()
+    scorer = AutoModelForSequenceClassification.from_pretrained(
+        model, dtype=getattr(torch, params.engine.dtype), trust_remote_code=False
+    ).eval()
     scorer.to("cuda" if torch.cuda.is_available() else "cpu")
 
     def score(rows: list[list[int]]) -> list[float]:

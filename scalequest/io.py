@@ -7,6 +7,7 @@ import os
 import zlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from hashlib import file_digest
 from pathlib import Path
 from typing import Any
 
@@ -113,6 +114,12 @@ def _json_object(where: str, line: bytes) -> dict[str, Any]:
     if not isinstance(row, dict):
         raise UserError(f"{where}: a {type(row).__name__}; expected a JSON object")
     return row
+
+
+def file_hash(file: Path, algorithm: str = "sha256") -> str:
+    """Hexadecimal hash of a file's bytes, read in blocks; DVC's own hashes are ``md5``."""
+    with file.open("rb") as stream:
+        return file_digest(stream, algorithm).hexdigest()
 
 
 def rounded(value: float, digits: int = 6) -> float:

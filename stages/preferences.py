@@ -18,8 +18,8 @@ from typing import Any
 from scalequest.answers.thoughts import without_thoughts
 from scalequest.domains import DIFFICULTY, SOLVABILITY, Wording, wording
 from scalequest.errors import UserError
-from scalequest.io import read_json, rounded
-from scalequest.models.folder import API_FILE
+from scalequest.io import rounded
+from scalequest.models.source import parse_source
 from scalequest.outcomes import KEPT
 from scalequest.params import Preferences
 from scalequest.records import PREFERENCE, QUESTION, read_rows, write_rows
@@ -151,11 +151,12 @@ def usable(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
     return list(first.values())
 
 
-def ask_endpoint(run: StageRun, model: Path, conversations: Sequence[list[str]]) -> list[Completion]:
+def ask_endpoint(run: StageRun, url: str, model: str, conversations: Sequence[list[str]]) -> list[Completion]:
     """Answers of the optimizer behind an endpoint, which seeds and keeps each request by itself."""
     journal = run.facts.root / ".work" / "api" / f"{run.name}.jsonl" if run.facts else None
     client = ApiOptimizer(
-        **read_json(model / API_FILE),
+        url=url,
+        model=model,
         sampling=run.params.preferences,
         settings=run.params.runtime.api,
         journal=journal,
@@ -170,9 +171,13 @@ def ask_endpoint(run: StageRun, model: Path, conversations: Sequence[list[str]])
 def rewrites(
     run: StageRun, optimizer: Path, questions: list[dict[str, Any]], turns: Callable[[dict[str, Any]], list[str]]
 ) -> list[Completion]:
-    """The optimizer's answer to each question: of a local engine, or of an endpoint."""
-    if (optimizer / API_FILE).is_file():
-        return ask_endpoint(run, optimizer, [turns(row) for row in questions])
+    """The optimizer's answer to each question: of a local engine, or of the endpoint that params.yaml names.
+
+    No file of a model folder decides it: one could send the questions and the key anywhere.
+    """
+    kind, url, model = parse_source("optimizer", run.params.models["optimizer"])
+    if kind == "api":
+        return ask_endpoint(run, url, model, [turns(row) for row in questions])
     answers = sample(run, optimizer, questions, prompts=turns, sampling=run.params.preferences)
     return [answer for [answer] in answers]
 

@@ -70,11 +70,6 @@ def collect_seeds(
     return seeds
 
 
-def collect(sources: Mapping[str, ReasoningGymSource | FileSource], seed: int, domain: str) -> list[Problem]:
-    """The problems of ``collect_seeds``."""
-    return collect_seeds(sources, seed, domain).problems
-
-
 def overlap(
     problems: Sequence[Problem], benchmarks: Mapping[str, list[dict[str, str]]], n: int
 ) -> dict[str, dict[str, Any]]:

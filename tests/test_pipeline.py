@@ -63,13 +63,16 @@ def reads(path: Path) -> set[str]:
     found: set[str] = set()
     inner: set[int] = set()  # nodes that are a part of a longer chain
     for node in ast.walk(tree(path)):  # outer attributes come before inner ones
-        if not isinstance(node, ast.Attribute) or id(node) in inner:
+        if not isinstance(node, ast.Attribute | ast.Subscript) or id(node) in inner:
             continue
-        chain, at = [node.attr], node.value
+        chain: list[str] = []
+        at: ast.expr = node
         while isinstance(at, ast.Attribute | ast.Subscript):
             inner.add(id(at))
             if isinstance(at, ast.Attribute):
                 chain.append(at.attr)
+            elif isinstance(at.slice, ast.Constant):  # one entry of a mapping: `models["optimizer"]`
+                chain.append(str(at.slice.value))
             at = at.value
         if isinstance(at, ast.Name) and at.id == "run" and len(chain) > 1 and chain[-1] == "params":
             found.add(".".join(chain[-2::-1]))

@@ -14,10 +14,10 @@ from typing import Any
 from scalequest.audit.lock import Artifact, Lock, Stage
 from scalequest.audit.repository import Repository, Revision
 from scalequest.errors import UserError
+from scalequest.io import file_hash
 
 # For DuckDB; with what Python, Arrow and the C allocator take besides, the process stays under 2 GiB.
 MEMORY_LIMIT = "1GB"
-BLOCK = 1 << 22
 
 
 @dataclass(frozen=True)
@@ -51,11 +51,7 @@ KINDS = {
 
 def hash_file(path: Path) -> str:
     """md5 of a file's bytes, as DVC names it."""
-    digest = md5()
-    with path.open("rb") as stream:
-        while block := stream.read(BLOCK):
-            digest.update(block)
-    return digest.hexdigest()
+    return file_hash(path, "md5")
 
 
 def pull_command(revision: Revision, paths: Sequence[str]) -> str:
@@ -209,9 +205,9 @@ class Tables:
         """DuckDB in memory, with a limit; what does not fit goes to a temporary folder and not into memory."""
         import duckdb
 
-        connection = duckdb.connect()
-        connection.execute(f"SET memory_limit='{MEMORY_LIMIT}'")
-        connection.execute(f"SET temp_directory='{tempfile.gettempdir()}/scalequest-{os.getpid()}'")
+        # A folder of this user alone, which goes with this object: a name that can be guessed may be another user's link.
+        self._spill = tempfile.TemporaryDirectory(prefix="scalequest-audit-")
+        connection = duckdb.connect(config={"memory_limit": MEMORY_LIMIT, "temp_directory": self._spill.name})
         connection.execute("SET preserve_insertion_order=false")
         connection.execute("SET enable_progress_bar=false")
         return connection

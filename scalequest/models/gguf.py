@@ -25,7 +25,9 @@ def convert_gguf(gguf: Path, out: Path) -> None:
     )
     config: dict[str, Any] = loaded.config.to_dict()
     config.pop("quantization_config", None)
-    plain = AutoModelForCausalLM.from_config(type(loaded.config)(**config), dtype=torch.float32)
+    plain = AutoModelForCausalLM.from_config(
+        type(loaded.config)(**config), dtype=torch.float32, trust_remote_code=False
+    )
     plain.load_state_dict(loaded.state_dict())
     plain.generation_config = loaded.generation_config
     out.parent.mkdir(parents=True, exist_ok=True)

@@ -19,15 +19,12 @@ from pathlib import Path
 from typing import Any
 
 from scalequest.errors import UserError
-from scalequest.models.folder import file_sha256
+from scalequest.models.folder import FILE_NAME, PATTERNS, WEIGHTS, file_sha256
 
 log = logging.getLogger("scalequest")
 
-# Configuration, tokenizer and chat template. Weights come on top, and code only with consent.
-PATTERNS = ("*.json", "*.jinja", "*.model", "*.txt")
 CODE = "*.py"
-# The first that a repository has is taken. `consolidated*` are the same weights in a format that neither engine nor trainer reads.
-WEIGHTS = ("*.safetensors", "pytorch_model*.bin")
+# The same weights in a format that neither engine nor trainer reads.
 UNWANTED = "consolidated*"
 
 
@@ -50,7 +47,7 @@ class HubFile:
 
 def wanted(files: list[HubFile], with_code: bool) -> list[HubFile]:
     """The files of a repository that make the model; folders inside it hold other formats and are left out."""
-    top = [f for f in files if "/" not in f.name and not fnmatch(f.name, UNWANTED)]
+    top = [f for f in files if FILE_NAME.fullmatch(f.name) and not fnmatch(f.name, UNWANTED)]
     weights = next((p for p in WEIGHTS if any(fnmatch(f.name, p) for f in top)), None)
     patterns = [*PATTERNS, *([weights] if weights else []), *([CODE] if with_code else [])]
     return [f for f in top if any(fnmatch(f.name, pattern) for pattern in patterns)]

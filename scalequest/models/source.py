@@ -4,16 +4,16 @@ import re
 from pathlib import Path
 
 from scalequest.errors import UserError
+from scalequest.models.folder import COMMIT, PACKAGE, SHA256, path_source
+from scalequest.redaction import address_problem
 
-COMMIT = re.compile(r"[0-9a-f]{40}")
-SHA256 = re.compile(r"[0-9a-f]{64}")
-PACKAGE = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*(/[A-Za-z0-9._-]+)?")
 ENDPOINT = re.compile(r"(https?://[^\s#]+)#(\S+)")
+VERSION = re.compile(r"[A-Za-z0-9][A-Za-z0-9.+!_-]*")
 FORMS = "pypi:PACKAGE==VERSION, hf:ORG/NAME@COMMIT or path:DIR#sha256=HASH"
 
 
 def parse_source(role: str, source: str) -> tuple[str, str, str]:
-    """Split a source into kind, name and version.
+    """Split a source into kind, name and version; the version of a folder is its hash, that of a wheel leaves its hash out.
 
     Raises:
         UserError: it has none of the forms, or is not pinned.
@@ -31,16 +31,26 @@ def parse_source(role: str, source: str) -> tuple[str, str, str]:
             raise UserError(
                 f"models.{role}: '{source}' has no endpoint and model; expected api:https://HOST/v1#MODEL"
             )
+        # Whether plain http may be used is a parameter of its own, and asked before the first request.
+        if problem := address_problem(found[1], plain_http=True):
+            raise UserError(f"models.{role}: the endpoint's address is not repeated here, {problem}.")
         return kind, found[1].rstrip("/"), found[2]
     separator = {"pypi": "==", "hf": "@"}.get(kind)
     if separator is None or not rest:
         hint = f". Did you mean 'hf:{source}'?" if PACKAGE.fullmatch(source.split("@")[0]) and "/" in source else ""
         raise UserError(f"models.{role}: '{source}' is not a model source; expected {FORMS}{hint}")
-    name, _, version = rest.partition(separator)
+    line, mark, pin = rest.partition("#sha256=") if kind == "pypi" else (rest, "", "")
+    if mark and not SHA256.fullmatch(pin):
+        raise UserError(
+            f"models.{role}: '{source}' has no valid hash; expected #sha256= and 64 hex digits (`scalequest pin {line}` prints them)"
+        )
+    name, _, version = line.partition(separator)
     if not name or not version or not PACKAGE.fullmatch(name):
         raise UserError(
             f"models.{role}: '{source}' has no version; pin it as {kind}:{name or 'NAME'}{separator}VERSION"
         )
+    if kind == "pypi" and not VERSION.fullmatch(version):
+        raise UserError(f"models.{role}: '{version}' is not a version of {name}; expected one, as in pypi:{name}==0.1.2")
     if kind == "hf" and not COMMIT.fullmatch(version):
         raise UserError(
             f"models.{role}: '{version}' is not a commit of {name}; expected 40 hex digits, a branch or tag can move "
@@ -49,12 +59,17 @@ def parse_source(role: str, source: str) -> tuple[str, str, str]:
     return kind, name, version
 
 
+def wheel_pin(source: str) -> str:
+    """The hash of the wheel in a ``pypi:`` source; empty where it has none."""
+    return source.partition("#sha256=")[2] if source.startswith("pypi:") else ""
+
+
 def _hint(folder: str) -> str:
     """The source to paste, where there is a model in the folder."""
-    from scalequest.models.folder import path_source
-
     there = Path(folder).expanduser()
-    return f". Write {path_source(there)}" if folder and (there / "config.json").is_file() else ""
+    if not folder or not (there / "config.json").is_file():
+        return ""
+    return f". Write {path_source(there)}"
 
 
 def parse_consent(consent: str) -> tuple[str, str]:

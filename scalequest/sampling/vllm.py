@@ -104,7 +104,8 @@ def shared_name(model: Path, links: Path) -> Path:
         links.mkdir(parents=True, exist_ok=True)
         for number in range(MOST_BESIDE):
             link = links / f"{shape}-{number}"
-            lock = link.with_suffix(".lock").open("w")
+            # Not emptied, and no link followed: the cache may be shared with other users.
+            lock = os.fdopen(os.open(link.with_suffix(".lock"), os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o600), "r+")
             try:
                 fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:
@@ -139,8 +140,7 @@ def load_engine(model: Path, engine: EngineParams, runtime: Runtime, **kwargs: A
     begin = time.monotonic()
     prepare_environment(runtime)
     path = loadable(model)
-    if remote_code(model):
-        kwargs |= {"trust_remote_code": True}
+    trusted = remote_code(model)
     settings = hardware_settings(engine, runtime)
     from vllm import LLM
 
@@ -156,6 +156,7 @@ def load_engine(model: Path, engine: EngineParams, runtime: Runtime, **kwargs: A
         seed=0,
         disable_log_stats=True,
         use_tqdm_on_load=False,
+        trust_remote_code=trusted,
         **settings,
         **kwargs,
     )

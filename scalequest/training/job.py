@@ -415,7 +415,7 @@ def load_causal(path: Path, dtype: Any, seed: int) -> Any:
     from transformers import AutoModelForCausalLM, set_seed
 
     set_seed(seed)
-    return AutoModelForCausalLM.from_pretrained(local_path(path), dtype=dtype, use_cache=False)
+    return AutoModelForCausalLM.from_pretrained(local_path(path), dtype=dtype, use_cache=False, trust_remote_code=False)
 
 
 # -------------------------------------------------------------------------------------------------------------- ending
@@ -448,6 +448,6 @@ def whole_model(trainer: Any, job: Job, folder: Path) -> Any:
                 job.kind.load(job.model, weights_dtype(job), job.seed), folder / "gathered"
             )
         else:
-            model = type(model).from_pretrained(folder / "gathered", dtype=weights_dtype(job))
+            model = type(model).from_pretrained(folder / "gathered", dtype=weights_dtype(job), trust_remote_code=False)
     # Merged in float32: in bfloat16 the sum of weight and adapter would be rounded to nearest, so mostly to the weight.
     return model.float().merge_and_unload() if hasattr(model, "merge_and_unload") else model

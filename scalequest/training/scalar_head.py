@@ -22,7 +22,9 @@ def load_scorer(path: Path, dtype: Any, seed: int) -> Any:
     from transformers import AutoModelForSequenceClassification, set_seed
 
     set_seed(seed)
-    scorer = AutoModelForSequenceClassification.from_pretrained(local_path(path), num_labels=1, dtype=dtype)
+    scorer = AutoModelForSequenceClassification.from_pretrained(
+        local_path(path), num_labels=1, dtype=dtype, trust_remote_code=False
+    )
     scorer.config.use_cache = False
     scorer.config.pad_token_id = load_tokenizer(path).pad_token_id
     return scorer

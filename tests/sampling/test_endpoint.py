@@ -494,8 +494,8 @@ def rewrite_with(url: str, folder: Path) -> None:
          "n_tokens": 5, "seed": 1} for i in range(24)
     ]  # fmt: skip
     write_rows(folder / "questions", rows, QUESTION)
-    write_json(folder / "optimizer" / "api.json", {"url": url, "model": "tiny"})
     params = read_yaml(LAPTOP)
+    params["models"]["optimizer"] = f"api:{url}#tiny"
     # What the tiny model can: some sum, of a few tokens.
     params["preferences"] |= {"max_tokens": 24, "temperature": 1.0, "max_growth": 50.0}
     write_json(folder / "params.yaml", params)

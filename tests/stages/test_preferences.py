@@ -253,10 +253,15 @@ def test_an_endpoint_is_asked_from_here_also_where_ray_samples(
             return {"api_usd": float(sum(asked))}
 
     monkeypatch.setattr(preferences, "ApiOptimizer", Endpoint)
-    (tmp_path / "optimizer").mkdir()
-    (tmp_path / "optimizer" / "api.json").write_text("{}")
     write_rows(tmp_path / "questions", [question(i, f"Tom has {i}?") for i in range(3)], QUESTION)
-    run = StageRun(changed(laptop, runtime={"engine": "ray", "workers": 2}, preferences={"shard_size": 2}))
+    run = StageRun(
+        changed(
+            laptop,
+            runtime={"engine": "ray", "workers": 2},
+            preferences={"shard_size": 2},
+            models={"optimizer": "api:https://host/v1#m"},
+        )
+    )
     args = Namespace(
         generator="sums", optimizer=tmp_path / "optimizer", questions=tmp_path / "questions", out=tmp_path / "out.parquet",
         metrics=tmp_path / "m.json",

@@ -12,7 +12,7 @@ from scalequest.problems.sources import load_problems
 from scalequest.records import PROBLEM, read_rows
 from scalequest.runtime.stage import StageRun
 from scalequest.text import question_key
-from stages.seeds import collect, collect_seeds, main, overlap
+from stages.seeds import collect_seeds, main, overlap
 from tests.fakes import pinned_file, real_data
 
 
@@ -24,12 +24,16 @@ def source(path: Path, *questions: str) -> JsonlSource:
 
 def test_a_question_that_an_earlier_source_has_is_dropped(tmp_path: Path):
     sources = {"a": source(tmp_path / "a", "One?", "Two?"), "b": source(tmp_path / "b", "two ?", "Three?")}
-    assert [(p["id"], p["source"]) for p in collect(sources, 17, "maths")] == [("a/0", "a"), ("a/1", "a"), ("b/1", "b")]
+    assert [(p["id"], p["source"]) for p in collect_seeds(sources, 17, "maths").problems] == [
+        ("a/0", "a"),
+        ("a/1", "a"),
+        ("b/1", "b"),
+    ]
 
 
 def test_the_order_of_the_sources_is_the_order_of_the_seeds(tmp_path: Path):
     one, two = source(tmp_path / "a", "One?"), source(tmp_path / "b", "Two?")
-    assert [p["question"] for p in collect({"b": two, "a": one}, 17, "maths")] == ["Two?", "One?"]
+    assert [p["question"] for p in collect_seeds({"b": two, "a": one}, 17, "maths").problems] == ["Two?", "One?"]
 
 
 @pytest.fixture
