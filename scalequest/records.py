@@ -17,7 +17,7 @@ from scalequest.io import atomic_path
 ROWS_PER_PART = 50_000
 COMPRESSION = "zstd"
 
-TEXT, INT, REAL, BOOL = pa.string(), pa.int32(), pa.float32(), pa.bool_()
+TEXT, INT, REAL = pa.string(), pa.int32(), pa.float32()
 
 
 def _schema(**fields: pa.DataType) -> pa.Schema:

@@ -31,7 +31,6 @@ VALUES: dict[pa.DataType, list[Any]] = {
     records.TEXT: ["sums/0/1", "π ≈ 3.14\n", "", None],
     records.INT: [0, -7, 2**31 - 1, None],
     records.REAL: [0.25, -1.5e-7, 1e9, None],
-    records.BOOL: [True, False, True, None],
     pa.int64(): [2**40, 0, -1, None],
 }
 

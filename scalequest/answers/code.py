@@ -29,29 +29,10 @@ def is_test_program(answer: str) -> bool:
     return SOLUTION_LINE in answer
 
 
-def with_solution(tests: str, code: str) -> str:
-    """A test program with its solution in place, as one source; ``from __future__`` imports move to its top."""
-    future, code = _without_future_imports(code)
-    return future + tests.replace(SOLUTION_LINE, code, 1)
-
-
 def parts_of(tests: str) -> tuple[str, str]:
     """What a test program runs before the solution, and the tests that come after it."""
     before, _, after = tests.partition(SOLUTION_LINE)
     return before, after
-
-
-def _without_future_imports(code: str) -> tuple[str, str]:
-    """The ``from __future__`` imports of a program, and the program with ``pass`` in their place."""
-    tree = parsed(code)
-    imports = [n for n in tree.body if isinstance(n, ast.ImportFrom) and n.module == "__future__"] if tree else []
-    lines = [line.encode() for line in code.split("\n")]  # columns are in bytes
-    for node in reversed(imports):
-        first, last = node.lineno - 1, (node.end_lineno or node.lineno) - 1
-        tail = lines[last][node.end_col_offset or 0 :]
-        lines[first : last + 1] = [lines[first][: node.col_offset] + b"pass" + tail]
-    top = "".join(f"{ast.unparse(node)}\n" for node in imports)
-    return top, b"\n".join(lines).decode() if imports else code
 
 
 def parsed(code: str) -> ast.Module | None:

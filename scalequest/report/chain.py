@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from typing import Any
 
-from scalequest.outcomes import KEPT, NEXT_STEPS, OUTCOMES, WARNINGS, Outcome
+from scalequest.outcomes import KEPT, NEXT_STEPS, OUTCOMES, REWRITE_OUTCOMES, WARNINGS, Outcome
 from scalequest.report.page import Block, Funnel, Section, Table, Text
 from scalequest.report.results import DASH, percent
 from scalequest.report.run import Run
@@ -117,7 +117,6 @@ def warnings(run: Run) -> Section:
 # Parts of the metrics in which a stage measures its own work: stage, key, what is measured.
 MEASURED = (
     ("judge", "calibration", "acceptance of sound and of broken problems"),
-    ("difficulty_labels", "held_out", "labels"),
     ("difficulty_model", "held_out", "the scorer on held-out seeds"),
     ("reward_model", "held_out", "the reward model on held-out seeds"),
     ("reward_model", "best_of_n", "the best of n answers by reward, against a random one and the majority"),
@@ -205,7 +204,8 @@ def training(run: Run) -> Section:
 def preferences(run: Run) -> Section:
     """Show how many rewrites made a pair, and why the others did not."""
     found = {generator: run.metrics[f"preferences@{generator}"] for generator in run.params.mix}
-    reasons = sorted({reason for metrics in found.values() for reason in metrics["rejected"]})
+    rejected = {reason for metrics in found.values() for reason in metrics["rejected"]}
+    reasons = [reason for reason in REWRITE_OUTCOMES if reason in rejected]
     aims = sorted({aim for metrics in found.values() for aim in metrics["direction"]}, reverse=True)
     rows = []
     for generator, metrics in found.items():
@@ -216,4 +216,7 @@ def preferences(run: Run) -> Section:
     head = ["generator", "sampled", "usable", "pairs"]
     head += [*(f"`{reason}`" for reason in reasons), *(f"for {aim}" for aim in aims)]
     table = Table("Rewrites by generator, rejects by reason", head, rows, "l" + "r" * (len(head) - 1))
-    return Section("Preference data", [Text(PAIRS_NOTE), table])
+    meanings = Table(
+        "Why a rewrite makes no pair", ["reason", "meaning"], [[f"`{r}`", REWRITE_OUTCOMES[r]] for r in reasons], "ll"
+    )
+    return Section("Preference data", [Text(PAIRS_NOTE), table, *([meanings] if reasons else [])])

@@ -207,7 +207,7 @@ class GitError(Exception):
 
 
 # What the run itself writes into tracked files: it makes the code no dirtier.
-WRITTEN = (":!dvc.lock", ":!reports", ":!eval/scores", ":!README.md")
+WRITTEN = (":!dvc.lock", ":!reports", ":!eval/scores")
 
 
 def git_facts() -> dict[str, str]:

@@ -8,9 +8,9 @@ from scalequest.answers.code import (
     fenced_code,
     is_test_program,
     parsed,
+    parts_of,
     program_of_tests,
     same_program,
-    with_solution,
 )
 
 ADD = "def add(a, b):\n    return a + b\n"
@@ -76,27 +76,7 @@ def test_a_solution_takes_the_place_between_setup_and_tests():
     tests = program_of_tests("import math\n", "assert add(1, 2) == 3")
     assert is_test_program(tests)
     assert not is_test_program("72")
-    assert with_solution(tests, ADD) == f"import math\n{ADD}\nassert add(1, 2) == 3\n"
-
-
-@pytest.mark.parametrize(
-    "code",
-    [
-        "from __future__ import annotations\nx = 1",
-        "'A docstring.'\nfrom __future__ import annotations\nx = 1",
-        "from __future__ import (\n    annotations,\n)\nx = 1",
-        "from __future__ import annotations; x = 1",
-    ],
-)
-def test_future_imports_of_a_solution_come_first(code: str):
-    source = with_solution(program_of_tests("import math", "assert x == 1"), code)
-    assert source.startswith("from __future__ import annotations\n")
-    exec(compile(source, "program.py", "exec"), {})
-
-
-def test_a_solution_that_names_the_place_is_not_filled_in_again():
-    tests = program_of_tests("", "assert True")
-    assert with_solution(tests, tests).count("assert True") == 2
+    assert parts_of(tests) == ("import math\n", "\nassert add(1, 2) == 3\n")
 
 
 @pytest.mark.parametrize(
