@@ -14,14 +14,18 @@ from fractions import Fraction
 
 from scalequest.answers.exact import exact_value
 from scalequest.answers.notation import clean
+from scalequest.signs import plain, plain_latex, spoken_signs, without_wording
 
 # Longer lines are repetitions of a model that has lost its way; their first part says as much.
 _MAX_TOKENS = 400
 _MAX_SIDE = 60
 
 _NUMBER = r"(?:\d{1,3}(?:,\d{3})+(?!\d)(?:\.\d+)?|\d+\.\d+|\d+|\.\d+)"
+# Times, ratios and dates are no numbers to calculate with: "10:00 + 2 hours = 12:00".
+_TIME_OR_DATE = r"\d+(?::\d+)+|\d{4}-\d{1,2}-\d{1,2}|\d{1,2}/\d{1,2}/(?:19|20)\d\d|\d{1,2}-\d{1,2}-(?:19|20)\d\d"
 _TOKEN = re.compile(
-    rf"(?P<number>(?:\d+ \d+/\d+(?![\d/])|{_NUMBER})(?:\s?%)?"
+    rf"(?P<time>(?:{_TIME_OR_DATE})(?!\d))"
+    rf"|(?P<number>(?:\d+ \d+/\d+(?![\d/])|{_NUMBER})(?:\s?%)?"
     r"|\\frac\{[-\d.]+\}\{[-\d.]+\}|\\sqrt\{\d+\})"
     r"|(?P<variable>\\[A-Za-z]+|[A-Za-z_](?![A-Za-z]))"
     rf"|(?P<word>[A-Za-z]+(?:['-][A-Za-z]+)*(?:/[A-Za-z]+)*(?:\^\{{?\d\}}?)?)"
@@ -31,21 +35,19 @@ _SCALES = {"hundred": 100, "thousand": 1_000, "million": 10**6, "billion": 10**9
 # Single letters that are words. Any other is a variable.
 _WORDS_OF_ONE_LETTER = ("a", "A", "I")
 _REMAINDER = ("remainder", "remainders", "r", "R", "mod", "rem")
+_CLOCK = {"am", "pm", "o'clock"}
 _MARK = re.compile(r"<<([^<>]*)>>")
 
 _SPELLINGS = (
-    (re.compile(r"\\(?:times|cdot|ast)(?![A-Za-z])|[\u00d7\u22c5\u00b7\u2217]"), "*"),
-    (re.compile(r"\\div(?![A-Za-z])|[\u00f7\u2215\u2044]"), "/"),
-    (re.compile("[\u2212\u2010\u2011\u2013\ufe63\uff0d]"), "-"),
+    (re.compile("\u00d7|\u22c5|\u00b7|\u2217"), "*"),
+    (re.compile("\u00f7"), "/"),
     (re.compile(r"\\approx(?![A-Za-z])|[\u2248\u2243\u2245]"), "~"),
     (re.compile(r"\*\*(?=\s*\d)"), "^"),
-    (re.compile(r"\\(?:left|right|[bB]igg?)(?![A-Za-z])|\\[,;:! ()\[\]]|\*\*|\\\\"), " "),
-    (re.compile(r"\\[dt]frac"), r"\\frac"),
-    (re.compile(r"\\frac(\d)(\d)"), r"\\frac{\1}{\2}"),
-    (re.compile(r"\\(?:text|textbf|mathrm|mbox)\s*\{([^{}]*)\}"), r" \1 "),
+    (re.compile(r"\\[()\[\]]|\*\*|\\\\"), " "),
     (re.compile(r"\\boxed\s*\{([^{}]*)\}"), r" \1 "),
-    (re.compile(r"(\d)\{,\}(?=\d{3})"), r"\1,"),
-    (re.compile(r"\\%"), "%"),
+    (re.compile(r"\^\{(-?\d+)\}(?=\d)"), r"^(\1)*"),  # 2^{3}5^{3}
+    (re.compile(r"\^\{(-?\d+)\}"), r"^(\1)"),
+    (re.compile(r"(?<![\d.}^])(\d+)\s*\\frac\{(\d+)\}\{(\d+)\}"), r"\1 \2/\3"),  # a mixed number
     (
         re.compile(r"\\\$(?=\s*[\d.])|(?<![\d)])\$(?=\s*[\d.])|[\u20ac\u00a3\u00a5\u20b9]"),
         " ",
@@ -57,8 +59,10 @@ _SPELLINGS = (
     (re.compile(r"(?<=\d)\s+minus\s+(?=\d)"), " - "),
     (re.compile(r"(?<=\d)\s+divided\s+by\s+(?=\d)"), " / "),
     (re.compile(r"(\d\s?%|\d/\d+|\})\s*of\s+(?:the\s+)?(?=[\d(])"), r"\1 * "),
-    (re.compile(r"^\s*(?:[-*]|\(?\d+[.)])\s+(?=\S)"), ""),  # the mark of a list
+    (re.compile(r"^\s*(?:\*|\(?\d+[.)])\s+(?=\S)"), ""),  # the mark of a list
 )
+# The mark of a list, or a sign: "- 5 + 3 = 8" and "- 5 + 3 = -2".
+_MARK_OR_SIGN = re.compile(r"^\s*-\s+(?=[\d.$(])")
 
 
 @dataclass(frozen=True)
@@ -89,7 +93,7 @@ class Arithmetic:
 def check_arithmetic(text: str) -> Arithmetic:
     """Recompute every step that a text writes out."""
     found = steps(text)
-    return Arithmetic(len(found), sum(not step.right for step in found))
+    return Arithmetic(len(found), _wrong(found))
 
 
 def steps(text: str) -> list[Step]:
@@ -97,8 +101,14 @@ def steps(text: str) -> list[Step]:
     found: list[Step] = []
     for line in text.splitlines():
         marked = [step for mark in _MARK.findall(line) for step in _steps_of(mark)]
-        found += dict.fromkeys([*marked, *_steps_of(_MARK.sub("", line))])
+        line = _MARK.sub("", line)
+        readings = [_MARK_OR_SIGN.sub("", plain(line)), _MARK_OR_SIGN.sub("-", plain(line))]
+        found += dict.fromkeys([*marked, *min(map(_steps_of, dict.fromkeys(readings)), key=_wrong)])
     return found
+
+
+def _wrong(found: list[Step]) -> int:
+    return sum(not step.right for step in found)
 
 
 # What asks for a value, in front of an expression. Possessive, so that no run of blanks is tried twice.
@@ -119,6 +129,8 @@ def asked_value(question: str) -> Fraction | None:
     if len(text) > LONGEST_QUESTION:
         return None
     text = " ".join(_prepared(text).split())
+    if _MARK_OR_SIGN.match(text):
+        return None
     expression = text[_ASKING.match(text).end() :]  # type: ignore[union-attr]
     for _ in range(2):  # "… equal to?", "… = ?"
         expression = _ASKED_END.sub("", expression.rstrip(" ?.!$_"))
@@ -155,9 +167,10 @@ class _Side:
 
 
 def _prepared(line: str) -> str:
+    line = without_wording(plain_latex(plain(line)))
     for pattern, replacement in _SPELLINGS:
         line = pattern.sub(replacement, line)
-    return line
+    return spoken_signs(line)
 
 
 def _steps_of(line: str) -> list[Step]:
@@ -289,7 +302,8 @@ def _step(left: _Side, sign: str, right: _Side) -> Step | None:
         first = re.match(r"-?\d+(?:\.\d+)?(?=[-+*/])", right.text)
         agrees = bool(first) and left.calculates and exact_value(first.group() if first else "") == left.value
     another_unit = bool(left.units and right.units and not left.units & right.units)
-    if not agrees and (left.mixed or right.mixed or another_unit):
+    of_a_clock = bool((left.units | right.units) & _CLOCK)  # 10 am + 5 hours = 3 pm
+    if not agrees and (left.mixed or right.mixed or another_unit or of_a_clock):
         return None
     return Step(f"{left.text} {sign} {right.text}", left.value, right.value, agrees)
 

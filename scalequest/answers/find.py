@@ -8,6 +8,7 @@ Three readings, each more lenient than the one before: a box (``strict_answer``)
 import re
 
 from scalequest.answers.thoughts import without_thoughts
+from scalequest.signs import plain, spoken_signs
 
 # Where an answer is announced without a box. The paper's rule: "boxed", "he answer is" or "final answer is" must occur. "####" is
 # GSM8K's mark; a Markdown heading looks the same, so what follows has to be an answer by itself.
@@ -18,13 +19,19 @@ _ANNOUNCED = re.compile(
 _EMPHASIS = re.compile(
     r"\*\*(?!\d)|(?<!\d)\*\*|(?<![\w\\{])__(?=\w)|(?<=\w)__(?!\w)|`|(?<![\w*\\])\*(?=answer|final)|(?<=answer)\*", re.I
 )
-_MINUS = re.compile("[\u2212\u2010\u2011\ufe63\uff0d]|\u2013(?=[\\d.])")
-
 # A minus between two numbers is an operator: the last number of "10-5" is 5.
 _SIGN = r"(?:(?<![\d)}A-Za-z])-\s?)?"
-_DIGITS = r"(?:\d{1,3}(?:,\d{3})+(?!\d)(?:\.\d+)?|\d+(?:\.\d+)?|\.\d+)"
-_NUMBER_TEXT = rf"{_SIGN}(?:\d+ \d+/\d+|{_DIGITS}(?:/\d+(?:\.\d+)?)?)(?:\s?\\?%|\s+(?:hundred|thousand|million|billion|trillion)\b)?"
+_DIGITS = (
+    r"(?:\d{1,3}(?:(?:,\d{3})+|(?: \d{3})+|(?:\\[,!:; ]\d{3})+|(?:\{,\}\d{3})+)(?!\d)(?:\.\d+)?|\d+(?:\.\d+)?|\.\d+)"
+)
+_FRACTION = r"\\[dtc]?frac\s*(?:\{-?\d+\}\s*\{\d+\}|\d\d)"
+_NUMBER_TEXT = (
+    rf"{_SIGN}(?:\d+ \d+/\d+|(?:\d+\s*)?{_FRACTION}|{_DIGITS}(?:/\d+(?:\.\d+)?|\^\{{?-?\d+\}}?)?)"
+    r"(?:\s?\\?%|\s+(?:hundred|thousand|million|billion|trillion)\b)?"
+)
 _NUMBER = re.compile(_NUMBER_TEXT)
+# Before a minus that a blank separates from its number: elsewhere it is a dash, as in "the total - 5 apples".
+_BEFORE_A_SIGN = ("", "\n", "=", "(", "[", "{", ",", ":", "<", ">", "$", "*", "/")
 # An announced formula in plain signs, taken whole: 144/2, 10-5, 2024-05-12, 2\u03c0, x\u00b2 + 1, "3, 4 and 5", "x = 1 and y = 2". It ends before
 # the first word, and a letter belongs to it only where a sign or a bracket follows.
 _OPERATOR = r"\s*(?:[-+*/^\u00d7\u00f7\u00b7:]|\\times|\\cdot|\\div|\u00b1|\\pm)\s*|(?<=%)\s+of\s+(?=[\d$])|(?<=\d)\s*[xX]\s*(?=\d)"
@@ -33,7 +40,7 @@ _COMMAND = r"\\[A-Za-z]+(?:\{(?:[^{}\n]|\{[^{}\n]*\})*\})*"
 _LETTER = r"[A-Za-z](?![A-Za-z'])(?=\s*(?:[-+*/^=,)|\d(_\\\u00b2\u00b3]|\.?\s*$))"
 _FUNCTION = r"(?:sqrt|pi|ln|log|sin|cos|tan)(?![A-Za-z])"
 _ATOM = (
-    rf"(?:\\?[$\u20ac\u00a3])?(?:\d{{1,3}}(?:(?: |\\,|\{{,\}})\d{{3}})+(?!\d)|\d+ \d+/\d+|{_DIGITS}(?:e[+-]?\d+)?)"
+    rf"(?:\\?[$\u20ac\u00a3])?(?:\d{{1,3}}(?:(?: |\\[,!:; ]|\{{,\}})\d{{3}})+(?!\d)|\d+ \d+/\d+|{_DIGITS}(?:e[+-]?\d+)?)"
     rf"(?:\s?\\?%|\s+(?:hundred|thousand|million|billion|trillion)\b)?"
     rf"|{_BRACKETED}|{_COMMAND}|{_FUNCTION}|{_LETTER}|[\u03b1-\u03c9\u221e]|\u221a\s*"
 )
@@ -50,7 +57,7 @@ _NAMES_A_VALUE = re.compile(
 _NAME_AND_EQUALS = re.compile(r"^[A-Za-z](?:_\w+)?\s*=\s*(?=[$\\])")
 # An announced formula or tuple, taken whole: of "$\frac{3}{4}$" the first number would be 3.
 _FORMULA = re.compile(
-    r"\$\$\s*(.+?)\s*\$\$|\\\[\s*(.+?)\s*\\\]|\$(?!\s*[\d.,]+\s+[a-z]{2,})([^$\n]*[^$\s])\$|\\\((.+?)\\\)|(\([^()\n]*,[^()\n]*\))",
+    r"\$\$\s*(.+?)\s*\$\$|\\\[\s*(.+?)\s*\\\]|\$(?!\s*[\d.,]+\s+[a-z]{2,})([^$\n]*[^$\s])\s*\$(?!\d)|\\\((.+?)\\\)|(\([^()\n]*,[^()\n]*\))",
     re.DOTALL,
 )
 # What an answer that stands alone in its line looks like: a number with its unit, a formula, a letter, yes or no.
@@ -61,12 +68,45 @@ _ALONE = re.compile(
 )
 _HEADING_NUMBER = re.compile(r"\d+[.)]\s+\S|\d+\s+[A-Z][a-z]")
 
-_BOX = re.compile(r"\\(?:boxed|fbox|framebox)(?:\s*\{|\s+(?=[^\s{])|(?=\d))|[{}]")
+# "The answer is obvious": it speaks of the answer and gives none.
+_ABOUT_THE_ANSWER = re.compile(
+    r"(?:(?:quite|very|so|also|really|fairly|pretty|now|rather|then|therefore|thus|just|simply|not|too|indeed|as|already)\s+)*+"
+    r"(?:(?:obvious|obviously|clear|clearly|simple|easy|trivial|straightforward|hard|difficult|tricky|complicated|known|unknown|unclear|"
+    r"uncertain|correct|incorrect|right|wrong|given|found|shown|obtained|calculated|computed|determined|derived|based|follows|below|above|"
+    r"here|there)(?=\s*(?:[.,;:!?]|$)|\s+(?:to|from|by|that|in|as|on|and|because|since|but|for|with|enough|now|here|below|above|at|when|if)\b)"
+    r"|(?:what|that|when|if|because|how|why|where|whatever|going to|up to|left to|in the)\b"
+    r"|the (?:same|number|sum|product|difference|quotient|total|value|result|amount|one|following|answer)\b)",
+    re.IGNORECASE,
+)
+# A calculation in words; its value comes after "which is", "so" and the like, or not at all.
+_WORKED_OUT = re.compile(
+    r"\b(?:sum|product|difference|quotient|half|twice|double|adding|subtracting|multiplying|dividing|counting|added|subtracted)\b"
+    r"|\d\s+(?:[a-z]+\s+){0,2}(?:(?:more|less|fewer|greater|larger|smaller)\s+than|times|plus|minus|(?:multiplied|divided)\s+by)\s+[$\\]?\d",
+    re.IGNORECASE,
+)
+_CONCLUDES = re.compile(
+    r"(?:\b(?:which|that|this|it)(?:['\u2019]s|\s+(?:is|equals|gives|makes|comes\s+to|means|leaves))|\bi\.?\s?e\.?|\b(?:or|so|thus|giving|making|"
+    r"namely|equals|yields|is|gives|get|gets|leaving)\b|[:=])[\s,:=]*+(?:(?:it|we|equal|exactly|just|about|simply|is|get|to|the|answer|total)\s+)*+",
+    re.IGNORECASE,
+)
+# After a concluded number: its unit, then the clause ends. "Which is 3 more than 9" concludes nothing.
+_CLAUSE_ENDS = re.compile(
+    r"(?:\s+(?!(?:more|less|fewer|greater|larger|smaller|times|than|of|plus|minus|and|or|from|to|by)\b)[a-z]+){0,3}+\s*(?:[.!;,)$]|$)",
+    re.IGNORECASE,
+)
+_BETWEEN = re.compile(rf"(?:between\s+{_DIGITS}\s+and|(?:from\s+)?{_DIGITS}\s+to)\s+{_DIGITS}", re.IGNORECASE)
+
+_BOX = re.compile(r"\\(?:boxed|fbox|framebox)(?![A-Za-z])(?:\s*\{|\s*(?=[^\s{]))|[{}]")
 # A box without braces: TeX takes one sign; MATH's solutions mean everything up to the dollar sign.
 _TO_THE_DOLLAR = re.compile(
-    r"((?:[^$\n{}\\A-Za-z]|\\[A-Za-z]+|(?<![A-Za-z\\])[A-Za-z]{1,2}(?![A-Za-z])|\{[^{}$\n]*\}){1,60}+)\$"
+    r"((?:[^$\n{}\\A-Za-z]|\\(?:[A-Za-z]+|[{},;:!%])|(?<![A-Za-z\\])[A-Za-z]{1,2}(?![A-Za-z])|\{(?:[^{}$\n]|\{[^{}$\n]*\})*\}){1,60}+)\$"
 )
-_ONE_ITEM = re.compile(rf"-?{_DIGITS}(?:/\d+)?|\\frac\s*(?:\{{[^{{}}]*\}}\{{[^{{}}]*\}}|\d\d)|\\[A-Za-z]+|[A-Za-z]")
+_GROUP = r"\{(?:[^{}\n]|\{(?:[^{}\n]|\{[^{}\n]*\})*\})*\}"
+_ONE_ITEM = re.compile(
+    rf"-?\s*{_DIGITS}(?:/\d+|\s?\\?%)?|-?\s*\\[dtc]?(?:frac|binom)\s*(?:{_GROUP}|\d|\\[A-Za-z]+)\s*(?:{_GROUP}|\d|[A-Za-z]|\\[A-Za-z]+)"
+    rf"|\\left\s*(?:[(\[|]|\\\{{)[^$\n]*?\\right\s*(?:[)\]|]|\\\}})|\\\{{[^{{}}\n]*\\\}}|\([^()\n]*\)|\[[^\[\]\n]*\]"
+    rf"|-?\s*\\sqrt\s*(?:\[\d+\])?\s*(?:{_GROUP}|\d|[A-Za-z])|-?\s*\\[A-Za-z]+(?:\s*{_GROUP})*|-?[A-Za-z](?![A-Za-z]{{2}})"
+)
 
 
 def boxed(text: str) -> str | None:
@@ -86,7 +126,7 @@ def boxed(text: str) -> str | None:
         elif sign.endswith("{"):
             opened.append((brace.end(), sign != "{"))
         elif item := (_TO_THE_DOLLAR.match(text, brace.end()) or _ONE_ITEM.match(text, brace.end())):
-            start, end = item.span(item.re.groups and 1)
+            start, end = item.span(1 if item.re is _TO_THE_DOLLAR else 0)
     return text[start:end].strip() if start >= 0 else None
 
 
@@ -113,13 +153,24 @@ def flexible_answer(text: str) -> str | None:
     """The announced answer, else the last number in the text; None if there is no number either."""
     if found := announced_answer(text):
         return found
-    numbers = _NUMBER.findall(_plain(text))
-    return str(numbers[-1]).strip() if numbers else None
+    return _last_number(_plain(text))
 
 
 def _plain(text: str) -> str:
-    """The response without thoughts and emphasis, its minus signs plain."""
-    return _MINUS.sub("-", _EMPHASIS.sub("", without_thoughts(text)))
+    """The response without thoughts and emphasis, in plain signs."""
+    return spoken_signs(plain(_EMPHASIS.sub("", without_thoughts(text))))
+
+
+def _last_number(text: str) -> str | None:
+    """The last number of a plain text, with the sign that belongs to it."""
+    numbers = list(_NUMBER.finditer(text))
+    if not numbers:
+        return None
+    last = numbers[-1]
+    number = last.group().strip()
+    if re.match(r"-\s", number) and text[: last.start()].rstrip(" \t")[-1:] not in _BEFORE_A_SIGN:
+        number = number[1:].strip()
+    return number
 
 
 def _announced_by(announcement: "re.Match[str]", rest: str) -> str | None:
@@ -149,6 +200,10 @@ def _formula(match: "re.Match[str]") -> str | None:
 def _answer_in(line: str) -> str | None:
     """The answer at the start of a line: behind its equals sign, a formula or a list of them, a number, else words."""
     line = _NAME_AND_EQUALS.sub("", line)
+    if found := _BETWEEN.match(line):
+        return found.group()
+    if _WORKED_OUT.search(re.split(r"\.(?:\s|$)|\b(?:since|because|as|for)\b|, which", line)[0]):
+        return _concluded(line)
     found = _MATHEMATICS.match(line)
     text = _MONEY.sub("", found.group()).strip() if found else ""
     if _is_mathematics(text) and _SEVERAL.search(text):
@@ -162,8 +217,21 @@ def _answer_in(line: str) -> str | None:
     if _is_mathematics(text):
         return text
     # "The answer is about 12 dollars.": the first number, else the words up to the sentence's end.
-    number = _NUMBER.search(line)
-    return (number.group().strip() if number else line.split(". ")[0].strip().rstrip(".")) or None
+    if number := _NUMBER.search(line):
+        return number.group().strip() or None
+    words = line.split(". ")[0].strip().rstrip(".")
+    return None if _ABOUT_THE_ANSWER.match(words) else words or None
+
+
+def _concluded(line: str) -> str | None:
+    """The value that the first sentence of a line comes to: 7 in "the sum of 3 and 4, which is 7"; None without one."""
+    value = None
+    sentence = re.split(r"\.(?:\s|$)", line)[0]
+    for mark in _CONCLUDES.finditer(sentence):
+        found = _FORMULA.match(sentence, mark.end()) or _MATHEMATICS.match(sentence, mark.end())
+        if found and _CLAUSE_ENDS.match(sentence, found.end()) and (text := _MONEY.sub("", found.group()).strip("$ ")):
+            value = text if _is_mathematics(text) else value
+    return value
 
 
 def _is_mathematics(text: str) -> bool:

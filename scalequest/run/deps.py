@@ -20,7 +20,7 @@ from pathlib import Path
 from scalequest.errors import UserError
 
 PIPELINE = Path("dvc.yaml")
-# The modules that decide bytes. `text`, `seeding` and `statistics` are files of the ground floor that do, too.
+# The modules that decide bytes. `signs`, `text`, `seeding` and `statistics` are files of the ground floor that do, too.
 WING_1 = (
     "models",
     "problems",
@@ -29,6 +29,7 @@ WING_1 = (
     "answers",
     "domains",
     "evaluation",
+    "signs",
     "text",
     "seeding",
     "statistics",
