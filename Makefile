@@ -20,7 +20,7 @@ repro: setup  ## run the whole pipeline, about 30 minutes on two cores
 	@echo "done: open reports/index.html, or read reports/report.md"
 
 test: setup  ## run every test, two files at a time
-	pytest -n 2 --dist loadfile
+	pytest -n 2 --dist loadfile --no-loadscope-reorder --durations 25
 
 test-fast: setup  ## run the tests that start no engine and no trainer (about two minutes)
 	pytest -n 2 -m "not slow"

@@ -14,6 +14,11 @@ from tests.audit.pipeline import Pipeline
 from tests.fakes import LAPTOP, chatml_tokenizer, deepseek_tokenizer
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """The longest files first: else one of two processes would run a whole pipeline while the other has nothing left."""
+    items.sort(key=lambda item: not item.path.name.startswith("test_dag"))
+
+
 @pytest.fixture(autouse=True)
 def _outside_dvc(monkeypatch: pytest.MonkeyPatch) -> None:
     """No test takes the surroundings of a real run for its own."""

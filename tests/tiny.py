@@ -146,11 +146,12 @@ def tiny_code_params(laptop_code: Path, model: Path, tasks: Path) -> dict[str, A
     params["generators"]["tasks"] = {"seed_mix": {"mbpp_train": 32}, "n_questions": 24}
     for stage in ("solver", "qft", "qpo", "difficulty_model", "reward_model", "instruct_tune"):
         params[stage] |= {"per_device_batch_size": 8, "batch_size": 8, "lora_r": 4, "max_length": 512}
-    params["qft"] |= {"method": "full", "learning_rate": 1.0e-2, "epochs": 12}
+    # Long enough to write tasks: a question that asks for no program makes no preference pair.
+    params["qft"] |= {"method": "full", "learning_rate": 1.0e-2, "epochs": 40}
     params["solver"] |= {"method": "full", "learning_rate": 1.0e-2, "epochs": 60}
     params["reward_model"] |= {"method": "none"}
-    params["qpo_questions"] |= {"n_questions": 16, "max_tokens": 96, "shard_size": 16}
-    params["preferences"] |= {"max_tokens": 24, "temperature": 1.0, "max_growth": 50.0, "shard_size": 16}
+    params["qpo_questions"] |= {"n_questions": 24, "temperature": 0.5, "max_tokens": 96, "shard_size": 24}
+    params["preferences"] |= {"max_tokens": 32, "temperature": 1.0, "max_growth": 50.0, "shard_size": 24}
     params["generate"] |= {"from": "qft", "max_tokens": 96, "shard_size": 24}
     params["screen"] |= {"near_duplicate_jaccard": 1.0}
     params["filter"] |= {"require_solvable": False, "n_questions": 12}
