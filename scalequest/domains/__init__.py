@@ -4,6 +4,7 @@ A stage that asks for ``wording(domain)`` depends on that domain's file alone (`
 changed word in the prompts for code reruns nothing of a mathematics run.
 """
 
+from collections.abc import Mapping, Sequence
 from importlib import import_module
 from typing import Protocol, cast
 
@@ -35,3 +36,43 @@ def wording(domain: str) -> Wording:
     """The prompts of one domain."""
     assert domain in DOMAINS, domain  # params.py has checked it
     return cast(Wording, import_module(f"scalequest.domains.{domain}"))
+
+
+def judge_conversation(templates: Mapping[str, str], examples: Sequence[str], question: str, style: str) -> list[str]:
+    """Ask whether a question can be solved (after the paper's Fig. 12, in our words).
+
+    Args:
+        templates: of each style that asks in one turn; ``{question}`` is filled in.
+        examples: turns that show the task, for the style ``few_shot``.
+        question: to judge.
+        style: ``judge.style``.
+
+    Returns:
+        The turns of a conversation, the user's first and last, the model's between.
+    """
+    return [*examples, question] if style == "few_shot" else [templates[style].format(question=question)]
+
+
+def rewrite_conversation(
+    templates: Mapping[tuple[str, str], str],
+    examples: Mapping[str, Sequence[tuple[str, str]]],
+    question: str,
+    direction: str,
+    style: str,
+) -> list[str]:
+    """Ask for a rewrite that improves one thing (after the paper's Figs 10 and 11, in our words).
+
+    Args:
+        templates: by style and direction; ``{question}`` is filled in.
+        examples: by direction, questions and their rewrites, for the style ``few_shot``.
+        question: to rewrite.
+        direction: SOLVABILITY or DIFFICULTY.
+        style: ``preferences.style``.
+
+    Returns:
+        The turns of a conversation, the user's first and last, the model's between.
+    """
+    template = templates[style, direction]
+    shown = examples[direction] if style == "few_shot" else []
+    turns = [turn for before, after in shown for turn in (template.format(question=before), after)]
+    return [*turns, template.format(question=question)]

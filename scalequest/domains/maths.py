@@ -2,7 +2,7 @@
 
 import re
 
-from scalequest.domains import DIFFICULTY, SOLVABILITY
+from scalequest.domains import DIFFICULTY, SOLVABILITY, judge_conversation, rewrite_conversation
 
 # ------------------------------------------------------------------------------------------------------------- solving
 
@@ -40,12 +40,8 @@ _JUDGE_EXAMPLES = [
 
 
 def judge_turns(question: str, style: str) -> list[str]:
-    """Ask whether a question can be solved (after the paper's Fig. 12, in our words).
-
-    Returns:
-        The turns of a conversation, the user's first and last, the model's between.
-    """
-    return [*_JUDGE_EXAMPLES, question] if style == "few_shot" else [_JUDGE[style].format(question=question)]
+    """Ask whether a question can be solved, in the turns of a conversation."""
+    return judge_conversation(_JUDGE, _JUDGE_EXAMPLES, question, style)
 
 
 # ----------------------------------------------------------------------------------------------------------- rewriting
@@ -100,15 +96,8 @@ _REWRITE_EXAMPLES = {
 
 
 def rewrite_turns(question: str, direction: str, style: str) -> list[str]:
-    """Ask for a rewrite that improves one thing (after the paper's Figs 10 and 11, in our words).
-
-    Returns:
-        The turns of a conversation, the user's first and last, the model's between.
-    """
-    template = _REWRITE[style, direction]
-    shown = _REWRITE_EXAMPLES[direction] if style == "few_shot" else []
-    examples = [turn for before, after in shown for turn in (template.format(question=before), after)]
-    return [*examples, template.format(question=question)]
+    """Ask for a rewrite of a question that improves one thing, in the turns of a conversation."""
+    return rewrite_conversation(_REWRITE, _REWRITE_EXAMPLES, question, direction, style)
 
 
 def leaks_solution(question: str) -> bool:

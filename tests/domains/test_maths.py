@@ -1,10 +1,13 @@
+"""The wording of the mathematics domain, byte for byte, and its parsers."""
+
 import time
 
 import pytest
 
-from scalequest.domains import DIFFICULTY, SOLVABILITY
-from scalequest.domains.maths import asks, judge_turns, leaks_solution, rewrite_turns, solve_prompt
+from scalequest.domains import DIFFICULTY, SOLVABILITY, maths
+from scalequest.domains.maths import asks, leaks_solution, rewrite_turns
 from scalequest.io import read_jsonl
+from tests.domains import prompts
 from tests.fakes import real_data
 
 # Braces, a percent sign and a backslash: what a template engine would take for its own.
@@ -96,25 +99,16 @@ Rewrite the question so that it is harder. Do not answer it.
 If {a} = 50%, what is \\frac{a}{2}?"""
 
 
-def script(turns: list[str]) -> str:
-    """A conversation as one text, the model's turns marked."""
-    return "\n".join(f"> {turn}" if number % 2 else turn for number, turn in enumerate(turns))
-
-
-@pytest.mark.parametrize(
-    ("made", "golden"),
-    [
-        pytest.param(solve_prompt(QUESTION), SOLVE, id="solve"),
-        pytest.param(script(judge_turns(QUESTION, "reasoned")), JUDGE_REASONED, id="judge_reasoned"),
-        pytest.param(script(judge_turns(QUESTION, "few_shot")), JUDGE_FEW_SHOT, id="judge_few_shot"),
-        pytest.param(script(rewrite_turns(QUESTION, SOLVABILITY, "sections")), REWRITE_SECTIONS_SOLVABILITY, id="sections_solvability"),
-        pytest.param(script(rewrite_turns(QUESTION, DIFFICULTY, "sections")), REWRITE_SECTIONS_DIFFICULTY, id="sections_difficulty"),
-        pytest.param(script(rewrite_turns(QUESTION, SOLVABILITY, "few_shot")), REWRITE_FEW_SHOT_SOLVABILITY, id="few_shot_solvability"),
-        pytest.param(script(rewrite_turns(QUESTION, DIFFICULTY, "few_shot")), REWRITE_FEW_SHOT_DIFFICULTY, id="few_shot_difficulty"),
-    ],
-)  # fmt: skip
-def test_prompts_are_these_bytes(made: str, golden: str):
-    assert made == golden
+def test_prompts_are_these_bytes():
+    assert prompts(maths, QUESTION) == {
+        "solve": SOLVE,
+        "judge_reasoned": JUDGE_REASONED,
+        "judge_few_shot": JUDGE_FEW_SHOT,
+        "sections_solvability": REWRITE_SECTIONS_SOLVABILITY,
+        "sections_difficulty": REWRITE_SECTIONS_DIFFICULTY,
+        "few_shot_solvability": REWRITE_FEW_SHOT_SOLVABILITY,
+        "few_shot_difficulty": REWRITE_FEW_SHOT_DIFFICULTY,
+    }
 
 
 @pytest.mark.parametrize("style", ["sections", "few_shot"])
