@@ -31,7 +31,18 @@ def resolve(requirements: str, *options: str) -> list[dict[str, Any]]:
     with tempfile.TemporaryDirectory() as folder:
         given, out = Path(folder, "given.txt"), Path(folder, "pylock.toml")
         given.write_text(requirements)
-        command = [sys.executable, "-m", "uv", "pip", "compile", "-q", "--python-version", "3.11", "--python-platform", PLATFORM]
+        command = [
+            sys.executable,
+            "-m",
+            "uv",
+            "pip",
+            "compile",
+            "-q",
+            "--python-version",
+            "3.11",
+            "--python-platform",
+            PLATFORM,
+        ]
         subprocess.run([*command, *options, str(given), "--format", "pylock.toml", "-o", str(out)], check=True)
         return list(tomllib.loads(out.read_text())["packages"])
 

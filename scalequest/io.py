@@ -13,6 +13,11 @@ from typing import Any
 
 from scalequest.errors import UserError
 
+# Longest line of a JSONL file, in bytes: a row is a problem and its answers, not a book.
+MAX_LINE = 16 << 20
+# A compressed file may unpack to this many bytes, or to this many times its size. Text shrinks to a tenth, at most to a fiftieth.
+MAX_UNPACKED, MAX_RATIO = 256 << 20, 200
+
 
 @contextmanager
 def atomic_path(path: Path) -> Iterator[Path]:
@@ -82,15 +87,26 @@ def read_jsonl(path: Path) -> Iterator[dict[str, Any]]:
     """Yield the objects of a JSONL file, also a compressed one (.gz), in UTF-8 with or without a byte order mark.
 
     Raises:
-        UserError: the file is missing or cut, or a line is not a JSON object in UTF-8 (the line is named).
+        UserError: the file is missing or cut, unpacks without end, or a line is not a JSON object in UTF-8 of at most
+            ``MAX_LINE`` bytes (the line is named).
     """
     if not path.is_file():
         raise UserError(f"{path}: no such file; expected a JSONL file (one JSON object per line)")
-    number = 0
+    number, unpacked, size = 0, 0, path.stat().st_size
     # Bytes, so that a line that is not UTF-8 can be named.
     with gzip.open(path, "rb") if path.suffix == ".gz" else path.open("rb") as file:
         try:
-            for number, line in enumerate(file, start=1):
+            for number, line in enumerate(iter(lambda: file.readline(MAX_LINE + 1), b""), start=1):
+                unpacked += len(line)
+                if len(line) > MAX_LINE:
+                    raise UserError(
+                        f"{path}:{number}: a line of more than {MAX_LINE:,} bytes. Expected one JSON object per line. Look at the file."
+                    )
+                if unpacked > max(MAX_UNPACKED, MAX_RATIO * size):
+                    raise UserError(
+                        f"{path}: unpacks to more than {MAX_RATIO} times its {size:,} bytes (line {number}). Expected text. "
+                        "Unpack it by hand if you trust it."
+                    )
                 if line.strip():
                     yield _json_object(f"{path}:{number}", line)
         except (EOFError, zlib.error, gzip.BadGzipFile) as error:

@@ -10,6 +10,7 @@ from typing import Any
 from jinja2 import TemplateError
 
 from scalequest.errors import UserError
+from scalequest.models.template import check_templates
 
 _SENTINEL = "QUESTIONGOESHERE"
 
@@ -36,14 +37,17 @@ class ChatFormat:
         """Read the format off the tokenizer's own template.
 
         Raises:
-            UserError: there is no template, or it does not hold the user's words as they are.
+            UserError: there is no template, it takes too much time or memory, or it does not hold the user's words as they are.
         """
         name = getattr(tokenizer, "name_or_path", "the model")
         if not getattr(tokenizer, "chat_template", None):
             raise UserError(
                 f"{name}: its tokenizer has no chat template; take an instruct model or add chat_template.jinja"
             )
-        if any("strftime_now" in template for template in _templates(tokenizer.chat_template)):
+        templates = _templates(tokenizer.chat_template)
+        special = getattr(tokenizer, "special_tokens_map", {})
+        check_templates(name, templates, {key: str(value) for key, value in special.items() if isinstance(value, str)})
+        if any("strftime_now" in template for template in templates):
             raise UserError(
                 f"{name}: its chat template prints today's date, so prompts would differ from day to day; copy the model folder, "
                 "write a fixed date into chat_template.jinja, and name it as path:DIR"

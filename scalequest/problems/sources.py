@@ -1,21 +1,20 @@
 """Where problems come from, for seeds and benchmarks alike: reasoning_gym by seed, or a file: local, of the hub, of a package."""
 
-import json
 import logging
 import math
 from collections import Counter
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from decimal import Decimal
-from hashlib import file_digest
 from pathlib import Path
 from typing import Any
 
 from scalequest.answers.code import is_test_program
 from scalequest.errors import UserError
-from scalequest.io import read_json, read_jsonl
+from scalequest.io import file_hash
 from scalequest.params import FileSource, HubSource, JsonlSource, PackageSource, ReasoningGymSource
 from scalequest.problems.draw import draw
+from scalequest.problems.files import read_file
 from scalequest.problems.known_datasets import canonical, stratum
 from scalequest.problems.problem import Problem, new_problem, worked_solution
 from scalequest.problems.reasoning_gym import draw_problems
@@ -95,9 +94,22 @@ def find_file(name: str, source: FileSource) -> Path:
     return _hub_file(name, source)
 
 
+def check_inside(name: str, file: str) -> None:
+    """Refuse the name of a file that is not inside its package or data set.
+
+    Raises:
+        UserError: it is absolute, or goes up.
+    """
+    if not file or file.startswith(("/", "~")) or "\\" in file or "\0" in file or ".." in file.split("/"):
+        raise UserError(
+            f"{name}: file {file!r} leaves its package or data set. Expected a path inside it. Correct `file`."
+        )
+
+
 def _hub_file(name: str, source: HubSource) -> Path:
     from huggingface_hub import errors, hf_hub_download
 
+    check_inside(name, source.file)
     what = f"{source.repo}, commit {source.commit}, file {source.file}"
     try:
         return Path(hf_hub_download(source.repo, source.file, repo_type="dataset", revision=source.commit))
@@ -120,6 +132,7 @@ def _hub_file(name: str, source: HubSource) -> Path:
 def _package_file(name: str, source: PackageSource) -> Path:
     import importlib.metadata
 
+    check_inside(name, source.file)
     try:
         installed = importlib.metadata.distribution(source.package)
     except importlib.metadata.PackageNotFoundError:
@@ -132,38 +145,6 @@ def _package_file(name: str, source: PackageSource) -> Path:
             "that one, or pin the new version"
         )
     return Path(str(installed.locate_file(source.file)))
-
-
-def read_file(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
-    """Yield each row of a JSONL (also .gz), JSON or Parquet file, and its place in the file, for messages.
-
-    Raises:
-        UserError: there is no such file, or it holds something else.
-    """
-    if path.suffix == ".parquet" and path.is_file():
-        import pyarrow as pa
-        import pyarrow.parquet as pq
-
-        try:
-            rows = pq.read_table(path).to_pylist()
-        except (pa.ArrowInvalid, OSError) as error:
-            raise UserError(f"{path}: not a Parquet file ({error}). Expected one. Download it again.") from None
-        for number, row in enumerate(rows, start=1):
-            yield f"{path}:{number}", row
-    elif path.suffix == ".json" and path.is_file():
-        try:
-            rows = read_json(path)
-        except (UnicodeDecodeError, json.JSONDecodeError, RecursionError) as error:
-            raise UserError(f"{path}: not JSON in UTF-8 ({error}); expected a list of JSON objects") from None
-        if not isinstance(rows, list) or not all(isinstance(row, dict) for row in rows):
-            raise UserError(
-                f"{path}: not a list of JSON objects; expected one, or one object per line in a .jsonl file"
-            )
-        for number, row in enumerate(rows, start=1):
-            yield f"{path}:{number}", row
-    else:
-        for number, row in enumerate(read_jsonl(path), start=1):
-            yield f"{path}:{number}", row
 
 
 def _from_file(
@@ -226,8 +207,7 @@ def check_pin(name: str, source: FileSource, path: Path) -> None:
     """
     if not path.is_file() or (source.sha256 is None and not isinstance(source, JsonlSource)):
         return  # a file of the hub is pinned by its commit, one of a package by its version
-    with path.open("rb") as file:
-        digest = file_digest(file, "sha256").hexdigest()
+    digest = file_hash(path)
     if source.sha256 is None:
         raise UserError(
             f"{name}: {path} is not pinned, so a changed file would go unnoticed. Expected its hash beside its path. "

@@ -37,7 +37,10 @@ WING_1 = (
 # The wording of the run's domain, as dvc.yaml names it: which one is decided by `domain` of params.yaml.
 WORDING = "scalequest/domains/${domain}.py"
 # Programs that a module starts by path instead of importing them.
-STARTED = {"scalequest/answers/sandbox.py": "scalequest/answers/sandbox_child.py"}
+STARTED = {
+    "scalequest/answers/sandbox.py": "scalequest/answers/sandbox_child.py",
+    "scalequest/models/template.py": "scalequest/models/template_child.py",
+}
 _CODE = re.compile(r"\s*- (?:scalequest|stages)/\S+\.py$")
 
 
