@@ -11,7 +11,8 @@ from scalequest.cli import main
 from scalequest.errors import UserError
 from scalequest.params import Params, read_yaml
 from scalequest.run import profile
-from scalequest.run.profile import compose, compose_profile, load_profile, merge, profiles, switch
+from scalequest.run.compose import load_values
+from scalequest.run.profile import compose_profile, load_profile, profiles, switch
 from tests.fakes import ROOT
 
 NAMES = sorted(profiles(ROOT))
@@ -48,13 +49,13 @@ def status(folder: Path) -> str:
 @pytest.mark.parametrize("name", NAMES)
 def test_every_profile_composes_to_valid_parameters(name: str):
     assert load_profile(name, ROOT).mix
-    assert list(profile._load(compose_profile(name, ROOT))) == list(Params.model_fields)
+    assert list(load_values(compose_profile(name, ROOT))) == list(Params.model_fields)
 
 
 @pytest.mark.parametrize("name", NAMES)
 def test_a_profile_says_only_what_differs(name: str):
     overlay = profile.read_overlay(ROOT / "profiles" / f"{name}.yaml")
-    below = profile._load(compose_profile(overlay.on or "laptop", ROOT))
+    below = load_values(compose_profile(overlay.on or "laptop", ROOT))
 
     def same(values: dict[str, Any], base: Any, key: str) -> list[str]:
         found = []
@@ -77,60 +78,6 @@ def test_the_banners_of_all_sections_survive(name: str):
     banners = [line for line in compose_profile("laptop", ROOT).splitlines() if line.startswith("# ----")]
     assert [line for line in compose_profile(name, ROOT).splitlines() if line.startswith("# ----")] == banners
     assert len(banners) > 15
-
-
-BASE = """\
-# top
-seed: 17                # every draw
-mix: [a, b]
-# ---- models
-models:
-  a: one                # generator
-  b: two
-# ---- engine
-engine:
-  dtype: float32        # float32 | bfloat16
-  share: 0.9            # of the GPU;
-                        # what is left
-  api:
-    retries: 5
-shares: {a: 0.4, b: 0.6}  # of the set
-empty: {}               # by role
-"""
-
-
-@pytest.mark.parametrize(
-    ("overlay", "replaces", "expected"),
-    [
-        pytest.param("seed: 4711", [], [("seed: 17                # every draw", "seed: 4711              # every draw")], id="a_value_keeps_its_comment_and_column"),
-        pytest.param("seed: 3  # my number", [], [("seed: 17                # every draw", "seed: 3                 # my number")], id="a_comment_of_its_own_takes_the_place"),
-        pytest.param("mix: [c]", [], [("mix: [a, b]", "mix: [c]")], id="lists_replace"),
-        pytest.param("models:\n  b: three\n  c: four  # new", [], [("  b: two", "  b: three\n  c: four  # new")], id="mappings_merge_and_new_keys_come_last"),
-        pytest.param("models:\n  # all others\n  x: one\n  y: two  # why", ["models"], [("  a: one                # generator\n  b: two", "  # all others\n  x: one\n  y: two  # why")], id="a_named_mapping_is_replaced_whole"),
-        pytest.param("engine:\n  share: 0.2  # little", [], [("  share: 0.9            # of the GPU;\n                        # what is left", "  share: 0.2            # little")], id="a_new_comment_replaces_all_lines_of_the_old"),
-        pytest.param("engine:\n  api:\n    retries: 0", [], [("    retries: 5", "    retries: 0")], id="deep"),
-        pytest.param("shares: {b: 0.7}", [], [("shares: {a: 0.4, b: 0.6}  # of the set", "shares: {a: 0.4, b: 0.7}  # of the set")], id="inline_mappings_merge"),
-        pytest.param("shares: {b: 1.0}", ["shares"], [("shares: {a: 0.4, b: 0.6}  # of the set", "shares: {b: 1.0}          # of the set")], id="inline_mappings_are_replaced_where_named"),
-        pytest.param("empty: {student: plain}", [], [("empty: {}               # by role", "empty: {student: plain}  # by role")], id="an_empty_mapping_is_filled"),
-        pytest.param("empty:\n  student: plain", [], [("empty: {}               # by role", "empty: {student: plain}  # by role")], id="an_empty_mapping_is_filled_by_a_block"),
-        pytest.param("models: {z: one}", ["models"], [("models:\n  a: one                # generator\n  b: two", "models: {z: one}")], id="a_block_becomes_inline"),
-        pytest.param("", [], [], id="nothing"),
-    ],
-)  # fmt: skip
-def test_composed_text(overlay: str, replaces: list[str], expected: list[tuple[str, str]]):
-    text = BASE
-    for old, new in expected:
-        assert old in text
-        text = text.replace(old, new)
-    assert compose(BASE, overlay, replaces) == text
-    assert profile._load(compose(BASE, overlay, replaces)) == merge(
-        profile._load(BASE), profile._load(overlay), replaces
-    )
-
-
-def test_a_block_replaced_by_null_keeps_what_follows():
-    text = compose(BASE, "engine: null\n", [])
-    assert "engine: null\nshares: {a: 0.4" in text
 
 
 def test_a_profile_may_start_from_another_and_from_a_path(clone: Path):
@@ -184,7 +131,7 @@ def test_an_unknown_profile_names_its_neighbour(clone: Path, name: str, expected
 def test_there_and_back_leaves_git_clean(clone: Path, name: str):
     assert switch(name, clone)
     assert status(clone).split() == ["M", "params.yaml"]
-    assert read_yaml(clone / "params.yaml") == profile._load(compose_profile(name, ROOT))
+    assert read_yaml(clone / "params.yaml") == load_values(compose_profile(name, ROOT))
     assert switch("laptop", clone)
     assert status(clone) == ""
 
@@ -275,7 +222,7 @@ def test_a_copied_overlay_can_be_switched_away_from(clone: Path):
 
 
 def test_a_parameter_that_was_just_added_reaches_the_profiles(clone: Path, monkeypatch: pytest.MonkeyPatch):
-    # Two files: params.yaml here, and params.py, which the patched check stands for.
+    # Two files: params.yaml here, and the class in scalequest/params, which the patched check stands for.
     file = clone / "params.yaml"
     file.write_text(file.read_text().replace("seed: 17\n", "seed: 17\nadded: 3\n", 1))
     monkeypatch.setattr(profile, "_is_valid", lambda text: "added: 3" in text)

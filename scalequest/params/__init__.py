@@ -13,85 +13,41 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import Field, ValidationError, model_validator
 
 from scalequest.errors import UserError
 from scalequest.models.source import parse_consent, parse_source
+from scalequest.params.file import PARAMS_FILE, check_there, parse_yaml, read_yaml
+from scalequest.params.sources import (
+    FileSource,
+    HubSource,
+    JsonlSource,
+    PackageSource,
+    Positive,
+    ReasoningGymSource,
+    Section,
+    Source,
+)
 
-PARAMS_FILE = "params.yaml"
+__all__ = [
+    "PARAMS_FILE",
+    "FileSource",
+    "HubSource",
+    "JsonlSource",
+    "PackageSource",
+    "ReasoningGymSource",
+    "check_there",
+    "parse_yaml",
+    "read_yaml",
+]
+
 # Roles that every run fills; the generators' names come on top.
 ROLES = ("optimizer", "judge", "solver", "difficulty", "reward", "student")
 NAME = re.compile(r"[a-z][a-z0-9_]*")
 # What a scores file holds beside its tasks (scalequest.evaluation.summarize).
 NO_TASK = ("dev", "few_shot", "warnings")
 
-Positive = Annotated[int, Field(ge=1)]
 Fraction = Annotated[float, Field(ge=0.0, le=1.0)]
-
-
-class Section(BaseModel):
-    """A section: frozen, and closed to keys it does not know."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
-
-
-class ReasoningGymSource(Section):
-    """Problems from one reasoning_gym data set; item ``i`` is drawn from ``seed + i``."""
-
-    kind: Literal["reasoning_gym"]
-    dataset: str
-    n: Positive
-    seed: Annotated[int, Field(ge=0)]
-    # gsm_symbolic draws from 85 templates: its even or odd ones, so that a test set can hold other templates than the seeds.
-    templates: Literal["all", "even", "odd"]
-    config: dict[str, Any]
-
-    @model_validator(mode="after")
-    def _has_templates(self) -> "ReasoningGymSource":
-        if self.templates != "all" and self.dataset != "gsm_symbolic":
-            raise ValueError(
-                f"templates '{self.templates}' needs dataset gsm_symbolic, got '{self.dataset}'; set 'all'"
-            )
-        return self
-
-
-class FileSource(Section):
-    """Rows of one file: JSONL (also .gz), a JSON list or Parquet, in this project's columns or those of a known test set."""
-
-    # How many, drawn by the run's seed and kept in file order; null = all.
-    n: Positive | None
-    # Of the file's bytes; null = whatever is there (the stage then prints the hash to pin).
-    sha256: str | None
-    # Column values that a row must have, {split: train}. The one key that may be left out: few files hold more than is wanted.
-    where: dict[str, str | int | bool] = {}
-
-
-class JsonlSource(FileSource):
-    """Problems from a local file with ``question``, ``answer`` and (for seeds) ``solution``."""
-
-    kind: Literal["jsonl"]
-    path: str
-
-
-class HubSource(FileSource):
-    """Problems from one file of a hub data set, pinned to a commit."""
-
-    kind: Literal["hub"]
-    repo: Annotated[str, Field(pattern=r"[\w.-]+/[\w.-]+")]
-    commit: Annotated[str, Field(pattern=r"[0-9a-f]{40}")]
-    file: str
-
-
-class PackageSource(FileSource):
-    """Problems from one file of an installed Python package, pinned to its version."""
-
-    kind: Literal["package"]
-    package: str
-    version: str
-    file: str
-
-
-Source = Annotated[ReasoningGymSource | JsonlSource | HubSource | PackageSource, Field(discriminator="kind")]
 
 
 class Engine(Section):
@@ -432,40 +388,6 @@ class Params(Section):
                 yield f"evaluate.tasks: '{task}' is a name of eval/scores/MODEL.json itself. Give the benchmark another name"
             if task not in self.benchmarks:
                 yield f"evaluate.tasks: '{task}' has no benchmark of that name; `benchmarks` has {sorted(self.benchmarks)}"
-
-
-def check_there(path: Path) -> None:
-    """Refuse a parameter file that does not exist; without params.yaml this is not the repository's root folder.
-
-    Raises:
-        UserError: there is no such file.
-    """
-    if path.is_file():
-        return
-    if path.name == PARAMS_FILE:
-        raise UserError(f"{path}: no such file. Expected to run in the repository's root folder. Change to it first.")
-    raise UserError(
-        f"{path}: no such file. Expected a parameter file in YAML. `scalequest profile` lists the profiles."
-    )
-
-
-def read_yaml(path: Path) -> dict[str, Any]:
-    """Read a parameter file as DVC does (YAML 1.2: ``3e-05`` is a number, ``off`` is a string)."""
-    check_there(path)
-    return parse_yaml(path.read_text(encoding="utf-8"), path)
-
-
-def parse_yaml(text: str, path: Path) -> dict[str, Any]:
-    """Parse the text of a parameter file; ``path`` names it in errors."""
-    from ruamel.yaml import YAML, YAMLError
-
-    try:
-        data = YAML(typ="safe", pure=True).load(text)
-    except YAMLError as error:
-        raise UserError(f"{path}: not YAML: {error}") from None
-    if not isinstance(data, dict):
-        raise UserError(f"{path}: a {type(data).__name__}. Expected sections, as in the repository's params.yaml.")
-    return data
 
 
 def parse_params(data: dict[str, Any], origin: str = PARAMS_FILE) -> Params:
