@@ -252,8 +252,9 @@ class Api(Section):
     concurrency: Positive
     retries: Annotated[int, Field(ge=0)]
     timeout_s: Annotated[float, Field(gt=0.0)]
-    # The key itself never stands in a file.
-    key_variable: str
+    # The key itself is never in a file.
+    key_variable: Annotated[str, Field(pattern=r"^[A-Za-z_][A-Za-z0-9_]*$")]
+    plain_http: bool
     usd_per_million_input: Annotated[float, Field(ge=0.0)]
     usd_per_million_output: Annotated[float, Field(ge=0.0)]
 

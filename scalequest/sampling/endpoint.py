@@ -3,32 +3,51 @@
 At most ``concurrency`` requests are under way, from one process. A busy or failing server is asked
 again after a growing pause, or after the one that it asks for. Every answer is appended to a
 journal under a hash of its request as soon as it is there, so a rerun, also one after a kill, pays
-only for what is missing. The key comes from the environment and is written nowhere.
+only for what is missing. The key comes from the environment and is written nowhere, not even where
+the endpoint repeats it.
 
 Whose fault a failure is decides what follows. A request that the endpoint will not answer (content
 filter, too long) is its row's outcome, and the others are still asked. What no request could pass
-(key, model, URL, account, a server that is down) ends the run, and what was answered is kept.
+(key, account, a server that is down) ends the run, and what was answered is kept. "Forbidden" and
+"not found" are the configuration's fault before the first answer, and the row's afterwards.
 """
 
-import fcntl
 import json
 import logging
-import os
 import random
 import threading
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor, as_completed
-from contextlib import contextmanager
-from dataclasses import asdict, dataclass
-from datetime import UTC, datetime
-from email.utils import parsedate_to_datetime
+import time
+from collections import deque
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from dataclasses import replace
 from hashlib import sha256
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
 
 from scalequest.errors import UserError
 from scalequest.params import Api, Sampling
-from scalequest.sampling.completion import CUT, STOP, TOO_LONG, Completion
+from scalequest.redaction import address_problem, api_key, redacted, without_values
+from scalequest.sampling.answer_journal import Answer, Journal
+from scalequest.sampling.completion import CUT, Completion
+from scalequest.sampling.replies import (
+    ADDRESS,
+    AGAIN,
+    DENIED,
+    KEY,
+    MONEY,
+    REFUSAL,
+    UNKNOWN,
+    classify,
+    cut_off,
+    error_codes,
+    error_in,
+    error_message,
+    json_body,
+    read_answer,
+    retry_after,
+)
 
 if TYPE_CHECKING:
     from scalequest.runtime.progress import Progress
@@ -36,72 +55,16 @@ if TYPE_CHECKING:
 log = logging.getLogger("scalequest")
 
 LONGEST_PAUSE_S = 60.0
-# Busy, out of time or broken for the moment: asked again. So is every status from 500 on, but for
-# "not implemented" and the like.
-TRANSIENT = frozenset({408, 409, 425, 429})
-NOT_TRANSIENT = frozenset({501, 505})
-# Codes and words of an account that has no money left, whatever the status.
-NO_MONEY = (
-    "insufficient_quota",
-    "insufficient_balance",
-    "insufficient balance",
-    "billing",
-    "exceeded your current quota",
-)
-# The endpoint would not write it: a content filter, or the model's own refusal. There is no text
-# then.
-REFUSAL = "refusal"
-FILTERED = (
-    "content_filter",
-    "content filter",
-    "content management policy",
-    "content_policy",
-    "moderation",
-    "flagged",
-    "safety",
-)
-LONG = (
-    "context_length_exceeded",
-    "context length",
-    "context window",
-    "maximum context",
-    "too many tokens",
-    "string_above_max_length",
-)
-# Why a completion ended, in the words of servers that do not keep to the API's.
-ENDED_BY_LENGTH = frozenset(
-    {"length", "max_tokens", "max_output_tokens", "model_length", "incomplete", "context_length"}
-)
-ENDED_BY_FILTER = frozenset(
-    {"content_filter", "content_filtered", "refusal", "safety", "recitation", "blocklist", "prohibited_content", "spii",
-     "sensitive", "language"}
-)  # fmt: skip
-ENDED_BY_SERVER = frozenset(
-    {"abort", "aborted", "error", "cancelled", "canceled", "insufficient_system_resource", "timeout"}
-)
 # This many requests that are refused without a known reason, with no answer before them, are not
 # their rows' fault.
 REFUSED_BEFORE_ANY_ANSWER = 8
-
-
-@dataclass(frozen=True)
-class Answer:
-    """One answer of the endpoint, as the journal keeps it.
-
-    Attributes:
-        text: what was written; empty for a refusal.
-        finish_reason: ``stop``, ``length``, ``too_long`` or ``refusal``.
-        input_tokens: tokens of the request that are paid for; None where the endpoint does not say.
-        output_tokens: tokens of the answer that are paid for; None where the endpoint does not say.
-        model: the name by which the endpoint says who answered; it may be more exact than the one
-            asked for.
-    """
-
-    text: str
-    finish_reason: str
-    input_tokens: int | None
-    output_tokens: int | None
-    model: str
+# This many in a row to which model or address are unknown, after answers, are no longer their rows'
+# fault.
+DENIED_IN_A_ROW = 8
+# A longer reply is read no further.
+MOST_BYTES = 16 * 2**20
+# A run that is stopped waits so long for answers that are under way, because they are paid for.
+LAST_ANSWERS_S = 10.0
 
 
 class UnansweredError(Exception):
@@ -111,65 +74,14 @@ class UnansweredError(Exception):
         again: another try may get one.
         reason: the row's finish reason where the request itself is known to be at fault, else None.
         pause_s: seconds that the server asks to wait for, if it does.
+        settings: what may be wrong with the configuration, where the row need not be at fault.
     """
 
-    def __init__(self, problem: str, again: bool, reason: str | None = None, pause_s: float | None = None) -> None:
+    def __init__(
+        self, problem: str, again: bool, reason: str | None = None, pause_s: float | None = None, settings: str = ""
+    ) -> None:
         super().__init__(problem)
-        self.again, self.reason, self.pause_s = again, reason, pause_s
-
-
-class Journal:
-    """Answers by the hash of their request, in memory and, where there is a file, one JSON line each.
-
-    A line is written whole or, by a kill, in part; the part is cut off when the file is opened
-    again.
-    """
-
-    def __init__(self, file: Path | None) -> None:
-        self._answers: dict[str, Answer] = {}
-        self._lock = threading.Lock()
-        self._stream = None
-        if file is None:
-            return
-        file.parent.mkdir(parents=True, exist_ok=True)
-        self._stream = file.open("ab+")
-        with self._alone():
-            self._stream.seek(0)
-            whole, newline, _ = self._stream.read().rpartition(b"\n")
-            self._stream.truncate(len(whole) + len(newline))
-        for number, line in enumerate(whole.splitlines(), start=1):
-            try:
-                row = json.loads(line)
-                key = row.pop("key")
-                self._answers[key] = Answer(**row)
-            except (ValueError, KeyError, TypeError, AttributeError):  # a full disk, an editor
-                log.warning("%s:%d: unreadable, that answer is asked for again", file, number)
-
-    def __contains__(self, key: str) -> bool:
-        return key in self._answers
-
-    def __getitem__(self, key: str) -> Answer:
-        return self._answers[key]
-
-    def add(self, key: str, answer: Answer) -> None:
-        """Keep an answer; it is on disk when this returns."""
-        with self._lock:
-            self._answers[key] = answer
-            if self._stream:
-                with self._alone():
-                    self._stream.write(json.dumps({"key": key} | asdict(answer), ensure_ascii=False).encode() + b"\n")
-                    self._stream.flush()
-                    os.fsync(self._stream.fileno())
-
-    @contextmanager
-    def _alone(self) -> Iterator[None]:
-        """Hold the file's lock: on Ray several workers append to one journal."""
-        assert self._stream is not None
-        fcntl.flock(self._stream, fcntl.LOCK_EX)
-        try:
-            yield
-        finally:
-            fcntl.flock(self._stream, fcntl.LOCK_UN)
+        self.again, self.reason, self.pause_s, self.settings = again, reason, pause_s, settings
 
 
 class ApiOptimizer:
@@ -185,14 +97,18 @@ class ApiOptimizer:
     ) -> None:
         import httpx
 
-        key = os.environ.get(settings.key_variable)
+        if problem := address_problem(url, settings.plain_http):
+            raise UserError(f"the optimizer's endpoint {redacted(url)}: {problem}")
+        self._api_key = api_key(settings.key_variable)
         self._url, self._model, self._sampling, self._settings, self._seed = url, model, sampling, settings, seed
         self._journal = Journal(journal)
         self._client = httpx.Client(
-            headers={"Authorization": f"Bearer {key}"} if key else {},
+            headers={"Authorization": f"Bearer {self._api_key}"} if self._api_key else {},
             timeout=settings.timeout_s,
             limits=httpx.Limits(max_connections=settings.concurrency),
         )
+        if self._api_key:  # params.yaml may be another one's, and name any variable and host
+            log.info("%s: the value of %s is sent to %s", model, settings.key_variable, urlsplit(url).netloc)
         self._stopping = threading.Event()
         self.paid: list[Answer] = []
         self._answered = 0
@@ -268,44 +184,80 @@ class ApiOptimizer:
             The requests that got no answer by their own fault, with an empty one. They are not
             kept: asking again costs nothing.
         """
-        pool = ThreadPoolExecutor(self._settings.concurrency, thread_name_prefix="api")
-        futures = {pool.submit(self._answer, key, request): key for key, request in missing.items()}
-        faults: dict[str, Answer] = {}
-        unknown, problem = 0, ""
+        faults: dict[str, UnansweredError] = {}
         try:
-            for future in as_completed(futures):
-                try:
-                    answer = future.result()
-                except UnansweredError as fault:
-                    unknown, problem = unknown + (fault.reason is None), str(fault)
-                    answer = faults[futures[future]] = Answer("", fault.reason or REFUSAL, 0, 0, self._model)
-                    if not self._answered and unknown >= min(REFUSED_BEFORE_ANY_ANSWER, len(missing)):
-                        raise UserError(
-                            f"{self._url} refuses the request ({problem}); look at `preferences` and at the account"
-                        ) from None
-                if progress and answer:
-                    progress.add(1, answer.output_tokens or 0)
+            self._ask_all(missing, faults, progress)
         except UserError as error:
-            self._stopping.set()
-            pool.shutdown(cancel_futures=True)  # those under way are paid for: wait for them and keep them
             raise UserError(
                 f"{error} ({sum(key in self._journal for key in missing)} of {len(missing)} answers came and are kept)"
             ) from None
-        finally:
-            self._stopping.set()
-            pool.shutdown(wait=False, cancel_futures=True)
-            self._stopping = threading.Event()
         if faults:
+            last = str(list(faults.values())[-1])
             log.warning(
-                "%s: %d of %d requests got no answer, the last because %s",
-                self._model,
-                len(faults),
-                len(missing),
-                problem,
+                "%s: %d of %d requests got no answer, the last because %s", self._model, len(faults), len(missing), last
             )
         if without := self.cost()["api_requests_without_usage"]:
             log.warning("%s: %d answers came without token counts; the cost is a lower bound", self._model, without)
-        return faults
+        return {key: Answer("", fault.reason or REFUSAL, 0, 0, self._model) for key, fault in faults.items()}
+
+    def _ask_all(
+        self, missing: dict[str, dict[str, Any]], faults: dict[str, UnansweredError], progress: "Progress | None"
+    ) -> None:
+        """Ask for all, and put those that got no answer into ``faults``.
+
+        Before the first answer nobody knows whether address, key and model are right. One round of
+        requests finds out, before more are asked.
+
+        Raises:
+            UserError: no request will get an answer. Those under way are waited for and kept.
+        """
+        at_once, waiting, denied = self._settings.concurrency, deque(missing), 0
+        pool = ThreadPoolExecutor(at_once, thread_name_prefix="api")
+        under_way: dict[Future[Answer | None], str] = {}
+        try:
+            while waiting or under_way:
+                room = 2 * at_once - len(under_way) if self._answered else at_once * (not under_way)
+                for key in [waiting.popleft() for _ in range(min(room, len(waiting)))]:
+                    under_way[pool.submit(self._answer, key, missing[key])] = key
+                for future in wait(under_way, return_when=FIRST_COMPLETED).done:
+                    key, answer = under_way.pop(future), None
+                    try:
+                        answer = future.result()
+                        denied = 0
+                    except UnansweredError as fault:
+                        faults[key] = fault
+                        denied += bool(fault.settings)
+                        self._end_where_all_fail(fault, faults, denied, len(missing))
+                    if progress:
+                        progress.add(1, answer.output_tokens or 0 if answer else 0)
+                if self._answered:  # a page of another service was one reply gone wrong
+                    for key in [key for key, fault in faults.items() if fault.again]:
+                        del faults[key]
+                        waiting.append(key)
+                elif not under_way and (suspect := next((f for f in faults.values() if f.settings), None)):
+                    raise UserError(suspect.settings)
+        except UserError:
+            self._stopping.set()
+            pool.shutdown(cancel_futures=True)
+            raise
+        except BaseException:  # Ctrl-C, a full disk
+            self._stopping.set()
+            pool.shutdown(wait=False, cancel_futures=True)
+            wait(under_way, timeout=LAST_ANSWERS_S)
+            raise
+        finally:
+            pool.shutdown(wait=False, cancel_futures=True)
+            self._stopping = threading.Event()
+
+    def _end_where_all_fail(
+        self, fault: UnansweredError, faults: dict[str, UnansweredError], denied: int, n_missing: int
+    ) -> None:
+        """Raise where so many requests fail alike that their rows are not at fault."""
+        unknown = sum(found.reason is None and not found.settings for found in faults.values())
+        if not self._answered and not fault.settings and unknown >= min(REFUSED_BEFORE_ANY_ANSWER, n_missing):
+            raise UserError(f"{self._url} refuses the request ({fault}); look at `preferences` and at the account")
+        if self._answered and denied >= DENIED_IN_A_ROW:
+            raise UserError(f"{fault.settings} (the last {denied} requests)")
 
     def _answer(self, key: str, request: dict[str, Any]) -> Answer | None:
         """Ask once, or as often as it takes, and keep the answer; None where the run is being ended.
@@ -325,7 +277,7 @@ class ApiOptimizer:
             try:
                 answer = self._try(request)
             except UnansweredError as fault:
-                if not fault.again:
+                if not fault.again or (fault.settings and not self._answered):
                     raise
                 problem, pause = str(fault), min(fault.pause_s or pause, LONGEST_PAUSE_S)
             else:
@@ -353,136 +305,103 @@ class ApiOptimizer:
         import httpx
 
         try:
-            response = self._client.post(f"{self._url}/chat/completions", json=request)
+            with self._client.stream("POST", f"{self._url}/chat/completions", json=request) as response:
+                content = self._read(response)
         except httpx.TimeoutException:
             raise UnansweredError(f"no answer within {self._settings.timeout_s:g} s", again=True) from None
-        except httpx.TransportError as error:
-            raise UnansweredError(f"{type(error).__name__}: {error}", again=True) from None
-        status = response.status_code
-        if response.is_success:
-            body = json_body(response)
-            found = fault_in(body)
-            if found is None:
-                try:
-                    return read_answer(body)
-                except (ValueError, KeyError, IndexError, TypeError, AttributeError):
-                    self._refuse_foreign(response)
-                    raise UnansweredError(f"no chat completion: {response.text[:200]!r}", again=True) from None
-            status = found
-        problem = f"{status}: {error_message(response)}"
-        self._refuse_for_all(status, problem)
-        if status in TRANSIENT or (status >= 500 and status not in NOT_TRANSIENT):
-            raise UnansweredError(problem, again=True, pause_s=retry_after(response.headers.get("Retry-After")))
-        words = problem.lower()
-        if status == 413 or any(word in words for word in LONG):
-            raise UnansweredError(problem, again=False, reason=TOO_LONG)
-        raise UnansweredError(problem, again=False, reason=REFUSAL if any(word in words for word in FILTERED) else None)
+        except httpx.RequestError as failure:  # no connection, one that was cut, a body that cannot be unpacked
+            problem = self._masked(f"{type(failure).__name__}: {failure}")
+            raise UnansweredError(problem, again=True) from None
+        body, text = json_body(content), self._masked(content[:2_000].decode("utf-8", "replace"))
+        error = error_in(body)
+        if response.is_success and not error:
+            return self._read_answer(body, content, text)
+        number, codes = error_codes(error)
+        status: int | None = response.status_code
+        if response.is_success or (status == 400 and number):
+            status = number
+        problem = f"{status or response.status_code}: {self._masked(error_message(error, text))}"
+        raise self._fault(classify(status, codes, problem), problem, asked_pause(response.headers))
 
-    def _refuse_foreign(self, response: Any) -> None:
-        """Raise where nothing that came so far was a chat completion; one among many is a proxy's hiccup."""
-        if not self._answered:
+    def _read(self, response: Any) -> bytes:
+        """The body of a reply, up to the most bytes and as long as a request may take.
+
+        Raises:
+            UnansweredError: an answer is longer, or does not end.
+        """
+        parts, size, deadline = [], 0, time.monotonic() + self._settings.timeout_s
+        for part in response.iter_bytes():
+            parts.append(part)
+            size += len(part)
+            if size > MOST_BYTES:
+                if not response.is_success:  # an error's beginning says enough
+                    break
+                problem = f"its answer has more than {MOST_BYTES // 2**20} MiB"
+                raise UnansweredError(
+                    problem,
+                    again=False,
+                    reason=CUT,
+                    settings=f"{self._url}: {problem}; is this an OpenAI-compatible endpoint?",
+                )
+            if time.monotonic() > deadline:
+                raise UnansweredError(f"its answer did not end within {self._settings.timeout_s:g} s", again=True)
+        return b"".join(parts)
+
+    def _read_answer(self, body: Any, content: bytes, text: str) -> Answer:
+        """The answer in a reply of status 200.
+
+        Raises:
+            UnansweredError: it is no chat completion.
+        """
+        try:
+            answer = read_answer(body)
+        except (KeyError, TypeError, AttributeError):
+            shown = " ".join(text.split())[:200]
+            if body is None and cut_off(content):
+                raise UnansweredError(f"the reply was cut off: {shown!r}", again=True) from None
+            raise UnansweredError(
+                f"no chat completion: {shown!r}",
+                again=True,
+                settings=f"{self._url} answered with something that is no chat completion: {shown!r}; is this an "
+                "OpenAI-compatible endpoint?",
+            ) from None
+        return replace(answer, text=without_values(answer.text, self._api_key), model=self._masked(answer.model))
+
+    def _masked(self, text: str) -> str:
+        """A text from the endpoint for logs and errors: without the key, should it repeat it, and without tokens."""
+        return redacted(without_values(text, self._api_key))
+
+    def _fault(self, whose: str, problem: str, pause_s: float | None) -> UnansweredError:
+        """The fault of one request.
+
+        Raises:
+            UserError: no request will be answered.
+        """
+        variable = self._settings.key_variable
+        if whose == MONEY:
+            self._stopping.set()  # before the next request goes out
+            raise UserError(f"{self._url} refuses the request ({problem}); look at the account's limits and balance")
+        state = "holds another" if self._api_key else "is not set"
+        wrong_key = f"{self._url} wants a valid key ({problem}); the environment variable {variable} {state}"
+        if whose == KEY:
             self._stopping.set()
-            raise UserError(
-                f"{self._url} answered with something that is no chat completion: {response.text[:200]!r}; is this an "
-                "OpenAI-compatible endpoint?"
+            raise UserError(wrong_key)
+        wrong_address = (
+            f"{self._url} does not know the model '{self._model}', or is no such endpoint ({problem}); "
+            "models.optimizer is api:URL#MODEL, and the URL mostly ends in /v1"
+        )
+        if whose == ADDRESS:
+            self._stopping.set()
+            raise UserError(wrong_address)
+        if whose == DENIED:
+            return UnansweredError(
+                problem, again=False, settings=wrong_key if problem.startswith("403") else wrong_address
             )
-
-    def _refuse_for_all(self, status: int, problem: str) -> None:
-        """Raise for what no request could pass."""
-        words, variable = problem.lower(), self._settings.key_variable
-        if status == 402 or any(word in words for word in NO_MONEY):
-            text = f"{self._url} refuses the request ({problem}); look at the account's limits and balance"
-        elif status == 401 or (status == 403 and not any(word in words for word in FILTERED)):
-            state = "holds another" if os.environ.get(variable) else "is not set"
-            text = f"{self._url} wants a valid key ({problem}); the environment variable {variable} {state}"
-        elif status in (404, 405, 410) or 300 <= status < 400:
-            text = (
-                f"{self._url} does not know the model '{self._model}', or is no such endpoint ({problem}); models.optimizer is "
-                "api:URL#MODEL, and the URL mostly ends in /v1"
-            )
-        else:
-            return
-        self._stopping.set()  # before the next request goes out
-        raise UserError(text)
+        return UnansweredError(problem, whose == AGAIN, None if whose in (AGAIN, UNKNOWN) else whose, pause_s)
 
 
-def json_body(response: Any) -> Any:
-    """The reply as JSON; None if it is none."""
-    try:
-        return response.json()
-    except ValueError:
-        return None
-
-
-def fault_in(body: Any) -> int | None:
-    """The status of an error that a server reports inside a reply of status 200; None if there is none.
-
-    Routers do so when the server behind them failed after they had begun to answer.
-    """
-    if not isinstance(body, dict):
-        return None
-    choices = body.get("choices")
-    choice = choices[0] if isinstance(choices, list) and choices and isinstance(choices[0], dict) else {}
-    error = choice.get("error") or (None if choice else body.get("error"))
-    if not error:
-        return 502 if str(choice.get("finish_reason")).lower() in ENDED_BY_SERVER else None
-    code = error.get("code") if isinstance(error, dict) else None
-    if isinstance(code, int) or (isinstance(code, str) and code.isdigit()):
-        return int(code) if 400 <= int(code) < 600 else 502
-    # A code in words is a fault of the request as a rule ("content_filter"); without one the server
-    # failed.
-    return 400 if code else 502
-
-
-def read_answer(body: dict[str, Any]) -> Answer:
-    """The first choice of a chat completion; raises KeyError, IndexError, TypeError or AttributeError for a body that is none.
-
-    What was paid for is kept where it can be: a reply without token counts, with another name for
-    the end, or with the text in parts is an answer.
-    """
-    choices, usage = body["choices"], body.get("usage")
-    counts = [usage.get(name) if isinstance(usage, dict) else None for name in ("prompt_tokens", "completion_tokens")]
-    read, written = (count if isinstance(count, int) else None for count in counts)
-    model = str(body.get("model") or "")
-    if isinstance(choices, list) and not choices:  # a filter took the only one
-        return Answer("", REFUSAL, read, written, model)
-    choice = choices[0]
-    message, end = choice["message"], str(choice.get("finish_reason") or STOP).lower()
-    text = message_text(message.get("content"))
-    if message.get("refusal") or end in ENDED_BY_FILTER:
-        return Answer("", REFUSAL, read, written, model)
-    if end in ENDED_BY_LENGTH:  # also without text: a reasoning model may have thought until the limit
-        return Answer(text or "", CUT, read, written, model)
-    return Answer(text or "", REFUSAL if text is None else STOP, read, written, model)
-
-
-def message_text(content: Any) -> str | None:
-    """The text of a message: a string, or the text parts of a list; None if there is none."""
-    if isinstance(content, list):
-        parts = [str(part.get("text") or "") if isinstance(part, dict) else str(part) for part in content]
-        return "".join(parts) if parts else None
-    return None if content is None else str(content)
-
-
-def error_message(response: Any) -> str:
-    """What the server says is wrong, at most 200 characters."""
-    body = json_body(response)
-    choices = body.get("choices") if isinstance(body, dict) else None
-    within = choices[0].get("error") if isinstance(choices, list) and choices and isinstance(choices[0], dict) else None
-    error = within or (body.get("error", body) if isinstance(body, dict) else response.text)
-    text = f"{error.get('message', '')} {error.get('code') or ''}" if isinstance(error, dict) else str(error)
-    return text.strip()[:200] or "no message"
-
-
-def retry_after(value: str | None) -> float | None:
-    """Seconds that the server asks to wait for: a number, or a date; None if it does not say so."""
-    if not value:
-        return None
-    try:
-        return max(0.0, float(value))
-    except ValueError:
-        pass
-    try:
-        return max(0.0, (parsedate_to_datetime(value) - datetime.now(UTC)).total_seconds())
-    except (ValueError, TypeError):
-        return None
+def asked_pause(headers: Mapping[str, str]) -> float | None:
+    """Seconds that the headers of a reply ask to wait for, if they do."""
+    if (exact := retry_after(headers.get("Retry-After-Ms"))) is not None:
+        return exact / 1000
+    return retry_after(headers.get("Retry-After"))

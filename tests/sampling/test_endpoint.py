@@ -1,19 +1,15 @@
 """The API optimizer against real servers: a scripted one for what goes wrong, and vLLM's own, killed in the middle."""
 
-import contextlib
 import json
 import os
 import signal
 import socket
 import subprocess
 import sys
-import threading
 import time
-from collections import deque
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
@@ -22,95 +18,12 @@ import pytest
 
 from scalequest.errors import UserError
 from scalequest.io import read_json, write_json
-from scalequest.params import Params, Sampling, read_yaml
+from scalequest.params import read_yaml
 from scalequest.records import PREFERENCE, QUESTION, read_rows, write_rows
-from scalequest.sampling.endpoint import Answer, ApiOptimizer, Journal, retry_after
+from scalequest.sampling.endpoint import ApiOptimizer, retry_after
 from tests.fakes import LAPTOP, ROOT
+from tests.scripted import Endpoint, Reply, completion, error
 from tests.tiny import make_model
-
-Reply = tuple[int, dict[str, str], Any]
-
-
-def completion(text: str | None, reason: str = "stop", **message: Any) -> Reply:
-    choice = {"message": {"role": "assistant", "content": text} | message, "finish_reason": reason}
-    return 200, {}, {"model": "m-2024", "choices": [choice], "usage": {"prompt_tokens": 10, "completion_tokens": 4}}
-
-
-def error(status: int, message: str, code: str = "", **headers: str) -> Reply:
-    return status, headers, {"error": {"message": message, "code": code}}
-
-
-class Endpoint:
-    """A server that answers from a script, then by repeating the last user's words; remembers what it was asked."""
-
-    def __init__(self) -> None:
-        self.script: deque[Reply] = deque()
-        self.pause_s = 0.0
-        self.answer: Callable[[dict[str, Any]], Reply | None] = lambda body: None
-        self.bodies: list[dict[str, Any]] = []
-        self.keys: list[str | None] = []
-        self.under_way = self.most_under_way = 0
-        lock = threading.Lock()
-        endpoint = self
-
-        class Handler(BaseHTTPRequestHandler):
-            protocol_version = "HTTP/1.1"
-
-            def log_message(self, *_: Any) -> None:
-                pass
-
-            def do_POST(self) -> None:
-                body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
-                with lock:
-                    endpoint.under_way += 1
-                    endpoint.most_under_way = max(endpoint.most_under_way, endpoint.under_way)
-                    endpoint.bodies.append(body)
-                    endpoint.keys.append(self.headers.get("Authorization"))
-                    scripted = endpoint.script.popleft() if endpoint.script else None
-                time.sleep(endpoint.pause_s)
-                status, headers, value = (
-                    scripted or endpoint.answer(body) or completion("re: " + body["messages"][-1]["content"])
-                )
-                data = value if isinstance(value, bytes) else json.dumps(value).encode()
-                with lock:
-                    endpoint.under_way -= 1
-                self.send_response(status)
-                for name, text in headers.items():
-                    self.send_header(name.replace("_", "-"), text)
-                self.send_header("Content-Length", str(len(data)))
-                self.end_headers()
-                with contextlib.suppress(BrokenPipeError, ConnectionResetError):  # a client that ran out of patience
-                    self.wfile.write(data)
-
-        self.server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        self.server.daemon_threads = True
-        self.url = f"http://127.0.0.1:{self.server.server_address[1]}/v1"
-        threading.Thread(target=self.server.serve_forever, daemon=True).start()
-
-
-@pytest.fixture
-def endpoint():
-    server = Endpoint()
-    yield server
-    server.server.shutdown()
-    server.server.server_close()
-
-
-@pytest.fixture
-def connect(
-    endpoint: Endpoint, laptop: Params, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> Callable[..., ApiOptimizer]:
-    monkeypatch.setenv("TEST_KEY", "secret")
-    monkeypatch.setattr("random.uniform", lambda low, high: 0.0)  # no pauses but those that the server asks for
-
-    def build(temperature: float = 0.0, seed: int = 17, **settings: Any) -> ApiOptimizer:
-        sampling = Sampling(temperature=temperature, top_p=1.0, max_tokens=32, shard_size=8)
-        api = laptop.runtime.api.model_copy(
-            update={"key_variable": "TEST_KEY", "retries": 2, "timeout_s": 5.0} | settings
-        )
-        return ApiOptimizer(endpoint.url, "m", sampling, api, tmp_path / "answers.jsonl", seed)
-
-    return build
 
 
 def test_answers_come_in_the_order_of_the_questions(connect, endpoint: Endpoint):
@@ -446,19 +359,6 @@ def test_what_was_answered_before_an_error_is_kept(connect, endpoint: Endpoint):
     client = connect()
     assert [a.text for a in client.complete([[c] for c in "abcd"])] == ["one", "two", "re: c", "re: d"]
     assert client.cost()["api_requests_paid"] == 2
-
-
-def test_a_line_that_a_kill_cut_off_is_forgotten_and_the_rest_is_read(tmp_path: Path):
-    file = tmp_path / "answers.jsonl"
-    whole = Answer("πthon", "stop", 1, 2, "m")
-    Journal(file).add("a", whole)
-    complete = file.read_bytes()
-    file.write_bytes(complete + complete[:20])
-    journal = Journal(file)
-    assert journal["a"] == whole
-    journal.add("b", whole)
-    assert len(file.read_bytes()) == 2 * len(complete)
-    assert "b" in Journal(file)
 
 
 # -------------------------------------------------------------------------------------------------------- vLLM's server
