@@ -11,6 +11,7 @@ import sys
 from dataclasses import dataclass
 
 from scalequest.errors import UserError
+from scalequest.redaction import redacted
 
 
 @dataclass(frozen=True)
@@ -105,7 +106,7 @@ def main(argv: list[str] | None = None) -> None:
         code = run(sys.argv[1:] if argv is None else argv)
         sys.stdout.flush()
     except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
+        print(f"error: {redacted(str(error))}", file=sys.stderr)
         code = 2
     except BrokenPipeError:  # the reader (head, less) has seen enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

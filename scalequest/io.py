@@ -33,6 +33,15 @@ def atomic_path(path: Path) -> Iterator[Path]:
         temporary.unlink(missing_ok=True)
 
 
+def private_folder(path: Path) -> Path:
+    """The folder ``path``, made where it is missing, that no other user may enter; another user's stays as it is."""
+    path.mkdir(mode=0o700, parents=True, exist_ok=True)
+    facts = path.stat()
+    if facts.st_uid == os.geteuid() and facts.st_mode & 0o077:
+        path.chmod(0o700)
+    return path
+
+
 @contextmanager
 def only_holder(path: Path, refusal: str) -> Iterator[None]:
     """Hold the lock file ``path`` for the length of the block; the system frees it however the process ends.
@@ -41,7 +50,7 @@ def only_holder(path: Path, refusal: str) -> Iterator[None]:
         UserError: another process holds it; ``refusal`` with that process's id in the place of ``{}``.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open("a+") as file:
+    with path.open("a+", errors="replace") as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:

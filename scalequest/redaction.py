@@ -7,6 +7,8 @@ import ipaddress
 import json
 import os
 import re
+from collections.abc import Iterator
+from typing import Any
 from urllib.parse import SplitResult, quote, urlsplit
 
 from scalequest.errors import UserError
@@ -20,8 +22,13 @@ TOKENS = re.compile(
     r"pypi-AgEI[\w-]{20,}|dckr_pat_[\w-]{20,}|(?:gsk|xai|nvapi|r8)[_-][A-Za-z0-9_-]{20,}|"
     r"eyJ[\w-]{10,}\.eyJ[\w-]{10,}\.[\w-]{10,})"
 )
-# A password in an address, and a credential in a header. The group before the secret stays.
-_PASSWORD = re.compile(r"(://[^/\s:@'\"]*:)[^/\s@'\"]+(?=@)")
+# A user name or password in an address, a secret in its query, a credential in a header.
+_USER = re.compile(r"(://)[^/\s@'\"]+(?=@)")
+_PASSWORD = re.compile(r"://[^/\s:@'\"]*:[^/\s@'\"]+@")
+_QUERY = re.compile(
+    r"([?&](?:api[-_]?key|key|(?:access_|private_|auth_)?token|sig|signature|password|secret)=)[^&\s#'\"]+",
+    re.IGNORECASE,
+)
 _BEARER = re.compile(
     r"((?:bearer|x-api-key|api[-_]key)['\"]?\s*[:=]?\s*['\"]?)(?=[\w.~+/=-]*\d)[\w.~+/=-]{16,}", re.IGNORECASE
 )
@@ -34,9 +41,19 @@ VARIABLES = (
 MIN_SECRET = 6
 
 
+# Variables that were named as secret in this process.
+_named: set[str] = set()
+
+
+def keep_secret(variable: str) -> None:
+    """Treat a variable's value as a secret from now on: that of ``runtime.api.key_variable``."""
+    _named.add(variable)
+
+
 def secret_values(*variables: str) -> dict[str, str]:
     """Name and value of each secret variable that is set, the named ones included."""
-    named = {name: os.environ.get(name, "").strip() for name in (*VARIABLES, *variables) if name}
+    names = dict.fromkeys((*VARIABLES, *sorted(_named), *variables))
+    named = {name: os.environ.get(name, "").strip() for name in names if name}
     return {name: value for name, value in named.items() if len(value) >= MIN_SECRET}
 
 
@@ -57,7 +74,32 @@ def redacted(text: str, *variables: str) -> str:
         variables: names of further variables whose values are secret.
     """
     text = without_values(text, *secret_values(*variables).values())
-    return TOKENS.sub(MASK, _BEARER.sub(rf"\1{MASK}", _PASSWORD.sub(rf"\1{MASK}", text)))
+    for pattern in (_USER, _QUERY, _BEARER):
+        text = pattern.sub(rf"\1{MASK}", text)
+    return TOKENS.sub(MASK, text)
+
+
+def redacted_all(data: Any) -> Any:
+    """Nested lists and dicts with every string in them ``redacted``."""
+    if isinstance(data, dict):
+        return {redacted_all(key): redacted_all(value) for key, value in data.items()}
+    if isinstance(data, list | tuple):
+        return [redacted_all(value) for value in data]
+    return redacted(data) if isinstance(data, str) else data
+
+
+def holding_secrets(data: Any, name: str = "") -> Iterator[str]:
+    """Dotted names of the strings in nested data that hold a token, a password or the value of a secret variable."""
+    if isinstance(data, dict):
+        for key, value in data.items():
+            yield from holding_secrets(value, f"{name}.{redacted(str(key))}".lstrip("."))
+    elif isinstance(data, list):
+        for value in data:
+            yield from holding_secrets(value, name)
+    elif isinstance(data, str):
+        found = [pattern.search(data) for pattern in (TOKENS, _PASSWORD, _QUERY)]
+        if any(found) or any(value in data for value in secret_values().values()):
+            yield name
 
 
 def address_problem(address: str, plain_http: bool = False) -> str:

@@ -190,6 +190,7 @@ CONTRADICTIONS = [
     ("consent_without_a_commit", {"trust_remote_code": ["org/m"]}, "trust_remote_code: 'org/m' has no commit; expected ORG/NAME@ and 40 hex digits"),
     ("consent_to_another_commit", {"trust_remote_code": [f"org/m@{'1' * 40}"], "models.reward": f"hf:org/m@{'2' * 40}"}, f"trust_remote_code: 'org/m@{'1' * 40}' is not the source of a model"),
     ("judge_behind_an_api", {"models.judge": "api:https://host/v1#m"}, "models.judge: 'api:https://host/v1#m': only the optimizer can be behind an API"),
+    ("plain_http_to_another_machine", {"models.optimizer": "api:http://10.0.0.5:8000/v1#m"}, "models.optimizer: http://10.0.0.5:8000/v1: plain http:// sends the key and the questions unencrypted"),
     ("templates_of_a_set_without", {"seeds.products.templates": "even"}, "templates 'even' needs dataset gsm_symbolic, got 'products'; set 'all'"),
 ]  # fmt: skip
 
@@ -207,6 +208,11 @@ def test_a_contradiction_is_named(data: dict[str, Any], changes: dict[str, Any],
     "changes",
     [
         pytest.param({"respond.temperature": 0.0, "respond.n_samples": 1}, id="one_greedy_sample"),
+        pytest.param({"models.optimizer": "api:http://127.0.0.1:8000/v1#m"}, id="plain_http_to_this_machine"),
+        pytest.param(
+            {"models.optimizer": "api:http://10.0.0.5:8000/v1#m", "runtime.api.plain_http": True},
+            id="plain_http_by_consent",
+        ),
         pytest.param({"mix": ["sums"]}, id="a_generator_out_of_the_mix_may_keep_its_settings"),
         pytest.param({"solver.method": "none", "reward_model.method": "none"}, id="released_models"),
         pytest.param({"judge.max_tokens": 4095, "engine.max_model_len": 4096}, id="room_for_one_token"),
@@ -284,3 +290,30 @@ def test_programs_are_run_in_the_code_domain_only(data: dict[str, Any]):
     assert "reward_select.execute: true runs responses as programs, which domain 'maths' has none of" in message(data)
     data["domain"] = "code"
     assert parse_params(data).reward_select.execute
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("runtime.api.key_variable", "sk-" + "A1b2" * 8),
+        ("runtime.mlflow_uri", "https://me:correct-horse@mlflow.example/"),
+        ("models.student", "hf:org/m@" + "ghp_" + "A1b2" * 9),
+        ("models.optimizer", "api:https://host/v1?api_key=correct-horse#m"),
+        ("runtime.ray_address", "the value of a variable: correct-horse"),
+        ("seeds.stray", {"kind": "jsonl", "token": "hf_" + "AbCd" * 8}),
+    ],
+)
+def test_a_secret_in_the_file_is_named_by_its_key_and_not_repeated(
+    data: dict[str, Any], key: str, value: Any, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setenv("MLFLOW_TRACKING_PASSWORD", "correct-horse")
+    put(data, key, value)
+    text = message(data)
+    assert f"{key}" in text
+    assert "a token or password, not repeated here" in text
+    assert not any(part in text for part in ("A1b2A1b2", "correct-horse", "AbCdAbCd"))
+
+
+def test_a_key_in_the_place_of_its_variables_name_is_no_name(data: dict[str, Any]):
+    put(data, "runtime.api.key_variable", "my key")
+    assert "runtime.api.key_variable" in message(data)

@@ -1,7 +1,16 @@
 import pytest
 
 from scalequest.errors import UserError
-from scalequest.redaction import MASK, address_problem, api_key, redacted, secret_values, without_values
+from scalequest.redaction import (
+    MASK,
+    address_problem,
+    api_key,
+    holding_secrets,
+    redacted,
+    redacted_all,
+    secret_values,
+    without_values,
+)
 
 # Shaped like the services' tokens, and no one's. Put together here, so that no scanner takes this file for a leak.
 TOKENS = [
@@ -24,10 +33,12 @@ def test_a_token_is_masked_wherever_it_is(token: str, text: str) -> None:
 @pytest.mark.parametrize(
     ("text", "expected"),
     [
-        ("postgresql://me:pa55@db/x and https://host/v1", f"postgresql://me:{MASK}@db/x and https://host/v1"),
+        ("postgresql://me:pa55@db/x and https://host/v1", f"postgresql://{MASK}@db/x and https://host/v1"),
         ("Authorization: Bearer abcdef0123456789abcd", f"Authorization: Bearer {MASK}"),
         ("x-api-key: abcdef0123456789abcd", f"x-api-key: {MASK}"),
         ('{"api_key": "abcdef0123456789abcd"}', f'{{"api_key": "{MASK}"}}'),
+        ("GET https://host/v1?api_key=zzz&n=1", f"GET https://host/v1?api_key={MASK}&n=1"),
+        ("https://host/x?sig=a%2Fb#c", f"https://host/x?sig={MASK}#c"),
         ("the risk-averse bearer of bad news walks 12 km", "the risk-averse bearer of bad news walks 12 km"),
         ("Bearer internationalization is a word", "Bearer internationalization is a word"),
         ("see https://host:8000/v1 at 10:30", "see https://host:8000/v1 at 10:30"),
@@ -110,3 +121,21 @@ def test_a_key_is_read_without_the_line_break_of_its_file(monkeypatch: pytest.Mo
     monkeypatch.setenv("MY_KEY", "abc123\n")
     assert api_key("MY_KEY") == "abc123"
     assert api_key("NO_SUCH_KEY") == ""
+
+
+def test_nested_data_is_masked_keys_included() -> None:
+    token = TOKENS[0]
+    data = {"a": [f"x {token}", 3, None], f"key {token}": {"b": (token,)}, "c": 1.5}
+    assert redacted_all(data) == {"a": [f"x {MASK}", 3, None], f"key {MASK}": {"b": [MASK]}, "c": 1.5}
+
+
+def test_the_strings_that_hold_a_secret_are_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HF_TOKEN", "a value of mine")
+    data = {
+        "models": {"judge": f"hf:{TOKENS[0]}", "solver": "path:a", "student": "path:a value of mine"},
+        "runtime": {
+            "mlflow_uri": "postgresql://me:pa55@db/x",
+            "api": {"n": 3, "list": ["https://h/?key=1", "git://me@h"]},
+        },
+    }
+    assert list(holding_secrets(data)) == ["models.judge", "models.student", "runtime.mlflow_uri", "runtime.api.list"]

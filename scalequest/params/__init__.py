@@ -28,6 +28,7 @@ from scalequest.params.sources import (
     Section,
     Source,
 )
+from scalequest.redaction import address_problem, holding_secrets, redacted
 
 __all__ = [
     "PARAMS_FILE",
@@ -334,8 +335,11 @@ class Params(Section):
                 yield f"models: no source for the role '{role}'"
         for role, source in self.models.items():
             try:
-                if parse_source(role, source)[0] == "api" and role != "optimizer":
+                kind, address, _ = parse_source(role, source)
+                if kind == "api" and role != "optimizer":
                     yield f"models.{role}: '{source}': only the optimizer can be behind an API; expected a model's weights"
+                elif kind == "api" and (problem := address_problem(address, self.runtime.api.plain_http)):
+                    yield f"models.{role}: {address}: {problem}"
             except UserError as error:
                 yield str(error)
             if role not in ROLES and role not in self.generators:
@@ -402,10 +406,15 @@ def parse_params(data: dict[str, Any], origin: str = PARAMS_FILE) -> Params:
             f"{origin}: a profile, which holds only what differs. Expected a complete parameter file. "
             "`scalequest profile NAME` writes one to params.yaml."
         )
+    if secret := sorted(set(holding_secrets(data))):
+        raise UserError(
+            f"{origin}: {', '.join(secret)}: a token or password, not repeated here. Expected none, because Git and MLflow "
+            "keep parameters. Put it into an environment variable, and withdraw it if it was committed"
+        )
     try:
         return Params.model_validate(data)
     except ValidationError as error:
-        lines = [line for item in error.errors() for line in _explain(item, data)]
+        lines = [redacted(line) for item in error.errors() for line in _explain(item, data)]
         raise UserError(f"{origin}: {len(lines)} problem(s)\n" + "\n".join(f"  {line}" for line in lines)) from None
 
 

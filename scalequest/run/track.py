@@ -6,6 +6,7 @@ Every stage starts this by itself when it ends. Run it by hand after MLflow was 
 """
 
 import argparse
+import os
 from pathlib import Path
 
 from scalequest.runtime.tracking import post_waiting
@@ -19,5 +20,6 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Post what waits; 1 if something could not be posted and is kept."""
+    """Post what waits; 1 if something could not be posted and is kept. A new store is this user's alone, as .work is."""
+    os.umask(0o077)
     return int(bool(post_waiting(args.folder)))

@@ -21,9 +21,10 @@ from typing import Any
 import pyarrow as pa
 
 from scalequest.errors import UserError
-from scalequest.io import csv_text, write_json, write_text
+from scalequest.io import csv_text, private_folder, write_json, write_text
 from scalequest.outcomes import WARNINGS
 from scalequest.params import PARAMS_FILE, Params, load_all
+from scalequest.redaction import keep_secret, redacted
 from scalequest.runtime import environment
 from scalequest.runtime.facts import StageFacts, current_stage, differences, hardware, package_versions
 from scalequest.runtime.journal import Journal, only_writer
@@ -151,6 +152,14 @@ def flatten(values: dict[str, Any], prefix: str = "") -> dict[str, float]:
     return flat
 
 
+class WithoutSecrets(logging.Formatter):
+    """Log lines without tokens, keys and passwords, whichever library writes them."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        """The line, masked."""
+        return redacted(super().format(record))
+
+
 def run_stage(
     main: Callable[[argparse.Namespace, StageRun], None],
     doc: str | None,
@@ -167,7 +176,9 @@ def run_stage(
     """
     # Read when the libraries are imported: bars of a dozen libraries would drown the few lines that matter.
     os.environ |= {"HF_HUB_DISABLE_PROGRESS_BARS": "1", "MLFLOW_LOGGING_LEVEL": "ERROR", "TRANSFORMERS_VERBOSITY": "error", "TOKENIZERS_PARALLELISM": "false"}  # fmt: skip
-    logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr, force=True)
+    logging.basicConfig(level=logging.INFO, stream=sys.stderr, force=True)
+    for handler in logging.getLogger().handlers:
+        handler.setFormatter(WithoutSecrets("%(message)s"))
     for noisy in ("httpx", "absl", "datasets", "urllib3", "alembic", "lm_eval"):
         logging.getLogger(noisy).setLevel(logging.WARNING)
     parser = argparse.ArgumentParser(description=doc, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -180,7 +191,7 @@ def run_stage(
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
     code, reason = _attempt(main, args)
     if reason:
-        print(reason, file=sys.stderr)
+        print(redacted(reason), file=sys.stderr)
     # vLLM and torch leave threads that can stall interpreter exit; everything of ours is on disk by now.
     sys.stdout.flush()
     sys.stderr.flush()
@@ -198,6 +209,9 @@ def _attempt(main: Callable[[argparse.Namespace, StageRun], None], args: argpars
         if facts:
             load_code(facts)
         params = load_all(None if facts is None else Path(PARAMS_FILE))
+        keep_secret(params.runtime.api.key_variable)
+        for folder in {facts.root, Path()} if facts else ():
+            private_folder(folder / ".work")  # paid answers and prompts
         run = StageRun(Declared(params, list(facts.params) if facts else None), facts)
         with only_writer(facts), tracked(run, params, started) as ended:
             main(args, run)

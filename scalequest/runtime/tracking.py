@@ -24,6 +24,7 @@ from typing import TYPE_CHECKING, Any
 
 from scalequest.io import read_json, write_json
 from scalequest.params import Params
+from scalequest.redaction import redacted, redacted_all
 from scalequest.runtime.facts import StageFacts, git_facts, hardware, leaves, package_versions
 
 if TYPE_CHECKING:
@@ -132,7 +133,7 @@ def _mark_running(path: Path, run: "StageRun", params: Params, started: float) -
         assert run.facts is not None
         reason = "the process ended before it could report: killed, or out of memory"
         mine = {"pid": os.getpid(), "pid_started": psutil.Process().create_time()}
-        write_json(path, describe(run, run.facts, params, started, "FAILED", reason) | mine)
+        write_json(path, redacted_all(describe(run, run.facts, params, started, "FAILED", reason)) | mine)
     except Exception as error:
         log.warning("MLflow: the start of the stage was not noted (%s); the stage is not affected", error)
 
@@ -155,7 +156,8 @@ def record(
         waiting = len(list(folder.glob("*.json")))
         if waiting > STUCK:
             log.warning("%d finished stages are not in MLflow yet; the reason is in %s", waiting, folder / "log")
-        write_json(folder / f"{time.time_ns()}.json", describe(run, facts, params, started, status, reason))
+        described = redacted_all(describe(run, facts, params, started, status, reason))
+        write_json(folder / f"{time.time_ns()}.json", described)
         start_posting(folder, facts.root)
     except Exception as error:
         log.warning("MLflow: the run was not recorded (%s); the stage's result is not affected", error)
@@ -290,7 +292,8 @@ def post_waiting(folder: Path) -> int:
                 continue  # a stage that just ended took its mark away
             except Exception:
                 failed += 1
-                print(f"{path.name} was not posted and stays:\n{traceback.format_exc()}", file=sys.stderr, flush=True)
+                reason = redacted(traceback.format_exc())
+                print(f"{path.name} was not posted and stays:\n{reason}", file=sys.stderr, flush=True)
             else:
                 path.unlink(missing_ok=True)
     return failed

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from scalequest.errors import UserError
+from scalequest.io import private_folder
 
 log = logging.getLogger("scalequest")
 
@@ -118,7 +119,7 @@ def open_private(file: Path) -> int:
         )
 
     try:
-        file.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        private_folder(file.parent)
         found = os.open(
             file, os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, 0o600
         )
@@ -135,8 +136,6 @@ def open_private(file: Path) -> int:
         os.close(found)
         raise refused(f"belongs to user {facts.st_uid}, this is user {me}")
     os.fchmod(found, 0o600)
-    if file.parent.stat().st_uid in (me, facts.st_uid):
-        file.parent.chmod(0o700)
     return found
 
 

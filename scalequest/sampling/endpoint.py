@@ -28,7 +28,7 @@ from urllib.parse import urlsplit
 
 from scalequest.errors import UserError
 from scalequest.params import Api, Sampling
-from scalequest.redaction import address_problem, api_key, redacted, without_values
+from scalequest.redaction import address_problem, api_key, keep_secret, redacted, without_values
 from scalequest.sampling.answer_journal import Answer, Journal
 from scalequest.sampling.completion import CUT, Completion
 from scalequest.sampling.replies import (
@@ -99,6 +99,7 @@ class ApiOptimizer:
 
         if problem := address_problem(url, settings.plain_http):
             raise UserError(f"the optimizer's endpoint {redacted(url)}: {problem}")
+        keep_secret(settings.key_variable)
         self._api_key = api_key(settings.key_variable)
         self._url, self._model, self._sampling, self._settings, self._seed = url, model, sampling, settings, seed
         self._journal = Journal(journal)

@@ -118,7 +118,7 @@ def error_codes(error: Any) -> tuple[int | None, str]:
     """The number and the words by which an error is called, in lower case and joined by ``_``."""
     given: list[Any] = []
     if isinstance(error, str):
-        given = [error] if len(error) <= _LONGEST_CODE else []
+        given = [error] if " " not in error.strip() else []  # words with blanks are a message
     elif isinstance(error, dict):
         given = [error.get(name) for name in ("code", "status", "status_code", "type", "reason")]
     number, words = None, list[str]()
