@@ -57,6 +57,7 @@ REWRITE_OUTCOMES = {
     "leaks_solution": "the rewrite holds its solution",
     "asks_nothing": "the rewrite asks for nothing",
     "original_asks_nothing": "the original asks for nothing, so that asking alone would tell the two apart",
+    "original_leaks_solution": "the original holds its solution, so that the leak alone would tell the two apart",
 }
 
 # ---------------------------------------------------------------------------------------------------------- warnings

@@ -119,9 +119,11 @@ def pair_verdict(question: str, rewrite: str, finish_reason: str, max_growth: fl
         return "leaks_solution"
     if not words.asks(rewrite):
         return "asks_nothing"
-    # Else the question mark itself would tell chosen from rejected.
+    # Else the question mark itself, or a leaked answer, would tell chosen from rejected.
     if not words.asks(question):
         return "original_asks_nothing"
+    if words.leaks_solution(question):
+        return "original_leaks_solution"
     return KEPT
 
 

@@ -3,6 +3,7 @@
 import re
 
 from scalequest.domains import DIFFICULTY, SOLVABILITY, judge_conversation, rewrite_conversation
+from scalequest.signs import plain
 
 # ------------------------------------------------------------------------------------------------------------- solving
 
@@ -101,10 +102,80 @@ def rewrite_turns(question: str, direction: str, style: str) -> list[str]:
 
 
 def leaks_solution(question: str) -> bool:
-    """Whether a question holds its own solution or answer: under a heading, or worked out after what is asked."""
-    return bool(_LEAK.search(question)) or bool(
-        _WORKED_OUT.search(question[question.rfind("?") + 1 :] if "?" in question else "")
+    """Whether a question holds its own solution or answer.
+
+    Three places are searched: an announcement anywhere ("Answer: 4"), a value that the question names while it asks ("What is
+    2 + 2, which is 4?"), and what follows the last thing asked, where values are given, concluded or worked out. Reminders, forms of
+    the answer and drawings may follow it, too.
+    """
+    text = _DRAWING.sub(" ", plain(question))
+    if _LABELLED.search(text) or any(map(_announces, _ANNOUNCED.finditer(text))) or _names_its_value(text):
+        return True
+    return ("?" in text and bool(_SOLUTION_STARTS.match(text, text.rfind("?") + 1))) or _gives_a_value(
+        _after_what_is_asked(text)
     )
+
+
+def _announces(found: "re.Match[str]") -> bool:
+    """Whether "the answer is ..." announces one: not under a condition, and not as a part of what is given."""
+    text, start, end = found.string, found.start(), found.end()
+    begin = max(text.rfind(sign, 0, start) for sign in ".?!\n") + 1
+    sentence = re.split(r"[.!]\s|\n|\?", text[end : end + 300], maxsplit=1)[0]
+    asked_by_it = text[end + len(sentence) : end + len(sentence) + 1] == "?"
+    if _CONDITION.search(text[begin:start]) or _NO_VALUE.match(sentence) or asked_by_it:
+        return False
+    # Before the question, an answer may be a fact: "When x is doubled, the answer is 64. What is x?"
+    asked_later = asks(text[end:])
+    return not asked_later or bool(_ARTICLES.fullmatch(text, begin, start) and re.match(_VALUE, sentence.strip()))
+
+
+def _names_its_value(text: str) -> bool:
+    if _WHICH_IS.search(text) or _WHERE_IT_IS.search(text) or _SINCE.search(text) or _ASKED_EQUATION.search(text):
+        return True
+    # "2 + 2 equals 4. What is 2 + 2?"
+    calculations = [(m[1].replace(" ", ""), bool(m[2])) for m in _CALCULATION.finditer(text)]
+    return any(solved and (expression, False) in calculations for expression, solved in calculations)
+
+
+def _after_what_is_asked(text: str) -> str:
+    """What follows the last question mark, or the last order where that comes later."""
+    end = text.rfind("?") + 1
+    if not _SOLUTION_STARTS.match(text, end):
+        for order in _ORDER.finditer(text, end):
+            if order.start() < end:
+                continue  # a second order in one sentence
+            if not (stop := _SENTENCE_END.search(text, order.end())):
+                return ""
+            end = stop.end()
+    return text[end:] if end else ""
+
+
+def _gives_a_value(tail: str) -> bool:
+    """Whether what follows a question gives, concludes or works out a value."""
+    options = list(_CHOICE.finditer(tail))
+    if len({choice[1].lower() for choice in options}) > 1:
+        tail = tail[: options[0].start()]
+    for remark in _REMARK.findall(tail):
+        if _STARTS_A_CONCLUSION.match(remark) or (
+            re.search(_VALUE, remark) and (_VALUE_ALONE.fullmatch(remark) or _EQUATION.match(remark.lstrip(" $(")))
+        ):
+            return True
+    lines = _REMARK.sub(" ", tail).splitlines()
+    listed = sum(bool(_OPTION.match(line)) for line in lines) > 1
+    for line in lines:
+        for sentence in _SENTENCE_END.split(line):
+            sentence = sentence.strip(" \t*_>#")
+            if len(sentence) > _LONGEST_SENTENCE or _NOTE.match(sentence):
+                break  # what follows a note is part of it
+            if not sentence or (_GIVEN.match(sentence) and not _COUNTS.match(sentence)):
+                continue
+            if _EQUATION.search(sentence) or "\\boxed" in sentence:
+                return True
+            if not (listed and _OPTION.match(line)) and (
+                _VALUE_ALONE.fullmatch(sentence) or _CONCLUSION.search(sentence)
+            ):
+                return True
+    return False
 
 
 def asks(question: str) -> bool:
@@ -112,21 +183,120 @@ def asks(question: str) -> bool:
     return "?" in question or bool(_ORDER.search(question))
 
 
-# "Solution A holds 20% acid" and "Answer as a fraction" leak nothing: a heading or a colon makes the difference.
-_LEAK = re.compile(
-    r"\\boxed|\banswer(?: to [^.?!\n]*)? is\b|^[ \t#*>_]*+(?:final )?(?:solution|answer)[ \t*_]*+(?::|$)|\((?:answer|solution):"
-    r"|, which is -?\d[\d,.]*\s*$",
+_DRAWING = re.compile(
+    r"\[asy\].*?(?:\[/asy\]|\Z)|\\begin\{(tabular|array|[a-z]*matrix|gathered|align\*?)\}.*?(?:\\end\{\1\}|\Z)",
+    re.DOTALL,
+)
+_SENTENCE_END = re.compile(r"(?:(?<=[.?])|(?<=[a-z]{2}!))[*_\"')$]*\s+")
+# A remark in brackets, which may hold brackets.
+_REMARK = re.compile(r"(?<![\w}])\(((?:[^()]|\([^()]*\))*)\)(?!\^)(?=[\s.!*_]|\Z)")
+_CHOICE = re.compile(r"(?:^|(?<=[\s({]))\(?([A-Fa-f])\s?(?:\\ ?)?[).:](?![A-Za-z])", re.MULTILINE)
+_OPTION = re.compile(r"[\s(\[*_$]*(?:[1-9]|i{1,3}|iv|v)[.):]|[\s$]*\\(?:bullet|item)")
+_LONGEST_SENTENCE = 400
+_NUMBER_WORD = (
+    r"(?:zero|one|two|three|four|five|six|seven|eight|nine|ten|eleven|twelve|thirteen|fourteen|fifteen|sixteen|seventeen|eighteen|nineteen|"
+    r"twenty|thirty|forty|fifty|sixty|seventy|eighty|ninety|hundred)(?:-(?:one|two|three|four|five|six|seven|eight|nine))?\b"
+)
+_DIGITS = r"\d[\d,]*+(?:\.\d+)?(?:/\d+)?"
+_VALUE = rf"(?:[$*_('\"]|\\\(|\\\$)*+-?\s?\$?(?:{_DIGITS}|\\[dt]?frac\s*\{{[-\d\s]*(?:\\pi)?\}}\s*\{{[-\d\s]+\}}|\\sqrt|\\pi|{_NUMBER_WORD}|[a-zA-Z]\s?=\s?-?\$?\d)"
+# What a value may be followed by up to the end of its sentence: a unit, "in total".
+_UNIT = r"(?:\s?\\?%|\s?[a-zA-Z°]+(?:[ /-][a-zA-Z]+){0,4}+)?+"
+_END = r"[\s$*_.!)'\"\]}\\]*+"
+
+# A label, in a line of its own or anywhere behind a sign that ends a sentence. "Solution A holds 20% acid" and "Answer as a fraction"
+# are none.
+_LABEL = r"(?:(?:final|correct|right|expected|full|detailed) )?(?:solution|answer|ans|answer key|explanation|worked solution)"
+_LABELLED = re.compile(
+    r"\A\W*\\boxed|(?<!of)(?<!find)(?<!compute)(?<!is)(?<=[\w.?!)])\s+\$?\\boxed\s*\{[^{}\n]*\}\W*\Z|(?<!\S)####\s*\S"
+    rf"|^[ \t#*>_]*+{_LABEL}[ \t*_]*+(?::|=|-\s|$)|[\[(]\s*{_LABEL}\s*[:=]"
+    rf"|[.?!)$\d][*_ \t]+{_LABEL}\s*(?::|=|\s-\s)[*_]*\s*\S"
+    r"|^[ \t*_]*+(?:A|Ans)[ \t*_]*[.:][*_ \t]+-?[$\\]*\d[^\n]*\Z|\?[*_ \t]+A[*_]*:[*_ \t]+-?[$\\]*\d[^:\n]*\Z",
     re.IGNORECASE | re.MULTILINE,
 )
-_RUN = r"[-+*/×÷\d,.() $]"
-# After the last question mark: a start of the solution, an equation of numbers alone, or a number and nothing else.
-_WORKED_OUT = re.compile(
-    r"\A[\s*_#>-]*(?:(?:so|now|first),? )?let(?:['’]s| us) (?:solve|find|calculate|compute|work|break|start|begin|see|think|figure)\b"
-    r"|\A[\s*_#>-]*(?:in order )?to (?:solve|answer) (?:this|the|it)\b"
-    # A run of numbers and operators is read once from its start: possessive, because backtracking over it would be quadratic.
-    rf"|(?<!{_RUN})(?={_RUN}*\d[ ]?(?:[-+*/×÷]|\\times|\\cdot|\\div)[ ]?[\d($])(?:{_RUN}|\\times|\\cdot|\\div)++=[ ]?[$]?-?\d"
-    r"|\A[\s*_$=]*-?\d[\d,.]*\s*(?:[a-z]+)?[\s*_.$!]*\Z",
+_ANNOUNCED = re.compile(
+    r"\b(?:(?:correct )?answer|correct (?:option|choice|value|result)|final (?:result|value|amount|total|number))\b(?:\s+(?:to|for|of|here)\b[^.?!\n]{0,80}?)?\s+"
+    r"(?:is|are|was|equals|would be|will be|should be|must be|comes to|comes out (?:to|as))\b",
     re.IGNORECASE,
+)
+# What may come before "answer is" where a sentence begins with it.
+_ARTICLES = re.compile(
+    r"[\s*_#>]*(?:(?:the|its|our|my|his|her|a|and|so|this|final|right|real|actual|numerical|exact)\s+)*+", re.IGNORECASE
+)
+_CONDITION = re.compile(
+    r"\b(?:if|when|whenever|think|suppose|assume|given that|such that|so that|until|whether|where|why|how|what|which|enter|write|express|give|"
+    r"return|round|your)\b",
+    re.IGNORECASE,
+)
+# After "the answer is": it speaks of the answer's form or worth.
+_NO_VALUE = re.compile(
+    r"\s*(?:not\b|in\b|incorrect|wrong|correct\b|right\b|an?\b|the (?:letter|form|same|number|sum)\b|to be\b|of the\b|expressed|written|rounded|"
+    r"required|unique|obvious|given\b|expected|sought|always|supposed|positive|negative|$)",
+    re.IGNORECASE,
+)
+_WHICH_IS = re.compile(
+    rf"(?:(?:,\s*|\()(?:which|that)\s+(?:is|equals|gives|makes)(?:\s+equal\s+to)?|,\s*(?:i\.?e\.?,?|namely)|\(\s*(?:it(?:'s| is)|answer|ans)?\s*=|=>|->|→)\s*"
+    rf"{_VALUE}{_UNIT}{_END}\??{_END}\Z",
+    re.IGNORECASE,
+)
+_WHERE_IT_IS = re.compile(
+    rf"(?:\bif\s+(?:it|the answer)\s+(?:is|equals)\s+|\b(?:for|find|value of)\s+\$?([a-z])\$?[^\w.?!][^.?!]{{0,80}}\bwhere\s+\$?\1\s?=\s?){_VALUE}{_END}\??\Z",
+    re.IGNORECASE,
+)
+_OPERATION = rf"(?<![\d.,])({_DIGITS}(?:\s?[-+*/×÷]\s?{_DIGITS})+)"
+_CALCULATION = re.compile(rf"{_OPERATION}(?:\s*(=|equals|is equal to|makes|gives|is)\s*-?\$?\d)?", re.IGNORECASE)
+_SINCE = re.compile(rf"\b(?:since|because|as|given that|knowing that)\s+\$?{_OPERATION}\s*=\s*-?\d", re.IGNORECASE)
+_ASKED_EQUATION = re.compile(
+    rf"\b(?:what(?:'s| is)|calculate|compute|evaluate|find|how much is)\s+(?:the (?:value|result) of\s+)?\$?{_OPERATION}\s*=\s*-?\$?{_DIGITS}\$?\s*[.?!]*\s*\Z",
+    re.IGNORECASE,
+)
+# Directly behind the last question mark: its author begins to solve.
+_SOLUTION_STARTS = re.compile(
+    r"[\s*_#>-]*(?:(?:(?:so|now|first|okay|well),? )?let(?:'s| us) (?:solve|find|calculate|compute|work|break|start|begin|see|think|figure|add|first|do)\b"
+    r"|(?:in order )?to (?:solve|answer|find|get|calculate|compute|determine|figure)\b[^.?!\n]{0,80}(?:,|\bwe\b|\byou\b)"
+    r"|(?:first|firstly|step (?:1|one)|we (?:need|have|can|know|must|should|start|first|add|multiply|subtract|divide|calculate))\b[,: ]"
+    r"|(?:working|explanation|reasoning|calculations?|rationale|hint|proof|result|output|total|key|sol)\s*:)",
+    re.IGNORECASE,
+)
+# What may follow a question without being its answer. A note may have several sentences.
+_NOTE = re.compile(
+    r"[\s*_]*(?:note|notice|reminder|remember|recall|for (?:example|instance)|e\.g|assume|suppose|let\b(?!'s| us)|here\b(?!'s)|hint)\b",
+    re.IGNORECASE,
+)
+_GIVEN = re.compile(
+    r"[\s(\[*_]*(?:express|round|give|write|enter|use|consider|return|take|ignore|if|where|when|there (?:is|are|was|were)|each|one|every|all|an?|"
+    r"please|state|leave|show|explain|your|do|don't|answer (?:as|in|with|to|\d)|in this|as (?:a|shown|usual)|simplify|choose|select|type|only|"
+    r"include|provide|treat|approximate|you may|also|both|points?|\d+ (?:points?|marks?|pts))\b",
+    re.IGNORECASE,
+)
+_VALUE_ALONE = re.compile(
+    rf"[=~>\s(\[-]*(?!\(?\d+\s*(?:points?|marks?|pts)\b){_VALUE}{_UNIT}{_END}|\(?(?:option )?[A-E]\)?\.?|(?:yes|no|true|false)(?:[,;:][^?]*)?[.!]?|\$?\\boxed.*",
+    re.IGNORECASE,
+)
+_COUNTS = re.compile(r"\W*there (?:is|are|were)\b", re.IGNORECASE)
+_STARTS_A_CONCLUSION = re.compile(
+    rf"\W*(?:(?:it|this|that)(?:'s|\s+(?:is|equals?|makes?|gives?))|so|therefore|thus|hence|answer\W)[^.?!]*?(?<![\w^{{_]){_VALUE}",
+    re.IGNORECASE,
+)
+_HAS = (
+    r"(?:has|have|had|gets?|got|makes?|made|needs?|pays?|paid|earns?|earned|spends?|spent|saves?|saved|sold|sells|ate|eats|bought|buys|left|"
+    r"reads?|takes?|took|travels?|runs?|ran|walks?|drives?|is|are|was|equals?)"
+)
+_CONCLUSION = re.compile(
+    # "So he has 8 apples", "It is 4.", "The total is 8.", "Tom has 8 apples.", "We add both, which gives 8.", "x = 4."
+    rf"\A\W*(?:so|thus|therefore|hence|altogether|finally|in total|in all|consequently|(?:this|that|which) means)\b[^.?!]*?(?<![\w^{{_]){_VALUE}(?![\w^_])"
+    rf"|\A\W*(?:it|this|that|these)(?:'s|\s+(?:is|are|equals?|makes?|gives?|comes to|would be|will be))\s+(?:\w+\s+)??{_VALUE}"
+    rf"|\A\W*(?:the|her|his|its|their)\s+(?:\w+\s+){{1,6}}?(?:is|are|was|equals?|comes to|will be|would be)\s+(?:\w+\s+)??{_VALUE}{_UNIT}{_END}\Z"
+    rf"|\A\W*(?!(?:the|a|an|each|every|all|one|these|those|there)\b)[a-z]+\s+(?:\w+\s+){{0,2}}?{_HAS}\s+(?:a total of\s+|\w+\s+)??{_VALUE}(?!\s?(?:times|percent|%|\\%))"
+    rf"|\b(?:so|giving|which gives|which is|which makes|making|we get|you get|to get|gives us|gives|leaving|leaves)\s+(?:\w+\s+){{0,4}}?{_VALUE}{_UNIT}{_END}\Z"
+    rf"|\A\W*there\s+(?:is|are|were|will be)\s+(?:\w+\s+)??{_VALUE}(?:\s+(?!in\b|per\b|of\b|on\b)\w+){{0,2}}(?:\s+(?:in total|altogether|in all|left))?{_END}\Z"
+    rf"|\d[^.?!=]{{0,60}}\b(?:plus|minus|times|divided by|multiplied by|and)\b[^.?!=]{{0,60}}\b(?:is|equals|makes|gives)\s+{_VALUE}{_UNIT}{_END}\Z"
+    r"|\A\W*(?:(?:simply|just|first|then|next|you (?:can|need to|should|must)|we)\s+)*(?:add|subtract|multiply|divide)\b(?![^.?!]*\b(?:your|answer|result)\b)[^.?!]*\d"
+    rf"|\A\W*(?:[a-zA-Z]|{_VALUE})\s*=\s*\$?-?{_DIGITS}{_END}\Z",
+    re.IGNORECASE,
+)
+# A calculation with its value: 5 + 3 = 8. In a reminder it is a fact.
+_EQUATION = re.compile(
+    r"\d\s?\)?\s?(?:[-+*/×÷]|\\times|\\cdot|\\div)\s?[$(]?\s?-?\d[\d,.]*[^=a-zA-Z\n]{0,80}=\s?-?[$\\]{0,2}\d"
 )
 # An order where a sentence or a clause begins (also after a formula), or one with an object; or a question word without its mark.
 # Of MATH's training questions 99.4% ask by this rule.

@@ -91,6 +91,18 @@ def test_what_the_rewrite_must_ask_the_original_must_ask_too():
     assert code("A list of numbers.", "Write a function that sums a list.") == "original_asks_nothing"
 
 
+def test_what_the_rewrite_must_not_leak_the_original_must_not_leak_either():
+    # Else DPO learns from the leak: rejected is the side that holds an answer.
+    verdict = partial(pair_verdict, finish_reason="stop", max_growth=9.0, words=wording("maths"))
+    assert verdict("What is 3 + 2? It is 5.", "What is 3 + 4?") == "original_leaks_solution"
+    assert verdict("What is 3 + 2? 5", "What is 3 + 4?") == "original_leaks_solution"
+    assert verdict("What is 3 + 2? It is 5.", "What is 3 + 4? It is 7.") == "leaks_solution"
+    assert verdict("What is 3 + 2?", "What is 3 + 4?") == "kept"
+    code = partial(pair_verdict, finish_reason="stop", max_growth=9.0, words=wording("code"))
+    solved = "Write a function that adds.\n```python\ndef add(a, b):\n    return a + b\n```"
+    assert code(solved, "Write a function that adds three numbers.") == "original_leaks_solution"
+
+
 @pytest.mark.parametrize("style", ["few_shot", "sections"])
 @pytest.mark.parametrize(
     ("before", "after"),
