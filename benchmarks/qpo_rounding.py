@@ -18,9 +18,10 @@ from typing import Any
 from scalequest.models.weights import load_chat, load_tokenizer, quiet_libraries, save_model
 from scalequest.run.profile import load_profile
 from scalequest.runtime.stage import StageRun
+from scalequest.training.causal import load_causal
 from scalequest.training.dpo import DPO
 from scalequest.training.examples import Pair
-from scalequest.training.job import load_causal, train
+from scalequest.training.job import train
 from scalequest.training.rounding import round_model
 
 BETA, SEED = 0.1, 17

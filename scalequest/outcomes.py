@@ -77,6 +77,8 @@ WARNINGS = {
     "coin_reward": "the reward model ranks right answers above wrong ones of the same held-out seed no better than a coin",
     "best_of_n_is_random": "the answer with the highest reward is right no more often than one drawn at random, on held-out seeds",
     "lost_in_saving": "less than half of what was trained is left in the saved model: the steps are smaller than its precision",
+    "few_held_out": "fewer than 8 preference pairs were held out, so nothing shows whether the saved generator prefers rewrites: its margin "
+    "is one on pairs that it was trained on, or on too few",
     "no_preference": "the saved generator does not prefer rewrites to their originals better than chance",
     "rewrites_no_better": "chosen questions that were rewritten for an aim are no better at it than the rejected ones, so QPO has nothing to "
     "learn from these pairs",
@@ -116,5 +118,6 @@ NEXT_STEPS = {
     "many_unparsed": "read the samples of the evaluation; more `evaluate.max_tokens` may let them end",
     "many_cut": "raise `evaluate.max_tokens`",
     "lost_in_saving": "raise `qpo.learning_rate` or the number of pairs: the step is smaller than the saved precision",
+    "few_held_out": "raise `qpo.holdout_frac`, or sample more pairs (`qpo_questions.n_questions`)",
     "no_preference": "look at the pairs, and raise `qpo_questions.n_questions` or `qpo.learning_rate`",
 }

@@ -8,7 +8,6 @@ hidden from attention, and policy and reference share one precision.
 """
 
 import argparse
-import logging
 from typing import Any
 
 from scalequest.models.chat import ChatFormat
@@ -16,14 +15,9 @@ from scalequest.models.weights import load_chat
 from scalequest.outcomes import KEPT
 from scalequest.records import PREFERENCE, read_rows
 from scalequest.runtime.stage import StageRun, run_stage
-from scalequest.training.dpo import DPO
+from scalequest.training.dpo import DPO, FEWEST_HELD_OUT
 from scalequest.training.examples import Pair, hold_out
 from scalequest.training.job import ACCURACY, CURVE, MARGIN, train
-
-log = logging.getLogger("scalequest")
-
-# Fewer held-out pairs cannot show a preference: 8 of 8 are 2.8 standard errors above one half, 6 of 8 are 1.4.
-FEWEST_HELD_OUT = 8
 
 
 def question_pair(chat: ChatFormat, row: dict[str, Any]) -> Pair:
@@ -34,15 +28,10 @@ def question_pair(chat: ChatFormat, row: dict[str, Any]) -> Pair:
 def split_pairs(pairs: list[Pair], frac: float, seed: int) -> tuple[list[Pair], list[Pair]]:
     """Pairs to learn from and pairs to test on, by a hash of seed and id.
 
-    All are learned from, and none held out, where fewer than FEWEST_HELD_OUT would be.
+    All are learned from, and none held out, where fewer than FEWEST_HELD_OUT would be. The warning `few_held_out` says so.
     """
     learned, tested = hold_out([pair.id for pair in pairs], frac, seed, "held out/qpo")
     if len(tested) < FEWEST_HELD_OUT or not learned:
-        if frac:
-            log.info(
-                "no pairs held out: %d of %d are fewer than %d. The saved model is measured on training pairs.",
-                len(tested), len(pairs), FEWEST_HELD_OUT,
-            )  # fmt: skip
         return pairs, []
     held = set(tested)
     return [p for p in pairs if p.id not in held], [p for p in pairs if p.id in held]

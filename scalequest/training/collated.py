@@ -6,6 +6,8 @@ Each kind of training prints two rows of its trainer's own batch this way, and s
 from collections.abc import Sequence
 from typing import Any
 
+from scalequest.errors import UserError
+
 
 def show_mask(ids: Sequence[int], learned: Sequence[bool], tokenizer: Any) -> str:
     """The decoded row with what is learned between ⟦ and ⟧; L ids and L flags."""
@@ -18,3 +20,11 @@ def show_mask(ids: Sequence[int], learned: Sequence[bool], tokenizer: Any) -> st
                 text.append("⟧" if open_ else "⟦")
             open_, start = not open_, position
     return "".join(text)
+
+
+def preflight_error(would: str, expected: str, library: str = "TRL") -> UserError:
+    """The refusal of a batch in which the trainer would do something else than the stage meant."""
+    return UserError(
+        f"preflight: the trainer would {would}. Expected {expected}. The installed {library} differs from the locked "
+        "one: reinstall from requirements/, then rerun."
+    )

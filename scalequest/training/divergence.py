@@ -6,7 +6,7 @@ read, and each step's gradient norm, before anything is filtered, averaged or sa
 """
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 from scalequest.errors import UserError
@@ -79,14 +79,13 @@ class StopsAtNonFinite:
         )
 
 
-def watched(trainer: type, rows: Sequence[Any], sequences: Callable[[Any], list[list[int]]]) -> type:
+def watched(trainer: type, rows: Sequence[Any]) -> type:
     """The trainer class, stopping at the first loss or gradient norm that is not finite.
 
     Args:
         trainer: transformers' Trainer or a class made of it.
-        rows: what is trained on; each has an ``id``, which may be empty.
-        sequences: the token sequences of a row as the model sees them.
+        rows: what is trained on (scalequest.training.examples); an ``id`` may be empty.
     """
     names = [f"{index} ({row.id})" if row.id else str(index) for index, row in enumerate(rows)]
-    known = {"sequences": [sequences(row) for row in rows], "names": names, "_batches": []}
+    known = {"sequences": [row.sequences() for row in rows], "names": names, "_batches": []}
     return type(trainer.__name__, (StopsAtNonFinite, trainer), known)

@@ -29,6 +29,10 @@ class Example:
     def __len__(self) -> int:
         return len(self.prompt) + len(self.target)
 
+    def sequences(self) -> list[list[int]]:
+        """The one sequence that the model sees."""
+        return [self.prompt + self.target]
+
 
 @dataclass(frozen=True)
 class Pair:
@@ -42,6 +46,10 @@ class Pair:
     def __len__(self) -> int:
         return len(self.prompt) + max(len(self.chosen), len(self.rejected))
 
+    def sequences(self) -> list[list[int]]:
+        """Both sides, each after the prompt."""
+        return [self.prompt + self.chosen, self.prompt + self.rejected]
+
 
 @dataclass(frozen=True)
 class ScoredText:
@@ -53,6 +61,10 @@ class ScoredText:
 
     def __len__(self) -> int:
         return len(self.ids)
+
+    def sequences(self) -> list[list[int]]:
+        """The one sequence that the model sees."""
+        return [self.ids]
 
 
 def solved_example(chat: ChatFormat, prompt: str, response: str, row_id: str = "") -> Example:

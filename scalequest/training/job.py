@@ -19,7 +19,6 @@ from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 
 from scalequest.errors import UserError
 from scalequest.io import rounded
-from scalequest.models.folder import local_path
 from scalequest.models.weights import check_finite, quiet_libraries, save_model
 from scalequest.params import Runtime, Training
 from scalequest.problems.draw import draw
@@ -44,10 +43,18 @@ STEP, LOSS, GRADIENT_NORM, LEARNING_RATE, MARGIN, ACCURACY = (
 )  # fmt: skip
 CURVE = (STEP, LOSS, GRADIENT_NORM, LEARNING_RATE)
 
+# Which rows a saved model was measured on.
+HELD_OUT, TRAINING_ROWS = "held out", "training"
+
 
 @dataclass(frozen=True)
 class Measured:
-    """What ``Kind.measure`` gives for the model before the training, computed in float32 and in the engine's precision."""
+    """What ``Kind.measure`` gives for the model before the training, once per precision.
+
+    Attributes:
+        float32: computed in float32.
+        engine: computed in the engine's precision; empty for a scalar head, which may be drawn otherwise there.
+    """
 
     float32: list[float]
     engine: list[float]
@@ -59,7 +66,7 @@ class Kind(Protocol):
     Attributes:
         noun: what its rows are called in messages.
         scalar_head: whether the model ends in one number instead of a vocabulary.
-        most_tests: how many rows the model is measured on at most, before and after it is saved; 0 for the probes alone.
+        most_tests: how many rows or probes are compared at most, before training, after it, and as saved.
     """
 
     noun: ClassVar[str]
@@ -109,6 +116,11 @@ class Job:
     runtime: Runtime
     tests: Sequence[Any] = ()
     held_out: bool = False
+
+    @property
+    def tests_from(self) -> str:
+        """Which rows the tests are, for the metrics."""
+        return HELD_OUT if self.held_out else TRAINING_ROWS
 
 
 @dataclass(frozen=True)
@@ -168,7 +180,7 @@ def train(
     kept = fitting(rows, params.max_length, kind.noun)
     seed = run.seed() if seed is None else seed
     unseen = [row for row in held_out if len(row) <= params.max_length]
-    tests = probe or sample(unseen or kept, kind.most_tests, seed)
+    tests = probe if kind.scalar_head else sample(unseen or kept, kind.most_tests, seed)
     job = Job(
         kind, base, out, kept, params, run.params.engine.dtype, seed, run.params.runtime, tests, bool(probe or unseen)
     )
@@ -225,16 +237,21 @@ def run_job(job: Job, folder: Path, checkpoint: Path | None) -> Trained:
     model, tokenizer = whole_model(trainer, job, folder), trainer.processing_class
     del trainer  # its optimizer holds twice the weights
     check_finite(model)
-    trained_values = measure(job, model, "the trained model")
+    # All of what ``train`` drew; of the probes of a scalar head, which are all scored as saved, a sample.
+    numbers = [str(number) for number in range(len(job.tests))]
+    compared = draw(numbers, job.kind.most_tests, job.seed, purpose="measure")
+    tests = [job.tests[place] for place in compared]
+    trained_values = measure(job, model, tests, "the trained model")
     model.config.use_cache = True  # off in training only; left off, whoever loads the model generates slowly
     save_model(round_model(model, job.dtype, job.seed), tokenizer, job.out)
     del model
     try:
-        saved_values = measure_folder(job, job.out, job.dtype, "the saved model")
+        saved_values = measure_folder(job, job.out, job.dtype, job.tests, "the saved model")
     except DivergenceError:
         shutil.rmtree(job.out)
         raise
-    reloaded, flags = job.kind.compare(job, measure_base(job), trained_values, saved_values)
+    saved = [saved_values[place] for place in compared]
+    reloaded, flags = job.kind.compare(job, measure_base(job, tests), trained_values, saved)
     if reloaded:
         metrics["reloaded"] = reloaded
     return Trained(metrics, history, saved_values if job.kind.scalar_head else [], flags)
@@ -248,7 +265,7 @@ def sample(rows: Sequence[Any], n: int, seed: int) -> list[Any]:
     return [rows[at] for at in draw([row.id for row in rows], n, seed, purpose="measure")]
 
 
-def measure(job: Job, model: Any, name: str) -> list[float]:
+def measure(job: Job, model: Any, tests: Sequence[Any], name: str) -> list[float]:
     """One number per test, by a model in evaluation mode.
 
     Raises:
@@ -259,7 +276,7 @@ def measure(job: Job, model: Any, name: str) -> list[float]:
     model.eval()
     if torch.cuda.is_available():  # a model gathered from several processes is in the CPU's memory
         model.cuda()
-    values = job.kind.measure(model, job.tests)
+    values = job.kind.measure(model, tests)
     if broken := [value for value in values if not math.isfinite(value)]:
         raise DivergenceError(
             f"training diverged: {name} gives {broken[0]:g} on {len(broken)} of {len(values)} rows that it is tested on. "
@@ -268,35 +285,26 @@ def measure(job: Job, model: Any, name: str) -> list[float]:
     return values
 
 
-def measure_folder(job: Job, path: Path, dtype: str, name: str) -> list[float]:
+def measure_folder(job: Job, path: Path, dtype: str, tests: Sequence[Any], name: str) -> list[float]:
     """One number per test, by the model of a folder loaded in ``dtype``, as the next stage loads it."""
     import torch
 
     gc.collect()  # the model before this one
     if torch.cuda.is_available():
         torch.cuda.empty_cache()
-    return measure(job, job.kind.load(path, getattr(torch, dtype), job.seed), name) if job.tests else []
+    return measure(job, job.kind.load(path, getattr(torch, dtype), job.seed), tests, name) if tests else []
 
 
-def measure_base(job: Job) -> Measured:
-    """The tests by the model before the training; nothing for a scalar head, which is drawn at random."""
+def measure_base(job: Job, tests: Sequence[Any]) -> Measured:
+    """The tests by the model before the training."""
+    name = "the model that came in"
     if job.kind.scalar_head:
-        return Measured([], [])
-    engine = measure_folder(job, job.model, job.dtype, "the model that came in")
+        # Loaded as the trainer loads it: from one seed, another precision draws another head.
+        scorer = job.kind.load(job.model, weights_dtype(job), job.seed).float()
+        return Measured(measure(job, scorer, tests, name) if tests else [], [])
+    engine = measure_folder(job, job.model, job.dtype, tests, name)
     same = job.dtype == "float32"
-    return Measured(engine if same else measure_folder(job, job.model, "float32", "the model that came in"), engine)
-
-
-def log_probability(model: Any, prompt: Sequence[int], target: Sequence[int]) -> float:
-    """Sum of the target tokens' log-probabilities after the prompt, in nats; the softmax is in float32."""
-    import torch
-
-    ids = torch.tensor([[*prompt, *target]], device=model.device)
-    with torch.no_grad():
-        # Without a prompt the first target token follows nothing and has no probability.
-        logits = model(input_ids=ids).logits[0, max(len(prompt), 1) - 1 : -1].float()
-    learned = ids[0, max(len(prompt), 1) :]
-    return logits.log_softmax(-1).gather(1, learned[:, None]).sum().item()
+    return Measured(engine if same else measure_folder(job, job.model, "float32", tests, name), engine)
 
 
 # ------------------------------------------------------------------------------------------------------------ settings
@@ -408,14 +416,6 @@ def weights_dtype(job: Job) -> Any:
     import torch
 
     return torch.float32 if job.params.method == "full" else getattr(torch, job.dtype)
-
-
-def load_causal(path: Path, dtype: Any, seed: int) -> Any:
-    """The causal model of a folder in ``dtype``, with torch, NumPy and Python seeded."""
-    from transformers import AutoModelForCausalLM, set_seed
-
-    set_seed(seed)
-    return AutoModelForCausalLM.from_pretrained(local_path(path), dtype=dtype, use_cache=False, trust_remote_code=False)
 
 
 # -------------------------------------------------------------------------------------------------------------- ending

@@ -1,9 +1,9 @@
-"""What the two kinds of training with a scalar head share: the model, and a look at the trainer's own batch."""
+"""What the two kinds of training with a scalar head share: the model, its scores, and a look at the trainer's own batch."""
 
 import logging
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 
@@ -11,8 +11,8 @@ from scalequest.errors import UserError
 from scalequest.io import rounded
 from scalequest.models.folder import local_path
 from scalequest.models.weights import load_tokenizer
-from scalequest.training.collated import show_mask
-from scalequest.training.job import Comparison
+from scalequest.training.collated import preflight_error, show_mask
+from scalequest.training.job import Comparison, Job, Measured
 
 log = logging.getLogger("scalequest")
 
@@ -38,18 +38,53 @@ def raw_scores(model: Any, rows: Sequence[list[int]]) -> list[float]:
         return [model(input_ids=torch.tensor([ids], device=model.device)).logits[0, 0].item() for ids in rows]
 
 
-def compare_scores(trained: list[float], saved: list[float]) -> Comparison:
-    """Spread of the probes' scores and how far saving moved them.
+class ScalarKind:
+    """A kind of training whose model ends in one number; ``Reward`` and ``Regression`` add trainer and rows."""
 
-    Below half of the spread is left where the movement is above half of it: scores then rank what rounding drew.
+    scalar_head: ClassVar[bool] = True
+    most_tests: ClassVar[int] = 256
+
+    def load(self, path: Path, dtype: Any, seed: int) -> Any:
+        """The scorer of a folder."""
+        return load_scorer(path, dtype, seed)
+
+    def facts(self, rows: Sequence[Any]) -> dict[str, int]:
+        """Nothing besides what every kind reports."""
+        return {}
+
+    def measure(self, model: Any, tests: Sequence[list[int]]) -> list[float]:
+        """Raw score of each probe."""
+        return raw_scores(model, tests)
+
+    def compare(self, job: Job, base: Measured, trained: list[float], saved: list[float]) -> Comparison:
+        """How far training and saving moved the scores; the stage compares them with its labels."""
+        return compare_scores(base.float32, trained, saved)
+
+
+def compare_scores(base: Sequence[float], trained: Sequence[float], saved: Sequence[float]) -> Comparison:
+    """How far training moved the scores of N probes apart from one another, and how far saving moved them again.
+
+    All three are standard deviations, in logits: a constant that is added to every score ranks nothing. ``lost_in_saving``
+    is up where saving moved the scores by more than half of what training did, because little of the training is left
+    then, or by more than half of the trained scores' own spread, because they rank what rounding drew then.
+
+    Args:
+        base: N scores of the model that training started from, its head included.
+        trained: N scores of the trained weights.
+        saved: N scores of the saved model.
     """
     if not trained:
         return {}, {}
-    mean = sum(trained) / len(trained)
-    spread = (sum((score - mean) ** 2 for score in trained) / len(trained)) ** 0.5
-    moved = (sum((new - old) ** 2 for new, old in zip(saved, trained, strict=True)) / len(trained)) ** 0.5
-    metrics = {"probes": len(trained), "score_deviation": rounded(spread), "moved_by_saving": rounded(moved)}
-    return metrics, {"lost_in_saving": moved > spread / 2}
+    spread = float(np.std(trained))
+    learned = float(np.std(np.subtract(trained, base)))
+    moved = float(np.std(np.subtract(saved, trained)))
+    metrics = {
+        "probes": len(trained),
+        "score_deviation": rounded(spread),
+        "moved_by_training": rounded(learned),
+        "moved_by_saving": rounded(moved),
+    }
+    return metrics, {"lost_in_saving": moved > min(learned, spread) / 2}
 
 
 def check_batch(trainer: Any, texts: Sequence[list[int]], labels: Sequence[float]) -> None:
@@ -71,15 +106,9 @@ def check_batch(trainer: Any, texts: Sequence[list[int]], labels: Sequence[float
             "preflight, the score is read at the end: %s", show_mask(ids, [False] * (len(ids) - 1) + [True], tokenizer)
         )
         if [i for i, m in zip(row, seen, strict=True) if m] != ids:
-            raise UserError(
-                f"preflight: the trainer would score {tokenizer.decode(row)!r}. Expected {tokenizer.decode(ids)!r}. The "
-                "installed TRL differs from the locked one: reinstall from requirements/, then rerun."
-            )
+            raise preflight_error(f"score {tokenizer.decode(row)!r}", repr(tokenizer.decode(ids)))
     if labels and batch["labels"].tolist() != [np.float32(label).item() for label in labels[: len(rows)]]:
-        raise UserError(
-            f"preflight: the trainer would learn {batch['labels'].tolist()}. Expected {labels[: len(rows)]}. The installed "
-            "transformers differs from the locked one: reinstall from requirements/, then rerun."
-        )
+        raise preflight_error(f"learn {batch['labels'].tolist()}", str(labels[: len(rows)]), "transformers")
     if bad := [ids for ids in texts if ids[-1] == tokenizer.pad_token_id]:
         raise UserError(
             f"preflight: {len(bad)} sequences end in the padding token, where transformers and vLLM read the scalar head at "

@@ -6,32 +6,20 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
 
-from scalequest.errors import UserError
 from scalequest.io import rounded
-from scalequest.models.weights import load_tokenizer
-from scalequest.training.collated import show_mask
-from scalequest.training.divergence import watched
+from scalequest.training.causal import CausalKind, log_probability
+from scalequest.training.collated import preflight_error, show_mask
 from scalequest.training.examples import IGNORED, Example
-from scalequest.training.job import (
-    Comparison,
-    Job,
-    Measured,
-    arguments,
-    load_causal,
-    log_probability,
-    lora,
-    weights_dtype,
-)
+from scalequest.training.job import Comparison, Job, Measured, arguments
 
 log = logging.getLogger("scalequest")
 
 
 @dataclass(frozen=True)
-class SFT:
+class SFT(CausalKind):
     """Fine-tune a causal model on the targets of ``Example`` rows."""
 
     noun: ClassVar[str] = "examples"
-    scalar_head: ClassVar[bool] = False
     most_tests: ClassVar[int] = 32
 
     def trainer(self, job: Job, folder: Path) -> Any:
@@ -40,23 +28,14 @@ class SFT:
         from trl import SFTConfig, SFTTrainer
 
         rows = [{"input_ids": e.prompt + e.target, "labels": [IGNORED] * len(e.prompt) + e.target} for e in job.rows]
-        trainer = watched(SFTTrainer, job.rows, self.sequences)(
-            model=self.load(job.model, weights_dtype(job), job.seed),
+        trainer = self.start(
+            SFTTrainer,
+            job,
             args=SFTConfig(**arguments(job, folder), max_length=None, packing=False),
             train_dataset=Dataset.from_list(rows),
-            processing_class=load_tokenizer(job.model),
-            peft_config=lora(job.params),
         )
         check_batch(trainer, job.rows)
         return trainer
-
-    def sequences(self, row: Example) -> list[list[int]]:
-        """The one sequence of an example."""
-        return [row.prompt + row.target]
-
-    def load(self, path: Path, dtype: Any, seed: int) -> Any:
-        """The causal model of a folder."""
-        return load_causal(path, dtype, seed)
 
     def facts(self, rows: Sequence[Example]) -> dict[str, int]:
         """How many tokens are learned."""
@@ -73,7 +52,11 @@ class SFT:
         means = {name: sum(values) / n for name, values in losses.items()}
         gained = means["loss_base"] - means["loss_trained"]
         kept = means["loss_base"] - means["loss"]
-        metrics = {"rows": len(job.tests), **{name: rounded(mean) for name, mean in means.items()}}
+        metrics = {
+            "rows": len(job.tests),
+            "rows_from": job.tests_from,
+            **{name: rounded(mean) for name, mean in means.items()},
+        }
         return metrics, {"lost_in_saving": gained > 0 and kept < gained / 2}
 
 
@@ -91,7 +74,4 @@ def check_batch(trainer: Any, kept: Sequence[Example]) -> None:
         log.info("preflight: %s", show_mask(ids[:n], [label != IGNORED for label in labels[:n]], tokenizer))
         learned = [label for label in labels if label != IGNORED]
         if learned != example.target or ids[:n] != example.prompt + example.target:
-            raise UserError(
-                f"preflight: the trainer would learn {tokenizer.decode(learned)!r}. Expected {tokenizer.decode(example.target)!r}. "
-                "The installed TRL masks or truncates differently from the locked one: reinstall from requirements/, then rerun."
-            )
+            raise preflight_error(f"learn {tokenizer.decode(learned)!r}", repr(tokenizer.decode(example.target)))

@@ -3,11 +3,11 @@ from pathlib import Path
 import pytest
 
 from scalequest.models.chat import ChatFormat
-from scalequest.training.dpo import DPO
+from scalequest.training.dpo import DPO, FEWEST_HELD_OUT
 from scalequest.training.examples import Pair
 from scalequest.training.job import Job, Measured
 from stages.qft import question_example
-from stages.qpo import FEWEST_HELD_OUT, question_pair, split_pairs
+from stages.qpo import question_pair, split_pairs
 
 
 @pytest.mark.parametrize("chat_name", ["chatml", "deepseek"])
@@ -57,7 +57,23 @@ def test_a_margin_lost_in_saving_and_a_preference_of_a_coin_are_flagged(
     job = Job(DPO(0.1), Path("in"), Path("out"), [], None, "bfloat16", 1, None, tests=PAIRS[:16], held_out=True)  # type: ignore[arg-type]
     base = Measured(float32=[1.0] * 16, engine=[0.0] * 16)
     metrics, flags = DPO(0.1).compare(job, base, trained=[5.0] * 16, saved=saved)
-    assert flags == {"lost_in_saving": lost, "no_preference": no_preference}
+    assert flags == {"lost_in_saving": lost, "few_held_out": False, "no_preference": no_preference}
     assert metrics["margin_trained"] == 0.4
     assert metrics["margin"] == pytest.approx(0.1 * sum(saved) / 16)
     assert metrics["pairs_from"] == "held out"
+
+
+@pytest.mark.parametrize(
+    ("n", "held_out", "source"),
+    [
+        pytest.param(16, False, "training", id="a_margin_on_training_pairs_proves_nothing"),
+        pytest.param(7, True, "held out", id="seven_are_too_few"),
+    ],
+)
+def test_a_preference_that_nothing_can_show_is_flagged_and_not_called_one(n: int, held_out: bool, source: str):
+    job = Job(DPO(0.1), Path("in"), Path("out"), [], None, "float32", 1, None, tests=PAIRS[:n], held_out=held_out)  # type: ignore[arg-type]
+    metrics, flags = DPO(0.1).compare(job, Measured([0.0] * n, [0.0] * n), trained=[5.0] * n, saved=[5.0] * n)
+    # All pairs are preferred, which training pairs always are.
+    assert metrics["accuracy"] == 1.0
+    assert metrics["pairs_from"] == source
+    assert flags == {"lost_in_saving": False, "few_held_out": True}

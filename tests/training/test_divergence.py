@@ -93,7 +93,7 @@ def test_one_nan_micro_batch_stops_at_its_step_and_names_its_rows(
         UserError, match="training diverged at step 2 of 4: loss nan, gradient norm not computed"
     ) as stopped:
         train(StageRun(laptop), KINDS[kind], model, tmp_path / "out", made, settings())
-    by_ids = {tuple(ids): row.id for row in made for ids in KINDS[kind].sequences(row)}
+    by_ids = {tuple(ids): row.id for row in made for ids in row.sequences()}
     named = list(dict.fromkeys(by_ids[tuple(ids)] for ids in seen[3]))
     assert len(seen) == 4
     assert len(named) == 2

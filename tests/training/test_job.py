@@ -328,7 +328,7 @@ def test_pairs_that_are_held_out_are_what_the_saved_model_is_measured_on(
     found = trained.metrics["reloaded"]
     assert (found["pairs"], found["pairs_from"], found["accuracy"]) == (8, "held out", 0.0)
     assert found["margin"] < 0
-    assert trained.flags == {"lost_in_saving": False, "no_preference": True}
+    assert trained.flags == {"lost_in_saving": False, "few_held_out": False, "no_preference": True}
 
 
 def test_the_loss_that_sft_reports_is_the_saved_models(model: Path, laptop: Params, tmp_path: Path) -> None:
