@@ -42,6 +42,8 @@ MATHS_TASK, CODE_TASK = "maths.yaml", "code.yaml"
 # Draws and splits of test items depend on their ids alone: runs with other seeds are scored on the same items.
 ITEMS_SEED = 0
 DEV, TEST = "dev", "test"
+# Parts of a scores file besides the reported tasks.
+PARTS = (DEV, "few_shot")
 
 Solved = tuple[str, str]  # what a model is asked, and the answer that it is shown
 
@@ -273,10 +275,9 @@ def summarize(rows: Sequence[dict[str, Any]]) -> dict[str, Any]:
 
     zero_shot = [row for row in rows if not row["shots"]]
     few_shot = [row for row in rows if row["shots"] and row["split"] == TEST]
-    parts = {
-        "dev": by_task([row for row in zero_shot if row["split"] == DEV]),
-        "few_shot": by_task(few_shot),
-    }
+    parts = dict(
+        zip(PARTS, (by_task([row for row in zero_shot if row["split"] == DEV]), by_task(few_shot)), strict=True)
+    )
     return by_task([row for row in zero_shot if row["split"] == TEST]) | {k: v for k, v in parts.items() if v}
 
 
@@ -285,9 +286,19 @@ def tasks_of(scores: dict[str, Any]) -> dict[str, dict[str, float]]:
     return {name: values for name, values in scores.items() if isinstance(values, dict) and "flexible" in values}
 
 
+def all_scores(scores: dict[str, Any]) -> dict[str, dict[str, float]]:
+    """Every score of a scores file: the reported ones by task, then ``dev/TASK`` and ``few_shot/TASK``."""
+    apart = {f"{part}/{name}": s for part in PARTS for name, s in tasks_of(scores.get(part) or {}).items()}
+    return tasks_of(scores) | apart
+
+
 def doubts(scores: dict[str, Any]) -> dict[str, bool]:
-    """What is doubtful about the reported scores, by its name in ``outcomes``."""
-    tasks = tasks_of(scores).values()
+    """What is doubtful about any of the scores, by its name in ``outcomes``.
+
+    Settings are chosen by the development scores and the gain is taken against the few-shot base: a parser that reads
+    nothing misleads there as well.
+    """
+    tasks = all_scores(scores).values()
     return {
         "score_zero": any(task["flexible"] == 0 for task in tasks),
         "many_unparsed": any(task["unparsed"] > MANY_UNPARSED for task in tasks),
@@ -296,17 +307,25 @@ def doubts(scores: dict[str, Any]) -> dict[str, bool]:
 
 
 def scores_in_words(scores: dict[str, Any]) -> str:
-    """The reported scores as a table for a terminal, and the warnings below it."""
+    """The scores as a table for a terminal, and the warnings below it."""
     lines = [
         f"{'task':<18} {'items':>5} {'flexible, %':>14} {'strict, %':>14} {'unparsed, %':>12} {'cut, %':>7} {'timeouts':>9}"
     ]
-    for name, s in tasks_of(scores).items():
+    for name, s in all_scores(scores).items():
         flexible, strict = (f"{100 * s[k]:.1f} ± {100 * s[f'{k}_stderr']:.1f}" for k in ("flexible", "strict"))
         shares = f"{100 * s['unparsed']:>12.1f} {100 * s['cut']:>7.1f}"
         lines.append(f"{name:<18} {s['n']:>5,} {flexible:>14} {strict:>14} {shares} {s['timeouts']:>9,}")
-    for name, s in tasks_of(scores).items():
-        lines += [f"warning: {name}: {WARNINGS[flag]}" for flag, up in doubts({name: s}).items() if up]
-    return "\n".join(lines)
+    return "\n".join([*lines, *warning_lines(scores)])
+
+
+def warning_lines(scores: dict[str, Any]) -> list[str]:
+    """One line per doubtful score, with its place."""
+    return [
+        f"warning: {name}: {WARNINGS[flag]}"
+        for name, s in all_scores(scores).items()
+        for flag, up in doubts({name: s}).items()
+        if up
+    ]
 
 
 # --------------------------------------------------------------------------------------------------------------- stage
@@ -319,4 +338,6 @@ def evaluate_model(args: "argparse.Namespace", run: "StageRun", examples: Sequen
     rows = run_exam(args.model, exam, run.params.engine, run.params.runtime, examples)
     scores = summarize(rows)
     write_rows(args.samples, rows, SAMPLE)
+    for line in warning_lines(scores):  # the warnings of the metrics do not say which score is meant
+        log.info("%s", line)
     run.metrics(args.scores, scores, doubts(scores))

@@ -77,7 +77,36 @@ def test_development_items_and_few_shot_answers_have_scores_of_their_own():
     assert scores.keys() == {"sums", "dev", "few_shot"}
     found = {key: (s["n"], s["flexible"]) for key, s in [("test", scores["sums"]), ("dev", scores["dev"]["sums"]), ("few_shot", scores["few_shot"]["sums"])]}  # fmt: skip
     assert found == {"test": (2, 0.5), "dev": (3, 1.0), "few_shot": (2, 0.0)}
-    assert doubts(scores) == {"score_zero": False, "many_unparsed": False, "many_cut": False}
+    assert doubts(scores) == {"score_zero": True, "many_unparsed": False, "many_cut": False}  # the few-shot score is 0
+
+
+@pytest.mark.parametrize(
+    ("where", "place"),
+    [({}, "sums"), ({"split": "dev"}, "dev/sums"), ({"shots": 3}, "few_shot/sums")],
+    ids=["reported", "dev", "few_shot"],
+)
+@pytest.mark.parametrize(
+    ("item", "more", "flag"),
+    [
+        ((0.0, 0.0, 0.0), {}, "score_zero"),
+        ((0.0, 1.0, 1.0), {}, "many_unparsed"),
+        ((1.0, 1.0, 0.0), {"finish_reason": "length"}, "many_cut"),
+    ],
+    ids=["zero", "unparsed", "cut"],
+)
+def test_a_doubtful_score_is_flagged_wherever_it_is(item, more, flag: str, where, place: str):
+    fine = [
+        row
+        for apart in ({}, {"split": "dev"}, {"shots": 3})
+        if apart != where
+        for row in answered("sums", *[(1.0, 1.0, 0.0)] * 20, **apart)
+    ]
+    scores = summarize([*fine, *answered("sums", *[item] * 20, **where, **more)])
+    assert [name for name, up in doubts(scores).items() if up] == [flag]
+    assert [line for line in scores_in_words(scores).splitlines() if "warning" in line] == [
+        f"warning: {place}: {WARNINGS[flag]}"
+    ]
+    assert not any(doubts(summarize(fine)).values())
 
 
 def test_the_split_is_by_the_items_id_alone():
