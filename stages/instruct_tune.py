@@ -8,47 +8,23 @@ Only its training seed distinguishes a student from the others: all see the same
 """
 
 import argparse
-from collections.abc import Iterator
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
 from scalequest.domains import wording
 from scalequest.errors import UserError
-from scalequest.io import read_jsonl
 from scalequest.models.weights import load_chat
 from scalequest.params import InstructTune
 from scalequest.problems.draw import draw
 from scalequest.records import INSTRUCTION, PROBLEM, read_rows
 from scalequest.runtime.stage import StageRun, run_stage
 from scalequest.training.examples import solved_example
+from scalequest.training.external import question_and_response, rows_of
 from scalequest.training.job import CURVE, train
 from scalequest.training.sft import SFT
 
 Pair = tuple[str, str, str]  # id, question, response
-# How published sets name the two columns; of several that a row has, the first counts. MetaMathQA: query, response.
-# NuminaMath: problem, solution. Alpaca: instruction, output. TRL: prompt, completion. GSM8K: question, answer.
-QUESTION = ("question", "query", "problem", "instruction", "prompt")
-RESPONSE = ("response", "solution", "output", "completion", "answer")
-
-
-def _rows(path: Path) -> Iterator[dict[str, Any]]:
-    if path.suffix != ".parquet":
-        yield from read_jsonl(path)
-        return
-    import pyarrow.parquet as pq
-
-    for batch in pq.ParquetFile(path).iter_batches():
-        yield from batch.to_pylist()
-
-
-def _pair(row: dict[str, Any]) -> tuple[Any, Any]:
-    """Question and response of a row; None where it has none."""
-    turns = row.get("messages")
-    if isinstance(turns, list) and [turn.get("role") for turn in turns] == ["user", "assistant"]:
-        return turns[0].get("content"), turns[1].get("content")
-    question, response = (next((row[c] for c in names if row.get(c)), None) for names in (QUESTION, RESPONSE))
-    return question, response
 
 
 def external_pairs(path: Path, pinned: str | None) -> list[Pair]:
@@ -59,7 +35,7 @@ def external_pairs(path: Path, pinned: str | None) -> list[Pair]:
         pinned: sha256 of its bytes.
 
     Raises:
-        UserError: the file is missing, is not the pinned one, or has a row without question or response.
+        UserError: the file is missing, is not the pinned one, or has a row of a form that is not known (its line is named).
     """
     if not path.is_file():
         raise UserError(f"instruct_tune.data: {path}: no such file. Expected instruct, seeds or a file of pairs")
@@ -68,16 +44,7 @@ def external_pairs(path: Path, pinned: str | None) -> list[Pair]:
         raise UserError(
             f"instruct_tune.data_sha256: {path} has {digest}, params.yaml pins {pinned}. Restore the file or pin it anew"
         )
-    pairs = []
-    for number, row in enumerate(_rows(path)):
-        question, response = _pair(row)
-        if not isinstance(question, str) or not isinstance(response, str):
-            raise UserError(
-                f"{path}: row {number + 1}: no question and response among {sorted(row)}. Expected texts under one of "
-                f"{', '.join(QUESTION)} and one of {', '.join(RESPONSE)}, or `messages` of one user and one assistant turn"
-            )
-        pairs.append((str(number), question, response))
-    return pairs
+    return [(str(number), *question_and_response(row, where)) for number, (where, row) in enumerate(rows_of(path))]
 
 
 def training_pairs(params: InstructTune, instruct: Path, seeds: Path, run_seed: int) -> list[Pair]:

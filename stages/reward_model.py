@@ -4,7 +4,8 @@
         --out models/reward --metrics M.json --plot P.csv
 
 Reports on held-out seeds whether it ranks right samples above wrong ones, and whether best-of-n by reward beats random.
-Not in the paper, which takes InternLM2-7B-Reward: with `reward_model.method: none` the fetched model is taken as it is.
+Not in the paper, which takes InternLM2-7B-Reward: with `reward_model.method: none` the fetched model is taken as it is, and
+measured on all labelled seeds, because it was trained on none of these samples.
 """
 
 import argparse
@@ -22,10 +23,14 @@ from scalequest.models.weights import load_chat
 from scalequest.outcomes import MISSING, RIGHT, WRONG
 from scalequest.records import ATTEMPT, PROBLEM, read_rows
 from scalequest.runtime.stage import StageRun, run_stage
+from scalequest.sampling.score import score
 from scalequest.statistics import mean_error, proportion_above_chance, proportion_error, reported, worse_error
 from scalequest.training.examples import Pair, hold_out
 from scalequest.training.job import CURVE, train
 from scalequest.training.reward import Reward
+
+# Samples that go to the engine at once, where a released model is measured.
+AT_ONCE = 4096
 
 
 def answer_pairs(
@@ -104,20 +109,43 @@ def choosing(
     return metrics, {"best_of_n_is_random": not found.reward_minus["random"].above_zero}
 
 
+def quality(
+    domain: str, tested: Sequence[Mapping[str, Any]], rewards: Sequence[float], seed: int
+) -> tuple[dict[str, Any], dict[str, bool]]:
+    """What the rewards of N samples are worth: ``ranking`` and ``choosing``, seed problem by seed problem."""
+    scored: dict[str, list[dict[str, Any]]] = {}
+    for row, reward in zip(tested, rewards, strict=True):
+        scored.setdefault(row["problem_id"], []).append({**row, "reward": reward})
+    held, flags = ranking(scored)
+    best, more = choosing(domain, scored, seed)
+    return {"held_out": {"problems": len(scored)} | held, "best_of_n": best}, flags | more
+
+
 def main(args: argparse.Namespace, run: StageRun) -> None:
-    """Pair, split, train, test."""
-    params = run.params.reward_model
-    if params.method == "none":
-        link_model(args.base, args.out)
-        run.metrics(args.metrics, {"examples": 0})
-        run.plot(args.plot, CURVE, [])
-        return
-    chat, ask = load_chat(args.base), wording(run.params.domain).solve_prompt
+    """Pair, split, train, test; or test the fetched model."""
+    params, ask = run.params.reward_model, wording(run.params.domain).solve_prompt
     attempts: dict[str, list[dict[str, Any]]] = {}
     for row in read_rows(args.attempts, ATTEMPT):
         attempts.setdefault(row["problem_id"], []).append(row)
     problems = {row["id"]: row for row in read_rows(args.seeds, PROBLEM) if row["id"] in attempts}
     prompts = {i: ask(row["question"]) for i, row in problems.items()}
+    if params.method == "none":
+        link_model(args.base, args.out)
+        tested = [row for rows in attempts.values() for row in rows if row["finish_reason"] == "stop"]
+        # Scored by the engine and in the form that stage `reward` uses.
+        rewards = score(
+            run,
+            args.base,
+            tested,
+            sequences=lambda row: (prompts[row["problem_id"]], row["response"]),
+            form="answered",
+            shard_size=AT_ONCE,
+        )
+        metrics, flags = quality(run.params.domain, tested, rewards, run.params.seed)
+        run.metrics(args.metrics, {"examples": 0} | metrics, flags)
+        run.plot(args.plot, CURVE, [])
+        return
+    chat = load_chat(args.base)
     learned, held_out = hold_out(sorted(problems), params.holdout_frac, run.params.seed, "held out/reward")
     pairs = [
         pair
@@ -140,13 +168,8 @@ def main(args: argparse.Namespace, run: StageRun) -> None:
         params,
         probe=[chat.solution(prompts[row["problem_id"]], row["response"]) for row in tested],
     )
-    scored: dict[str, list[dict[str, Any]]] = {}
-    for row, reward in zip(tested, trained.scores, strict=True):
-        scored.setdefault(row["problem_id"], []).append(row | {"reward": reward})
-    held, flags = ranking(scored)
-    best, more = choosing(run.params.domain, scored, run.params.seed)
-    metrics = {"held_out": {"problems": len(held_out)} | held, "best_of_n": best}
-    run.metrics(args.metrics, trained.metrics | metrics, trained.flags | flags | more)
+    metrics, flags = quality(run.params.domain, tested, trained.scores, run.params.seed)
+    run.metrics(args.metrics, trained.metrics | metrics, trained.flags | flags)
     run.plot(args.plot, CURVE, trained.steps())
 
 

@@ -78,14 +78,27 @@ def test_too_few_pairs_are_refused(files, laptop: Params):
         training_pairs(section(laptop, data="seeds", n_examples=5), *files, run_seed=17)
 
 
+def turn(role: str, content: Any) -> dict[str, Any]:
+    return {"role": role, "content": content}
+
+
 ROWS = [
     pytest.param({"question": "Q", "response": "R"}, id="ours"),
     pytest.param({"query": "Q", "response": "R", "type": "MATH_Rephrased", "original_question": "no"}, id="metamath"),
     pytest.param({"problem": "Q", "solution": "R", "answer": "7"}, id="numinamath"),
+    pytest.param({"problem": "Q", "generated_solution": "R", "expected_answer": "7"}, id="openmathinstruct"),
+    pytest.param({"problem": "Q", "solution": "R", "answer": "7", "messages": [turn("user", "Q"), turn("assistant", "R")]}, id="numinamath_with_messages"),
     pytest.param({"instruction": "Q", "input": "", "output": "R"}, id="alpaca"),
+    pytest.param({"instruction": "Q", "context": "", "response": "R", "category": "open_qa"}, id="dolly"),
     pytest.param({"prompt": "Q", "completion": "R"}, id="trl"),
-    pytest.param({"question": "Q", "answer": "R"}, id="gsm8k"),
-    pytest.param({"messages": [{"role": "user", "content": "Q"}, {"role": "assistant", "content": "R"}]}, id="messages"),
+    pytest.param({"prompt": [turn("user", "Q")], "completion": [turn("assistant", "R")]}, id="trl_turns"),
+    pytest.param({"prompt": [turn("system", "S"), turn("user", "Q")], "completion": "R"}, id="trl_turns_and_text"),
+    pytest.param({"question": "Q", "answer": "R"}, id="question_answer"),
+    pytest.param({"messages": [turn("user", "Q"), turn("assistant", "R")]}, id="messages"),
+    pytest.param({"messages": [turn("system", "S"), turn("user", "Q"), turn("assistant", "R")]}, id="a_system_turn"),
+    pytest.param({"messages": [turn(role, [{"type": "text", "text": text}]) for role, text in (("user", "Q"), ("assistant", "R"))]}, id="text_parts"),
+    pytest.param({"conversations": [{"from": "human", "value": "Q"}, {"from": "gpt", "value": "R"}]}, id="sharegpt"),
+    pytest.param({"question": "Q", "response": "R", "instruction": None, "output": None}, id="null_columns"),
 ]  # fmt: skip
 
 
@@ -101,6 +114,32 @@ def test_an_external_set_is_read_in_the_forms_that_sets_have(tmp_path: Path, row
         path.write_bytes(gzip.compress((json.dumps(row) + "\n").encode() * 2))
     digest = sha256(path.read_bytes()).hexdigest()
     assert external_pairs(path, digest) == [("0", "Q", "R"), ("1", "Q", "R")]
+
+
+# GSM8K train, row 1, as published.
+GSM8K = {
+    "question": "Weng earns $12 an hour for babysitting. Yesterday, she just did 50 minutes. How much did she earn?",
+    "answer": "Weng earns 12/60 = $<<12/60=0.2>>0.2 per minute.\nWorking 50 minutes, she earned 0.2 x 50 = $<<0.2*50=10>>10.\n#### 10",
+}
+
+
+@pytest.mark.parametrize(
+    ("row", "question", "response"),
+    [
+        pytest.param(
+            GSM8K, GSM8K["question"],
+            "Weng earns 12/60 = $0.2 per minute.\nWorking 50 minutes, she earned 0.2 x 50 = $10.\nThe answer is \\boxed{10}.",
+            id="gsm8k_as_the_seeds_have_it",
+        ),
+        pytest.param({"question": "Q", "answer": "#### Step 1\nAdd.\n\nSo 7."}, "Q", "#### Step 1\nAdd.\n\nSo 7.", id="a_markdown_heading_is_no_mark"),
+        pytest.param({"instruction": "Add the numbers.", "input": "3, 4", "output": "7"}, "Add the numbers.\n\n3, 4", "7", id="alpaca_with_its_input"),
+        pytest.param({"instruction": "Sum up.", "context": "Long.", "response": "R"}, "Sum up.\n\nLong.", "R", id="dolly_with_its_context"),
+    ],
+)  # fmt: skip
+def test_each_form_has_its_own_question_and_response(tmp_path: Path, row: dict[str, Any], question: str, response: str):
+    write_jsonl(tmp_path / "a.jsonl", [row])
+    digest = sha256((tmp_path / "a.jsonl").read_bytes()).hexdigest()
+    assert external_pairs(tmp_path / "a.jsonl", digest) == [("0", question, response)]
 
 
 def test_a_changed_file_is_refused(tmp_path: Path):
@@ -119,13 +158,36 @@ def test_a_changed_file_is_refused(tmp_path: Path):
         pytest.param({"question": 5, "response": "R"}, id="no_text"),
         pytest.param({"question": "", "response": "R"}, id="empty"),
         pytest.param({"messages": [{"role": "system", "content": "S"}]}, id="no_pair_of_turns"),
+        pytest.param({"messages": [turn(r, "t") for r in ("user", "assistant") * 2]}, id="two_exchanges"),
+        pytest.param({"prompt": "Q", "chosen": "R", "rejected": "S"}, id="preferences"),
+        pytest.param({"instruction": "Q", "input": "I", "output": " "}, id="blank"),
+        pytest.param({"text": "Q R"}, id="one_column"),
+        pytest.param({}, id="empty_row"),
     ],
 )
-def test_a_row_that_is_no_pair_is_named(tmp_path: Path, row: dict[str, Any]):
-    path = tmp_path / "a.jsonl"
-    write_jsonl(path, [{"question": "Q", "response": "R"}, row])
-    with pytest.raises(UserError, match=r"a\.jsonl: row 2: no question and response among"):
+@pytest.mark.parametrize("suffix", [".jsonl", ".jsonl.gz", ".parquet"])
+def test_a_row_of_no_known_form_is_named_with_its_columns(tmp_path: Path, row: dict[str, Any], suffix: str):
+    path = tmp_path / f"a{suffix}"
+    if suffix == ".parquet":
+        if not row:
+            pytest.skip("a Parquet row has the columns of its file")
+        pq.write_table(pa.Table.from_pylist([row]), path)
+        where = "row 1"
+    else:
+        # The blank line counts, as in an editor.
+        text = json.dumps({"question": "Q", "response": "R"}) + "\n\n" + json.dumps(row) + "\n"
+        path.write_bytes(text.encode() if suffix == ".jsonl" else gzip.compress(text.encode()))
+        where = "3"
+    with pytest.raises(UserError) as refused:
         external_pairs(path, sha256(path.read_bytes()).hexdigest())
+    message = str(refused.value)
+    assert message.startswith(
+        (f"{path}:{where}: no question and response in", f"{path}: {where}: no question and response in")
+    )
+    assert all(column in message for column in row)
+    assert "GSM8K" in message
+    assert "TRL" in message
+    assert "Alpaca" in message
 
 
 @pytest.mark.parametrize(

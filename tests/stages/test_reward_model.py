@@ -89,7 +89,12 @@ def stage(tmp_path: Path, laptop: Params, chatml: ChatFormat, monkeypatch: pytes
             seen.update(train=pairs, probe=[chatml.decode(ids) for ids in probe])
             return Trained({"examples": len(pairs)}, [], [score(text) for text in seen["probe"]])
 
+        def engine_scores(run, model, rows, *, sequences, form, shard_size):
+            seen.update(model=model, form=form, probe=["\n".join(sequences(row)) for row in rows])
+            return [score(text) for text in seen["probe"]]
+
         monkeypatch.setattr(reward_model, "load_chat", lambda base: chatml)
+        monkeypatch.setattr(reward_model, "score", engine_scores)
         monkeypatch.setattr(reward_model, "train", train)
         problems = [PROBLEM_ROW | {"id": f"a/{i}", "question": f"Q{i}?"} for i in range(n)]
         attempts = [
@@ -212,8 +217,28 @@ def test_the_seeds_own_solutions_make_pairs_where_asked_for(stage):
     assert metrics["warnings"] == {"coin_reward": 1, "best_of_n_is_random": 1}
 
 
-def test_method_none_takes_the_fetched_model_as_it_is(stage, tmp_path: Path):
-    seen, metrics = stage(3, method="none")
-    assert seen == {}
-    assert metrics == {"examples": 0}
+@pytest.mark.parametrize(
+    ("score", "accuracy", "flag"),
+    [pytest.param(good, 1.0, 0, id="good"), pytest.param(lambda text: 0.0, 0.0, 1, id="no_better_than_random")],
+)
+def test_method_none_takes_the_fetched_model_as_it_is_and_measures_it(
+    stage, tmp_path: Path, score, accuracy: float, flag: int
+):
+    seen, metrics = stage(40, score, ("wrong", "right", "wrong"), method="none")
     assert (tmp_path / "out" / "config.json").read_text() == "{}"
+    # Read in the form that stages.reward uses for a released model; no seed was trained on, so all are tested.
+    assert (seen["model"], seen["form"]) == (tmp_path / "base", "answered")
+    assert seen["probe"][1] == f"{solve_prompt('Q0?')}\nright"
+    assert "train" not in seen
+    assert metrics["examples"] == 0
+    assert metrics["held_out"]["problems"] == 40
+    assert metrics["held_out"]["accuracy"] == accuracy
+    assert metrics["best_of_n"]["reward"]["right_frac"] == accuracy
+    assert metrics["best_of_n"]["random"]["right_frac"] == pytest.approx(1 / 3, abs=1e-6)
+    assert metrics["warnings"] == {"coin_reward": flag, "best_of_n_is_random": flag}
+
+
+def test_a_released_model_with_nothing_to_be_measured_on_is_flagged(stage):
+    _, metrics = stage(5, good, ("timeout",), method="none")
+    assert metrics["held_out"]["accuracy"] is None
+    assert metrics["warnings"] == {"coin_reward": 1, "best_of_n_is_random": 1}
