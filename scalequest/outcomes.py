@@ -30,6 +30,7 @@ class Outcome:
 SCREEN_OUTCOMES = {
     "cut": Outcome("did not end within `generate.max_tokens`"),
     "empty": Outcome("no text"),
+    "unreadable": Outcome("bytes that are no text: not UTF-8, or U+0000"),
     "language": Outcome("not in the language of `screen.language`", paper="20.1"),
     "too_short": Outcome("fewer words than `screen.min_words`"),
     "contaminated": Outcome("shares a run of words with a benchmark"),

@@ -117,8 +117,36 @@ def write_parts(path: Path, data: pa.Table) -> None:
         write_table(path / f"part-{number:05d}.parquet", data.slice(start, ROWS_PER_PART))
 
 
-def read_table(path: Path, schema: pa.Schema, columns: Sequence[str] | None = None) -> pa.Table:
-    """Read a Parquet file or a folder of parts, in the order of their names.
+def write_stream(path: Path, tables: Iterable[pa.Table], schema: pa.Schema) -> int:
+    """Write tables that come one after another as ``path/part-00000.parquet``, ...; the number of rows.
+
+    The files are those of ``write_parts`` with all tables at once, but only one part is in memory.
+    """
+    waiting: list[pa.Table] = []
+    total = written = number = 0
+
+    def flush(least: int) -> None:
+        nonlocal waiting, number, written
+        data = pa.concat_tables([schema.empty_table(), *waiting])
+        while data.num_rows >= least:
+            write_table(path / f"part-{number:05d}.parquet", data.slice(0, ROWS_PER_PART).combine_chunks())
+            number, written, data = number + 1, written + ROWS_PER_PART, data.slice(ROWS_PER_PART)
+            if not data.num_rows:
+                break
+        waiting = [data]
+
+    for data in tables:
+        waiting.append(data)
+        total += data.num_rows
+        if total - written >= ROWS_PER_PART:
+            flush(ROWS_PER_PART)
+    if total > written or not number:
+        flush(0)
+    return total
+
+
+def parts_of(path: Path, schema: pa.Schema) -> list[Path]:
+    """The Parquet files of a file or a folder of parts, in the order of their names.
 
     Raises:
         UserError: nothing is there, or a file has other columns than the schema.
@@ -134,7 +162,16 @@ def read_table(path: Path, schema: pa.Schema, columns: Sequence[str] | None = No
                 f"{dict(zip(schema.names, map(str, schema.types), strict=True))}; it was written by other code, "
                 f"rerun its stage: dvc repro -f STAGE"
             )
-    return pa.concat_tables([pq.read_table(part, schema=schema, columns=columns) for part in parts])
+    return parts
+
+
+def read_table(path: Path, schema: pa.Schema, columns: Sequence[str] | None = None) -> pa.Table:
+    """Read a Parquet file or a folder of parts, in the order of their names.
+
+    Raises:
+        UserError: nothing is there, or a file has other columns than the schema.
+    """
+    return pa.concat_tables([pq.read_table(part, schema=schema, columns=columns) for part in parts_of(path, schema)])
 
 
 def read_rows(path: Path, schema: pa.Schema, columns: Sequence[str] | None = None) -> list[dict[str, Any]]:

@@ -2,193 +2,225 @@
 
     python -m stages.screen --questions data/questions --benchmarks data/benchmarks --out data/screened --metrics M.json
 
-Every row stays, with the first verdict that applies, what it matched and the evidence.
+Every row stays, with the first verdict that applies, what it matched and the evidence. The questions are read twice, a row group
+at a time: once by a process per core to check them, once to write them. In between only hashes are in memory.
 """
 
 import argparse
-import re
+import os
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass
+from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 
 from scalequest.errors import UserError
 from scalequest.io import read_jsonl, rounded
 from scalequest.outcomes import KEPT, SCREEN_OUTCOMES
 from scalequest.params import Screen
-from scalequest.problems.contamination import Contamination
-from scalequest.records import QUESTION, SCREENED, read_rows, write_rows
+from scalequest.problems.grouping import Grouping, Screened
+from scalequest.problems.screening import VERDICTS, Batch, Checker, printable
+from scalequest.records import QUESTION, SCREENED, parts_of, write_stream
 from scalequest.runtime.stage import StageRun, run_stage
-from scalequest.text import plain, question_key, words
 
-SHINGLE = 3  # words
-PERMUTATIONS = 128
-# Below so many letters outside formulas a language cannot be told; the question is kept if it is in Latin script.
-MIN_LETTERS = 20
-# A question is foreign where English is less likely than this among LANGUAGES, and another language at least so likely. Names
-# and terms pull short questions elsewhere. Latin is left out, because mathematical English is often taken for it.
-MIN_ENGLISH, MIN_FOREIGN = 0.15, 0.4
-# fmt: off
-LANGUAGES = (
-    "ENGLISH", "CHINESE", "JAPANESE", "KOREAN", "RUSSIAN", "ARABIC", "HINDI", "SPANISH", "FRENCH", "GERMAN", "PORTUGUESE",
-    "ITALIAN", "DUTCH", "POLISH", "TURKISH", "VIETNAMESE", "INDONESIAN",
-)
-# fmt: on
+# Fewer rows are checked in this process: another one takes seconds to start.
+LEAST_FOR_PROCESSES = 20_000
 
 
-# ------------------------------------------------------------------------------------------------------------ language
+@dataclass(frozen=True)
+class Piece:
+    """Rows that are read at once: a row group of a generator's file.
+
+    Attributes:
+        path: the file.
+        group: number of the row group.
+        generator: its place in the mix.
+        rows: how many.
+    """
+
+    path: Path
+    group: int
+    generator: int
+    rows: int
 
 
-def language_check(rule: str) -> Callable[[str], str | None]:
-    """A function that says why a question is not in the language wanted, or None if it is."""
-    if rule == "any":
-        return lambda question: None
-    if rule == "ascii":
-        return lambda question: next((f"U+{ord(c):04X}" for c in question if ord(c) > 127), None)
-    from lingua import Language, LanguageDetectorBuilder
-
-    detector = LanguageDetectorBuilder.from_languages(*(getattr(Language, name) for name in LANGUAGES)).build()
-
-    def check(question: str) -> str | None:
-        prose = re.sub(r"\$[^$]*\$|\\\[.*?\\\]|\\\(.*?\\\)|\\[a-zA-Z]+|[\d_^{}]+", " ", question, flags=re.DOTALL)
-        letters = [c for c in prose if c.isalpha()]
-        if len(letters) < MIN_LETTERS:
-            others = [c for c in letters if ord(c) > 0x24F and not "\u0370" <= c <= "\u03ff"]  # Greek is mathematics
-            return f"U+{ord(others[0]):04X}" if others else None
-        values = detector.compute_language_confidence_values(prose)  # the likeliest first
-        best = values[0]
-        english = next(value.value for value in values if value.language == Language.ENGLISH)
-        foreign = english < MIN_ENGLISH and best.value >= MIN_FOREIGN
-        return f"{best.language.name.lower()} {best.value:.2f}" if foreign else None
-
-    return check
-
-
-# ---------------------------------------------------------------------------------------------------------- duplicates
-
-
-def shingles(question: str) -> set[str]:
-    """Word 3-grams; the whole question where it is shorter. Signs count as words: "2 + 3" is not "2 - 3"."""
-    tokens = re.findall(r"\w+|[^\w\s]", plain(question).casefold())
-    return {" ".join(tokens[i : i + SHINGLE]) for i in range(max(1, len(tokens) - SHINGLE + 1))}
-
-
-def jaccard(first: set[str], second: set[str]) -> float:
-    """Shared share of two sets, in [0, 1]."""
-    return len(first & second) / len(first | second)
-
-
-class NearDuplicates:
-    """Finds an earlier question whose shingles overlap by at least ``threshold``: MinHash proposes, Jaccard decides."""
-
-    def __init__(self, threshold: float) -> None:
-        from rensa import RMinHash, RMinHashLSH
-
-        self._threshold = threshold
-        self._minhash = RMinHash
-        # Many narrow bands propose too much rather than too little; every proposal is checked exactly.
-        self._lsh = RMinHashLSH(threshold=threshold, num_perm=PERMUTATIONS, num_bands=32)
-        self._kept: list[tuple[str, set[str]]] = []
-
-    def match(self, question_id: str, question: str) -> tuple[str, float] | None:
-        """The most similar earlier question and its Jaccard similarity; without one, remember this question."""
-        own = shingles(question)
-        sketch = self._minhash(num_perm=PERMUTATIONS, seed=1)
-        sketch.update(sorted(own))
-        candidates = [(jaccard(own, self._kept[i][1]), -i) for i in set(self._lsh.query(sketch))]
-        similarity, negative = max(candidates, default=(0.0, 0))
-        if similarity >= self._threshold:
-            return self._kept[-negative][0], similarity
-        self._lsh.insert(len(self._kept), sketch)
-        self._kept.append((question_id, own))
-        return None
-
-
-# -------------------------------------------------------------------------------------------------------------- screen
-
-
-def screen(rows: list[dict[str, Any]], benchmark: list[dict[str, str]], params: Screen) -> list[dict[str, Any]]:
-    """Give each of N questions its verdict, in order; the first of a group of duplicates is the one kept."""
-    foreign = language_check(params.language)
-    exact: dict[str, str] = {}
-    near = NearDuplicates(params.near_duplicate_jaccard) if params.near_duplicate_jaccard < 1 else None
-    contamination = Contamination(benchmark, params.decontaminate_ngram)
-
-    def verdict(row: dict[str, Any]) -> tuple[str, str, str]:
-        question = row["question"]
-        if row["finish_reason"] != "stop":
-            return "cut", "", row["finish_reason"]
-        if not question:
-            return "empty", "", ""
-        if evidence := foreign(question):
-            return "language", "", evidence
-        # After the language: without spaces, a Chinese question is one word.
-        if len(words(question)) < params.min_words:
-            return "too_short", "", f"{len(words(question))} words"
-        # Before the duplicates, so that a contaminated question does not stand for its clean neighbours.
-        if found := contamination.match(question):
-            return "contaminated", *found
-        if twin := exact.get(question_key(question)):
-            return "exact_duplicate", twin, ""
-        exact[question_key(question)] = row["id"]
-        if near and (match := near.match(row["id"], question)):
-            return "near_duplicate", match[0], f"jaccard {match[1]:.3f}"
-        return KEPT, "", ""
-
-    screened = []
-    for row in rows:
-        name, matched, evidence = verdict(row)
-        screened.append(
-            {"id": row["id"], "generator": row["generator"], "question": row["question"], "verdict": name,
-             "matched": matched, "evidence": evidence}
-        )  # fmt: skip
-    return screened
-
-
-def read_generated(folder: Path, mix: list[str]) -> list[dict[str, Any]]:
-    """The questions of the mix's generators, in the mix's order; DVC leaves the folder of one that left the mix, which is not read.
+def pieces(folder: Path, mix: Sequence[str]) -> list[Piece]:
+    """The questions of the mix's generators, in the mix's order; a generator that left the mix may still have a folder.
 
     Raises:
         UserError: a generator of the mix has no folder.
     """
-    found = sorted(path.name for path in folder.iterdir() if path.is_dir())
+    found = sorted(path.name for path in folder.iterdir() if path.is_dir()) if folder.is_dir() else []
     if missing := sorted(set(mix) - set(found)):
         raise UserError(
             f"{folder}: no questions of {missing}. Expected a folder for each generator of the mix, found {found}. "
             f"Run the stages that write them: dvc repro {' '.join(f'generate@{name}' for name in missing)}"
         )
-    return [row for generator in mix for row in read_rows(folder / generator, QUESTION)]
+    return [
+        Piece(part, group, at, facts.row_group(group).num_rows)
+        for at, generator in enumerate(mix)
+        for part in parts_of(folder / generator, QUESTION)
+        for facts in [pq.ParquetFile(part).metadata]
+        for group in range(facts.num_row_groups)
+    ]
+
+
+def read_benchmarks(folder: Path, names: Sequence[str]) -> list[dict[str, str]]:
+    """The items of all benchmarks that are there, which ``names`` must be.
+
+    Raises:
+        UserError: one of ``names`` has no file, or an item lacks its id or question.
+    """
+    if missing := sorted(set(names) - {path.stem for path in folder.glob("*.jsonl")}):
+        raise UserError(
+            f"{folder}: no items of {missing}. Expected NAME.jsonl for each benchmark of params.yaml. "
+            "Run: dvc repro benchmarks"
+        )
+    items = [row for path in sorted(folder.glob("*.jsonl")) for row in read_jsonl(path)]
+    if broken := [
+        row for row in items if not (isinstance(row.get("id"), str) and isinstance(row.get("question"), str))
+    ]:
+        raise UserError(f"{folder}: item {broken[0]}. Expected `id` and `question`. Run: dvc repro benchmarks")
+    return items
+
+
+def texts(column: pa.ChunkedArray) -> list[str | bytes | None]:
+    """The values of a text column; those that are not UTF-8 as bytes."""
+    try:
+        found: list[str | bytes | None] = column.to_pylist()
+        return found
+    except UnicodeDecodeError:
+        return [_text(value) for value in column.cast(pa.binary()).to_pylist()]
+
+
+def _text(value: bytes | None) -> str | bytes | None:
+    try:
+        return value.decode() if value is not None else None
+    except UnicodeDecodeError:
+        return value
+
+
+# ------------------------------------------------------------------------------------------------------------- checking
+
+_checker: Checker | None = None
+
+
+def _start(params: Screen, items: Sequence[dict[str, str]]) -> None:
+    global _checker
+    _checker = Checker(params, items)
+
+
+def _check(piece: Piece) -> tuple[Batch, pa.Array]:
+    """Check a piece's questions, in a process that ``_start`` has prepared."""
+    assert _checker is not None
+    data = pq.ParquetFile(piece.path).read_row_group(piece.group, columns=["id", "question", "finish_reason"])
+    return _checker(texts(data["question"]), data["finish_reason"].to_pylist()), data["id"].combine_chunks()
+
+
+def check_all(
+    work: Sequence[Piece], params: Screen, items: Sequence[dict[str, str]], processes: int
+) -> Iterator[tuple[Batch, pa.Array]]:
+    """Check all pieces, in order. The number of processes changes only the time."""
+    if processes < 2 or sum(piece.rows for piece in work) < LEAST_FOR_PROCESSES:
+        _start(params, items)
+        yield from map(_check, work)
+        return
+    # forkserver: a fork of a process that runs the threads of Arrow or MLflow may hang.
+    context = get_context("forkserver")
+    with ProcessPoolExecutor(min(processes, len(work)), context, _start, (params, items)) as pool:
+        yield from pool.map(_check, work)
+
+
+def screen(rows: Sequence[dict[str, Any]], benchmark: Sequence[dict[str, str]], params: Screen) -> list[dict[str, Any]]:
+    """Give each of N questions its verdict, in order; the first of a group of duplicates is the one kept."""
+    mix = list(dict.fromkeys(row["generator"] for row in rows))
+    checked = Checker(params, benchmark)([row["question"] for row in rows], [row["finish_reason"] for row in rows])
+    screened = Screened()
+    places = np.array([mix.index(row["generator"]) for row in rows], np.int16)
+    screened.add(checked, pa.array([row["id"] for row in rows], pa.string()), places)
+    columns = screened.group(params.near_duplicate_jaccard).columns(0, len(rows))
+    return [
+        {
+            "id": row["id"],
+            "generator": row["generator"],
+            "question": printable(row["question"]),
+            "verdict": verdict,
+            "matched": matched,
+            "evidence": evidence,
+        }
+        for row, verdict, matched, evidence in zip(rows, *(column.to_pylist() for column in columns), strict=True)
+    ]
+
+
+# -------------------------------------------------------------------------------------------------------------- writing
+
+
+def written(work: Sequence[Piece], grouping: Grouping) -> Iterator[pa.Table]:
+    """The screened questions, piece by piece."""
+    start = 0
+    for piece in work:
+        data = pq.ParquetFile(piece.path).read_row_group(piece.group, columns=["id", "generator", "question"])
+        questions = texts(data["question"])
+        # Nothing that is no text may be written: readers of the ledger would fail.
+        if any(isinstance(question, bytes) for question in questions):
+            data = data.set_column(2, "question", pa.array([printable(q) for q in questions], pa.string()))
+        for name, column in zip(SCREENED.names[3:], grouping.columns(start, start + piece.rows), strict=True):
+            data = data.append_column(name, column)
+        yield data.cast(SCREENED)
+        start += piece.rows
+
+
+def counts(work: Sequence[Piece], grouping: Grouping, mix: Sequence[str]) -> dict[str, Any]:
+    """The metrics: verdicts in all and by generator, and the groups of duplicates."""
+    generator = np.repeat([piece.generator for piece in work], [piece.rows for piece in work])
+    by_generator = {
+        name: {
+            verdict: n
+            for code, verdict in enumerate(VERDICTS)
+            if (n := int(np.sum(grouping.verdicts[generator == place] == code)))
+        }
+        for place, name in enumerate(mix)
+    }
+    total: Counter[str] = Counter()
+    for own in by_generator.values():
+        total.update(own)
+    sizes = np.unique(grouping.kept[grouping.kept >= 0], return_counts=True)[1]
+    n = len(grouping.verdicts)
+    return {
+        "questions": n,
+        "kept": total[KEPT],
+        "kept_frac": rounded(total[KEPT] / max(1, n)),
+        "dropped": {name: total[name] for name in SCREEN_OUTCOMES},
+        "by_generator": by_generator,
+        # A group is a kept question with its duplicates.
+        "duplicate_groups": {"n": len(sizes), "largest": int(sizes.max()) + 1 if len(sizes) else 0},
+    }
 
 
 def main(args: argparse.Namespace, run: StageRun) -> None:
     """Screen the questions of all generators together."""
-    rows = read_generated(args.questions, run.params.mix)
-    benchmark = [row for path in sorted(args.benchmarks.glob("*.jsonl")) for row in read_jsonl(path)]
-    screened = screen(rows, benchmark, run.params.screen)
-    counts = Counter(row["verdict"] for row in screened)
-    if not counts[KEPT]:
+    params = run.params.screen
+    items = read_benchmarks(args.benchmarks, list(run.params.benchmarks)) if params.decontaminate_ngram else []
+    work = pieces(args.questions, run.params.mix)
+    screened = Screened()
+    processes = len(os.sched_getaffinity(0))
+    for piece, (batch, ids) in zip(work, check_all(work, params, items, processes), strict=True):
+        screened.add(batch, ids, piece.generator)
+    grouping = screened.group(params.near_duplicate_jaccard)
+    metrics = counts(work, grouping, run.params.mix)
+    if not metrics["kept"]:
+        found = {name: n for name, n in metrics["dropped"].items() if n}
         raise UserError(
-            f"screen dropped all {len(rows)} questions: {dict(counts)}; loosen the `screen` parameter that removed them"
+            f"screen dropped all {metrics['questions']} questions: {found}; loosen the `screen` parameter that removed them"
         )
-    write_rows(args.out, screened, SCREENED)
-    by_generator = {
-        g: {
-            v: n
-            for v in (KEPT, *SCREEN_OUTCOMES)
-            if (n := sum(r["verdict"] == v and r["generator"] == g for r in screened))
-        }
-        for g in run.params.mix
-    }
-    run.metrics(
-        args.metrics,
-        {
-            "questions": len(rows),
-            "kept": counts[KEPT],
-            "kept_frac": rounded(counts[KEPT] / len(rows)),
-            "dropped": {name: counts[name] for name in SCREEN_OUTCOMES},
-            "by_generator": by_generator,
-        },
-    )
+    write_stream(args.out, written(work, grouping), SCREENED)
+    run.metrics(args.metrics, metrics)
 
 
 if __name__ == "__main__":

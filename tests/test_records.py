@@ -102,3 +102,15 @@ def test_what_is_not_there_is_named(tmp_path: Path, make_folder: bool):
         (tmp_path / "s").mkdir()
     with pytest.raises(UserError, match="s: no Parquet file there; run the stage that writes it"):
         read_rows(tmp_path / "s", SCORE)
+
+
+@pytest.mark.parametrize("sizes", [[], [0], [3], [50_000], [70_000, 1, 60_000], [20_000] * 5, [49_999, 1, 50_000, 2]])
+def test_a_stream_of_tables_gives_the_files_of_the_whole(tmp_path: Path, sizes: list[int]):
+    ids = [str(n) for n in range(sum(sizes))]
+    whole = pa.Table.from_pydict({"id": ids, "score": [n / 4 for n in range(len(ids))]}, schema=records.SCORE)
+    starts = [sum(sizes[:k]) for k in range(len(sizes))]
+    tables = (whole.slice(start, size) for start, size in zip(starts, sizes, strict=True))
+    assert records.write_stream(tmp_path / "stream", tables, records.SCORE) == len(ids)
+    records.write_parts(tmp_path / "whole", whole)
+    read = [{path.name: path.read_bytes() for path in (tmp_path / name).iterdir()} for name in ("stream", "whole")]
+    assert read[0] == read[1]

@@ -1,7 +1,7 @@
 """Finds benchmark questions inside other questions: the one rule for generated questions and for seeds."""
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -49,6 +49,11 @@ def _tokens(text: str) -> list[_Token]:
     return found
 
 
+def light_names(text: str) -> list[str]:
+    """The tokens of a plain text without ``!``, which may or may not be one: a quicker look than ``_tokens``."""
+    return [token.casefold() for token in _TOKEN.findall(text) if token not in _LIGHT and token != "!"]
+
+
 def _may_be_factorial(before: str) -> bool:
     return before[-1].isdigit() or before in ")]}$!" or len(before) == 1
 
@@ -66,7 +71,7 @@ class Contamination:
     """
 
     def __init__(self, items: Sequence[dict[str, str]], n: int) -> None:
-        self._n = n
+        self.n = n
         self._runs: dict[str, list[str]] = {}
         self._whole: dict[str, list[str]] = {}
         # First words -> length -> all words -> items.
@@ -81,6 +86,21 @@ class Contamination:
                 lengths = self._short.setdefault(short[:_LEAST], {})
                 _add(lengths.setdefault(len(short), {}), short, item_id)
 
+    @property
+    def whole_keys(self) -> Collection[str]:
+        """``question_key`` of every item."""
+        return self._whole.keys()
+
+    @property
+    def short_items(self) -> list[tuple[str, ...]]:
+        """The tokens of every short item, without ``!`` as from ``light_names``."""
+        return [
+            tuple(name for name in names if name != "!")
+            for lengths in self._short.values()
+            for sequences in lengths.values()
+            for names in sequences
+        ]
+
     def match(self, question: str) -> tuple[str, str] | None:
         """The first item found, as its id and the span; None without one."""
         found = next(self._matches(question), None)
@@ -94,12 +114,12 @@ class Contamination:
         return list(first.values())
 
     def _matches(self, question: str) -> Iterator[Match]:
-        if not self._n:
+        if not self.n:
             return
         for item in self._whole.get(question_key(question), ()):
             yield Match(item, question)
         for text in spellings(question):
-            for run in ngrams(words(text), self._n):
+            for run in ngrams(words(text), self.n):
                 for item in self._runs.get(run, ()):
                     yield Match(item, run)
             yield from self._short_matches(text)

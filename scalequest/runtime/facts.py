@@ -41,7 +41,7 @@ PACKAGES = (
     "latex2sympy2-extended",
     "sympy",
     "lingua-language-detector",
-    "rensa",
+    "numba",
 )
 
 

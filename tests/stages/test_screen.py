@@ -1,27 +1,25 @@
 import json
+import random
 from argparse import Namespace
 from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from scalequest.errors import UserError
 from scalequest.io import write_jsonl
 from scalequest.outcomes import KEPT, SCREEN_OUTCOMES
 from scalequest.params import Params, Screen
+from scalequest.problems.contamination import Contamination
+from scalequest.problems.shingles import jaccard, shingles
 from scalequest.records import QUESTION, SCREENED, read_rows, write_rows
 from scalequest.runtime.stage import StageRun
-from stages.screen import (
-    Contamination,
-    NearDuplicates,
-    jaccard,
-    language_check,
-    main,
-    read_generated,
-    screen,
-    shingles,
-)
+from stages import screen as stage_module
+from stages.screen import main, pieces, screen
 
 
 def question(number: int, text: str, finish_reason: str = "stop", generator: str = "sums") -> dict[str, Any]:
@@ -46,74 +44,12 @@ def verdicts(*texts: str, benchmark: tuple[str, ...] = (), **changes: Any) -> li
 # ------------------------------------------------------------------------------------------------------------ language
 
 
-@pytest.fixture(scope="module")
-def lingua():
-    """The language rule of the default run; building it loads its language models."""
-    return language_check("lingua")
-
-
-ENGLISH = [
-    ("story", "Tom has 3 apples and buys 2 more. How many apples does he have now?"),
-    ("greek_and_signs", "Let α and β be the roots of x² − 5x + 6 = 0. Find α·β ÷ (α + β) ≤ π."),
-    ("typographic_quotes", "“How many,” asked Ann’s teacher, “are 3 × 4 – 2?”"),
-    ("latex", "Find the value of $\\frac{a}{b}$ if $\\sqrt{a} = \\alpha^2$ and $b \\neq 0$ for all $a, b \\in \\mathbb{R}$."),
-    ("accented_name", "José and Zoë share 12 crêpes between them. How many crêpes does each of them get?"),
-    ("money", "A shirt costs €12 and a hat costs £7. What is the price of both in dollars at 1.1 $/€?"),
-    ("short", "What is 3 + 4?"),
-    ("only_signs", "3 + 4 = ?"),
-    ("greek_only", "α + β = γ, α = 1, β = 2"),
-    ("square_root", "√2 · √8 = ?"),
-    ("taken_for_latin", "The degree-measures of the interior angles of convex hexagon TIEBRK are all integers in arithmetic progression. Compute the least possible degree-measure of the smallest interior angle in hexagon TIEBRK."),
-    ("display_formula", "Let\n\\[z = \\frac{(-11 + 13i)^3 \\cdot (24 - 7i)^4}{3 + 4i},\\]and let $w = \\frac{\\overline{z}}{z}.$  Compute $|w|.$"),
-    ("flat_guess", "Express $213_{8}-142_{7}$ as a base 10 integer."),
-    ("names_from_elsewhere", "Nkechi, Hiroshi and Guadalupe divide 36 marbles. How many does each get?"),
-]  # fmt: skip
-FOREIGN = [
-    ("chinese", "小明有三个苹果，他又买了两个苹果，请问小明现在一共有多少个苹果？", "chinese"),
-    ("chinese_short", "三加四是多少？", "U+4E09"),
-    ("japanese", "太郎はりんごを三個持っています。さらに二個買いました。全部で何個ありますか。", "japanese"),
-    ("spanish", "¿Cuántas manzanas tiene Juan si compra tres bolsas con cinco manzanas cada una?", "spanish"),
-    ("spanish_unaccented", "Juan compra tres bolsas con cinco manzanas cada una y come dos de ellas por la tarde", "spanish"),
-    ("french", "Marie a trois pommes et en achète deux autres. Combien de pommes a-t-elle maintenant ?", "french"),
-    ("german", "Peter hat drei Äpfel und kauft noch zwei dazu. Wie viele Äpfel hat er jetzt insgesamt?", "german"),
-    ("russian", "У Маши было три яблока, она купила ещё два. Сколько яблок у неё теперь?", "russian"),
-]  # fmt: skip
-
-
-@pytest.mark.parametrize("text", [pytest.param(text, id=name) for name, text in ENGLISH])
-def test_english_mathematics_stays_also_with_unicode_signs(lingua, text: str):
-    assert lingua(text) is None
-
-
-@pytest.mark.parametrize(("text", "evidence"), [pytest.param(*case, id=name) for name, *case in FOREIGN])
-def test_another_language_is_told_with_its_evidence(lingua, text: str, evidence: str):
-    assert (lingua(text) or "").startswith(evidence)
-
-
-@pytest.mark.parametrize(
-    ("text", "evidence"),
-    [
-        pytest.param("Tom has 3 apples.", None, id="ascii"),
-        # Both faults of the paper's rule (docs/paper-differences.md, 12): a sign drops an English question ...
-        pytest.param("What is π times 2?", "U+03C0", id="english_with_a_sign"),
-        pytest.param("Ann’s age is 3.", "U+2019", id="english_with_a_typographic_quote"),
-        # ... and a foreign one without accents stays.
-        pytest.param("Juan compra tres bolsas con cinco manzanas", None, id="spanish_without_accents"),
-        pytest.param("Where is U+007F? \x7f", None, id="last_code_point_that_passes"),
-        pytest.param("No-break\u0080", "U+0080", id="first_code_point_that_does_not"),
-    ],
-)
-def test_the_ascii_rule_is_the_papers(text: str, evidence: str | None):
-    assert language_check("ascii")(text) == evidence
-
-
-def test_any_language_is_any():
-    assert language_check("any")("三加四是多少？") is None
+CHINESE = "小明有三个苹果，他又买了两个苹果，请问小明现在一共有多少个苹果？"
 
 
 def test_a_question_in_another_script_goes_for_its_language_and_not_for_its_length():
     # Chinese has no spaces: counted as words it would be "too short", and the language filter's rate would be wrong.
-    assert verdicts(FOREIGN[0][1], FOREIGN[1][1], language="lingua", min_words=4) == ["language", "language"]
+    assert verdicts(CHINESE, "三加四是多少？", language="lingua", min_words=4) == ["language", "language"]
 
 
 # ---------------------------------------------------------------------------------------------------------- duplicates
@@ -179,21 +115,56 @@ def test_a_duplicate_does_not_stand_for_others():
 
 
 def test_near_duplicates_are_found_among_many():
-    near = NearDuplicates(0.85)
     base = [f"question {i} " + " ".join(f"word{(i * 31 + j * 7) % 997}" for j in range(30)) for i in range(300)]
-    assert [near.match(f"a/{i}", text) for i, text in enumerate(base)] == [None] * 300
-    for i, text in enumerate(base):
-        found = near.match(f"b/{i}", text + " again")
-        # 32 words give 30 shingles; one word more at the end adds one: 30 of 31.
-        assert found == (f"a/{i}", 30 / 31)
+    rows = [question(i, text) for i, text in enumerate([*base, *(f"{text} again" for text in base)])]
+    screened = screen(rows, [], settings(near_duplicate_jaccard=0.85))
+    # 32 words give 30 shingles; one word more at the end adds one: 30 of 31.
+    found = [(r["verdict"], r["matched"], r["evidence"]) for r in screened]
+    assert found[:300] == [("kept", "", "")] * 300
+    assert found[300:] == [("near_duplicate", f"sums/0/{i}", f"jaccard {30 / 31:.3f}") for i in range(300)]
 
 
-def test_near_duplicates_are_the_same_on_every_run():
-    def run() -> list[Any]:
-        near = NearDuplicates(0.5)
-        return [near.match(f"a/{i}", f"{STORY} and {i % 7} more {'very ' * (i % 5)}often") for i in range(60)]
+def test_an_exact_duplicate_of_a_near_duplicate_names_what_is_kept():
+    near = STORY.replace("Tom has", "Ann has", 1)
+    screened = screen(
+        [question(i, text) for i, text in enumerate((STORY, near, near.upper()))],
+        [],
+        settings(near_duplicate_jaccard=0.85),
+    )
+    assert [(r["verdict"], r["matched"], r["evidence"]) for r in screened[1:]] == [
+        ("near_duplicate", "sums/0/0", "jaccard 0.917"),
+        ("exact_duplicate", "sums/0/0", "equals sums/0/1, jaccard 0.917"),
+    ]
 
-    assert run() == run()
+
+def by_id(rows: list[dict[str, Any]]) -> list[tuple[str, ...]]:
+    return sorted((r["id"], r["verdict"], r["matched"], r["evidence"]) for r in rows)
+
+
+def test_groups_are_the_same_in_any_order_of_rows():
+    # Ten crowds with changed numbers, words and case. Row 10 comes after row 9, so ids are compared as numbers.
+    rng = random.Random(5)
+    texts = [
+        f"{STORY} and {i % 10} more {'very ' * rng.randrange(4)}often {rng.choice(('a', 'A'))} {rng.randrange(3)}"
+        for i in range(200)
+    ]
+    rows = [question(i, text) for i, text in enumerate(texts)]
+    shuffled = rng.sample(rows, len(rows))
+    params = settings(near_duplicate_jaccard=0.8)
+    first, second = screen(rows, [], params), screen(shuffled, [], params)
+    assert by_id(first) == by_id(second)
+    assert {r["verdict"] for r in first} == {"kept", "exact_duplicate", "near_duplicate"}
+    # Each group names a question that is kept, and it is the first of its group.
+    kept = {r["id"] for r in first if r["verdict"] == "kept"}
+    number = {r["id"]: at for at, r in enumerate(first)}
+    assert all(r["matched"] in kept and number[r["matched"]] < number[r["id"]] for r in first if r["matched"])
+
+
+def test_ids_of_other_forms_have_an_order_too():
+    rows = [question(0, "What is 1 + 1?") | {"id": name} for name in ("b-10", "b-9", "own/2", "own/10")]
+    expected = {"b-10": "kept", "b-9": "exact_duplicate", "own/2": "exact_duplicate", "own/10": "exact_duplicate"}
+    for order in (rows, rows[::-1]):
+        assert {r["id"]: r["verdict"] for r in screen(order, [], settings())} == expected
 
 
 # ------------------------------------------------------------------------------------------------------- contamination
@@ -275,6 +246,7 @@ def test_every_row_gets_the_first_verdict_that_applies():
         question(0, STORY), question(1, "Tom has", "length"), question(2, ""), question(3, "Hm?"),
         question(4, "What is π times 2 exactly?"), question(5, EXAM), question(6, STORY.upper()),
         question(7, STORY.replace("Tom has", "Ann has", 1)), question(8, "", "length"), question(9, EXAM, "length"),
+        question(10, "What is\x00 2 + 3 exactly?"),
     ]  # fmt: skip
     screened = screen(
         rows, [{"id": "exam/0", "question": EXAM}],
@@ -282,6 +254,7 @@ def test_every_row_gets_the_first_verdict_that_applies():
     )  # fmt: skip
     assert [r["verdict"] for r in screened] == [
         "kept", "cut", "empty", "too_short", "language", "contaminated", "exact_duplicate", "near_duplicate", "cut", "cut",
+        "unreadable",
     ]  # fmt: skip
     assert [r["id"] for r in screened] == [r["id"] for r in rows]
     assert {r["verdict"] for r in screened} == {KEPT, *SCREEN_OUTCOMES}
@@ -308,31 +281,32 @@ def generated(tmp_path: Path):
 
 def test_generators_come_in_the_mixs_order(generated):
     folder = generated(alpha=["A?"], beta=["B?"])
-    assert [r["question"] for r in read_generated(folder, ["beta", "alpha"])] == ["B?", "A?"]
+    assert [p.path.parent.name for p in pieces(folder, ["beta", "alpha"])] == ["beta", "alpha"]
 
 
 def test_a_generator_that_left_the_mix_is_not_read(generated):
     folder = generated(sums=["A?"], stories=["B?"])
-    assert [r["question"] for r in read_generated(folder, ["stories"])] == ["B?"]
+    assert [(p.path.parent.name, p.rows) for p in pieces(folder, ["stories"])] == [("stories", 1)]
 
 
 def test_a_generator_without_questions_is_named(generated):
     folder = generated(sums=["A?"], stories=["B?"])
     with pytest.raises(UserError) as caught:
-        read_generated(folder, ["sums", "rhymes", "odes"])
+        pieces(folder, ["sums", "rhymes", "odes"])
     assert "no questions of ['odes', 'rhymes']" in str(caught.value)
     assert "dvc repro generate@odes generate@rhymes" in str(caught.value)
 
 
 @pytest.fixture
 def stage(tmp_path: Path, generated, laptop: Params):
-    def run(mix: list[str] | None = None, **by_generator: list[str]) -> None:
+    def run(mix: list[str] | None = None, benchmarks: Sequence[str] = ("exam",), **by_generator: list[str]) -> None:
         folder = generated(**by_generator)
         write_jsonl(tmp_path / "benchmarks" / "exam.jsonl", [{"id": "exam/0", "question": EXAM, "answer": "1"}])
         args = Namespace(
             questions=folder, benchmarks=tmp_path / "benchmarks", out=tmp_path / "out", metrics=tmp_path / "m.json"
         )
-        params = {"mix": mix or list(by_generator), "screen": settings(min_words=3, decontaminate_ngram=13)}
+        chosen = settings(min_words=3, decontaminate_ngram=13, near_duplicate_jaccard=0.85)
+        params = {"mix": mix or list(by_generator), "screen": chosen, "benchmarks": dict.fromkeys(benchmarks)}
         main(args, StageRun(laptop.model_copy(update=params)))
 
     return run
@@ -367,3 +341,66 @@ def test_one_generator_of_two_can_be_screened_alone(stage, tmp_path: Path):
     assert {r["generator"] for r in read_rows(tmp_path / "out", SCREENED)} == {"sums"}
     metrics = json.loads((tmp_path / "m.json").read_text())
     assert (metrics["questions"], metrics["by_generator"]) == (2, {"sums": {"kept": 2}})
+
+
+BAD = [
+    ("not_utf8", b"Tom has \xff apples. How many?", "unreadable", "byte 0xff at 8"),
+    ("nul", "Tom has\x00 3 apples. How many?", "unreadable", "U+0000 at 7"),
+    ("half_a_character", "Tom has \ud83d 3 apples.", "unreadable", "U+D83D at 8"),
+    ("spaces", " \t\n\u00a0", "empty", "only spaces"),
+    ("nothing_printed", "\u200b\u200d\ufeff", "empty", "only characters that print nothing"),
+    ("mixed_scripts", "Tom 有三个苹果，他又买了两个苹果，请问他现在一共有多少个苹果 how many?", "language", "chinese"),
+    ("zero_width_inside", "T\u200bom has 3 app\u200bles and buys 2. How many does he have?", "kept", ""),
+    ("a_megabyte", "Tom has 3 apples and buys 2 more. How many does he have? " * 18_000, "kept", ""),
+    ("a_megabyte_of_one_sign", "?" * 1_000_000, "too_short", "0 words"),
+    ("a_megabyte_of_one_word", "a" * 1_000_000, "too_short", "1 words"),
+    ("no_text", None, "empty", ""),
+]  # fmt: skip
+
+
+def test_bad_input_gets_a_verdict(tmp_path: Path):
+    rows = [question(i, text) for i, (_, text, _, _) in enumerate(BAD)]
+    params = settings(language="lingua", min_words=3, near_duplicate_jaccard=0.85, decontaminate_ngram=13)
+    screened = screen(rows, [{"id": "exam/0", "question": EXAM}], params)
+    assert [(r["verdict"], r["evidence"].split(" 0.")[0].split(" 1.")[0]) for r in screened] == [bad[2:] for bad in BAD]
+    # The ledger can be written and read, whatever it holds.
+    write_rows(tmp_path / "out.parquet", screened, SCREENED)
+    assert "\ufffd" in read_rows(tmp_path / "out.parquet", SCREENED)[0]["question"]
+
+
+def test_a_file_with_text_that_is_not_utf8_is_screened(stage, tmp_path: Path):
+    stage(sums=["Tom has Z apples. How many?", "What is 1 + 1?", STORY])
+    part = next((tmp_path / "questions" / "sums").iterdir())
+    data = pq.read_table(part)
+    broken = pa.array([b"Tom has \xff apples. How many?", b"What is 1 + 1?", STORY.encode()], pa.binary()).view(
+        pa.string()
+    )
+    pq.write_table(data.set_column(data.schema.names.index("question"), "question", broken), part)
+    stage(["sums"])
+    rows = read_rows(tmp_path / "out", SCREENED)
+    assert [r["verdict"] for r in rows] == ["unreadable", "kept", "kept"]
+    assert rows[0]["question"] == "Tom has \ufffd apples. How many?"
+
+
+def test_a_missing_benchmark_is_an_error_before_any_work(stage, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(stage_module, "check_all", lambda *_: pytest.fail("work was done"))
+    expected = r"no items of \['exam', 'quiz'\]\. Expected NAME.jsonl .* dvc repro benchmarks"
+    with pytest.raises(UserError, match=expected):
+        stage_module.read_benchmarks(tmp_path / "nothing", ["exam", "quiz"])
+    with pytest.raises(UserError, match="no items of"):
+        stage(sums=[STORY], benchmarks=["exam", "quiz"])
+    assert not (tmp_path / "out").exists()
+
+
+def test_processes_and_row_groups_change_no_byte(stage, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    rng = random.Random(9)
+    texts = [f"{STORY} {'very ' * rng.randrange(3)}{rng.randrange(30)} {rng.choice('ab')}?" for _ in range(400)]
+    stage(sums=texts, stories=texts[::-1])
+    once = {path.name: path.read_bytes() for path in (tmp_path / "out").iterdir()}
+    # The same rows in groups of 50, checked by two processes.
+    for part in (tmp_path / "questions").rglob("*.parquet"):
+        pq.write_table(pq.read_table(part), part, row_group_size=50)
+    monkeypatch.setattr(stage_module, "LEAST_FOR_PROCESSES", 1)
+    monkeypatch.setattr(stage_module.os, "sched_getaffinity", lambda _: {0, 1})
+    stage(["sums", "stories"])
+    assert {path.name: path.read_bytes() for path in (tmp_path / "out").iterdir()} == once
