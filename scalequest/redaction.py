@@ -102,6 +102,35 @@ def holding_secrets(data: Any, name: str = "") -> Iterator[str]:
             yield name
 
 
+def secret_in(text: str, *variables: str) -> str:
+    """What secret ``text`` holds, without repeating it; empty where there is none.
+
+    Args:
+        text: what is about to be written where others read it: a card, metrics, a report.
+        variables: names of further variables whose values are secret.
+    """
+    if found := TOKENS.search(text):
+        return f"a token that starts with {found[0][:6]}"
+    for name, value in secret_values(*variables).items():
+        if without_values(text, value) != text:
+            return f"the value of {name}"
+    if _BEARER.search(text):
+        return "the credential of a header"
+    return "a password in an address" if _PASSWORD.search(text) else ""
+
+
+def refuse_secrets(text: str, where: str, *variables: str) -> None:
+    """Stop before a secret is written.
+
+    Raises:
+        UserError: ``text`` holds one (``secret_in``); it is not repeated.
+    """
+    if found := secret_in(text, *variables):
+        raise UserError(
+            f"{where}: holds {found}. Expected a text without secrets; it was not written. Remove it where it comes from."
+        )
+
+
 def address_problem(address: str, plain_http: bool = False) -> str:
     """Why an endpoint's address must not be used; empty if it may.
 

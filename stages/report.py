@@ -14,6 +14,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from scalequest.io import write_text
+from scalequest.redaction import refuse_secrets
 from scalequest.report import page
 from scalequest.report.chain import funnel, funnel_steps, measured, preferences, raised, training, warnings
 from scalequest.report.data import look
@@ -89,10 +90,16 @@ def main(args: argparse.Namespace, run: StageRun) -> None:
     """Read, build, render."""
     facts = read_run(args, run.params)
     report = build(facts)
-    write_text(args.markdown, page.markdown(report))
-    write_text(args.page, page.html_page(report))
-    write_text(args.scores_plot, scores_csv(facts))
-    write_text(args.funnel_plot, funnel_csv(facts))
+    texts = {
+        args.markdown: page.markdown(report),
+        args.page: page.html_page(report),
+        args.scores_plot: scores_csv(facts),
+        args.funnel_plot: funnel_csv(facts),
+    }
+    for path, text in texts.items():
+        refuse_secrets(text, str(path), run.params.runtime.api.key_variable)
+    for path, text in texts.items():
+        write_text(path, text)
 
 
 if __name__ == "__main__":

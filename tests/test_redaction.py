@@ -8,6 +8,8 @@ from scalequest.redaction import (
     holding_secrets,
     redacted,
     redacted_all,
+    refuse_secrets,
+    secret_in,
     secret_values,
     without_values,
 )
@@ -139,3 +141,25 @@ def test_the_strings_that_hold_a_secret_are_named(monkeypatch: pytest.MonkeyPatc
         },
     }
     assert list(holding_secrets(data)) == ["models.judge", "models.student", "runtime.mlflow_uri", "runtime.api.list"]
+
+
+@pytest.mark.parametrize("token", TOKENS, ids=lambda token: token[:6])
+def test_a_text_with_a_token_is_not_written_and_the_error_does_not_repeat_it(token: str) -> None:
+    with pytest.raises(UserError, match=r"card\.md: holds a token that starts with") as caught:
+        refuse_secrets(f"git clone https://me:{token}@host/r", "card.md")
+    assert token not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("text", "found"),
+    [
+        ("Authorization: Bearer abcdef0123456789abcd", "the credential of a header"),
+        ("postgresql://me:pa55@db/x", "a password in an address"),
+        ("its key is a+b/c=d&e.", "the value of OUR_KEY"),
+        ("its key is a%2Bb%2Fc%3Dd%26e.", "the value of OUR_KEY"),
+        ("a bearer of news at https://host:80/v1, 3 risk-averse-investors-of-a-long-name", ""),
+    ],
+)
+def test_a_secret_is_named_by_its_kind(text: str, found: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("OUR_KEY", "a+b/c=d&e")
+    assert secret_in(text, "OUR_KEY") == found

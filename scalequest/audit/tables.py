@@ -86,8 +86,12 @@ class Store:
         if not path.is_file():
             return None
         try:
-            return {entry["relpath"]: entry["md5"] for entry in json.loads(path.read_bytes())}
-        except (ValueError, KeyError, TypeError):
+            listed = {entry["relpath"]: entry["md5"] for entry in json.loads(path.read_bytes())}
+            # They become paths below a folder of ours: a list may come from another's remote.
+            if any(not name or name.startswith("/") or ".." in name.split("/") for name in listed):
+                raise ValueError(artifact.path)
+            return listed
+        except (ValueError, KeyError, TypeError, AttributeError):
             raise UserError(f"{path}: no list of a folder's files ({artifact.path}); the cache is damaged, see: scalequest verify hashes") from None  # fmt: skip
 
     def files(self, artifact: Artifact, revision: Revision) -> dict[str, Path]:

@@ -8,6 +8,7 @@ Addresses in the cards hold no password and no path of this machine.
 """
 
 import argparse
+import re
 import shutil
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -26,6 +27,9 @@ from scalequest.publish.cards import LICENCES, ROLES, UNKNOWN, Facts, Source, da
 from scalequest.publish.public import not_repeatable, public_address, public_source, secrets
 
 # The published student and its training rows, by the stages that make them.
+# What a licence may look like: the cards are Markdown and YAML, and a model's README is anybody's.
+LICENCE_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9.+_-]{0,63}")
+MAX_CARD = 1 << 20
 MODEL_STAGE, DATA_STAGE, LEDGER_STAGE = "instruct_tune", "reward_select", "filter"
 
 
@@ -61,6 +65,8 @@ def _licence(item: str) -> tuple[str, str]:
     name, mark, value = item.partition("=")
     if not (mark and name and value):
         raise UserError(f"--licence {item}: expected NAME=ID, as in gsm8k=mit (ids: https://hf.co/docs/hub/repositories-licenses)")  # fmt: skip
+    if not LICENCE_ID.fullmatch(value):
+        raise UserError(f"--licence {name}: {value!r} is no id. Expected one as in gsm8k=mit (ids: https://hf.co/docs/hub/repositories-licenses)")  # fmt: skip
     return name, value
 
 
@@ -226,14 +232,10 @@ def _seed_sources(stage: Stage, licences: dict[str, str]) -> Iterator[Source]:
 
 def _model_licence(stage: Stage, source: str, store: Store, lock: Lock) -> str:
     """What the model says of itself: its folder's card, else its page on the hub; else what this repository knows."""
-    from huggingface_hub import ModelCard
-
     folder = stage.outs[0]
     card = store.files(folder, lock.revision).get("README.md") if store.has(folder, lock.revision) else None
-    if card:
-        stated = ModelCard.load(card).data.to_dict().get("license")
-        if stated:
-            return str(stated)
+    if card and (stated := stated_licence(card)):
+        return stated
     if source.startswith("hf:"):
         from huggingface_hub import HfApi
         from huggingface_hub.errors import HfHubHTTPError
@@ -243,9 +245,27 @@ def _model_licence(stage: Stage, source: str, store: Store, lock: Lock) -> str:
             data = HfApi().model_info(repo, revision=commit, timeout=10).card_data
         except (HfHubHTTPError, OSError):
             return UNKNOWN
-        stated = data.to_dict().get("license") if data else None
-        return str(stated or UNKNOWN)
+        return licence_id(data.to_dict().get("license") if data else None) or UNKNOWN
     return LICENCES.get(source.split("==")[0], UNKNOWN)
+
+
+def licence_id(stated: Any) -> str:
+    """A licence as the hub writes one, ``apache-2.0``; empty for anything else that a model may state."""
+    return stated if isinstance(stated, str) and LICENCE_ID.fullmatch(stated) else ""
+
+
+def stated_licence(card: Path) -> str:
+    """The licence in the head of a model's README; empty where it has none or cannot be read."""
+    from yaml import YAMLError, safe_load
+
+    with card.open("rb") as file:
+        text = file.read(MAX_CARD).decode(errors="replace").replace("\r\n", "\n")
+    head = text.split("\n---", 1)[0].removeprefix("---\n") if text.startswith("---\n") else ""
+    try:
+        data = safe_load(head)
+    except (YAMLError, ValueError, RecursionError, TypeError):
+        return ""
+    return licence_id(data.get("license")) if isinstance(data, dict) else ""
 
 
 def push(folder: Path, name: str, kind: str, token: str | None, private: bool) -> str:

@@ -9,11 +9,11 @@ from urllib.parse import urlsplit
 from scalequest.audit.lock import LOCK, PARAMS, PIPELINE, Lock, read_lock
 from scalequest.audit.repository import Repository, Revision
 from scalequest.audit.verify import verify
-from scalequest.redaction import TOKENS, secret_values
+from scalequest.redaction import TOKENS, secret_in
 
 # host:path as SSH takes it; a drive letter is no host.
 _SCP = re.compile(r"(?:[^@/\s]+@)?([\w.-]{2,}):(?!//)([^\s]+)")
-TEXT_FILES = (".md", ".json", ".jinja", ".txt", ".yaml", ".yml")
+WEIGHTS = (".safetensors", ".bin", ".gguf")
 
 
 def public_address(address: str) -> str:
@@ -61,17 +61,32 @@ def public_source(source: str) -> str:
 
 
 def secrets(folder: Path, key_variable: str = "") -> Iterator[str]:
-    """Text files below ``folder`` that hold a token, or the value of a secret variable; one line for each."""
-    values = secret_values(key_variable)
-    for path in sorted(folder.rglob("*")):
-        if not path.is_file() or path.suffix not in TEXT_FILES:
+    """Files below ``folder`` that hold a secret (``scalequest.redaction.secret_in``); one line for each. Weights are left out."""
+    for path in sorted(path for path in folder.rglob("*") if path.is_file()):
+        if path.suffix == ".parquet":
+            found = next(filter(None, (secret_in(text, key_variable) for text in _texts(path))), "")
+        elif path.suffix in WEIGHTS:
             continue
-        text = path.read_text(encoding="utf-8", errors="replace")
-        if found := TOKENS.search(text):
-            yield f"{path}: holds a token that starts with {found[0][:6]}"
-        for name, value in values.items():
-            if value in text:
-                yield f"{path}: holds the value of {name}"
+        else:
+            found = secret_in(path.read_bytes().decode(errors="replace"), key_variable)
+        if found:
+            yield f"{path}: holds {found}"
+
+
+def _texts(path: Path) -> Iterator[str]:
+    """All text of a table, by batches of rows."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    with pq.ParquetFile(path) as file:
+        columns = [
+            field.name
+            for field in file.schema_arrow
+            if pa.types.is_string(field.type) or pa.types.is_large_string(field.type)
+        ]
+        for batch in file.iter_batches(columns=columns):
+            for column in batch.columns:
+                yield "\n".join(text for text in column.to_pylist() if text)
 
 
 def not_repeatable(repository: Repository, lock: Lock) -> list[str]:

@@ -6,6 +6,7 @@ A stage file ends with ``run_stage(main, __doc__, paths=(...))`` and its ``main(
 import argparse
 import errno
 import importlib
+import json
 import logging
 import os
 import signal
@@ -24,7 +25,7 @@ from scalequest.errors import UserError
 from scalequest.io import csv_text, private_folder, write_json, write_text
 from scalequest.outcomes import WARNINGS
 from scalequest.params import PARAMS_FILE, Params, load_all
-from scalequest.redaction import keep_secret, redacted
+from scalequest.redaction import keep_secret, redacted, refuse_secrets
 from scalequest.runtime import environment
 from scalequest.runtime.facts import StageFacts, current_stage, differences, hardware, package_versions
 from scalequest.runtime.journal import Journal, only_writer
@@ -127,11 +128,15 @@ class StageRun:
             path: the file.
             values: nested numbers and names.
             warnings: whether each one is up; kept in the file as 0 or 1.
+
+        Raises:
+            UserError: they hold a secret; nothing is written.
         """
         flags = {name: int(found) for name, found in (warnings or {}).items()}
         for name in (name for name, found in flags.items() if found):
             log.warning("warning: %s: %s", name, WARNINGS[name])
         values = values | ({"warnings": flags} if flags else {})
+        refuse_secrets(json.dumps(values), str(path), self.params.runtime.api.key_variable if self.params else "")
         write_json(path, values)
         self.logged |= flatten(values)
 

@@ -9,7 +9,7 @@ from scalequest.audit.lock import read_lock
 from scalequest.errors import UserError
 from scalequest.publish import command as publish
 from scalequest.publish.cards import Source, licence, size_category, table
-from scalequest.publish.public import public_address, public_source
+from scalequest.publish.public import public_address, public_source, secrets
 from scalequest.records import INSTRUCTION, LEDGER, read_rows
 from tests.audit.pipeline import Pipeline
 
@@ -82,6 +82,8 @@ def test_what_a_models_own_card_says_of_its_licence_counts(pipeline: Pipeline) -
 def test_an_unknown_licence_is_said_and_can_be_given(pipeline: Pipeline) -> None:
     assert "A licence that is not stated" in (write(pipeline, {}) / "model" / "README.md").read_text()
     assert "not stated" not in (write(pipeline, {"student": "mit"}) / "model" / "README.md").read_text()
+    with pytest.raises(UserError, match=r"--licence student: .* is no id"):
+        publish._licence("student=mit\n# Heading")
     with pytest.raises(UserError, match=r"--licence studnt: no such source; nearest: student"):
         write(pipeline, {"studnt": "mit"})
 
@@ -270,6 +272,43 @@ def test_a_file_with_a_secret_stops_the_publication(
     with pytest.raises(UserError, match=rf"publish: .*{name}: holds (a token|the value of HF_TOKEN)"):
         write(pipeline)
     assert not (pipeline.root.parent / "hub" / "model").exists()
+
+
+def test_a_token_in_a_training_row_stops_the_publication(tmp_path: Path) -> None:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    rows = ["harmless"] * 2000 + ["my key is hf_" + "AbCd" * 8]
+    pq.write_table(pa.table({"n": list(range(2001)), "response": rows}), tmp_path / "train.parquet", row_group_size=500)
+    assert list(secrets(tmp_path)) == [f"{tmp_path / 'train.parquet'}: holds a token that starts with hf_AbC"]
+
+
+@pytest.mark.parametrize(
+    "head",
+    [
+        'license: "mit |\\n\\n<script>x</script>\\n# Heading"',
+        "license: <b>mit</b>",
+        "license: [mit, x]",
+        "license: {a: b}",
+        "license: !!python/object/apply:os.system [id]",
+        "license: " + "a" * 65,
+        "license: 'mit'\n  broken: [",
+        "- license",
+        "a: &a [x]\nlicense: *a",
+        "[" * 5000,
+        "",
+    ],
+)
+def test_a_hostile_licence_of_a_models_readme_is_not_stated(head: str, tmp_path: Path) -> None:
+    (tmp_path / "README.md").write_text(f"---\n{head}\n---\n# Model\n")
+    assert publish.stated_licence(tmp_path / "README.md") == ""
+
+
+def test_a_readme_of_any_size_is_read_to_its_limit(tmp_path: Path) -> None:
+    with (tmp_path / "README.md").open("wb") as file:
+        file.write(b"---\nlicense: mit\n---\n")
+        file.truncate(20 << 30)  # sparse
+    assert publish.stated_licence(tmp_path / "README.md") == "mit"
 
 
 def test_a_hostile_licence_stays_in_its_cell() -> None:

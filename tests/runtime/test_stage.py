@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from scalequest.errors import UserError
 from scalequest.io import rounded
 from scalequest.outcomes import WARNINGS
 from scalequest.params import Params
@@ -293,6 +294,21 @@ def test_warnings_are_counted_and_logged(tmp_path: Path, laptop: Params, caplog:
         StageRun(laptop).metrics(tmp_path / "m.json", {}, {"one_verdict": True, "no_verdicts": False})
     assert json.loads((tmp_path / "m.json").read_text())["warnings"] == {"no_verdicts": 0, "one_verdict": 1}
     assert caplog.messages == [f"warning: one_verdict: {WARNINGS['one_verdict']}"]
+
+
+@pytest.mark.parametrize("where", ["value", "key", "below"])
+def test_metrics_with_the_endpoints_key_are_not_written(
+    where: str, tmp_path: Path, laptop: Params, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setenv(laptop.runtime.api.key_variable, "correct horse")
+    values: dict[str, Any] = {
+        "value": {"m": "correct horse"},
+        "key": {"correct horse": 1},
+        "below": {"a": [{"b": "correct horse"}]},
+    }[where]
+    with pytest.raises(UserError, match=rf"m\.json: holds the value of {laptop.runtime.api.key_variable}"):
+        StageRun(laptop).metrics(tmp_path / "m.json", values)
+    assert not (tmp_path / "m.json").exists()
 
 
 def test_a_warning_without_a_sentence_is_our_bug(tmp_path: Path, laptop: Params):

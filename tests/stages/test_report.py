@@ -457,6 +457,14 @@ def test_model_text_is_escaped_in_the_page(folder: Folder) -> None:
     assert page.count("<script>") == 1
 
 
+def test_a_secret_in_the_data_stops_the_report(folder: Folder, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HF_TOKEN", "So it is")
+    with pytest.raises(UserError, match=r"report\.md: holds the value of HF_TOKEN"):
+        folder.run()
+    assert not folder.args.markdown.exists()
+    assert not folder.args.page.exists()
+
+
 def test_each_outcome_has_an_example_with_its_evidence(folder: Folder) -> None:
     markdown, page = folder.run()
     for text in (section(markdown, "A look at the data"), page):
