@@ -1,5 +1,6 @@
 """Files that exist are complete: everything is written under a temporary name, flushed to disk, then renamed."""
 
+import errno
 import fcntl
 import gzip
 import json
@@ -9,7 +10,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from hashlib import file_digest
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 from scalequest.errors import UserError
 
@@ -42,6 +43,25 @@ def private_folder(path: Path) -> Path:
     return path
 
 
+def open_lock(path: Path) -> TextIO:
+    """Open a lock file, made where it is missing; what it holds is not read as an answer to anything but who holds it.
+
+    Raises:
+        UserError: it is a link, a folder, or another user's.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        found = os.open(path, os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+    except OSError as error:
+        if error.errno == errno.ENOSPC:
+            raise
+        reason = "it is a link" if error.errno == errno.ELOOP else error.strerror
+        raise UserError(
+            f"{path}: the lock file cannot be opened ({reason}). Expected a file of this user, or none. Remove it, then run again"
+        ) from None
+    return os.fdopen(found, "a+", encoding="utf-8", errors="replace")
+
+
 @contextmanager
 def only_holder(path: Path, refusal: str) -> Iterator[None]:
     """Hold the lock file ``path`` for the length of the block; the system frees it however the process ends.
@@ -49,13 +69,12 @@ def only_holder(path: Path, refusal: str) -> Iterator[None]:
     Raises:
         UserError: another process holds it; ``refusal`` with that process's id in the place of ``{}``.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open("a+", errors="replace") as file:
+    with open_lock(path) as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             file.seek(0)
-            raise UserError(refusal.format(file.read().strip() or "?")) from None
+            raise UserError(refusal.format(file.read(100).strip() or "?")) from None
         file.truncate(0)
         file.write(str(os.getpid()))
         file.flush()
@@ -65,8 +84,7 @@ def only_holder(path: Path, refusal: str) -> Iterator[None]:
 @contextmanager
 def one_at_a_time(path: Path) -> Iterator[None]:
     """Hold the lock file ``path`` for the length of the block, after waiting for whoever holds it."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open("a") as file:
+    with open_lock(path) as file:
         fcntl.flock(file, fcntl.LOCK_EX)
         yield
 

@@ -18,11 +18,11 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from scalequest.errors import UserError
-from scalequest.io import read_json
 from scalequest.models.source import parse_source
 from scalequest.params import PARAMS_FILE, FileSource, HubSource, JsonlSource, PackageSource, Params, Training
+from scalequest.redaction import api_key, redacted
 from scalequest.run.profile import load_profile
-from scalequest.runtime.environment import ENVIRONMENT_FILE
+from scalequest.runtime.environment import ENVIRONMENT_FILE, Recorded
 from scalequest.runtime.facts import package_versions
 
 PLACEHOLDER = {"0"}
@@ -52,10 +52,10 @@ def other_packages(file: Path, installed: dict[str, str]) -> dict[str, list[str]
     """
     if not file.is_file():
         return {}
-    record = read_json(file)
+    record = Recorded.parse(file.read_bytes())
     found: dict[str, list[str]] = {}
-    for stage, made in sorted(record["stages"].items()):
-        for line in record["environments"][made["environment"]]:
+    for stage, made in sorted(record.stages.items()):
+        for line in record.environments.get(made["environment"], []):
             name, separator, version = line.partition("==")
             now = installed.get(name, "not installed")
             if separator and now != version:
@@ -167,17 +167,19 @@ def _ask_hub(key: str, repo: str, commit: str, dataset: bool) -> Iterator[str]:
 
 def _ask_endpoint(params: Params, role: str, url: str) -> Iterator[str]:
     """Ask an OpenAI-compatible endpoint for its list of models."""
-    import os
-
     import httpx
 
-    key = os.environ.get(params.runtime.api.key_variable, "")
+    try:
+        key = api_key(params.runtime.api.key_variable)
+    except UserError as error:
+        yield str(error)
+        return
     try:
         answer = httpx.get(
             f"{url}/models", headers={"Authorization": f"Bearer {key}"} if key else {}, timeout=TIMEOUT_S
         )
     except httpx.HTTPError as error:
-        yield f"models.{role}: {url} does not answer: {error}"
+        yield f"models.{role}: {url} does not answer: {redacted(str(error))}"
         return
     if answer.status_code in (401, 403):
         state = "was refused" if key else "is not set"

@@ -10,6 +10,7 @@ An entry counts only for the run that had the same inputs, code and parameters (
 """
 
 import json
+import logging
 import time
 from dataclasses import dataclass
 from hashlib import sha256
@@ -19,6 +20,8 @@ from typing import Any
 from scalequest.errors import UserError
 from scalequest.io import one_at_a_time, read_json, write_json
 from scalequest.runtime.facts import StageFacts, environment, git_facts
+
+log = logging.getLogger("scalequest")
 
 ENVIRONMENT_FILE = "reports/environment.json"
 FACTS = Path(".work") / "facts"
@@ -42,8 +45,13 @@ class Recorded:
             return cls({}, {})
         try:
             data = json.loads(content)
-            return cls(dict(data["environments"]), dict(data["stages"]))
-        except (ValueError, KeyError, TypeError):
+            environments = {str(name): [str(line) for line in lines] for name, lines in data["environments"].items()}
+            stages = {
+                str(name): {"given": str(run.get("given", "")), "environment": str(run["environment"])}
+                for name, run in data["stages"].items()
+            }
+            return cls(environments, stages)
+        except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
             raise UserError(
                 f"{ENVIRONMENT_FILE}: cannot be read. Expected what stages write there, without merge conflicts. "
                 f"Restore it: git checkout {ENVIRONMENT_FILE}"
@@ -94,5 +102,14 @@ def local_file(root: Path, stage: str, given: str) -> Path:
 
 
 def local_runs(root: Path, stage: str) -> list[dict[str, Any]]:
-    """Everything that this checkout recorded of a stage's runs, in no order."""
-    return [read_json(path) for path in sorted((root / FACTS / stage).glob("*.json"))]
+    """Everything that this checkout recorded of a stage's runs, in no order; a damaged file is left out."""
+    found = []
+    for path in sorted((root / FACTS / stage).glob("*.json")):
+        try:
+            facts = read_json(path)
+        except (ValueError, OSError, RecursionError) as error:
+            log.warning("%s: unreadable, that run's facts are unknown (%s)", path, type(error).__name__)
+            continue
+        if isinstance(facts, dict):
+            found.append(facts)
+    return found

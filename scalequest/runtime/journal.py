@@ -10,6 +10,7 @@ and machine: what fits is taken, what does not is left alone. A temporary experi
 """
 
 import argparse
+import logging
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -20,6 +21,8 @@ from scalequest.errors import UserError
 from scalequest.io import only_holder, read_json, write_json
 from scalequest.runtime import rows
 from scalequest.runtime.facts import StageFacts
+
+log = logging.getLogger("scalequest")
 
 DONE = "DONE"
 LOCK = "lock"
@@ -64,8 +67,17 @@ class Journal:
                     shutil.rmtree(path) if path.is_dir() else path.unlink()
         folder.mkdir(parents=True, exist_ok=True)
         identity = {"stage": facts.name, "deps": facts.deps, "params": {k: str(v) for k, v in facts.params.items()}}
-        if identity_file.exists() and read_json(identity_file) != identity:
-            raise UserError(f"{folder}: a journal of other inputs under this fingerprint; remove the folder and rerun")
+        if identity_file.exists():
+            try:
+                found = read_json(identity_file)
+            except (ValueError, OSError, RecursionError):
+                # The folder's name is the fingerprint, so the shards are this stage's all the same.
+                log.warning("%s: unreadable, it is written again; finished shards are kept", identity_file)
+                found = identity
+            if found != identity:
+                raise UserError(
+                    f"{folder}: a journal of other inputs under this fingerprint; remove the folder and rerun"
+                )
         write_json(identity_file, identity)
         return cls(folder, forced)
 
@@ -142,6 +154,8 @@ def run(args: argparse.Namespace) -> int:
                     shutil.rmtree(folder)
             except UserError as error:
                 print(error)
+            except OSError as error:
+                print(f"{folder}: kept, it cannot be removed ({error.strerror})")
     total = 0
     for folder, files, size in rows.stores(Path(".work") / "rows"):
         total += size

@@ -26,7 +26,7 @@ from typing import Any, TextIO
 import pyarrow as pa
 
 from scalequest.errors import UserError
-from scalequest.io import write_json
+from scalequest.io import open_lock, write_json
 from scalequest.records import read_table, write_table
 
 log = logging.getLogger("scalequest")
@@ -83,7 +83,7 @@ class RowStore:
             shutil.rmtree(folder)
         folder.mkdir(parents=True, exist_ok=True)
         store = cls(folder, schema, wanted)
-        store._held = (folder / LOCK).open("a")
+        store._held = open_lock(folder / LOCK)
         fcntl.flock(store._held, fcntl.LOCK_SH)  # several experiments may use one store; --clean waits for none
         write_json(folder / IDENTITY, {"stage": stage} | json.loads(text))  # its time is that of the last use
         for path in sorted(folder.glob("rows-*.parquet")):
@@ -128,13 +128,13 @@ def stores(base: Path) -> Iterator[tuple[Path, int, int]]:
 
 
 def remove(folder: Path) -> bool:
-    """Remove a store that no running stage uses; whether it is gone."""
-    with (folder / LOCK).open("a") as lock:
-        try:
+    """Remove a store that no running stage uses and that this user may remove; whether it is gone."""
+    try:
+        with open_lock(folder / LOCK) as lock:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            return False
-        shutil.rmtree(folder)
+            shutil.rmtree(folder)
+    except (OSError, UserError):
+        return False
     return True
 
 

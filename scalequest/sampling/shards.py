@@ -9,7 +9,9 @@ Questions are sampled by the shard, because all their prompts are equal and no f
 them. Stages that follow a filter are mapped over rows (scalequest.sampling.rows).
 """
 
+import logging
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pyarrow as pa
@@ -21,6 +23,8 @@ from scalequest.seeding import shard_seed
 if TYPE_CHECKING:
     from scalequest.runtime.stage import StageRun
     from scalequest.runtime.workers import Item, Work
+
+log = logging.getLogger("scalequest")
 
 
 def map_shards(
@@ -49,8 +53,8 @@ def map_shards(
     tables: dict[int, pa.Table] = {}
     for number in range(len(cuts)):
         path = run.journal.shard_path(number)
-        if path and path.exists():
-            tables[number] = read_table(path, schema)
+        if path and (table := finished_shard(path, schema)) is not None:
+            tables[number] = table
     progress = run.progress(len(items), resumed=sum(len(cuts[number]) for number in tables))
     missing = [(n, shard_seed(run.params.seed, run.name, n), cut) for n, cut in enumerate(cuts) if n not in tables]
     for number, data, tokens in run.work(start, missing, schema, worker_environment(run.params.runtime)):
@@ -60,3 +64,18 @@ def map_shards(
         tables[number] = data
         progress.add(len(cuts[number]), tokens)
     return pa.concat_tables(tables[number] for number in range(len(cuts))) if cuts else schema.empty_table()
+
+
+def finished_shard(path: Path, schema: pa.Schema) -> pa.Table | None:
+    """The rows of a finished shard; None where it is missing or damaged, and so is to be computed.
+
+    Raises:
+        UserError: it was written with other columns.
+    """
+    if not path.is_symlink() and not path.exists():
+        return None
+    try:
+        return read_table(path, schema)
+    except (OSError, pa.ArrowException) as error:
+        log.warning("%s: unreadable, the shard is computed again (%s)", path, str(error).splitlines()[0])
+        return None
