@@ -132,7 +132,7 @@ def plain_latex(text: str) -> str:
 
 
 def without_wording(text: str) -> str:
-    r"""``\text{even}`` as ``even``: one letter keeps to what it stands beside, words get blanks."""
+    r"""``\text{even}`` as ``even``: one letter keeps to its neighbor, words get blanks."""
     for _ in range(3):
         replaced = _WORDING.sub(lambda m: m.group(1) if len(m.group(1)) == 1 else f" {m.group(1)} ", text)
         if replaced == text:

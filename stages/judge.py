@@ -61,7 +61,7 @@ def calibration_rows(
 def calibration_metrics(
     rows: Sequence[dict[str, Any]], verdicts: Sequence[str], seed: int
 ) -> tuple[dict[str, Any], dict[str, bool]]:
-    """How often the judge accepts sound and broken problems, with standard errors, and whether it tells them apart.
+    """How often the judge accepts sound and broken problems, with standard errors, and whether these differ.
 
     Args:
         rows: N rows of ``calibration_rows``.

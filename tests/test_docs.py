@@ -26,6 +26,12 @@ RECORDS = [
     ROOT / "benchmarks" / "README.md",
     *sorted((ROOT / "reports" / "results").glob("*/README.md")),
 ]
+YAML_FILES = ["dvc.yaml", "params.yaml", *(f"profiles/{p.name}" for p in sorted((ROOT / "profiles").glob("*.yaml")))]
+# "Three tokens a second": per second.
+A_FOR_PER = re.compile(
+    r"\b(?:tokens|rows|questions|sequences|comparisons|lines|seconds|minutes|hours|samples|answers|requests|one|two|three|[\d.,]*\d"
+    r" [a-z]+s) an? (?:second|minute|hour|day|question|row|line|step|stage|shard|run|problem|example|request|process|seed|GPU)\b"
+)
 # Names of commands of earlier versions, where a page may quote them.
 FORMER = {"CHANGELOG.md": {"repro"}}
 RESULTS = ROOT / "reports" / "results" / "gpu-135m"
@@ -121,8 +127,16 @@ def test_commands_in_the_documents_exist(page: Path):
 
 
 @pytest.mark.parametrize("page", PAGES, ids=name)
-def test_no_line_of_prose_is_over_120_characters(page: Path):
-    assert [line for line in prose(page.read_text()) if len(line) > 120] == []
+def test_no_line_is_over_120_characters(page: Path):
+    # Only the tables of choices in docs/evaluation.md are wider: each row compares several answers.
+    text = page.read_text()
+    lines = prose(text) if page.name == "evaluation.md" else text.splitlines()
+    assert [line for line in lines if len(line) > 120] == []
+
+
+@pytest.mark.parametrize("file", YAML_FILES)
+def test_no_line_of_parameters_and_pipeline_is_over_120_characters(file: str):
+    assert [line for line in (ROOT / file).read_text().splitlines() if len(line) > 120] == []
 
 
 def words() -> list[str]:
@@ -139,7 +153,7 @@ def found_in(text: str) -> list[str]:
     for word in words():
         for match in re.finditer(rf"\b{re.escape(word)}\b", flat, re.IGNORECASE):
             hits.append(f"{word}: ...{flat[max(0, match.start() - 40) : match.end() + 30]}...")
-    return hits
+    return hits + [f"a for per: {match[0]}" for match in A_FOR_PER.finditer(flat)]
 
 
 def test_the_list_finds_what_it_should():
@@ -153,6 +167,9 @@ def test_the_list_finds_what_it_should():
         "told: ...The amendment is not told-off; told....",
     ]
     assert found_in("a recommendation, a storytelling") == []
+    assert found_in("It writes 3 lines a stage") == ["a for per: 3 lines a stage"]
+    assert found_in("It draws 40 tokens a minute") == ["a for per: 40 tokens a minute"]
+    assert found_in("Give each stage a second GPU; three rows, a question. On a GPU, so a run ends.") == []
 
 
 @pytest.mark.parametrize("page", [p for p in [*PAGES, *RECORDS] if p.name != "CONTRIBUTING.md"], ids=name)
@@ -160,7 +177,7 @@ def test_pages_use_plain_words(page: Path):
     assert found_in(re.sub(r"```.*?```", "", page.read_text(), flags=re.DOTALL)) == []
 
 
-@pytest.mark.parametrize("file", ["dvc.yaml", "params.yaml", "Makefile", *(f"profiles/{p.name}" for p in sorted((ROOT / "profiles").glob("*.yaml")))])  # fmt: skip
+@pytest.mark.parametrize("file", ["Makefile", *YAML_FILES])
 def test_descriptions_and_comments_use_plain_words(file: str):
     assert found_in((ROOT / file).read_text()) == []
 
@@ -196,6 +213,16 @@ def test_error_texts_are_found(tmp_path: Path):
 )
 def test_error_messages_use_plain_words(file: Path):
     assert found_in(error_texts(file)) == []
+
+
+@pytest.mark.parametrize(
+    "file", sorted([*(ROOT / "scalequest").rglob("*.py"), *(ROOT / "stages").glob("*.py")]), ids=name
+)
+def test_docstrings_begin_in_plain_words(file: Path):
+    kinds = (ast.Module, ast.ClassDef, ast.FunctionDef)
+    documented = [node for node in ast.walk(ast.parse(file.read_text())) if isinstance(node, kinds)]
+    firsts = [text.splitlines()[0] for node in documented if (text := ast.get_docstring(node))]
+    assert found_in("\n\n".join(firsts)) == []
 
 
 @pytest.mark.parametrize("stage", sorted((ROOT / "stages").glob("[a-z]*.py")), ids=lambda p: p.stem)

@@ -313,8 +313,8 @@ def test_every_test_that_the_documents_name_exists():
         or not any(isinstance(n, ast.FunctionDef) and n.name == test for n in tree(ROOT / file).body)
     ]
     assert missing == []
-    # 22 points of the paper's code, each with its row.
-    assert re.findall(r"^\| (\d+) \|", text, re.MULTILINE) == [str(n) for n in range(1, 23)]
+    # 22 points of the paper's code, each with its entry.
+    assert re.findall(r"^(\d+)\. \*\*Paper's code:\*\*", text, re.MULTILINE) == [str(n) for n in range(1, 23)]
     assert len(named) > 22
 
 

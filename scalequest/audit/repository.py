@@ -1,4 +1,4 @@
-"""Git, read without a checkout: revisions, DVC's experiments, and files as they stand in any of them."""
+"""Git, read without a checkout: revisions, DVC's experiments, and the files of any of them."""
 
 import difflib
 import os
@@ -143,7 +143,7 @@ class Repository:
         return self.read_all(revision, [path]).get(path)
 
     def read_all(self, revision: Revision, paths: Sequence[str]) -> dict[str, bytes]:
-        """Files as they stand in a revision, those that are there."""
+        """Files of a revision, those that are there."""
         if revision.commit is None:
             there = {path: self.root / path for path in paths}
             return {path: file.read_bytes() for path, file in there.items() if file.is_file()}

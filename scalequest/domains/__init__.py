@@ -1,4 +1,4 @@
-"""What the model roles are told, by domain: one module each, chosen by exact name (``domain`` of params.yaml).
+"""What is asked of the model roles, by domain: one module each, chosen by exact name (``domain`` of params.yaml).
 
 A stage that asks for ``wording(domain)`` depends on that domain's file alone (``scalequest/domains/${domain}.py`` in dvc.yaml): a
 changed word in the prompts for code reruns nothing of a mathematics run.

@@ -1,7 +1,7 @@
-"""What the model roles are told in a code run.
+"""What is asked of the model roles in a code run.
 
 The paper says that its code prompts are its mathematics prompts "slightly modified" and does not print them (C.2); these follow
-ours for mathematics, step by step. The responder gets the question with the asking for a code block, because the presence of an
+ours for mathematics, step by step. The responder gets the question with the request for a code block, because the presence of an
 answer is judged by that block (the paper's code asks the bare question and checks nothing).
 """
 

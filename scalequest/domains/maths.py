@@ -1,4 +1,4 @@
-"""What the model roles are told in a mathematics run, after the paper's prompts (Figs 10 to 12), in our words."""
+"""What is asked of the model roles in a mathematics run, after the paper's prompts (Figs 10 to 12), in our words."""
 
 import re
 

@@ -125,7 +125,7 @@ def clip(text: str) -> str:
 
 
 def markdown(report: Report) -> str:
-    """Render the report as GitHub reads it; charts are left to the page, their numbers stand in the tables."""
+    """Render the report as GitHub reads it; charts are left to the page, the tables have their numbers."""
     parts = [f"# {report.name}: {report.headline}", *map(markdown_line, report.lead)]
     for section in report.sections:
         parts += [f"## {section.title}", markdown_blocks(section.blocks)]

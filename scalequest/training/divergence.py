@@ -56,7 +56,7 @@ class StopsAtNonFinite:
         super().log(logs, *args, **kwargs)  # type: ignore[misc]
 
     def _rows(self: Any, batches: Sequence[tuple[Any, Any]]) -> list[str]:
-        """Names of the rows in these batches, found by their token ids; rows with equal tokens cannot be told apart."""
+        """Names of the rows in these batches, found by their token ids; rows with equal tokens cannot be distinguished."""
         by_tokens: dict[tuple[int, ...], str] = {}
         for name, found in zip(self.names, self.sequences, strict=True):
             for ids in found:
