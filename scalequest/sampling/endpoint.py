@@ -253,7 +253,7 @@ class ApiOptimizer:
     def _end_where_all_fail(
         self, fault: UnansweredError, faults: dict[str, UnansweredError], denied: int, n_missing: int
     ) -> None:
-        """Raise where so many requests fail alike that their rows are not at fault."""
+        """Raise if too many requests fail alike for their rows to be at fault."""
         unknown = sum(found.reason is None and not found.settings for found in faults.values())
         if not self._answered and not fault.settings and unknown >= min(REFUSED_BEFORE_ANY_ANSWER, n_missing):
             raise UserError(f"{self._url} refuses the request ({fault}); look at `preferences` and at the account")
