@@ -18,6 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from scalequest.answers import sandbox
 from scalequest.answers.code import is_test_program
 from scalequest.errors import UserError
 from scalequest.io import read_jsonl, rounded, write_jsonl
@@ -171,6 +172,7 @@ def run_exam(
     Returns:
         A row of ``records.SAMPLE`` per item, tasks in the exam's order, items in the benchmark's; then those with examples.
     """
+    sandbox.consent(runtime.sandbox)
     with tempfile.TemporaryDirectory() as folder:
         target = Path(folder)
         resolve_tasks(exam.tasks, exam.benchmarks, target, exam.names, exam.limit)

@@ -11,6 +11,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from scalequest.answers import sandbox
 from scalequest.answers.attempts import fail_rates, label_reliability, right_share
 from scalequest.answers.check import check, final_answer
 from scalequest.domains import wording
@@ -98,6 +99,7 @@ def label_metrics(
 
 def main(args: argparse.Namespace, run: StageRun) -> None:
     """Sample and check."""
+    sandbox.consent(run.params.runtime.sandbox)
     params, domain = run.params.difficulty_labels, run.params.domain
     ask = wording(domain).solve_prompt
     seeds = read_rows(args.seeds, PROBLEM)

@@ -19,7 +19,7 @@ from scalequest.answers.arithmetic import asked_value, check_arithmetic
 from scalequest.answers.best_of import RULES, choose, group_answers
 from scalequest.answers.check import final_answer, with_examples
 from scalequest.answers.compare import compare
-from scalequest.answers.sandbox import EXITED, PASSED, run_programs
+from scalequest.answers.sandbox import EXITED, PASSED, consent, run_programs
 from scalequest.errors import UserError
 from scalequest.io import rounded
 from scalequest.outcomes import RIGHT
@@ -170,6 +170,7 @@ def _seed(run: StageRun, question: dict[str, Any]) -> int:
 
 def main(args: argparse.Namespace, run: StageRun) -> None:
     """Select for every question."""
+    consent(run.params.runtime.sandbox)
     params, domain = run.params.reward_select, run.params.domain
     questions = read_rows(args.questions, FILTERED)
     rewards = {row["id"]: row["reward"] for row in read_rows(args.rewards, REWARD)}

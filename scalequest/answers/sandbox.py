@@ -1,22 +1,21 @@
-"""Run programs that a model wrote: each in a process of its own that can reach nothing and lasts seconds at most.
+"""Run programs that a model wrote: each in processes of its own that can reach nothing and last seconds at most.
 
-Where the kernel allows it (as root, or with unprivileged user namespaces) a program finds no network, no process but its own
-children, no file but Python's (read-only) and an empty folder in memory, and no environment. On every machine it has limits of
-CPU time, memory, disk, processes and wall-clock time, no rights, and is killed with all that it started.
+The tests run in one process and the solution in another, as in EvalPlus. The solution's process never sees the tests, and what it
+sends are plain values (sandbox_calls.py): a redefined ``abs``, an object that calls itself equal to everything, a search through
+memory or an early exit gain nothing. Tests that need the candidate's own classes (a base class, ``except``, ``isinstance``) run in
+the candidate's process; ``Verdict.separated`` is then false.
 
-A program counts as passed only if its last line was reached: the process then shows a token that it got for this one run.
-``sys.exit(0)``, ``os._exit(0)`` and a printed "passed" show none. Tests see the built-in functions and the imported modules as
-Python has them, whatever the solution redefines.
+Where the kernel allows namespaces (as root, or as a user where unprivileged user namespaces are allowed), a program finds no network,
+no other process, no file but Python's (read-only) and an empty folder in memory, and no environment. Everywhere it has limits of CPU
+time, memory, disk and wall-clock time, no rights, and only the system calls that computing needs (sandbox_filter.py): it starts no
+process.
 
-Not covered: a program written against this very checker, which looks for the token in its own process's memory; objects that
-call themselves equal to everything; holes of the kernel. Where namespaces are refused (the default in many containers),
-``missing_protection`` says what is missing and a warning is logged: run such a machine without secrets and without network.
+Without namespaces nothing runs unless ``runtime.sandbox: open`` says so. SECURITY.md has what is and what is not contained.
 """
 
 import json
 import logging
 import os
-import secrets
 import selectors
 import signal
 import subprocess
@@ -30,6 +29,7 @@ from dataclasses import asdict, dataclass
 from functools import cache
 from pathlib import Path
 
+from scalequest.answers.sandbox_tests import need_one_process
 from scalequest.errors import UserError
 
 log = logging.getLogger("scalequest")
@@ -38,11 +38,19 @@ log = logging.getLogger("scalequest")
 # killed: it died of a signal, as a rule of its memory or its stack.
 PASSED, FAILED, EXITED, TIMEOUT, KILLED = "passed", "failed", "exited", "timeout", "killed"
 
-CHILD = Path(__file__).with_name("sandbox_child.py")
-# Longest report. A program that writes more into the pipe of verdicts is ended.
+# What a verdict's isolation may be. Without namespaces: Landlock keeps files from being read, or nothing does.
+NAMESPACES, LANDLOCK, LIMITS = "namespaces", "landlock", "limits"
+ROOT = Path(__file__).parents[2]
+# The child imports these modules by their full name, and nothing else from this folder.
+START = "import sys; sys.path.insert(0, sys.argv[1]); from scalequest.answers.sandbox_child import main; del sys.path[0]; main()"
+# What is read from the report at once. No program writes into it.
 REPORT_BYTES = 4_096
 # Python's own switches: no site packages, nothing from the working folder on its path, no bytecode written.
-PYTHON = (sys.executable, "-S", "-s", "-P", "-B", str(CHILD))
+PYTHON = (sys.executable, "-S", "-s", "-P", "-B", "-c", START, str(ROOT))
+# A busy machine may take long to start a Python; the limits of a program begin after that.
+START_S = 60.0
+# For the keeper to end what it started.
+END_S = 5.0
 
 
 @dataclass(frozen=True)
@@ -78,119 +86,143 @@ class Verdict:
     Attributes:
         outcome: one of the five.
         detail: what it raised, at most 300 bytes; empty otherwise.
-        isolated: whether it ran without network, foreign processes and foreign files.
+        isolation: ``namespaces``, ``landlock`` or ``limits``.
+        separated: whether the tests ran where the solution could not reach them.
     """
 
     outcome: str
     detail: str = ""
-    isolated: bool = True
+    isolation: str = NAMESPACES
+    separated: bool = True
+
+    @property
+    def isolated(self) -> bool:
+        """Whether it ran without network, foreign processes and foreign files."""
+        return self.isolation == NAMESPACES
+
+
+class _Consent:
+    """Whether programs may run without namespaces (``runtime.sandbox``)."""
+
+    open = False
+
+
+def consent(mode: str) -> None:
+    """Set ``runtime.sandbox`` for this process: ``namespaces``, or ``open`` to run programs where there are none."""
+    _Consent.open = mode == "open"
 
 
 def run_programs(
     programs: Sequence[str | Program], limits: Limits | None = None, workers: int | None = None
 ) -> list[Verdict]:
     """Run N programs, as many at once as there are cores; their verdicts in order."""
-    if missing := missing_protection():
-        _warn(missing)
     with ThreadPoolExecutor(max_workers=workers or os.cpu_count()) as pool:
-        return list(pool.map(lambda program: run_program(program, limits), programs))
+        verdicts = list(pool.map(lambda program: run_program(program, limits), programs))
+    for isolation in {verdict.isolation for verdict in verdicts} - {NAMESPACES}:
+        _warn(isolation)
+    return verdicts
 
 
 def run_program(program: str | Program, limits: Limits | None = None) -> Verdict:
     """Run one program to its end or to its limits; a text is a program without setup and tests.
 
     Raises:
-        UserError: the sandbox itself could not be built.
+        UserError: the sandbox itself could not be built, or there are no namespaces and ``consent("open")`` was not given.
     """
     limits = limits or Limits()
-    parts = asdict(Program(program) if isinstance(program, str) else program)
-    token = secrets.token_hex(16)
-    ours, theirs = os.pipe()
-    with tempfile.TemporaryDirectory(prefix="scalequest-sandbox-") as folder, tempfile.TemporaryFile() as settings:
-        Path(folder).chmod(0o777)  # without namespaces the program works in it, as another user
-        settings.write(json.dumps(
-            {"parts": parts, "token": token, "report": theirs, "folder": folder, "limits": asdict(limits)}
-        ).encode())  # fmt: skip
-        settings.seek(0)
-        deadline = time.monotonic() + limits.wall_s
-        keeper = subprocess.Popen(
-            PYTHON, stdin=settings, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, pass_fds=(theirs,),
-            env={"PYTHONHASHSEED": "0"}, cwd=folder, start_new_session=True,
+    parts = Program(program) if isinstance(program, str) else program
+    together = need_one_process(parts.setup, parts.tests)
+    with (
+        tempfile.TemporaryDirectory(prefix="scalequest-sandbox-", ignore_cleanup_errors=True) as folder,
+        tempfile.TemporaryFile() as settings,
+        tempfile.TemporaryFile() as tests,
+    ):
+        tests.write(parts.tests.encode(errors="surrogatepass"))
+        tests.seek(0)
+        ours, theirs = os.pipe()
+        settings.write(
+            json.dumps({
+                "parts": {"setup": parts.setup, "solution": parts.solution}, "tests": tests.fileno(), "together": together,
+                "report": theirs, "folder": folder, "limits": asdict(limits), "open": _Consent.open, "caller": os.getpid(),
+            }).encode()
         )  # fmt: skip
+        settings.seek(0)
         try:
+            Path(folder).chmod(0o755)  # without namespaces the program starts in it, as another user
+            keeper = subprocess.Popen(
+                PYTHON, stdin=settings, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, cwd=folder,
+                pass_fds=(theirs, tests.fileno()), env={"PYTHONHASHSEED": "0"}, start_new_session=True,
+            )  # fmt: skip
+        except BaseException:
+            os.close(ours)
+            raise
+        finally:
             os.close(theirs)
-            report = _read(ours, deadline)
-            code = None if report is None else _exit_code(keeper, deadline)
+        facts: dict[str, str] = {}
+        try:
+            ended = _read(ours, limits.wall_s, facts)
         finally:
             os.close(ours)
-            _end(keeper)
-    return _verdict(report, code, token)
+            _end(keeper, isolated=facts.get("isolation") == NAMESPACES)
+    return _verdict(facts, ended, separated=not together)
 
 
-def _read(pipe: int, deadline: float) -> bytes | None:
-    """What came through the pipe until everybody at its other end had gone; None if that took too long or was too much."""
-    text = b""
+def _read(pipe: int, wall_s: float, facts: dict[str, str]) -> bool:
+    """Fill ``facts`` from the report; whether everybody at its other end had gone in time, which begins with the first line."""
+    text, deadline = b"", time.monotonic() + START_S
     with selectors.DefaultSelector() as selector:
         selector.register(pipe, selectors.EVENT_READ)
         while selector.select(max(0.0, deadline - time.monotonic())):
-            block = os.read(pipe, REPORT_BYTES)
-            if not block:
-                return text
-            text += block
-            if len(text) > REPORT_BYTES:
-                return None
-    return None
+            if not (block := os.read(pipe, REPORT_BYTES)):
+                return True
+            *lines, text = (text + block).split(b"\n")
+            for line in lines:
+                if not facts:
+                    deadline = time.monotonic() + wall_s
+                facts |= json.loads(line)
+    return False
 
 
-def _exit_code(keeper: "subprocess.Popen[bytes]", deadline: float) -> int | None:
-    try:
-        return keeper.wait(max(0.1, deadline - time.monotonic()))
-    except subprocess.TimeoutExpired:
-        return None
-
-
-def _end(keeper: "subprocess.Popen[bytes]") -> None:
-    """Kill the keeper; its world dies with it."""
+def _end(keeper: "subprocess.Popen[bytes]", isolated: bool) -> None:
+    """Kill the keeper; its world dies with it. Without a world of its own it is asked to end its descendants first."""
+    if not isolated:
+        keeper.terminate()
+        with suppress(subprocess.TimeoutExpired):
+            keeper.wait(END_S)
     with suppress(ProcessLookupError):
         os.killpg(keeper.pid, signal.SIGKILL)
     keeper.wait()
 
 
-def _verdict(report: bytes | None, code: int | None, token: str) -> Verdict:
-    if report is None or code is None:
-        return Verdict(TIMEOUT)
-    first, *lines = report.decode(errors="replace").splitlines() or [""]
-    isolated = first == "isolated"
-    # A line of ours comes first; the program may have written others, but none with the token.
-    if first.startswith("broken") or first not in ("isolated", "open"):
-        raise UserError(f"the sandbox could not be built ({first or 'no word from it'}); no program was run")
-    if lines and lines[0].startswith("broken"):
-        raise UserError(f"the sandbox could not be built ({lines[0]}); no program was run")
-    if lines == [f"done {token}"] and code == 0:
-        return Verdict(PASSED, isolated=isolated)
-    if code == 128 + signal.SIGXCPU:
-        return Verdict(TIMEOUT, isolated=isolated)
-    if code > 128:
-        return Verdict(KILLED, f"signal {code - 128}", isolated)
-    if lines and lines[-1].startswith("raised "):
-        return Verdict(FAILED, lines[-1].removeprefix("raised "), isolated)
-    return Verdict(EXITED, isolated=isolated)
+def _verdict(facts: dict[str, str], ended: bool, separated: bool) -> Verdict:
+    if "refused" in facts:
+        raise UserError(
+            f"programs that a model wrote were not run: {facts['refused']}. Expected a kernel that isolates them. Allow unprivileged user "
+            "namespaces; or, on a machine without secrets, set runtime.sandbox: open (SECURITY.md)"
+        )
+    if "broken" in facts or "isolation" not in facts:
+        reason = facts.get("broken", "it did not start")
+        raise UserError(
+            f"the sandbox could not be built: {reason}. No program was run. See docs/evaluation.md, The sandbox"
+        )
+    if not ended:
+        return Verdict(TIMEOUT, "", facts["isolation"], separated)
+    # Without an outcome the first process of its world was killed, as by the machine's own lack of memory.
+    return Verdict(facts.get("outcome", KILLED), facts.get("detail", ""), facts["isolation"], separated)
+
+
+def missing_protection(isolation: str) -> tuple[str, ...]:
+    """What a program is not kept from in a run with this isolation; nothing with namespaces."""
+    return {
+        NAMESPACES: (),
+        LANDLOCK: ("seeing that files exist and which processes run",),
+        LIMITS: ("reading the files that this user may read, other programs' memory and environment among them",),
+    }[isolation]
 
 
 @cache
-def missing_protection() -> tuple[str, ...]:
-    """What a program is not kept from on this machine: nothing, where namespaces are allowed."""
-    if run_program("pass").isolated:
-        return ()
-    return ("the network", "reading the files that this user may read") + (
-        () if os.getuid() == 0 else ("writing the files that this user may write", "signals to this user's processes")
-    )
-
-
-@cache
-def _warn(missing: tuple[str, ...]) -> None:
+def _warn(isolation: str) -> None:
     log.warning(
-        "the kernel grants no namespaces here, so programs that a model wrote are not kept from %s; run them on a machine without "
-        "secrets, or allow unprivileged user namespaces",
-        ", ".join(missing),
+        "the kernel grants no namespaces here, and runtime.sandbox is open: programs that a model wrote are not kept from %s",
+        ", ".join(missing_protection(isolation)),
     )

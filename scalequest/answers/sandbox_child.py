@@ -1,37 +1,48 @@
 """The inside of the sandbox: started by scalequest.answers.sandbox in a Python of its own; imports the standard library only.
 
-Three processes. The keeper leaves the machine's network, processes, mounts and System V objects behind, as far as it may. Its
-child is the first process of the new world, builds an empty file system around itself and waits; when it ends, the kernel ends
-everything that was started in there. Its child in turn gives up every right, takes the limits and runs the program.
+Four processes. The keeper leaves the machine's network, processes, mounts and System V objects behind, as far as it may. Its child is
+the first process of the new world and builds an empty file system around itself; when it ends, the kernel ends everything in there.
+It starts the process of the tests and the candidate's, each confined, and reports. A candidate has no other connection than the
+one to the tests.
 """
 
-import ast
-import builtins
 import ctypes
-import errno
+import fcntl
 import json
 import os
 import resource
 import signal
+import socket
 import struct
 import sys
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from functools import partial
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
+
+from scalequest.answers import sandbox_filter, sandbox_tests
+from scalequest.answers.sandbox_calls import Channel
 
 LIBC = ctypes.CDLL(None, use_errno=True)
 NEW_MOUNTS, NEW_IPC, NEW_USER, NEW_PIDS, NEW_NET = 0x00020000, 0x08000000, 0x10000000, 0x20000000, 0x40000000
 BIND, RECURSIVE, PRIVATE = 0x1000, 0x4000, 0x40000
-SET_DEATH_SIGNAL, SET_NO_NEW_PRIVILEGES, SET_SUBREAPER = 1, 38, 36
+SET_DEATH_SIGNAL, SET_DUMPABLE, SET_NO_NEW_PRIVILEGES, SET_SUBREAPER = 1, 4, 38, 36
 # Numbers of system calls that libc has no function for; mount_setattr has one number on every architecture.
 MOUNT_SETATTR = 442
+KEYCTL = {"x86_64": 250, "aarch64": 219, "riscv64": 219, "ppc64le": 271, "s390x": 280}
+JOIN_SESSION_KEYRING = 1
 READ_ONLY_NO_SUID_NO_DEV, AT_FDCWD, AT_RECURSIVE = 1 | 2 | 4, -100, 0x8000
 CAPABILITY_VERSION_3 = 0x20080522
 # Where a Python and its libraries live; whatever else the machine has is not there for the program.
 LIBRARIES = ("/usr", "/lib", "/lib64", "/bin")
-# Before the built-in names of the tests: no Python name begins so.
-UNTOUCHED = "untouched "
 # Above every user id that somebody has; one of its own for each sandbox, so that limits and signals reach no other.
 FIRST_USER = 2_000_000_000
+# How a run was isolated. Without namespaces: with Landlock, or with nothing but limits and refused system calls.
+NAMESPACES, LANDLOCK, LIMITS = "namespaces", "landlock", "limits"
+REPORT_BYTES = 1_000
+READY = b"ready\n"
 
 
 def checked(result: int, what: str) -> None:
@@ -94,186 +105,227 @@ def give_up_rights(user: int) -> None:
     checked(LIBC.prctl(SET_NO_NEW_PRIVILEGES, 1, 0, 0, 0), "prctl")
 
 
-def take_limits(limits: dict[str, int]) -> None:
-    """The kernel's limits of this process and, for the number of processes, of all that it starts."""
-    for name, value in {
+def take_limits(limits: dict[str, int], user_of_its_own: bool) -> None:
+    """The kernel's limits of this process. That of processes counts the threads of a user, so it needs one of its own."""
+    values = {
         "CPU": limits["cpu_s"],
         "AS": limits["memory_bytes"],
         "FSIZE": limits["disk_bytes"],
         "NPROC": limits["processes"],
         "NOFILE": 64,
         "CORE": 0,
-    }.items():
-        # One second more of CPU for a program that does not heed the first signal: the second one cannot be caught.
-        resource.setrlimit(getattr(resource, f"RLIMIT_{name}"), (value, value + (name == "CPU")))
-
-
-def execute(setup: str, solution: str, tests: str) -> None:
-    """Run the three one after the other in one namespace; the tests see nothing of what the solution did to Python itself.
-
-    Built-in names in the tests mean what Python or the setup says, and the modules that setup and tests import have their own
-    attributes again. One exception: where the tests call nothing but a built-in name, the solution's definition of it is what
-    they test (MBPP asks for a function ``sum``).
-    """
-    # Not "__main__": a demonstration at the end of a solution is not to run.
-    shared: dict[str, Any] = {"__name__": "program"}
-    imported = imported_modules(setup) | imported_modules(tests)
-    for name in imported:
-        try:
-            __import__(name)
-        except ImportError:  # the tests themselves will say so
-            continue
-    if setup.strip():
-        exec(compile(setup, "setup.py", "exec"), shared)
-    given = dict(shared)
-    untouched = dict(vars(builtins))
-    modules = {name: dict(vars(sys.modules[name])) for name in imported if name in sys.modules}
-    exec(compile(solution, "program.py", "exec"), shared)
-    if not tests.strip():
-        return
-    vars(builtins).update(untouched)
-    for name, attributes in modules.items():
-        if name in sys.modules:
-            vars(sys.modules[name]).update(attributes)
-    tree = ast.parse(tests)
-    for name in replaced_builtins(tree, setup, set(untouched)):
-        shared[UNTOUCHED + name] = given.get(name, untouched[name])
-    exec(compile(tree, "tests.py", "exec"), shared)
-
-
-def imported_modules(source: str) -> set[str]:
-    """Names of the modules that a source imports."""
-    try:
-        nodes = list(ast.walk(ast.parse(source)))
-    except (SyntaxError, ValueError, RecursionError):
-        return set()
-    names = {alias.name for node in nodes if isinstance(node, ast.Import) for alias in node.names}
-    return names | {
-        node.module for node in nodes if isinstance(node, ast.ImportFrom) and node.module and not node.level
+        "MEMLOCK": 0,
+        "MSGQUEUE": 0,
     }
+    for name, value in values.items():
+        if name != "NPROC" or user_of_its_own:
+            # One second more of CPU for a program that does not heed the first signal: the second one cannot be caught.
+            resource.setrlimit(getattr(resource, f"RLIMIT_{name}"), (value, value + (name == "CPU")))
 
 
-def replaced_builtins(tests: ast.Module, setup: str, built_in: set[str]) -> set[str]:
-    """Rename the built-in names that the tests use, so that no definition of the solution takes their place.
-
-    Returns:
-        The names. Those that the tests bind themselves keep their name, and so does the one that the tests are about: the first
-        that they call, if they use no name that only a solution can define.
-    """
-    nodes = list(ast.walk(tests))
-    bound = {n.id for n in nodes if isinstance(n, ast.Name) and not isinstance(n.ctx, ast.Load)}
-    bound |= {n.name for n in nodes if isinstance(n, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef)}
-    bound |= {n.arg for n in nodes if isinstance(n, ast.arg)}
-    bound |= names_of_imports(nodes)
-    used = dict.fromkeys(n.id for n in nodes if isinstance(n, ast.Name) and n.id not in bound)
-    if set(used) <= built_in | names_of_imports(list(ast.walk(ast.parse(setup)))):
-        called = {n.func.id for n in nodes if isinstance(n, ast.Call) and isinstance(n.func, ast.Name)}
-        bound.add(next((name for name in used if name in called & built_in), ""))
-    names = (set(used) & built_in) - bound
-    for node in nodes:
-        if isinstance(node, ast.Name) and node.id in names:
-            node.id = UNTOUCHED + node.id
-    return names
-
-
-def names_of_imports(nodes: list[ast.AST]) -> set[str]:
-    """The names that import statements bind."""
-    imports = [n for n in nodes if isinstance(n, ast.Import | ast.ImportFrom)]
-    return {(alias.asname or alias.name).split(".")[0] for node in imports for alias in node.names}
-
-
-def run(parts: dict[str, str], token: str, report: int, nothing: int) -> NoReturn:
-    """Run the program, and write the token only if its last line was reached; else what it raised."""
-    import random
-
+def close_all_but(*kept: int, nothing: int) -> None:
+    """Renumber the files ``kept`` as 3, 4, ... and close all others; standard input and outputs become ``nothing``."""
+    # Out of each other's way first.
+    moved = [fcntl.fcntl(number, fcntl.F_DUPFD, 16) for number in kept]
     for stream in (0, 1, 2):
         os.dup2(nothing, stream)
+    for at, number in enumerate(moved):
+        os.dup2(number, 3 + at)
+    os.closerange(3 + len(kept), os.sysconf("SC_OPEN_MAX"))
+
+
+def confine(settings: dict[str, Any], isolation: str, user: int, library: Any) -> None:
+    """Give up every right, and have the kernel refuse what is not needed to compute."""
+    LIBC.prctl(SET_DEATH_SIGNAL, signal.SIGKILL, 0, 0, 0)
+    give_up_rights(user)
+    # A change of user clears the signal.
+    LIBC.prctl(SET_DEATH_SIGNAL, signal.SIGKILL, 0, 0, 0)
+    LIBC.prctl(SET_DUMPABLE, 0, 0, 0, 0)
+    if not os.access(os.__file__, os.R_OK):  # root's own Python, and no namespace to show it in
+        raise PermissionError(
+            f"{os.__file__} cannot be read without root's rights; allow namespaces, or do not be root"
+        )
+    if isolation == LANDLOCK:
+        sandbox_filter.refuse_files(LIBC, [*LIBRARIES, sys.base_prefix, settings["folder"]])
+    take_limits(settings["limits"], user_of_its_own=isolation == NAMESPACES or os.getuid() == user)
+    sandbox_filter.refuse_system_calls(library, writes=isolation == NAMESPACES)
     os.environ.clear()
     sys.argv = ["program.py"]
-    random.seed(0)  # a program that draws at random gets the same verdict each time
-    myself = os.getpid()
+
+
+def start(work: Callable[[], None], kept: tuple[int, ...], setting_up: int, confining: Callable[[], None]) -> int:
+    """A process that is confined, says so on ``setting_up``, and does its work; its number.
+
+    It has the files ``kept`` as 3, 4, ... and no other. Standard input, which is /dev/null by now, is its output, too.
+    """
+    number = os.fork()
+    if number:
+        return number
     try:
-        execute(**parts)
-    except SystemExit:
-        os._exit(0)
-    except BaseException as error:
-        if os.getpid() != myself:
+        os.setsid()
+        close_all_but(*kept, setting_up, nothing=0)
+        setting_up = 3 + len(kept)
+        try:
+            confining()
+        except BaseException as error:  # ours: the program had no turn yet
+            os.write(setting_up, f"{type(error).__name__}: {error}\n".encode())
             os._exit(1)
-        text = f"{type(error).__name__}: {error}".encode(errors="replace")[:300]
-        os.write(report, b"raised " + text + b"\n")
-        os._exit(1)
-    if os.getpid() == myself:  # a child that gets here has not passed for its parent
-        os.write(report, f"done {token}\n".encode())
-    os._exit(0)
+        os.write(setting_up, READY)
+        os.close(setting_up)
+        work()
+    finally:
+        os._exit(0)
 
 
-def wait(child: int) -> int:
-    """Exit status of ``child`` as a shell gives it; other orphans are reaped on the way."""
+def candidate(setup: str, solution: str) -> None:
+    """The work of the candidate's process."""
+    sandbox_tests.serve_candidate(Channel(3, False, {}), setup, solution)
+
+
+def tests_of(setup: str, solution: str, tests: int, together: bool) -> Callable[[], None]:
+    """The work of the process of the tests. Only this process reads them: the candidate's has no copy in its memory."""
+
+    def work() -> None:
+        source = read_all(tests).decode()
+        if together:
+            report = sandbox_tests.run_together(setup, solution, source)
+        else:
+            report = sandbox_tests.run_tests(Channel(3, True, {}), setup, solution, source)
+        os.write(4, report.encode(errors="replace")[:REPORT_BYTES])
+
+    return work
+
+
+def read_all(number: int) -> bytes:
+    """What a pipe or file holds up to its end, at most 64 MiB."""
+    text = b""
+    while len(text) < 64 << 20 and (block := os.read(number, 1 << 20)):
+        text += block
+    return text
+
+
+def status_of(child: int, patience_s: float) -> int | None:
+    """Exit status of a child as ``waitstatus_to_exitcode`` gives it; None if it has not ended in time, and is killed."""
+    end = time.monotonic() + patience_s
     while True:
-        pid, status = os.wait()
-        if pid == child:
-            code = os.waitstatus_to_exitcode(status)
-            return code if code >= 0 else 128 - code
+        pid, status = os.waitpid(child, os.WNOHANG)
+        if pid:
+            return os.waitstatus_to_exitcode(status)
+        if time.monotonic() > end:
+            os.kill(child, signal.SIGKILL)
+            os.waitpid(child, 0)
+            return None
+        time.sleep(0.002)
+
+
+def outcome(report: str, tests: int | None, candidate: int | None) -> tuple[str, str]:
+    """Outcome and detail of a run from the report of the tests and the exit statuses of both processes."""
+    word, _, detail = report.partition(" ")
+    if tests is not None and tests < 0:
+        word, ended = "gone", tests
+    elif word in ("passed", "failed", "exited"):
+        return word, detail
+    else:
+        ended = candidate or 0
+    if word == "gone" and ended == -signal.SIGXCPU:
+        return "timeout", ""
+    return ("killed", f"signal {-ended}") if ended < 0 else ("exited", "")
+
+
+def run(settings: dict[str, Any], isolation: str, user: int, report: int, tests: int, library: Any) -> None:
+    """Run the candidate and the tests in a process each, and report how it ended."""
+    parts = settings["parts"]
+    setting_up, both = os.pipe()
+    verdict, writes = os.pipe()
+    here, there = socket.socketpair()
+    judge = tests_of(**parts, tests=5, together=settings["together"])
+    started = [
+        start(judge, (here.fileno(), writes, tests), both, lambda: confine(settings, isolation, user + 1, library))
+    ]
+    if not settings["together"]:
+        serve = partial(candidate, **parts)
+        started.append(start(serve, (there.fileno(),), both, lambda: confine(settings, isolation, user, library)))
+    os.close(both)
+    os.close(writes)
+    here.close()
+    there.close()
+    if (said := read_all(setting_up)) != READY * len(started):
+        problem = said.replace(READY, b"").decode(errors="replace").strip()
+        tell(report, broken=problem[:300] or "a process ended before it was confined")
+        return
+    text = read_all(verdict).decode(errors="replace")
+    # Who wrote the report has ended or is about to; a candidate that is gone has, too, or only closed its connection.
+    codes = [status_of(child, patience_s=2.0 if at == 0 or text == "gone" else 0.0) for at, child in enumerate(started)]
+    word, detail = outcome(text, codes[0], codes[1] if len(codes) > 1 else codes[0])
+    tell(report, outcome=word, detail=detail)
+
+
+def tell(report: int, **facts: str) -> None:
+    """One line of the report to the caller. The program's processes have no hand on this pipe."""
+    os.write(report, json.dumps(facts).encode() + b"\n")
+
+
+def isolation_of(open_allowed: bool) -> str:
+    """Leave the machine where the kernel lets us; else say what is left, if that was allowed."""
+    if leave_the_machine():
+        return NAMESPACES
+    if not open_allowed:
+        return ""
+    return LANDLOCK if LIBC.syscall(sandbox_filter.CREATE_RULESET, None, ctypes.c_size_t(0), 1) >= 1 else LIMITS
 
 
 def end_descendants() -> None:
-    """Without a process world of its own: kill whatever the program has left behind, until nothing is left."""
-    while True:
-        children = Path(f"/proc/self/task/{os.getpid()}/children").read_text().split()
-        if not children:
-            return
-        for child in children:
-            os.kill(int(child), signal.SIGKILL)
-        try:
-            while os.waitpid(-1, os.WNOHANG)[0]:
-                pass
-        except ChildProcessError:
-            return
+    """Without a process world of its own: kill whatever has been left behind, until nothing is left."""
+    with suppress(ChildProcessError):
+        while True:
+            for child in Path(f"/proc/self/task/{os.getpid()}/children").read_text().split():
+                os.kill(int(child), signal.SIGKILL)
+            os.waitpid(-1, 0)
 
 
 def main() -> None:
     """Keep one program: settings and source come as JSON on standard input, the verdict goes to the pipe that they name."""
     settings: dict[str, Any] = json.load(sys.stdin)
-    limits, report = settings["limits"], settings["report"]
+    report, tests = settings["report"], settings["tests"]
+    os.dup2(os.open(os.devnull, os.O_RDWR), 0)  # there is none in the new world
     LIBC.prctl(SET_DEATH_SIGNAL, signal.SIGKILL, 0, 0, 0)
-    nothing = os.open(os.devnull, os.O_RDWR)
-    user = FIRST_USER + os.getpid()
-    isolated = leave_the_machine()
+    if os.getppid() != settings["caller"]:
+        return  # gone before the line above
+    # A key ring of our own: the caller's may hold passwords of network drives, tickets of Kerberos.
+    LIBC.syscall(KEYCTL[os.uname().machine], JOIN_SESSION_KEYRING, None)
+    user = FIRST_USER + 2 * os.getpid()
+    try:
+        library = sandbox_filter.load_library()
+        isolation = isolation_of(settings["open"])
+    except OSError as error:
+        tell(report, broken=str(error))
+        return
+    if not isolation:
+        tell(report, refused="the kernel grants no namespaces")
+        return
+    LIBC.prctl(SET_DUMPABLE, 0, 0, 0, 0)  # nobody reads the tests in our memory
     LIBC.prctl(SET_SUBREAPER, 1, 0, 0, 0)
     first = os.fork()
     if first == 0:
         LIBC.prctl(SET_DEATH_SIGNAL, signal.SIGKILL, 0, 0, 0)
-        os.setsid()  # so that a signal to "my group" does not reach the keeper
+        os.setsid()
         try:
-            if isolated:
-                build_an_empty_root(settings["folder"], limits["disk_bytes"])
+            if isolation == NAMESPACES:
+                build_an_empty_root(settings["folder"], settings["limits"]["disk_bytes"])
             else:
                 os.chdir(settings["folder"])
-            os.write(report, b"isolated\n" if isolated else b"open\n")
-            program = os.fork() if isolated else 0
-            if program == 0:
-                if isolated:
-                    os.setsid()
-                give_up_rights(user)
-                if not os.access(os.__file__, os.R_OK):  # root's own Python, and no namespace to show it in
-                    raise PermissionError(
-                        f"{os.__file__} cannot be read without root's rights; allow namespaces, or do not be root"
-                    )
-                take_limits(limits)
-                run(settings["parts"], settings["token"], report, nothing)
-        except BaseException as error:  # ours, before the program had its turn
-            os.write(report, f"broken {type(error).__name__}: {error}\n".encode())
-            os._exit(1)
-        os._exit(wait(program))
-    code = wait(first)
-    if not isolated:
-        end_descendants()
-    os._exit(code)
+            tell(report, isolation=isolation)
+            run(settings, isolation, user, report, tests, library)
+        except BaseException as error:  # ours
+            tell(report, broken=f"{type(error).__name__}: {error}")
+        os._exit(0)
+    if isolation == NAMESPACES:  # if we are killed, the kernel ends that world
+        os.waitpid(first, 0)
+        return
+    signal.signal(signal.SIGTERM, lambda *_: os.kill(first, signal.SIGKILL))  # out of time
+    os.waitpid(first, 0)
+    end_descendants()
 
 
 if __name__ == "__main__":
-    try:
-        main()
-    except OSError as error:
-        if error.errno != errno.EPIPE:  # the caller is gone
-            raise
+    main()

@@ -273,6 +273,7 @@ class Runtime(Section):
     accelerate: str | None
     gradient_checkpointing: bool
     deterministic: bool
+    sandbox: Literal["namespaces", "open"]
     mlflow: bool
     mlflow_uri: str | None
     api: Api

@@ -1,124 +1,30 @@
-"""What hostile programs come to. Each line of the tables is a program that a model could write, by accident or not."""
+"""How programs are run, what the tests see of a solution, and what a kernel without namespaces comes to."""
 
 import os
 import shutil
-import socket
 import subprocess
 import sys
-import time
 from pathlib import Path
 
-import psutil
 import pytest
 
 from scalequest.answers import sandbox
 from scalequest.answers.sandbox import (
     EXITED,
     FAILED,
-    KILLED,
+    LANDLOCK,
+    LIMITS,
+    NAMESPACES,
     PASSED,
     TIMEOUT,
-    Limits,
-    missing_protection,
+    Program,
+    Verdict,
     run_program,
     run_programs,
 )
 from scalequest.errors import UserError
+from tests.answers.sandbox_modes import SHORT, refuse_namespaces
 from tests.fakes import ROOT
-
-# Short, so that the programs that never end cost a second each.
-SHORT = Limits(cpu_s=1, wall_s=4.0)
-ISOLATED = not missing_protection()
-needs_namespaces = pytest.mark.skipif(not ISOLATED, reason="this kernel grants no namespaces, and the sandbox says so")
-
-# name, program, the outcomes that it may come to
-HOSTILE = [
-    ("exit_before_the_asserts", "import sys\nsys.exit(0)\nassert False", {EXITED}),
-    ("hard_exit", "import os\nos._exit(0)", {EXITED}),
-    ("raised_exit", "raise SystemExit(0)", {EXITED}),
-    ("printed_success", "print('passed')\nimport sys\nprint('done', file=sys.stderr)\nassert False", {FAILED}),
-    ("success_written_to_every_pipe", "import os\nfor fd in range(64):\n  try: os.write(fd, b'done\\ndone 0\\nisolated\\n')\n  except OSError: pass\nos._exit(0)", {EXITED}),
-    ("success_of_a_child", "import os\nif os.fork():\n  os._exit(0)", {EXITED}),
-    ("fork_bomb", "import os\nwhile True:\n  try: os.fork()\n  except OSError: pass", {TIMEOUT, KILLED}),
-    ("fork_bomb_that_fails", "import os\nwhile True: os.fork()", {FAILED, TIMEOUT}),
-    ("threads", "import threading, time\nwhile True: threading.Thread(target=time.sleep, args=(99,)).start()", {FAILED, KILLED}),
-    ("endless_output", "while True: print('x' * 10_000)", {TIMEOUT}),
-    ("endless_verdicts", "import os\nwhile True:\n  for fd in range(3, 20):\n    try: os.write(fd, b'x' * 999)\n    except OSError: pass", {TIMEOUT, KILLED}),
-    ("memory", "x = []\nwhile True: x.append(bytearray(10_000_000))", {FAILED, KILLED}),
-    ("big_number", "x = 9 ** 9 ** 9", {TIMEOUT, FAILED, KILLED}),
-    ("stack", "import sys\nsys.setrecursionlimit(10**9)\ndef f(): f()\nf()", {FAILED, KILLED, TIMEOUT}),
-    ("disk", "f = open('x', 'wb')\nwhile True: f.write(bytes(1_000_000))", {FAILED, KILLED}),
-    ("endless_loop", "while True: pass", {TIMEOUT}),
-    ("loop_that_hears_no_signal", "import signal\nsignal.signal(signal.SIGXCPU, signal.SIG_IGN)\nwhile True: pass", {KILLED, TIMEOUT}),
-    ("sleep", "import time\ntime.sleep(999)", {TIMEOUT}),
-    ("stop", "import os, signal\nos.kill(os.getpid(), signal.SIGSTOP)", {TIMEOUT}),
-    ("suicide", "import os\nos.kill(os.getpid(), 9)", {KILLED}),
-    ("input", "input()", {FAILED}),
-    ("no_python", "def f(:", {FAILED}),
-    ("zero_byte", "x = '\0'", {FAILED}),
-    ("deep_nesting", "(" * 5_000 + ")" * 5_000, {FAILED, KILLED}),
-    ("root_again", "import os\nos.setuid(0)\nassert os.getuid() != 0 or os.stat('/').st_uid != 0", {FAILED}),
-    ("a_thread_left_behind", "import threading, time\nthreading.Thread(target=time.sleep, args=(99,)).start()", {PASSED}),
-]  # fmt: skip
-
-# What only namespaces keep a program from.
-OUTSIDE = [
-    ("kill_the_parent", "import os\nos.kill(os.getppid(), 9)", {FAILED, KILLED, PASSED}),
-    ("kill_my_group", "import os\nos.kill(0, 9)", {KILLED}),
-    ("kill_everybody", "import os\nos.kill(-1, 9)", {FAILED, KILLED}),
-    ("kill_by_number", "import os\nfor pid in range(1, 70_000):\n  try: os.kill(pid, 9)\n  except OSError: pass", {KILLED}),
-    ("socket", "import socket\nsocket.create_connection(('1.1.1.1', 53), 2)", {FAILED}),
-    ("name_lookup", "import socket\nsocket.getaddrinfo('example.com', 80)", {FAILED}),
-    ("write_etc", "open('/etc/x', 'w').write('x')", {FAILED}),
-    ("write_tmp", "open('/tmp/x', 'w').write('x')", {FAILED}),
-    ("write_python", "import os\nopen(os.__file__, 'a').write('#')", {FAILED}),
-    ("remove_python", "import os\nos.remove(os.__file__)", {FAILED}),
-    ("read_passwords", "open('/etc/passwd').read()", {FAILED}),
-    ("read_the_parents_environment", "open('/proc/1/environ').read()", {FAILED}),
-    ("many_files", "i = 0\nwhile True:\n  open(str(i), 'w').close()\n  i += 1", {FAILED}),
-    ("new_namespace", "import ctypes\nassert ctypes.CDLL(None).unshare(0x10000000 | 0x20000) == 0\n"
-                      "assert ctypes.CDLL(None).mount(b'none', b'/', b'tmpfs', 0, None) == 0", {FAILED}),
-]  # fmt: skip
-
-
-@pytest.mark.parametrize(("program", "outcomes"), [pytest.param(p, o, id=name) for name, p, o in HOSTILE])
-def test_a_hostile_program_ends_with_a_verdict(program: str, outcomes: set[str]):
-    started = time.monotonic()
-    assert run_program(program, SHORT).outcome in outcomes
-    assert time.monotonic() - started < SHORT.wall_s + 3
-
-
-@needs_namespaces
-@pytest.mark.parametrize(("program", "outcomes"), [pytest.param(p, o, id=name) for name, p, o in OUTSIDE])
-def test_a_program_reaches_nothing_outside(program: str, outcomes: set[str]):
-    assert run_program(program, SHORT).outcome in outcomes
-
-
-@needs_namespaces
-def test_a_local_server_is_not_reached():
-    with socket.create_server(("127.0.0.1", 0)) as server:
-        port = server.getsockname()[1]
-        verdict = run_program(f"import socket\nsocket.create_connection(('127.0.0.1', {port}), 2)", SHORT)
-    assert verdict.outcome == FAILED
-
-
-def test_nothing_of_a_program_is_left_running():
-    # Its own session, its own name, a parent that has gone: still killed with the rest.
-    marker = f"left-behind-{os.getpid()}"
-    program = f"""
-import os, time
-if os.fork() == 0:
-    os.setsid()
-    if os.fork() == 0:
-        import ctypes
-        ctypes.CDLL(None).prctl(15, b"{marker[:15]}", 0, 0, 0)
-        time.sleep(99)
-    os._exit(0)
-time.sleep(0.5)
-"""
-    assert run_program(program, Limits(cpu_s=1, wall_s=8.0)).outcome == PASSED
-    time.sleep(0.2)
-    assert not [p for p in psutil.process_iter(["name"]) if p.info["name"] == marker[:15]]
 
 
 @pytest.mark.parametrize(
@@ -155,68 +61,155 @@ def test_verdicts_come_in_order():
     assert outcomes == [PASSED, FAILED, EXITED, PASSED]
 
 
-def test_a_sandbox_that_cannot_be_built_is_told(monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
-    child = tmp_path / "child.py"
-    child.write_text("import sys\nsys.exit(3)\n")
-    monkeypatch.setattr(sandbox, "PYTHON", (sys.executable, str(child)))
+def test_a_sandbox_that_cannot_be_built_is_an_error(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(sandbox, "PYTHON", (sys.executable, "-c", "import sys; sys.exit(3)"))
     with pytest.raises(UserError, match="the sandbox could not be built"):
         run_program("pass")
+
+
+def test_without_the_library_for_its_filter_nothing_runs(monkeypatch: pytest.MonkeyPatch):
+    start = sandbox.START.replace(
+        "del sys.path[0]", "import scalequest.answers.sandbox_filter as f; f.LIBRARY = 'libnone.so'; del sys.path[0]"
+    )
+    monkeypatch.setattr(sandbox, "PYTHON", (sys.executable, *sandbox.PYTHON[1:-2], start, sandbox.PYTHON[-1]))
+    with pytest.raises(UserError, match=r"libnone\.so is not installed"):
+        run_program("pass")
+
+
+# ------------------------------------------------------------------------------------------------- values that cross
+
+VALUES = [
+    "None", "True", "-1", "2**64", "-10**5000", "0.1", "-0.0", "float('inf')", "1+2j", "'text'", "'\\ud800'", "b'bytes'", "bytearray(b'x')", "(1, 2)", "[]",
+    "[1, [2.0, (3, {'a': {4}})]]", "{1: 'a', (2, 3): None}", "{1, 2}", "frozenset({1})", "range(2, 9, 3)", "slice(1, 2)", "...", "int",
+    "__import__('collections').Counter('aab')", "__import__('collections').OrderedDict(b=1, a=2)", "__import__('collections').defaultdict(list, {1: [2]})",
+    "__import__('collections').deque([1, 2], 3)", "__import__('decimal').Decimal('0.10')", "__import__('fractions').Fraction(1, 3)",
+    "__import__('datetime').date(2024, 2, 29)", "__import__('datetime').datetime(2024, 1, 2, 3, 4, 5)", "__import__('datetime').timedelta(1, 2, 3)",
+]  # fmt: skip
+
+
+def test_plain_values_cross_in_both_directions_with_their_types():
+    tests = "\n".join(
+        f"assert same(made({at}), {v}) and type(made({at})) is type({v}) and f({v}) == {v}, {v!r}"
+        for at, v in enumerate(VALUES)
+    )
+    setup = "import sys\nsys.set_int_max_str_digits(0)\ndef same(x, y): return repr(x) == repr(y)"
+    solution = f"MADE = [{', '.join(VALUES)}]\ndef made(at): return MADE[at]\ndef f(x): return x"
+    assert run_program(Program(solution, setup, tests)) == Verdict(PASSED)
+
+
+NODE = "class Node:\n    def __init__(self, value, next=None):\n        self.value, self.next = value, next\n"
+CROSSING = [
+    ("argument_changed_in_place", "def f(x): x.append(x.pop(0))", "", "a = [1, [2]]\nb = a\nassert f(a) is None\nassert b == [[2], 1]"),
+    ("inner_argument_changed", "def f(x): x['k'].add(3)", "", "a = {'k': {1}}\nf(a)\nassert a == {'k': {1, 3}}"),
+    ("an_argument_comes_back_as_itself", "def f(x): return [x, x]", "", "a = [1]\nassert f(a)[0] is a and f(a)[1] is a"),
+    ("a_list_that_holds_itself", "def f():\n    x = [1]\n    x.append(x)\n    return x", "", "x = f()\nassert x[0] == 1 and x[1] is x"),
+    ("generator", "def f(n):\n    yield from range(n)", "", "assert list(f(3)) == [0, 1, 2] and next(f(1)) == 0 and sum(f(4)) == 6"),
+    ("iterators", "def f(x): return map(str, x), zip(x, x)", "", "a, b = f([1])\nassert list(a) == ['1'] and list(b) == [(1, 1)]"),
+    ("iterator_as_an_argument", "def f(x): return sum(x)", "", "assert f(iter([1, 2])) == 3 and f(x for x in [3]) == 3"),
+    ("function_as_an_argument", "def f(g, x): return [g(y) for y in x]", "", "assert f(lambda x: x * 2, [1, 2]) == [2, 4] and f(str, [1]) == ['1']"),
+    ("function_of_a_module", "def f(g): return g(9)", "import math", "assert f(math.sqrt) == 3.0"),
+    ("function_as_a_value", "def f(n): return lambda x: x + n", "", "assert f(2)(3) == 5"),
+    ("class_of_the_solution", "class Pair:\n    def __init__(self, a, b): self.a, self.b = a, b\n    def total(self): return self.a + self.b\ndef f(p): return max(x.b for x in p)", "",
+     "p = Pair(1, b=2)\nassert p.a == 1 and p.total() == 3 and f([p, Pair(0, 7)]) == 7\np.a = 5\nassert p.total() == 7"),
+    ("class_of_the_setup", NODE + "def f(n):\n    n.next = Node(7)\n    return n.next", NODE, "n = Node(1)\nm = f(n)\nassert isinstance(m, Node) and m.value == 7 and n.next is m"),
+    ("class_of_the_setup_that_is_not_repeated", "def f(n): return Node(n.value + 1, n)", NODE, "n = f(Node(1))\nassert type(n) is Node and n.value == 2 and n.next.value == 1"),
+    ("class_of_the_tests", "def f(x): return x.size + x.grow(2)", "", "class X:\n    size = 3\n    def grow(self, n): return n * self.size\nassert f(X()) == 9"),
+    ("exception", "def f(x): raise KeyError('k', 1)", "", "try: f(1)\nexcept KeyError as e: assert e.args == ('k', 1)\nelse: assert False"),
+    ("exception_of_its_own", "class E(ValueError): pass\ndef f(x): raise E('no')", "", "try: f(1)\nexcept ValueError as e: assert str(e) == 'no'\nelse: assert False"),
+    ("exception_with_five_arguments", "def f(x): return x.decode()", "", "try: f(b'\\xff')\nexcept UnicodeDecodeError: pass\nelse: assert False"),
+    ("exception_in_a_function_of_the_tests", "def f(g):\n    try: g()\n    except ZeroDivisionError: return 1", "", "assert f(lambda: 1 / 0) == 1"),
+    ("coroutine", "async def f(x): return x + 1", "import asyncio", "assert asyncio.run(f(1)) == 2"),
+    ("named_tuple", "from collections import namedtuple\nP = namedtuple('P', 'a b')\ndef f(): return P(1, 2)", "", "assert f() == (1, 2)"),
+    ("enumeration", "from enum import IntEnum\nclass C(IntEnum):\n    A = 3\ndef f(): return C.A", "", "assert f() == 3"),
+    ("match", "import re\ndef f(x): return re.match('a', x)", "", "assert f('ab') and not f('b') and f('a').group() == 'a'"),
+    ("constant", "LIMIT = [1, 2]", "", "assert LIMIT == [1, 2]"),
+    ("many_calls", "def f(x): return x + 1", "", "assert all(f(x) == x + 1 for x in range(3000))"),
+    ("not_a_number", "def f(): return float('nan')", "", "x = f()\nassert x != x"),
+    ("helper_of_the_setup", "def poly(xs, x): return 0\ndef f(xs): return -xs[0] / xs[1]", "def poly(xs, x): return xs[0] + xs[1] * x\ndef f(xs):\n    'Find a zero.'",
+     "assert abs(poly([1, 2], f([1, 2]))) < 1e-4"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("solution", "setup", "tests"), [pytest.param(a, b, c, id=name) for name, a, b, c in CROSSING])
+def test_tests_use_what_the_other_process_made(solution: str, setup: str, tests: str):
+    assert run_program(Program(solution, setup, tests)) == Verdict(PASSED)
+
+
+TOGETHER = [
+    ("base_class", "class A: size = 1", "class B(A): pass\nassert B().size == 1"),
+    ("except", "class E(Exception): pass\ndef f(): raise E", "try: f()\nexcept E: pass\nelse: assert False"),
+    ("isinstance", "class A: pass\ndef f(): return A()", "assert isinstance(f(), A)"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("solution", "tests"), [pytest.param(a, b, id=name) for name, a, b in TOGETHER])
+def test_tests_that_need_the_solutions_own_classes_are_recorded_as_not_separated(solution: str, tests: str):
+    assert run_program(Program(solution, tests=tests)) == Verdict(PASSED, separated=False)
+    assert run_program(Program("import os\nos._exit(0)", tests=tests)) == Verdict(EXITED, separated=False)
+
+
+def test_a_solution_cannot_have_its_tests_run_beside_it():
+    # The same solution under tests that need no class of it.
+    verdict = run_program(Program("class E(Exception): pass\ndef f(): return 1", tests="assert f() == 1"))
+    assert verdict == Verdict(PASSED, separated=True)
 
 
 # ------------------------------------------------------------------------------------------- a kernel without namespaces
 
 
-@pytest.fixture
-def without_namespaces(monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
-    """The sandbox as it is where the kernel refuses: in many containers."""
-    child = tmp_path / "child.py"
-    child.write_text(
-        f"import sys\nsys.path.insert(0, {str(ROOT / 'scalequest' / 'answers')!r})\nimport sandbox_child\n"
-        "sandbox_child.leave_the_machine = lambda: False\nsandbox_child.main()\n"
-    )
-    python = "/usr/bin/python3.11" if os.getuid() == 0 else sys.executable  # root's own may be closed to others
-    if not Path(python).exists():
-        pytest.skip("as root this needs a Python that every user can run")
-    monkeypatch.setattr(sandbox, "PYTHON", (python, "-S", "-s", "-P", "-B", str(child)))
-    missing_protection.cache_clear()
-    yield
-    missing_protection.cache_clear()
+def test_without_namespaces_nothing_runs_unless_it_was_allowed(monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
+    refuse_namespaces(monkeypatch)
+    mark = tmp_path / "ran"
+    with pytest.raises(UserError, match=r"grants no namespaces.*runtime.sandbox: open"):
+        run_programs([f"open({str(mark)!r}, 'w')"])
+    assert not mark.exists()
 
 
-def test_what_is_missing_is_told(without_namespaces, caplog: pytest.LogCaptureFixture):
+@pytest.mark.parametrize("landlock", [True, False])
+def test_a_verdict_says_how_it_was_isolated(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, landlock: bool
+):
+    refuse_namespaces(monkeypatch, landlock)
+    monkeypatch.setattr(sandbox._Consent, "open", True)
     sandbox._warn.cache_clear()
+    programs = ["pass", "1 / 0", "while True: pass", "open('/etc/passwd').read()"]
     with caplog.at_level("WARNING", logger="scalequest"):
-        assert [v.outcome for v in run_programs(["pass", "1 / 0"])] == [PASSED, FAILED]
-    assert "not kept from the network" in caplog.text
-
-
-@pytest.mark.parametrize(
-    ("program", "outcomes"),
-    [pytest.param(p, o, id=name) for name, p, o in HOSTILE if name not in ("fork_bomb", "stop", "endless_verdicts")],
-)
-def test_limits_and_verdicts_hold_without_namespaces(without_namespaces, program: str, outcomes: set[str]):
-    verdict = run_program(program, SHORT)
-    assert not verdict.isolated or verdict.outcome == TIMEOUT
-    assert verdict.outcome in outcomes
+        verdicts = run_programs(programs, SHORT)
+    if landlock and {v.isolation for v in verdicts} == {LIMITS}:
+        pytest.skip("this kernel has no Landlock")
+    assert {v.isolation for v in verdicts} == {LANDLOCK if landlock else LIMITS}
+    assert not any(v.isolated for v in verdicts)
+    assert [v.outcome for v in verdicts] == [PASSED, FAILED, TIMEOUT, FAILED if landlock else PASSED]
+    assert ("reading the files" in caplog.text) is not landlock
 
 
 @pytest.mark.skipif(os.getuid() != 0, reason="needs root, to become a user without rights")
-def test_an_ordinary_user_has_the_same_walls():
+@pytest.mark.parametrize("allowed", ["namespaces", "open"])
+def test_an_ordinary_user_has_the_same_walls(allowed: str):
     python = "/usr/bin/python3.11"
     if not (shutil.which("setpriv") and Path(python).exists()):
         pytest.skip("no setpriv or no Python that every user can run")
     code = (
-        "from scalequest.answers.sandbox import run_program\n"
+        "from scalequest.answers import sandbox\n"
+        f"sandbox.consent({allowed!r})\n"
+        + "sandbox.START = sandbox.START.replace('main()', 'c.main()').replace('del', 'import scalequest.answers.sandbox_child as c;"
+        " c.leave_the_machine = lambda: False; del')\n"
+        * (allowed == "open")
+        + "sandbox.PYTHON = (*sandbox.PYTHON[:-2], sandbox.START, sandbox.PYTHON[-1])\n"
         "for p in ('pass', 'import socket; socket.create_connection((\"127.0.0.1\", 22), 1)', 'open(\"/etc/passwd\")',"
-        " 'import os\\nwhile True: os.fork()'):\n"
-        "    v = run_program(p)\n    print(v.outcome, v.isolated)\n"
+        " 'import os\\nwhile True: os.fork()', 'import os; os.kill(os.getppid(), 9)', 'open(\"/tmp/x\", \"w\")'):\n"
+        "    v = sandbox.run_program(p)\n    print(v.outcome, v.isolation)\n"
     )
     command = ["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups", python, "-c", code]
-    result = subprocess.run(
-        command, cwd=ROOT, capture_output=True, text=True, check=False, env={"PYTHONPATH": str(ROOT)}
-    )
-    if "Permission denied" in result.stderr or "No module named" in result.stderr:
-        pytest.skip("the checkout is not readable for other users")
-    assert result.stdout.splitlines()[0].startswith(PASSED), result.stderr
-    if result.stdout.splitlines()[0] == f"{PASSED} True":
-        assert result.stdout.split("\n")[1:4] == [f"{FAILED} True"] * 3
+    environment = {"PYTHONPATH": str(ROOT), "HF_TOKEN": "SECRET"}
+    result = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False, env=environment)
+    if (
+        "Permission denied" in result.stderr
+        or "No module named" in result.stderr
+        or "grants no namespaces" in result.stderr
+    ):
+        pytest.skip("the checkout is not readable for other users, or they get no namespaces")
+    lines = result.stdout.splitlines()
+    assert lines[0] in (f"{PASSED} {NAMESPACES}", f"{PASSED} {LANDLOCK}", f"{PASSED} {LIMITS}"), result.stderr
+    if not lines[0].endswith(LIMITS):
+        assert {line.split()[0] for line in lines[1:]} == {FAILED}
