@@ -89,6 +89,9 @@ WARNINGS = {
     "wrong_arithmetic": "more than 5% of the arithmetic written in the kept answers is wrong",
     "no_agreement": "most kept answers agree with no other answer to the same question",
     "wrong_checkable": "more than 5% of the kept answers to plain arithmetic questions are wrong",
+    "source_changed": "a local model or data file no longer has the bytes that the parameters pin; the outputs are still those of the "
+    "pinned bytes",
+    "lock_changed": "the lock of the packages names other versions than this stage ran with",
     "score_zero": "a task scored exactly 0: check the parser before believing it",
     "many_unparsed": "more than 5% of the answers of a task could not be parsed",
     "many_cut": "more than 5% of the answers of a task were cut at evaluate.max_tokens: what a cut answer ends in is no answer",
@@ -115,6 +118,8 @@ NEXT_STEPS = {
     "no_agreement": "set `reward_select.by` to `majority`, or take a stronger solver (`models.solver`)",
     "wrong_arithmetic": "take a stronger solver (`models.solver`), or easier questions (`filter.drop_easiest_frac`)",
     "wrong_checkable": "take a stronger solver (`models.solver`); do not publish these answers as right",
+    "source_changed": "restore the file, or pin its new hash and run the stage (`scalequest verify stages` names both)",
+    "lock_changed": "run `make setup` and the stage again, or restore the lock (`scalequest verify stages` names the packages)",
     "score_zero": "read the samples of the evaluation",
     "many_unparsed": "read the samples of the evaluation; more `evaluate.max_tokens` may let them end",
     "many_cut": "raise `evaluate.max_tokens`",

@@ -4,7 +4,8 @@
         --data data/instruct.parquet --samples data/samples --markdown reports/report.md --page reports/index.html
         --scores-plot reports/plots/scores.csv --funnel-plot reports/plots/funnel.csv
 
-Nothing in it depends on when, where or how fast the run was: a second run writes the same bytes.
+Nothing in it depends on when, where or how fast the run was: a second run writes the same bytes. The exceptions are two
+warnings: of a local source and of a package lock that changed since the stages ran.
 """
 
 import argparse

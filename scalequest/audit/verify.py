@@ -2,7 +2,8 @@
 
     scalequest verify [CHECK ...] [--rev REV]
 
-    stages   every stage has run, with its revision's parameters and code, on what the stages before it wrote last
+    stages   every stage has run, with its revision's parameters, code and package lock, on what the stages before it wrote
+             last; local models and data files still have the bytes that the parameters pin
     hashes   every output in the cache, the workspace and Git has the bytes that the lock names
     counts   no row is lost between one table and the next, and the metrics have the numbers of the data
     rows     every training row leads back over its response, the ledger and its generator to a fetched model
@@ -22,6 +23,7 @@ from typing import Any
 from scalequest.audit.chain import MODELS, code_hashes, folder_hash, hash_of
 from scalequest.audit.facts import environment_of
 from scalequest.audit.lock import PARAMS, Artifact, Lock, Stage, flatten, parse_yaml, read_lock
+from scalequest.audit.outside import LOCKS, changed_sources, other_versions
 from scalequest.audit.repository import WORKSPACE, Repository, Revision, nearest
 from scalequest.audit.show import environments
 from scalequest.audit.tables import Store, Tables, pull_command, read_metrics
@@ -91,6 +93,19 @@ class Verifier:
                     yield Broken(f"stage {stage.name}, parameter {key}", f"dvc.lock says it ran with {value!r}, {PARAMS} of {self.revision} says {found!r}; run: dvc repro {stage.name}")  # fmt: skip
             yield from self._ran_as_recorded(stage)
             yield from self._reads_what_was_written(stage)
+        yield from self._outside(params)
+
+    def _outside(self, params: dict[str, Any]) -> Iterator[Broken]:
+        """Local sources have their pinned bytes, and stages ran with the packages that the revision's lock files name."""
+        self.links += 1
+        for stage, what in changed_sources(params, self.repository.root):
+            yield Broken(f"source of {stage}", f"{what}; run: dvc repro -f {stage}")
+        locks = {path: self.repository.read(self.revision, path) for paths in LOCKS.values() for path in paths}
+        texts = {path: content.decode() for path, content in locks.items() if content is not None}
+        made = {stage.name: environment_of(self.repository, self.lock, stage) for stage in self.lock.stages.values()}
+        for change, stages in other_versions(made, texts).items():
+            more = f" and {len(stages) - 3} more" if len(stages) > 3 else ""
+            yield Broken(f"packages of {', '.join(stages[:3])}{more}", f"made with {change}; run: make setup && dvc repro -f -s {' '.join(stages)}")  # fmt: skip
 
     def _ran_as_recorded(self, stage: Stage) -> Iterator[Broken]:
         """The lock gives the stage's bytes the parameters and inputs that they were written with here.

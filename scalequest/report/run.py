@@ -9,10 +9,12 @@ from typing import Any
 
 import pyarrow as pa
 
+from scalequest.audit.outside import LOCKS, changed_sources, other_versions
 from scalequest.errors import UserError
 from scalequest.io import read_json
 from scalequest.outcomes import KEPT, OUTCOMES
 from scalequest.records import INSTRUCTION, LEDGER, SAMPLE, read_rows, read_table
+from scalequest.runtime.environment import ENVIRONMENT_FILE, Recorded
 
 # The stages that write metrics: once, and once per generator.
 SINGLE = ("seeds", "benchmarks", "solver", "difficulty_labels", "difficulty_model", "difficulty", "screen", "judge",
@@ -164,17 +166,42 @@ def stage_of(model: str) -> str:
     return f"evaluate_student@{model}" if is_student(model) else f"evaluate@{model}"
 
 
+def from_outside(params: Any, stages: Sequence[str]) -> dict[str, dict[str, Any]]:
+    """Warnings of what DVC does not watch, by stage: changed local sources, and package versions that the lock does not name."""
+    plain = {
+        key: {n: s.model_dump(by_alias=True) for n, s in getattr(params, key).items()}
+        for key in ("seeds", "benchmarks")
+    }
+    given = {"models": params.models, "instruct_tune": params.instruct_tune.model_dump(), **plain}
+    file = Path(ENVIRONMENT_FILE)
+    recorded = Recorded.parse(file.read_bytes() if file.is_file() else None)
+    made = {
+        stage: recorded.environments.get(entry["environment"], []) for stage, entry in recorded.stages.items() if stage in stages
+    }  # fmt: skip
+    locks = {path: Path(path).read_text() for paths in LOCKS.values() for path in paths if Path(path).is_file()}
+    found = [(stage, "source_changed") for stage, _ in changed_sources(given, Path())]
+    found += [(stage, "lock_changed") for stages_of in other_versions(made, locks).values() for stage in stages_of]
+    warnings: dict[str, dict[str, Any]] = {}
+    for stage, flag in found:
+        warnings.setdefault(stage, {})[flag] = 1
+    return warnings
+
+
 def read_run(args: argparse.Namespace, params: Any) -> Run:
     """Read what the stages wrote."""
     students = list(params.instruct_tune.seeds)
     files, metrics = read_scores(args.scores, students), read_metrics(args.metrics, params.mix, students)
     ledger = read_table(args.ledger, LEDGER)
+    metrics |= {stage_of(model): scores for model, scores in files.items()}
+    for stage, flags in from_outside(params, list(metrics)).items():
+        values = metrics.get(stage, {})
+        metrics[stage] = values | {"warnings": values.get("warnings", {}) | flags}
     dev = {model: tasks_of(scores.get("dev", {})) for model, scores in files.items()}
     return Run(
         params=params,
         scores=scores_by_model(files),
         dev={model: scores for model, scores in dev.items() if scores},
-        metrics=metrics | {stage_of(model): scores for model, scores in files.items()},
+        metrics=metrics,
         outcomes=count_outcomes(ledger, {g: metrics[f"generate@{g}"]["questions"] for g in params.mix}),
         ledger=ledger,
         data=read_table(args.data, INSTRUCTION),

@@ -5,11 +5,12 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
+import yaml
 
 from scalequest.audit.lock import read_lock
 from scalequest.audit.verify import CHECKS, verify
 from scalequest.cli import main
-from scalequest.io import write_json
+from scalequest.io import file_hash, write_json
 from scalequest.runtime.environment import local_file
 from scalequest.runtime.facts import StageFacts
 from tests.audit.pipeline import METRICS, M, Pipeline
@@ -232,3 +233,32 @@ def test_verify_prints_the_environment_once(
     with pytest.raises(SystemExit, match="0"):
         main(["verify"])
     assert capsys.readouterr().out.count("made with torch==1.0, cpu: test") == 1
+
+
+# ------------------------------------------------------------------------------------------------ from outside the history
+
+
+def test_a_changed_byte_of_a_local_source_breaks_a_link(pipeline: Pipeline) -> None:
+    pipeline.write("own.jsonl", "{}\n")
+    params = pipeline.root / "params.yaml"
+    data = yaml.safe_load(params.read_text())
+    data["seeds"]["own"] = {"kind": "jsonl", "path": "own.jsonl", "sha256": file_hash(pipeline.root / "own.jsonl")}
+    params.write_text(yaml.safe_dump(data))
+    assert not [link for link in broken(pipeline, "stages") if "own.jsonl" in link]
+    pipeline.write("own.jsonl", "{ }\n")
+    [found] = [link for link in broken(pipeline, "stages") if "own.jsonl" in link]
+    assert found.startswith("source of seeds: seeds.own: ")
+    assert found.endswith("run: dvc repro -f seeds")
+
+
+def test_a_changed_lock_of_packages_breaks_a_link(pipeline: Pipeline) -> None:
+    # What the runs of this pipeline recorded: torch 1.0, and no engine.
+    pipeline.write("requirements/cpu.lock", "torch==1.0 --hash=sha256:aa\n")
+    assert broken(pipeline, "stages") == []
+    from scalequest.audit import outside
+
+    pipeline.write("requirements/cpu.lock", "torch==2.0 --hash=sha256:aa\n")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(outside.LOCKS, "torch", ("requirements/cpu.lock",))
+        [found] = broken(pipeline, "stages")
+    assert "made with torch 1.0, requirements/cpu.lock names 2.0; run: make setup && dvc repro -f -s" in found

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from scalequest.errors import UserError
-from scalequest.io import read_json, write_json
+from scalequest.io import file_hash, read_json, write_json
 from scalequest.outcomes import NEXT_STEPS, WARNINGS
 from scalequest.params import JsonlSource, Params
 from scalequest.records import INSTRUCTION, LEDGER, SAMPLE, write_rows
@@ -385,6 +385,20 @@ def test_flags_that_are_up_are_shown_with_their_sentence(folder: Folder) -> None
     assert len([line for line in text.splitlines() if line.startswith("| `")]) == 3
     assert WARNINGS["no_end"] in page
     assert "left_the_mix" not in markdown + page
+
+
+def test_what_dvc_does_not_watch_is_a_warning(folder: Folder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A local source and a package lock that changed since the stages ran."""
+    assert "source_changed" not in folder.run()[0]
+    file = tmp_path / "own.jsonl"
+    file.write_text("{}\n")
+    source = JsonlSource(kind="jsonl", path=str(file), n=None, sha256=file_hash(file))
+    folder.params = folder.params.model_copy(update={"seeds": {**folder.params.seeds, "own": source}})
+    assert "source_changed" not in folder.run()[0]
+    file.write_text("{ }\n")
+    assert row(folder.run()[0], "`seeds`", "`source_changed`")[2] == WARNINGS["source_changed"]
+    monkeypatch.setattr("scalequest.report.run.other_versions", lambda made, locks: {"torch 1, x names 2": ["judge"]})
+    assert row(folder.run()[0], "`judge`", "`lock_changed`")
 
 
 def test_a_run_without_warnings_says_so(folder: Folder) -> None:
