@@ -121,6 +121,21 @@ _LAYOUT = (
 )
 
 
+# What Unicode has a sign for and LaTeX a command.
+_COMMANDS = {
+    **dict.fromkeys("\u00d7\u2217\u22c5\u00b7\u2219", " \\times "),
+    "\u00f7": "/", "\u2236": ":", "\u221e": "\\infty ", "\u03c0": "\\pi ", "\u03b8": "\\theta ", "\u221a": "\\sqrt ", "\u00b0": "^\\circ ",
+    "\u2264": "\\le ", "\u2265": "\\ge ", "\u2260": "\\ne ", "\u222a": "\\cup ", "\u2229": "\\cap ", "\u2208": "\\in ",
+    "\u00b1": "\\pm ", "\u2205": "\\emptyset ", "\u211d": "\\mathbb{R}",
+}  # fmt: skip
+_COMMAND = re.compile("|".join(map(re.escape, _COMMANDS)))
+
+
+def with_commands(text: str) -> str:
+    r"""LaTeX's commands for Unicode's mathematical signs: ``\pi`` for π, ``\times`` for ×."""
+    return text if text.isascii() else _COMMAND.sub(lambda m: _COMMANDS[m.group()], text)
+
+
 def plain_latex(text: str) -> str:
     r"""LaTeX with one command for each sign: blanks, sizes, fractions, products, ``\%`` and digits in groups alike."""
     if "\\" not in text and "~" not in text and "{" not in text:

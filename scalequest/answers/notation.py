@@ -7,15 +7,8 @@ looked at here; ``compare`` does that.
 import re
 
 from scalequest.answers.units import LETTER_UNITS
-from scalequest.signs import plain, plain_latex, spoken_signs, without_wording
+from scalequest.signs import plain, plain_latex, spoken_signs, with_commands, without_wording
 
-_SIGNS = {
-    **dict.fromkeys("\u00d7\u2217\u22c5\u00b7\u2219", " \\times "),
-    "\u00f7": "/", "\u2236": ":", "\u221e": "\\infty ", "\u03c0": "\\pi ", "\u03b8": "\\theta ", "\u221a": "\\sqrt ", "\u00b0": "^\\circ ",
-    "\u2264": "\\le ", "\u2265": "\\ge ", "\u2260": "\\ne ", "\u222a": "\\cup ", "\u2229": "\\cap ", "\u2208": "\\in ",
-    "\u00b1": "\\pm ", "\u2205": "\\emptyset ", "\u211d": "\\mathbb{R}",
-}  # fmt: skip
-_SIGN = re.compile("|".join(map(re.escape, _SIGNS)))
 # One letter in \text{} after a number is a unit, as in 5\text{ m}; anywhere else it is a name.
 _LETTER_UNIT = re.compile(
     r"(?<=[\d})])\s*\\(?:text(?:rm)?|mathrm|mbox)\s*\{\s*([mgLlshNJWKCF])\s*\}|(?<=\d)\s*\^\{?\s*\\circ\s*\}?\s*([CF])\b"
@@ -52,7 +45,7 @@ def clean(answer: str) -> str:
     Blanks between two digits or letters stay: ``1 1/2`` is not ``11/2``. A comma between groups of three digits goes, outside of
     brackets, where it separates.
     """
-    text = _SIGN.sub(lambda m: _SIGNS[m.group()], plain(answer))
+    text = with_commands(plain(answer))
     text = text.replace("\\\\", _ROW)  # the end of a matrix row, so that its second backslash starts no command
     text = _LETTER_UNIT.sub(lambda m: f" {LETTER_UNITS[m.group(1) or m.group(2)]} ", text)
     text = _without_dollars(spoken_signs(without_wording(plain_latex(text))))

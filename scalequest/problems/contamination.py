@@ -1,11 +1,12 @@
 """Finds benchmark questions inside other questions: the one rule for generated questions and for seeds."""
 
 import re
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from scalequest.text import plain, question_key, spellings, words
+from scalequest.signs import plain, plain_latex, with_commands, without_wording
+from scalequest.text import question_key, spellings, words
 
 # A number, a word, or a sign.
 _TOKEN = re.compile(r"\d+(?:[.,]\d+)*|\w+|[^\w\s]")
@@ -37,7 +38,7 @@ class _Token:
 
 
 def _tokens(text: str) -> list[_Token]:
-    """Words, numbers and mathematical signs of a plain text, without punctuation."""
+    """Words, numbers and mathematical signs of a text without markup and punctuation."""
     found: list[_Token] = []
     for match in _TOKEN.finditer(text):
         token = match.group()
@@ -50,12 +51,53 @@ def _tokens(text: str) -> list[_Token]:
 
 
 def light_names(text: str) -> list[str]:
-    """The tokens of a plain text without ``!``, which may or may not be one: a quicker look than ``_tokens``."""
+    """The tokens of a text without markup and without ``!``, which may or may not be one: a quicker look than ``_tokens``."""
     return [token.casefold() for token in _TOKEN.findall(text) if token not in _LIGHT and token != "!"]
 
 
 def _may_be_factorial(before: str) -> bool:
     return before[-1].isdigit() or before in ")]}$!" or len(before) == 1
+
+
+# What LaTeX writes for what a plain text writes, too. An inner argument first, so fractions in fractions take several passes.
+_MARKUP: tuple[tuple[re.Pattern[str], Callable[[re.Match[str]], str]], ...] = (
+    (re.compile(r"\\frac\s*\{([^{}]*)\}\s*\{([^{}]*)\}"), lambda m: f"{_factor(m[1])}/{_factor(m[2])}"),
+    (re.compile(r"\\sqrt\s*(?:\{([^{}]*)\}|([A-Za-z0-9]))"), lambda m: f"sqrt({m[1] or m[2]})"),
+)
+_PLAIN_FOR_MARKUP = (
+    (re.compile(r"\\[()\[\]]|\\?\$|\\\\"), " "),
+    (re.compile(r"\s*(?:\^\s*\{?\s*\\circ\s*\}?|\\degrees?(?![A-Za-z])|\bdegrees?\b)"), " degrees "),
+    (re.compile(r"\\le(?:q|qslant)?(?![A-Za-z])"), "<="),
+    (re.compile(r"\\ge(?:q|qslant)?(?![A-Za-z])"), ">="),
+    (re.compile(r"\\neq?(?![A-Za-z])"), "!="),
+    (re.compile(r"\\[lc]?dots(?![A-Za-z])|\.{3,}"), " dots "),
+    (re.compile(r"\\(?=[A-Za-z])"), ""),
+    (re.compile(r"_\s*\{\s*(\w+)\s*\}"), r"_\1"),
+    (re.compile(r"\\?[{}]"), " "),
+    (re.compile(r"[ \t]+"), " "),
+)
+
+_THOUSANDS = re.compile(r"(?<![\d.,])\d{1,3}(?:,\d{3})+(?!\d|,\d)")
+# Without any of these a text has no markup.
+_MARKED = re.compile(r"[\\$_{}]|\.{3}|degree|\d,\d")
+
+
+def _factor(text: str) -> str:
+    return text if re.fullmatch(r"\s*(?:\d+|\\?[A-Za-z]+)\s*", text) else f"({text})"
+
+
+def without_markup(text: str) -> str:
+    r"""A text as if it had been written without LaTeX: ``$17{+}25$`` is 17 + 25, ``\dfrac12`` is 1/2, ``1{,}000`` is 1000."""
+    text = with_commands(plain(text))
+    if not _MARKED.search(text):
+        return text
+    text = without_wording(plain_latex(text))
+    for _ in range(3):
+        for pattern, replacement in _MARKUP:
+            text = pattern.sub(replacement, text)
+    for pattern, sign in _PLAIN_FOR_MARKUP:
+        text = pattern.sub(sign, text)
+    return _THOUSANDS.sub(lambda m: m[0].replace(",", ""), text)
 
 
 def ngrams(tokens: Sequence[str], n: int) -> Iterator[str]:
@@ -67,7 +109,8 @@ class Contamination:
     """Finds benchmark questions by shared runs of ``n`` words.
 
     An item of fewer than ``n`` words is found where it is written out as a whole question: equal, or inside a longer text, where it
-    ends with a sentence and no sign or number continues it on either side.
+    ends with a sentence and no sign or number continues it on either side. Mathematical markup does not count on either side:
+    ``What is $17{+}25$?`` is "What is 17 + 25?".
     """
 
     def __init__(self, items: Sequence[dict[str, str]], n: int) -> None:
@@ -78,17 +121,18 @@ class Contamination:
         self._short: dict[tuple[str, ...], dict[int, dict[tuple[str, ...], list[str]]]] = {}
         for item in items if n else []:
             question, item_id = item["question"], item["id"]
-            _add(self._whole, question_key(question), item_id)
-            tokens = words(question)
+            bare = without_markup(question)
+            _add(self._whole, question_key(bare), item_id)
+            tokens = words(bare)
             for run in ngrams(tokens, n):
                 _add(self._runs, run, item_id)
-            if len(tokens) < n and len(short := tuple(t.text for t in _tokens(plain(question)))) >= _LEAST:
+            if len(tokens) < n and len(short := tuple(t.text for t in _tokens(bare))) >= _LEAST:
                 lengths = self._short.setdefault(short[:_LEAST], {})
                 _add(lengths.setdefault(len(short), {}), short, item_id)
 
     @property
     def whole_keys(self) -> Collection[str]:
-        """``question_key`` of every item."""
+        """``question_key`` of every item without its markup."""
         return self._whole.keys()
 
     @property
@@ -116,9 +160,10 @@ class Contamination:
     def _matches(self, question: str) -> Iterator[Match]:
         if not self.n:
             return
-        for item in self._whole.get(question_key(question), ()):
+        texts = [without_markup(text) for text in spellings(question)]
+        for item in self._whole.get(question_key(texts[0]), ()):
             yield Match(item, question)
-        for text in spellings(question):
+        for text in texts:
             for run in ngrams(words(text), self.n):
                 for item in self._runs.get(run, ()):
                     yield Match(item, run)

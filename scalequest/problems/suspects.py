@@ -6,9 +6,9 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from scalequest.problems.contamination import Contamination, light_names
+from scalequest.problems.contamination import Contamination, light_names, without_markup
 from scalequest.problems.shingles import Tokenizer, Tokens, word_runs
-from scalequest.text import plain, spellings
+from scalequest.text import question_key, spellings
 
 # Bits of a hash that are looked up in a table before the sorted hashes are searched.
 _TABLE_BITS = 22
@@ -23,7 +23,8 @@ class Suspects:
     def __init__(self, items: Sequence[dict[str, str]], contamination: Contamination, tokens: Tokenizer) -> None:
         self._n = n = contamination.n
         self._whole = contamination.whole_keys
-        texts = [plain(item["question"]).casefold() for item in items] if n else []
+        self._tokens = tokens
+        texts = [without_markup(item["question"]).casefold() for item in items] if n else []
         hashes, _ = word_runs(tokens(texts), max(1, n))
         # A text of fewer words has one run all the same, which no longer text can have.
         self._runs = np.unique(hashes) if len(texts) else np.zeros(0, np.uint64)
@@ -53,6 +54,18 @@ class Suspects:
         """
         if not self._n:
             return np.zeros(len(questions), bool)
+        marked = self._marked(questions, seen, keys, tokens)
+        # The close look reads texts without markup; most have none.
+        bare = {place: text for place, known in enumerate(seen) if (text := without_markup(known)) != known}
+        if bare:
+            texts = list(bare.values())
+            others = self._tokens([text.casefold() for text in texts])
+            marked[list(bare)] |= self._marked(texts, texts, list(map(question_key, texts)), others)
+        return marked
+
+    def _marked(
+        self, questions: Sequence[str], seen: Sequence[str], keys: Sequence[str], tokens: Tokens
+    ) -> NDArray[np.bool_]:
         marked = np.array(
             [key in self._whole or len(spellings(q)) > 1 for q, key in zip(questions, keys, strict=True)], bool
         )

@@ -44,6 +44,65 @@ def test_a_benchmark_question_is_found_in_another_text(item: dict[str, str], tex
     assert found(item, text)
 
 
+# What one side writes with LaTeX's markup, and the other without or with another.
+MARKED = [
+    ("What is 17 + 25?", "What is $17 + 25$?"),
+    ("What is 17 + 25?", "Tom: what is $17{+}25$?"),
+    ("What is 17 + 25?", "Tom: what is ${17} + {25}$?"),
+    ("What is 17 + 25?", "Tom: what is \\(17\\,+\\,25\\)?"),
+    ("What is 17 + 25?", "Tom: what is \\[17 \\; + \\quad 25\\]?"),
+    ("What is 17 + 25?", "Tom: what is $\\displaystyle 17 + 25$?"),
+    ("What is (17 + 25)^2?", "Tom: what is $\\left(17 + 25\\right)^2$?"),
+    ("What is 17 + 25?", "Tom: what is $\\text{17} + \\mathrm{25}$?"),
+    ("What is $3 \\cdot 4$?", "Tom: what is 3 \u00d7 4?"),
+    ("What is $3 \\cdot 4$?", "Tom: what is $3 \\times 4$?"),
+    ("What is $12 \\div 4$?", "Tom: what is 12 \u00f7 4?"),
+    ("What is $\\frac{1}{2} + \\frac{1}{3}$?", "Tom: what is 1/2 + 1/3?"),
+    ("What is $\\frac{1}{2} + \\frac{1}{3}$?", "Tom: what is $\\dfrac12 + \\tfrac13$?"),
+    ("What is $\\frac{1}{2} + \\frac{1}{3}$?", "Tom: what is \u00bd + \u2153?"),
+    ("What is $x^{2} + 1$?", "Tom: what is x^2+1?"),
+    ("What is $x^{2} + 1$?", "Tom: what is x\u00b2 + 1?"),
+    ("What is $x_{1} + 1$?", "Tom: what is x_1 + 1?"),
+    ("What is $\\sqrt{2} + 1$?", "Tom: what is sqrt(2) + 1?"),
+    ("What is $\\sqrt{2} + 1$?", "Tom: what is \u221a2 + 1?"),
+    ("What is $\\pi/4 + 1$?", "Tom: what is \u03c0/4 + 1?"),
+    ("What is 1,000 + 1?", "Tom: what is $1{,}000 + 1$?"),
+    ("What is 1,000 + 1?", "Tom: what is $1\\,000 + 1$?"),
+    ("What is 10% of 50?", "Tom: what is $10\\%$ of $50$?"),
+    ("Is $x \\leq 3$ or $x \\geq 5$?", "Tom: is x \u2264 3 or x >= 5?"),
+    ("What is $1 + 2 + \\dots + 9$?", "Tom: what is 1 + 2 + ... + 9?"),
+    ("How big is an angle of $30^\\circ$?", "Tom: how big is an angle of 30\u00b0?"),
+    ("Find the sum of $\\{1, 2, 3\\}$.", "Find the sum of {1, 2, 3}."),
+    (
+        CLIPS["question"],
+        "x " + CLIPS["question"].replace("clips", "\\textbf{clips}").replace("friends", "$\\text{friends}$"),
+    ),
+]
+
+
+@pytest.mark.parametrize(("item", "text"), MARKED)
+def test_markup_hides_nothing(item: str, text: str):
+    assert found({"id": "x", "question": item}, text)
+    assert found({"id": "x", "question": text.removeprefix("Tom: ")}, item)
+
+
+@pytest.mark.parametrize(
+    ("item", "text"),
+    [
+        ("What is $x^{2}3$?", "What is $x^{23}$?"),
+        ("What is $\\frac{1}{23}$?", "What is $\\frac{12}{3}$?"),
+        ("What is $\\frac{1}{2} + 3$?", "What is $12 + 3$?"),
+        ("What is $17 + 25$?", "What is $17 + 25 + 3$?"),
+        ("What is $17 + 25$?", "What is $17{-}25$?"),
+        ("What is $\\frac{a+b}{2}$?", "What is a + b/2?"),
+        ("What is $1{,}000 + 1$?", "What is 1,0001?"),
+    ],
+)
+def test_markup_that_means_something_keeps_questions_apart(item: str, text: str):
+    assert not found({"id": "x", "question": item}, text)
+    assert not found({"id": "x", "question": text}, item)
+
+
 @pytest.mark.parametrize(
     ("item", "text"),
     [

@@ -21,12 +21,12 @@ def suspected(items: list[dict[str, str]], texts: list[str], n: int = 13) -> lis
 
 
 def disguised(text: str, rng: random.Random) -> str:
-    way = rng.randrange(6)
+    way = rng.randrange(8)
     tokens = text.split(" ")
     start = rng.randrange(max(1, len(tokens) - 14))
     return (
         text, text.upper(), f"Tom reads: {text} Explain.", " ".join(tokens[start : start + 14]), text.replace(" ", "\u200b"),
-        text.replace("-", "\u2212"),
+        text.replace("-", "\u2212"), text.replace("$", ""), text.replace("\\frac", "\\dfrac").replace(" ", "~"),
     )[way]  # fmt: skip
 
 
@@ -53,6 +53,9 @@ def test_whatever_the_close_look_finds_is_suspected(name: str):
         ("$2 + 3$", "Compute $2+3$."),
         ("What is 17 + 25?", "Say: what\u200bis\u200b17 + 25?"),
         ("Why?", "why"),
+        ("What is 17 + 25?", "Say: what is $17{+}25$?"),
+        ("What is $\\frac{1}{2} + \\frac{1}{3}$?", "Say: what is 1/2 + 1/3?"),
+        ("What is 1,000 + 1?", "What is $1{,}000 + 1$?"),
     ],
 )
 def test_a_short_item_is_suspected(item: str, text: str):
