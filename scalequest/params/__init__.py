@@ -271,6 +271,7 @@ class Runtime(Section):
     workers: Positive
     ray_address: str | None
     accelerate: str | None
+    checkpoint_minutes: Annotated[float, Field(ge=0.0)]
     gradient_checkpointing: bool
     deterministic: bool
     sandbox: Literal["namespaces", "open"]

@@ -6,7 +6,6 @@ metrics and tracking, stays one process. Checkpoints are in the stage's journal.
 """
 
 import gc
-import json
 import logging
 import math
 import os
@@ -22,6 +21,7 @@ from scalequest.io import rounded
 from scalequest.models.weights import check_finite, quiet_libraries, save_model
 from scalequest.params import Runtime, Training
 from scalequest.problems.draw import draw
+from scalequest.training.checkpoints import checkpoints_by_time, last_checkpoint
 from scalequest.training.divergence import DivergenceError
 from scalequest.training.examples import fitting
 from scalequest.training.launch import launch, n_processes
@@ -31,8 +31,6 @@ if TYPE_CHECKING:
     from scalequest.runtime.stage import StageRun
 
 log = logging.getLogger("scalequest")
-
-CHECKPOINTS_PER_RUN = 5
 
 # Metrics of the saved model, and warnings of scalequest.outcomes.
 Comparison = tuple[dict[str, Any], dict[str, bool]]
@@ -215,6 +213,7 @@ def run_job(job: Job, folder: Path, checkpoint: Path | None) -> Trained:
     leave_out_cudnn_attention()
     trainer = job.kind.trainer(job, folder)
     trainer.remove_callback(PrinterCallback)
+    trainer.add_callback(checkpoints_by_time(folder, job.runtime.checkpoint_minutes))
     trained = trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None).metrics
     if not checkpoint:  # after a resumption the trainer divides all rows by the time since
         log.info("trained for %.0f s, %.1f rows/s", trained["train_runtime"], trained["train_samples_per_second"])
@@ -382,8 +381,7 @@ def arguments(job: Job, folder: Path) -> dict[str, Any]:
         "max_grad_norm": 1.0,
         "logging_steps": 1,
         "logging_nan_inf_filter": False,  # it hides a divergence; see scalequest.training.divergence
-        "save_strategy": "steps",
-        "save_steps": max(1, math.ceil(steps / CHECKPOINTS_PER_RUN)),
+        "save_strategy": "no",  # by time: scalequest.training.checkpoints
         "save_total_limit": 1,
         "report_to": "none",
         "disable_tqdm": True,
@@ -419,19 +417,6 @@ def weights_dtype(job: Job) -> Any:
 
 
 # -------------------------------------------------------------------------------------------------------------- ending
-
-
-def last_checkpoint(folder: Path) -> Path | None:
-    """Newest complete checkpoint: trainer_state.json is the last file that transformers writes into one."""
-    found = sorted(folder.glob("checkpoint-*"), key=lambda p: int(p.name.split("-")[1]), reverse=True)
-    for checkpoint in found:
-        try:
-            json.loads((checkpoint / "trainer_state.json").read_text())
-        except (OSError, json.JSONDecodeError):
-            shutil.rmtree(checkpoint)
-        else:
-            return checkpoint
-    return None
 
 
 def whole_model(trainer: Any, job: Job, folder: Path) -> Any:

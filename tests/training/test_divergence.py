@@ -118,7 +118,8 @@ def test_an_infinite_gradient_under_a_finite_loss_stops_before_a_checkpoint(
         return loss
 
     monkeypatch.setattr(trl.SFTTrainer, "training_step", training_step)
-    run = StageRun(laptop, StageFacts("qft@sums", tmp_path))
+    often = changed(laptop, runtime={"checkpoint_minutes": 0})
+    run = StageRun(often, StageFacts("qft@sums", tmp_path))
     with pytest.raises(UserError, match=r"at step 3 of 4: loss \d[\d.]*, gradient norm (inf|nan), .* rows \d+ \(q"):
         train(run, SFT(), model, tmp_path / "out", rows("sft", model), settings())
     kept = {path.name for path in run.journal.folder.glob("training-1/checkpoint-*")}  # type: ignore[union-attr]
@@ -126,7 +127,7 @@ def test_an_infinite_gradient_under_a_finite_loss_stops_before_a_checkpoint(
     assert not (tmp_path / "out").exists()
 
     # A rerun resumes from the last step that was sound, and stops at the same one.
-    run = StageRun(laptop, StageFacts("qft@sums", tmp_path))
+    run = StageRun(often, StageFacts("qft@sums", tmp_path))
     with pytest.raises(UserError, match="at step 3 of 4"):
         train(run, SFT(), model, tmp_path / "out", rows("sft", model), settings())
     assert not (tmp_path / "out").exists()
