@@ -3,6 +3,10 @@ import os
 # Two test processes share two cores (`make test`): an engine or trainer in each that took both would spend its time waiting.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
+# As in a stage (scalequest.runtime.threads), and before anything imports torch.
+if "OMP_WAIT_POLICY" not in os.environ:
+    os.environ.setdefault("GOMP_SPINCOUNT", "3000")
+
 import shutil
 from pathlib import Path
 

@@ -29,6 +29,7 @@ from scalequest.params import FileSource, JsonlSource, ReasoningGymSource, Sourc
 from scalequest.problems.problem import benchmark_row
 from scalequest.problems.sources import load_problems
 from scalequest.records import SAMPLE, write_rows
+from scalequest.runtime.threads import limit_spinning
 
 log = logging.getLogger("scalequest")
 
@@ -164,6 +165,7 @@ def evaluate(args: argparse.Namespace) -> dict[str, dict[str, float]]:
 
 def run(args: argparse.Namespace) -> NoReturn:
     """Evaluate and end the process: vLLM and torch leave threads that can stall an interpreter's exit."""
+    limit_spinning(os.environ)
     print(scores_in_words(evaluate(args)))
     close_pools()
     sys.stdout.flush()

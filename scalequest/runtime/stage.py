@@ -31,6 +31,7 @@ from scalequest.runtime.facts import StageFacts, current_stage, differences, har
 from scalequest.runtime.journal import Journal, only_writer
 from scalequest.runtime.progress import Progress
 from scalequest.runtime.rows import RowStore
+from scalequest.runtime.threads import limit_spinning
 from scalequest.runtime.tracking import tracked
 from scalequest.runtime.workers import Shard, Work, work_here, work_on_ray
 from scalequest.seeding import shard_seed
@@ -179,6 +180,7 @@ def run_stage(
         paths: options that take a path, all required: ``"out"`` is ``--out PATH``.
         names: options that take a plain name, all required.
     """
+    limit_spinning(os.environ)
     # Read when the libraries are imported: bars of a dozen libraries would drown the few lines that matter.
     os.environ |= {"HF_HUB_DISABLE_PROGRESS_BARS": "1", "MLFLOW_LOGGING_LEVEL": "ERROR", "TRANSFORMERS_VERBOSITY": "error", "TOKENIZERS_PARALLELISM": "false"}  # fmt: skip
     logging.basicConfig(level=logging.INFO, stream=sys.stderr, force=True)
