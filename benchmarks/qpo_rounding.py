@@ -1,6 +1,6 @@
 """How much of a DPO update is left in a bfloat16 model, rounded to nearest and rounded stochastically.
 
-    python -m benchmarks.qpo_rounding models/base/student [--held-out 32]
+    python -m benchmarks.qpo_rounding models/base/student [--held-out 32] [--steps 12]
 
 The model is put on the bfloat16 grid first, as a generator that QFT wrote is. It is then trained by the pipeline's own DPO
 (full fine-tuning in float32, batch 4) on made-up pairs: chosen is a word problem, rejected the bare sum. The trained weights
@@ -84,6 +84,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("model", type=Path)
     parser.add_argument("--held-out", type=int, default=32, help="pairs to measure the margin on")
+    parser.add_argument("--steps", type=int, help="optimizer steps at most (default: 44 and 60)")
     args = parser.parse_args()
     quiet_libraries()
     params = load_profile()
@@ -91,7 +92,8 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         base = Path(folder) / "base"
         save_model(load_causal(args.model, torch.bfloat16, SEED), load_tokenizer(args.model), base)
-        for name, rate, warmup, steps in SETTINGS:
+        for name, rate, warmup, whole in SETTINGS:
+            steps = min(whole, args.steps or whole)
             pairs = make_pairs(base, 4 * steps + args.held_out)
             settings = params.qpo.model_copy(
                 update={
