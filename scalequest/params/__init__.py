@@ -260,6 +260,10 @@ class Api(Section):
     usd_per_million_output: Annotated[float, Field(ge=0.0)]
 
 
+# Set by `scalequest parallel --share`: how many stages may be on one GPU at once.
+STAGES_PER_GPU = "SCALEQUEST_STAGES_PER_GPU"
+
+
 class Runtime(Section):
     """Settings that cannot change the result."""
 
@@ -278,6 +282,11 @@ class Runtime(Section):
     mlflow: bool
     mlflow_uri: str | None
     api: Api
+
+    @property
+    def gpu_part(self) -> float:
+        """The part of a GPU's memory that is this stage's, in (0, 1]: all of it, unless stages share the GPU."""
+        return 1 / max(1, int(os.environ.get(STAGES_PER_GPU) or 1))
 
 
 class Params(Section):

@@ -167,6 +167,12 @@ def workload(params: Params, assumed: Assumptions, sizes: dict[str, float], with
     add("screen", generated, None)
     screened = generated * keep["screen"]
     shown = token["judge_examples"] if params.judge.style == "few_shot" else template
+    # Both sides of some pairs, by the judge and by the difficulty scorer. The scorer's tokens are counted as if its model
+    # had the judge's size, because a row of the table has one.
+    checked = 2 * n_mix * min(params.preference_check.n_pairs, params.qpo_questions.n_questions * keep["pairs"])
+    scorer = (size["difficulty"] or 0.0) / (size["judge"] or 1.0)
+    add("preference_check", checked / 2, size["judge"], generated=checked * token[f"verdict_{params.judge.style}"], engines=2,
+        read=checked * (question + shown) + checked * (question + template) * scorer, sequences=2 * checked)  # fmt: skip
     add("judge", screened, size["judge"], generated=screened * token[f"verdict_{params.judge.style}"],
         read=screened * (question + shown), sequences=screened, engines=1)  # fmt: skip
     labelled = min(params.difficulty_labels.n_seeds, with_solutions)
@@ -325,7 +331,7 @@ def render(
     )
     lines += [
         "",
-        "GB: bfloat16 weights and uncompressed text. Not included: evaluation, preference_check, CPU stages, checkpoints.",
+        "GB: bfloat16 weights and uncompressed text. Not included: evaluation, CPU stages, checkpoints.",
     ]
     return "\n".join(lines)
 

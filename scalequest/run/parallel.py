@@ -17,17 +17,17 @@ import signal
 import subprocess
 import time
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from scalequest.errors import UserError
-from scalequest.params import Params, load_all, read_yaml
+from scalequest.params import STAGES_PER_GPU, Params, load_all, read_yaml
 from scalequest.run.estimate import TABLE, Assumptions, hours, seed_problems, workload
 from scalequest.training.launch import n_processes
 
 LOGS = Path(".work", "parallel")
-# A stage that computes on a GPU depends on one of these files, and no other stage does.
+# A stage that computes on a GPU depends on some of these files, and no other stage does.
 WORK = {
     "scalequest/sampling/engine.py": "engine",
     "scalequest/sampling/scorer.py": "engine",
@@ -35,6 +35,8 @@ WORK = {
 }
 # How many stages of a kind share one GPU, if any do.
 SHARED = {"engine": 1, "training": 2}
+# Stages on a GPU at most under --share. Each takes its part of the memory, however the others come and go.
+PLACES = sum(SHARED.values())
 # Seconds for DVC and imports; seconds of a stage that the estimate leaves out (evaluation on a GPU, filters on a CPU).
 START_S, UNKNOWN_GPU_S, UNKNOWN_CPU_S = 20.0, 60.0, 10.0
 DVC = ("dvc", "--wait-for-lock")
@@ -79,10 +81,15 @@ def read_pipeline(root: Path = Path()) -> dict[str, Node]:
             stage.addressing: Node(
                 stage.addressing,
                 frozenset(needed.addressing for needed in graph.successors(stage)),
-                next((WORK[dep.def_path] for dep in stage.deps if dep.def_path in WORK), None),
+                work_of(dep.def_path for dep in stage.deps),
             )
             for stage in graph
         }
+
+
+def work_of(deps: Iterable[str]) -> str | None:
+    """What a stage does on a GPU, by the files that it depends on; one that trains and then samples is a training."""
+    return max((WORK[path] for path in deps if path in WORK), key=list(SHARED).index, default=None)
 
 
 def with_inputs(pipeline: Mapping[str, Node], targets: Sequence[str]) -> dict[str, Node]:
@@ -274,10 +281,17 @@ class Runner:
             # Its own session: Ctrl-C reaches only this process, which then ends the stages in order.
             process = subprocess.Popen(
                 [*self._command, name], stdout=log, stderr=subprocess.STDOUT, start_new_session=True,
-                env=os.environ if gpu is None else os.environ | {"CUDA_VISIBLE_DEVICES": gpu},
+                env=self._environment(gpu),
             )  # fmt: skip
         self._running[name] = Running(process, gpu, time.monotonic())
         self._say(f"started  {name}" + ("" if gpu is None else f" on GPU {gpu}"))
+
+    def _environment(self, gpu: str | None) -> dict[str, str]:
+        """What a stage on this GPU (None: without one) is started with."""
+        if gpu is None:
+            return dict(os.environ)
+        places = {STAGES_PER_GPU: str(PLACES)} if self._share else {}
+        return os.environ | {"CUDA_VISIBLE_DEVICES": gpu} | places
 
     def _take_finished(self) -> None:
         for name, running in list(self._running.items()):

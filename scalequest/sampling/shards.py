@@ -72,7 +72,7 @@ def finished_shard(path: Path, schema: pa.Schema) -> pa.Table | None:
     Raises:
         UserError: it was written with other columns.
     """
-    if not path.is_symlink() and not path.exists():
+    if path.is_symlink() or not path.exists():  # a link is not ours; it is replaced
         return None
     try:
         return read_table(path, schema)

@@ -71,7 +71,8 @@ def hardware_settings(engine: EngineParams, runtime: Runtime) -> dict[str, Any]:
         # Eager: torch.compile gains 20% and costs 70 s per start, more than a laptop stage takes.
         return {"enforce_eager": True}
     settings: dict[str, Any] = {
-        "gpu_memory_utilization": runtime.gpu_memory_utilization,
+        # VLLM refuses to start where less is free, and fills it.
+        "gpu_memory_utilization": runtime.gpu_memory_utilization * runtime.gpu_part,
         "compilation_config": {"cudagraph_capture_sizes": graph_sizes(engine.max_num_seqs)},
     }
     if runtime.gpu_kv_cache_gib:

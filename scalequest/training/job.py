@@ -356,6 +356,8 @@ def arguments(job: Job, folder: Path) -> dict[str, Any]:
 
     params = job.params
     cuda = torch.cuda.is_available()
+    if cuda and job.runtime.gpu_part < 1:  # else what is kept for later allocations grows into the neighbours' part
+        torch.cuda.set_per_process_memory_fraction(job.runtime.gpu_part)
     processes = int(os.environ.get("WORLD_SIZE", "1"))
     if torch.cuda.device_count() > 1 and processes == 1:
         raise UserError(

@@ -12,11 +12,12 @@ from pathlib import Path
 import pytest
 
 from scalequest.errors import UserError
-from scalequest.params import Params, read_yaml
+from scalequest.params import STAGES_PER_GPU, Params, read_yaml
 from scalequest.run import parallel as repro
-from scalequest.run.parallel import Node, Runner, longest_way
+from scalequest.run.parallel import PLACES, Node, Runner, longest_way
 from scalequest.run.profile import load_profile
 from scalequest.runtime import facts as lineage
+from scalequest.sampling.vllm import hardware_settings
 from tests.fakes import LAPTOP
 
 ROOT = Path(__file__).parents[2]
@@ -136,6 +137,30 @@ signal.signal(signal.SIGTERM, end)
 Path(sys.argv[1] + ".pid").write_text(str(__import__("os").getpid()))
 time.sleep(60)
 """
+
+
+@pytest.mark.parametrize(("share", "places"), [(True, "3"), (False, None)])
+def test_stages_that_share_a_gpu_are_given_a_part_of_its_memory(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, share: bool, places: str | None
+):
+    monkeypatch.delenv(STAGES_PER_GPU, raising=False)
+    pipeline = nodes(("a", "", "engine"), ("b", "", "training"))
+    made = runner(pipeline, ["0"], share=share)
+    assert made._environment("0").get(STAGES_PER_GPU) == places
+    assert STAGES_PER_GPU not in made._environment(None)
+
+
+def test_engines_that_share_a_gpu_split_its_memory(laptop: Params, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr("torch.cuda.is_available", lambda: True)
+    runtime = laptop.runtime.model_copy(update={"gpu_memory_utilization": 0.9})
+    alone = hardware_settings(laptop.engine, runtime)["gpu_memory_utilization"]
+    monkeypatch.setenv(STAGES_PER_GPU, str(PLACES))
+    parts = [hardware_settings(laptop.engine, runtime)["gpu_memory_utilization"] for _ in range(PLACES)]
+    assert alone == 0.9
+    assert sum(parts) == pytest.approx(alone), "all places together take what one alone may"
+    assert runtime.gpu_part == pytest.approx(1 / 3)
+
+
 TWO = """
 import sys
 from scalequest.run.parallel import Node, Runner
@@ -196,7 +221,7 @@ def test_the_estimate_reaches_the_stages(own: Path, monkeypatch: pytest.MonkeyPa
     params = load_profile("gpu-135m", ROOT)
     seconds = repro.expected_seconds(pipeline, params)
     unknown = {name.split("@")[0] for name, s in seconds.items() if s == repro.START_S + repro.UNKNOWN_GPU_S}
-    assert unknown == {"evaluate", "evaluate_student", "preference_check"}
+    assert unknown == {"evaluate", "evaluate_student"}
     way = longest_way(pipeline, seconds)
     assert way["qft@sums"] > way["solver"] > way["evaluate@base"], "the questions are the long way"
     params.models["student"] = "path:/models/of-no-size"
