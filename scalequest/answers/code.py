@@ -9,6 +9,8 @@ import re
 import textwrap
 import warnings
 
+from scalequest.answers.stubs import DEFINITIONS, has_work, is_stub
+
 # The line of a test program that a solution replaces.
 SOLUTION_LINE = "# ---- the solution goes here ----"
 
@@ -16,7 +18,6 @@ _FENCE = re.compile(r"^([ \t]*)```[ \t]*([\w+.#-]*)[^\n]*\n(.*?)(?:^[ \t]*```|\Z
 _PYTHON_NAMES = ("", "python", "python3", "py")
 # How code begins in a text without a fence.
 _CODE_START = re.compile(r"^(?:def |class |import |from |@|async def )", re.MULTILINE)
-_DEFINITIONS = (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)
 
 
 def program_of_tests(before: str, after: str) -> str:
@@ -50,7 +51,7 @@ def fenced_code(text: str) -> str | None:
     """The program in a text, in the form that the prompt asks for: a closed Python block that compiles. None without one.
 
     Of several the first that defines something: usage examples come after, shell commands do not compile, and a stub (a signature
-    and a docstring) repeats the question.
+    and a docstring) repeats the question. A block with nothing but stubs is no answer.
     """
     return _first_program([
         _block(m) for m in _FENCE.finditer(text) if m.group(2).lower() in _PYTHON_NAMES and m.group().count("```") > 1
@@ -85,26 +86,11 @@ def _block(fence: "re.Match[str]") -> str:
     return next((form for form in forms if parsed(form)), without_indent)
 
 
-def _is_stub(node: ast.stmt) -> bool:
-    """Whether a definition has nothing to run: a docstring, ``pass``, ``...``, NotImplementedError, methods that are stubs."""
-    if not isinstance(node, _DEFINITIONS):
-        return False
-    return all(
-        isinstance(n, ast.Pass)
-        or (isinstance(n, ast.Expr) and isinstance(n.value, ast.Constant))
-        or (isinstance(n, ast.Raise) and n.exc is not None and "NotImplementedError" in ast.dump(n.exc))
-        or (isinstance(n, _DEFINITIONS) and _is_stub(n))
-        for n in node.body
-    )
-
-
 def _first_program(blocks: list[str]) -> str | None:
-    trees = [(block, parsed(block)) for block in blocks]
-    programs = [(block, tree) for block, tree in trees if tree]
-    defining = [
-        block for block, tree in programs if any(isinstance(n, _DEFINITIONS) and not _is_stub(n) for n in tree.body)
-    ]
-    return next(iter(defining), programs[0][0] if programs else None)
+    """The first block that defines something complete, else the first that does something; a stub alone is no answer."""
+    trees = [(block, tree) for block in blocks if (tree := parsed(block)) and has_work(tree)]
+    defining = [block for block, tree in trees if any(isinstance(n, DEFINITIONS) and not is_stub(n) for n in tree.body)]
+    return next(iter(defining), trees[0][0] if trees else None)
 
 
 def _longest_program(text: str) -> str:

@@ -9,6 +9,7 @@ import ast
 import re
 import warnings
 
+from scalequest.answers.stubs import is_stub
 from scalequest.domains import DIFFICULTY, SOLVABILITY, judge_conversation, rewrite_conversation
 
 # ------------------------------------------------------------------------------------------------------------- solving
@@ -130,16 +131,7 @@ def _is_solved(block: str) -> bool:
     except (SyntaxError, ValueError, RecursionError, MemoryError):
         return False
     functions = [node for node in tree.body if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)]
-    return bool(functions) and not any(_is_stub(function) for function in functions)
-
-
-def _is_stub(function: ast.FunctionDef | ast.AsyncFunctionDef) -> bool:
-    """Nothing but a docstring, imports, ``pass`` or ``...``."""
-    return all(
-        isinstance(node, ast.Pass | ast.Import | ast.ImportFrom)
-        or (isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant))
-        for node in function.body
-    )
+    return bool(functions) and not any(is_stub(function) for function in functions)
 
 
 _BLOCK = re.compile(r"```\w*\n(.*?)```", re.DOTALL)

@@ -70,6 +70,34 @@ def test_two_answers_are_one_by_mathematics_or_by_syntax():
             f"import math\n{SOLUTION_LINE}\nassert f(4) == 2", "from __future__ import annotations\ndef f(x: Any): return math.sqrt(x)",
             RIGHT, id="future_import",
         ),
+        pytest.param(
+            f"import math\n{SOLUTION_LINE}\nassert math.isclose(f(3), 9)", "class math:\n    isclose = lambda *x: True\ndef f(x): return 0", WRONG,
+            id="a_class_in_place_of_a_module_of_the_setup",
+        ),
+        pytest.param(
+            f"{SOLUTION_LINE}\nimport math\nassert math.isclose(f(3), 9)", "import math\nmath.isclose = lambda *x: True\ndef f(x): return 0", WRONG,
+            id="a_module_that_the_tests_import",
+        ),
+        pytest.param(
+            f"def poly(xs, x): return sum(c * x**i for i, c in enumerate(xs))\ndef find_zero(xs):\n    'Find x.'\n{SOLUTION_LINE}\n"
+            "def check(candidate):\n    assert abs(poly([-2, 1], candidate([-2, 1]))) < 1e-4\ncheck(find_zero)",
+            "def poly(xs, x): return 0\ndef find_zero(xs): return 99", WRONG, id="a_helper_of_the_setup",
+        ),
+        pytest.param(
+            f"from math import isclose as near\nEPS = 1e-6\n{SOLUTION_LINE}\nassert near(f(3), 9, abs_tol=EPS)", "EPS = 1e9\nnear = lambda *x, **y: True\ndef f(x): return 0",
+            WRONG, id="an_imported_name_and_a_constant_of_the_setup",
+        ),
+        pytest.param(
+            f"def encode(x): return x + 1\ndef decode(x):\n    'Undo encode.'\n{SOLUTION_LINE}\nassert decode(encode(3)) == 3",
+            "def encode(x): return x\ndef decode(x): return x - 1", RIGHT, id="its_own_copy_of_a_helper_does_not_matter",
+        ),
+        pytest.param(
+            f"def double(x): return x * 3\n{SOLUTION_LINE}\nassert double(2) == 4", "def double(x): return x * 2", RIGHT, id="a_function_to_be_corrected",
+        ),
+        pytest.param(
+            f"def f(x):\n    'Square.'\n{SOLUTION_LINE}\nassert all([f(3) == 9])", "def all(x): return True", WRONG, id="a_builtin_without_the_function",
+        ),
+        pytest.param(f"{SOLUTION_LINE}\nassert f(3) == 9", "class E:\n    __eq__ = lambda *x: True\ndef f(x): return E()", WRONG, id="equal_to_everything"),
         pytest.param(f"{SOLUTION_LINE}\nassert f(1) == 2", "def f(x): return 0\nimport sys\nsys.exit(0)", WRONG, id="exit"),
     ],
 )  # fmt: skip

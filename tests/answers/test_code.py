@@ -79,6 +79,33 @@ def test_a_solution_takes_the_place_between_setup_and_tests():
     assert parts_of(tests) == ("import math\n", "\nassert add(1, 2) == 3\n")
 
 
+HEAD = "def add(a, b):\n    "
+NO_WORK = {
+    "pass": HEAD + "pass", "ellipsis": HEAD + "...", "docstring": HEAD + "'Add.'", "docstring_and_pass": HEAD + "'Add.'\n    pass",
+    "not_implemented": HEAD + "raise NotImplementedError", "not_implemented_with_a_text": HEAD + "'Add.'\n    raise NotImplementedError('later')",
+    "returns_not_implemented": HEAD + "return NotImplemented", "qualified": HEAD + "raise builtins.NotImplementedError()", "bare_return": HEAD + "return",
+    "returns_nothing": HEAD + "return None", "import_and_stub": "import math\n" + HEAD + "pass", "stub_and_usage": HEAD + "pass\nprint(add(1, 2))",
+    "class": "class A:\n    'Doc.'\n    def add(self): ...", "async": "async def add(): pass", "stub_in_a_stub": HEAD + "def inner(): pass",
+    "only_imports": "import math", "only_a_text": "'add'", "only_pass": "pass", "only_ellipsis": "...",
+}  # fmt: skip
+WORK = {
+    "one_line": HEAD + "return a + b", "abstract_and_complete": "class A:\n    def f(self): raise NotImplementedError\nclass B(A):\n    def f(self): return 1",
+    "exception": "class NotFound(Exception): pass", "record": "class P:\n    x: int = 0", "script": "print(1)", "stub_and_function": HEAD + "pass\ndef f(): return 1",
+    "lambda": "add = lambda a, b: a + b", "returns_true": "def f(): return True",
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("code", NO_WORK.values(), ids=NO_WORK.keys())
+def test_a_stub_alone_is_no_answer(code: str):
+    assert fenced_code(f"```python\n{code}\n```") is None
+    assert any_code(f"```python\n{code}") is None
+
+
+@pytest.mark.parametrize("code", WORK.values(), ids=WORK.keys())
+def test_what_does_something_is_an_answer(code: str):
+    assert fenced_code(f"```python\n{code}\n```") == code + "\n"
+
+
 @pytest.mark.parametrize(
     ("first", "second", "same"),
     [

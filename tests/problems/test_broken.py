@@ -2,16 +2,22 @@
 
 import pytest
 
+from scalequest.answers.code import asserts, fenced_code
+from scalequest.answers.sandbox import PASSED, Program, run_programs
+from scalequest.domains.code import asks as code_asks
 from scalequest.domains.maths import asks
 from scalequest.io import read_jsonl
 from scalequest.problems.broken import (
     broken,
     sentences,
     torso,
+    with_contradictory_tests,
     with_foreign_conditions,
     without_number,
     without_question,
+    without_task,
 )
+from scalequest.problems.known_datasets import canonical
 from tests.fakes import real_data
 
 TOM = "Tom has 5 apples. He buys 3 more. How many apples does Tom have?"
@@ -73,13 +79,13 @@ def test_a_torso_is_the_first_half():
 
 def test_every_problem_is_broken_in_a_way_it_allows():
     problems = [{"id": f"a/{i}", "question": TOM, "solution": "5 + 3 = 8"} for i in range(200)]
-    problems.append({"id": "b/0", "question": "Write a function to find a word.", "solution": "def f(): pass"})
+    problems.append({"id": "b/0", "question": "Why is the sky blue tonight?", "solution": "It is."})
     found = list(broken(problems, asks, 17))
     ways = [way for way, _ in found]
     assert set(ways[:200]) == {"no_question", "no_number"}
     # 100 of each expected, standard deviation 7; four of them.
     assert abs(ways.count("no_number") - 100) < 29
-    assert found[-1] == ("torso", "Write a function")
+    assert found[-1] == ("torso", "Why is the")
     assert list(broken(problems, asks, 17)) == found
 
 
@@ -92,3 +98,69 @@ def test_real_problems_are_nearly_all_broken_without_a_torso(name: str):
     found = list(broken(rows, asks, 17))
     assert all(text and text != row["question"] for row, (_, text) in zip(rows, found, strict=True))
     assert sum(way == "torso" for way, _ in found) < 0.05 * len(rows)
+
+
+# ------------------------------------------------------------------------------------------------------ programming tasks
+
+MBPP = "Write a function to find the square.\nYour code should pass these tests:\nassert f(3) == 9\nassert f(2)==4"
+
+
+@pytest.mark.parametrize(
+    ("question", "pair"),
+    [
+        pytest.param(MBPP, "assert f(3) == 9\nassert f(3) == 4", id="the_value_of_another_test"),
+        pytest.param("Write f.\nassert f('a') == True", "assert f('a') == True\nassert f('a') == False", id="truth_value"),
+        pytest.param("Write f.\nassert f(1) == 0.5", "assert f(1) == 0.5\nassert f(1) == 1.5", id="one_test"),
+        pytest.param("Write f.\nassert f(1) == []", "assert f(1) == []\nassert f(1) == [1]", id="empty"),
+        pytest.param("Write f.\nassert f(1) == {1: 2}", "assert f(1) == {1: 2}\nassert f(1) == None", id="dictionary"),
+        pytest.param("Write f.\nassert f(1) == None", "assert f(1) == None\nassert f(1) == True", id="nothing"),
+        pytest.param("Write f.\nassert set(f(1)) == {1}\nassert g(1)", "assert set(f(1)) == {1}\nassert set(f(1)) == None", id="a_wrapped_call"),
+    ],
+)  # fmt: skip
+def test_two_tests_want_two_values_of_one_call(question: str, pair: str):
+    text = with_contradictory_tests(question)
+    assert text is not None
+    assert text.endswith(pair)
+    assert text.count("assert") == 2
+
+
+def test_without_a_test_of_a_value_nothing_can_contradict():
+    assert with_contradictory_tests("Write f.\nassert f(1)\nassert f(2) > 3\nassert f(3) == g(4)") is None
+    assert with_contradictory_tests("Write f.") is None
+
+
+@pytest.mark.parametrize(
+    ("question", "left"),
+    [
+        pytest.param(MBPP, "Write a function", id="mbpp"),
+        pytest.param("You have lists. Write a Python function to find the longest of all words in it.", "Write a Python function to", id="a_later_sentence"),
+        pytest.param(
+            "Complete this Python function:\n```python\nimport math\ndef area(radius: float, *, digits: int) -> float:\n    'Area of a circle.'\n```",
+            "Complete this Python function:\n```python\ndef function(x1, x2):\n    pass\n```", id="a_stub",
+        ),
+    ],
+)  # fmt: skip
+def test_a_task_without_its_words_tests_and_names(question: str, left: str):
+    assert without_task(question, code_asks) == left
+
+
+@pytest.mark.parametrize("name", ["mbpp/mbpp.jsonl", "humaneval/test.jsonl"])
+def test_a_real_task_that_was_broken_cannot_be_solved(name: str):
+    rows = [canonical(row) for row, _ in zip(read_jsonl(real_data(name)), range(400), strict=False)]
+    rows = [row | {"id": str(row["id"])} for row in rows]
+    found = list(broken(rows, code_asks, 17))
+    assert {way for way, _ in found} <= {"contradictory_tests", "no_question"}
+    for row, (way, text) in zip(rows, found, strict=True):
+        if way == "no_question":  # neither the words nor a test, nor a name
+            assert len(text.split()) <= 5 or text.startswith("Complete this Python function:\n```python\ndef function(")
+            assert "assert" not in text
+            assert '"""' not in text
+        else:
+            assert len(asserts(text)) == 2
+            assert not any(test in text.splitlines() for test in asserts(row["question"])[1:])
+    contradictory = [
+        Program(fenced_code(row["solution"]) or "", tests="\n".join(asserts(text)))
+        for row, (way, text) in zip(rows, found, strict=True)
+        if way == "contradictory_tests"
+    ][:12]
+    assert PASSED not in {verdict.outcome for verdict in run_programs(contradictory)}

@@ -2,8 +2,8 @@ from collections import Counter
 
 import pytest
 
-from scalequest.answers.code import fenced_code, is_test_program, with_solution
-from scalequest.answers.sandbox import PASSED, run_programs
+from scalequest.answers.code import fenced_code, is_test_program, parts_of
+from scalequest.answers.sandbox import PASSED, Program, run_programs
 from scalequest.io import read_jsonl
 from scalequest.problems.known_datasets import canonical, stratum
 from tests.fakes import real_data
@@ -48,7 +48,7 @@ def test_a_stub_is_asked_for_and_its_helpers_stay_for_the_tests():
     })  # fmt: skip
     assert row["question"].startswith("Complete this Python function:\n```python\ndef helper()")
     right, wrong = "def f(x): return x + 1", "def g(x): return x"
-    outcomes = [v.outcome for v in run_programs([with_solution(row["answer"], code) for code in (right, wrong)])]
+    outcomes = [v.outcome for v in run_programs([Program(code, *parts_of(row["answer"])) for code in (right, wrong)])]
     assert outcomes[0] == PASSED != outcomes[1]
 
 
@@ -59,7 +59,7 @@ def test_mbpp_shows_its_tests_and_keeps_its_setup_after_the_solution():
     })  # fmt: skip
     assert row["question"] == "Write f.\nYour code should pass these tests:\nassert f(1) == 1\nassert f(2) == 2"
     assert row["answer"].split("\n", 1)[1].startswith("root = lambda x: x\n")
-    assert run_programs([with_solution(row["answer"], fenced_code(row["solution"]))])[0].outcome == PASSED
+    assert run_programs([Program(fenced_code(row["solution"]) or "", *parts_of(row["answer"]))])[0].outcome == PASSED
 
 
 @pytest.mark.slow
@@ -69,8 +69,11 @@ def test_mbpp_shows_its_tests_and_keeps_its_setup_after_the_solution():
 def test_every_reference_solution_passes_and_an_empty_one_does_not(name: str, rows: int):
     problems = [canonical(row) for row in read_jsonl(real_data(name))]
     assert all(is_test_program(p["answer"]) for p in problems)
-    sources = [with_solution(p["answer"], fenced_code(p["solution"]) or "raise ValueError") for p in problems]
+    sources = [Program(fenced_code(p["solution"]) or "raise ValueError", *parts_of(p["answer"])) for p in problems]
     verdicts = run_programs(sources)
     assert Counter(v.outcome for v in verdicts) == {PASSED: rows}, [v for v in verdicts if v.outcome != PASSED]
+    assert all(v.separated for v in verdicts)
     # 20 of each, for the time it takes: a test that passes without a solution would score every model.
-    assert PASSED not in {v.outcome for v in run_programs([with_solution(p["answer"], "pass") for p in problems[:20]])}
+    assert PASSED not in {
+        v.outcome for v in run_programs([Program("pass", *parts_of(p["answer"])) for p in problems[:20]])
+    }
