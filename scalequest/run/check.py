@@ -18,7 +18,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from scalequest.errors import UserError
-from scalequest.models.source import parse_source
+from scalequest.models.source import parse_source, wheel_pin
 from scalequest.params import PARAMS_FILE, FileSource, HubSource, JsonlSource, PackageSource, Params, Training
 from scalequest.redaction import api_key, redacted
 from scalequest.run.profile import load_profile
@@ -61,6 +61,11 @@ def other_packages(file: Path, installed: dict[str, str]) -> dict[str, list[str]
             if separator and now != version:
                 found.setdefault(f"{name} {version}, now {now}", []).append(stage)
     return found
+
+
+def unpinned(params: Params) -> list[str]:
+    """Model wheels without a hash: another file under the same name and version would go unnoticed."""
+    return sorted({source for source in params.models.values() if source.startswith("pypi:") and not wheel_pin(source)})
 
 
 def _models(params: Params, online: bool) -> Iterator[str]:
@@ -205,6 +210,8 @@ def run(args: argparse.Namespace) -> int:
     if found := find_blockers(params, args.online):
         print(f"{args.name}: {len(found)} thing(s) that a run would stop at", *found, sep="\n  ", file=sys.stderr)
         return 1
+    for source in unpinned(params):
+        print(f"warning: {source} has no hash. `scalequest pin --write {args.name}` adds it", file=sys.stderr)
     for change, stages in other_packages(Path(ENVIRONMENT_FILE), package_versions()).items():
         names = " ".join(stages)
         print(
