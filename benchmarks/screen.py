@@ -110,13 +110,17 @@ def judged(folder: Path, verdicts: dict[str, tuple[str, str, str]], sample: int 
     truth = pq.read_table(folder / "truth.parquet").to_pylist()
     found: dict[str, list[bool]] = {}
     for row in truth:
-        verdict, matched, evidence = verdicts[row["id"]]
+        verdict, _, evidence = verdicts[row["id"]]
         kind, source = row["kind"], row["source"]
         if kind in ("exact", "light", "heavy"):
             if verdicts[source][0] != "kept":
                 continue  # the source itself duplicates another question or a benchmark's
             similarity = 1.0 if kind == "exact" else jaccard(shingles(texts[row["id"]]), shingles(texts[source]))
-            name = "exact" if kind == "exact" else f"{kind}, Jaccard {'>=' if similarity >= THRESHOLD else '<'} {THRESHOLD}"
+            name = (
+                "exact"
+                if kind == "exact"
+                else f"{kind}, Jaccard {'>=' if similarity >= THRESHOLD else '<'} {THRESHOLD}"
+            )
             found.setdefault(name, []).append(verdict != "kept")
         elif kind.startswith("leak"):
             found.setdefault(kind, []).append(verdict != "kept")
@@ -181,7 +185,9 @@ def main() -> None:
     else:
         found = run(args.folder, args.language, args.processes) if args.what == "run" else {}
         rows = read_table(args.folder / "screened", SCREENED, ["id", "verdict", "matched", "evidence"]).to_pydict()
-        verdicts = dict(zip(rows["id"], zip(rows["verdict"], rows["matched"], rows["evidence"], strict=True), strict=True))
+        verdicts = dict(
+            zip(rows["id"], zip(rows["verdict"], rows["matched"], rows["evidence"], strict=True), strict=True)
+        )
         if found.get("rows", 0) <= 1_000_000:
             found["planted"] = judged(args.folder, verdicts)
     print(json.dumps(found, indent=2))

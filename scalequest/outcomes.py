@@ -34,6 +34,7 @@ SCREEN_OUTCOMES = {
     "language": Outcome("not in the language of `screen.language`", paper="20.1"),
     "too_short": Outcome("fewer words than `screen.min_words`"),
     "contaminated": Outcome("shares a run of words with a benchmark"),
+    "template_match": Outcome("a benchmark's question with other numbers, where `screen.template_match` drops them"),
     "exact_duplicate": Outcome("the same as an earlier question"),
     "near_duplicate": Outcome("nearly the same as an earlier question"),
 }

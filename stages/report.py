@@ -19,6 +19,7 @@ from scalequest.redaction import refuse_secrets
 from scalequest.report import page
 from scalequest.report.chain import funnel, funnel_steps, measured, preferences, raised, training, warnings
 from scalequest.report.data import look
+from scalequest.report.overlap import overlap
 from scalequest.report.page import Report
 from scalequest.report.provenance import contamination, repeatability, settings
 from scalequest.report.results import percent, results, results_in_words
@@ -52,7 +53,9 @@ def build(run: Run) -> Report:
         *((f"{percent(student[task]['flexible'])} %", f"student on `{task}`") for task in run.tasks if task in student),
         (f"{len(up):,}", "warnings"),
     ]
-    parts = (warnings, results, funnel, measured, training, preferences, look, contamination, settings, repeatability)
+    parts = (
+        warnings, results, funnel, measured, training, preferences, overlap, look, contamination, settings, repeatability,
+    )  # fmt: skip
     return Report(
         name="ScaleQuest run report",
         headline=f"{generated:,} questions generated, {trained:,} trained on, {share} {label}",

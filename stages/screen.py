@@ -18,19 +18,25 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
+from numpy.typing import NDArray
 
 from scalequest.errors import UserError
 from scalequest.io import read_jsonl, rounded
 from scalequest.outcomes import KEPT, SCREEN_OUTCOMES
 from scalequest.params import Screen
+from scalequest.problems.diversity import vendi
 from scalequest.problems.grouping import Grouping, Screened
-from scalequest.problems.screening import VERDICTS, Batch, Checker, printable
+from scalequest.problems.screening import CODES, VERDICTS, Batch, Checker, printable
+from scalequest.problems.templates import TEMPLATE_MATCH
 from scalequest.records import QUESTION, SCREENED, parts_of, write_stream
 from scalequest.runtime.stage import StageRun, run_stage
 
 # Fewer rows are checked in this process: another one takes seconds to start.
 LEAST_FOR_PROCESSES = 20_000
+# Questions of each generator whose diversity is measured; its time grows with the third power.
+DIVERSITY_SAMPLE = 1_000
 
 
 @dataclass(frozen=True)
@@ -192,6 +198,7 @@ def counts(work: Sequence[Piece], grouping: Grouping, mix: Sequence[str]) -> dic
         total.update(own)
     sizes = np.unique(grouping.kept[grouping.kept >= 0], return_counts=True)[1]
     n = len(grouping.verdicts)
+    like_items = pc.starts_with(grouping.evidence, TEMPLATE_MATCH).to_numpy() & (grouping.verdicts == CODES[KEPT])
     return {
         "questions": n,
         "kept": total[KEPT],
@@ -199,8 +206,46 @@ def counts(work: Sequence[Piece], grouping: Grouping, mix: Sequence[str]) -> dic
         "dropped": {name: total[name] for name in SCREEN_OUTCOMES},
         "by_generator": by_generator,
         # A group is a kept question with its duplicates.
+        "template_matches": {
+            "kept": int(like_items.sum()),
+            "items": len(pc.unique(grouping.matched.filter(pa.array(like_items)))),
+        },
+        "overlap": overlap(grouping, generator, mix),
         "duplicate_groups": {"n": len(sizes), "largest": int(sizes.max()) + 1 if len(sizes) else 0},
     }
+
+
+def overlap(
+    grouping: Grouping, generator: NDArray[np.int64], mix: Sequence[str]
+) -> dict[str, dict[str, dict[str, int]]]:
+    """How many questions of a generator duplicate a kept one of each, by kind: ``exact`` or ``near``, generator, kept one's."""
+    found: dict[str, dict[str, dict[str, int]]] = {}
+    for kind in ("exact", "near"):
+        own = np.flatnonzero(grouping.verdicts == CODES[f"{kind}_duplicate"])
+        pairs = np.zeros((len(mix), len(mix)), int)
+        np.add.at(pairs, (generator[own], generator[grouping.kept[own]]), 1)
+        found[kind] = {name: dict(zip(mix, map(int, row), strict=True)) for name, row in zip(mix, pairs, strict=True)}
+    return found
+
+
+def diversity(work: Sequence[Piece], grouping: Grouping, mix: Sequence[str]) -> dict[str, dict[str, float]]:
+    """The Vendi score of each generator's questions, of as many of each: those that ended, are text and in the language.
+
+    Duplicates are among them. The sample is taken at equal distances.
+    """
+    generator = np.repeat([piece.generator for piece in work], [piece.rows for piece in work])
+    usable = np.isin(grouping.verdicts, [CODES[name] for name in (KEPT, "exact_duplicate", "near_duplicate")])
+    own = [np.flatnonzero(usable & (generator == place)) for place in range(len(mix))]
+    n = min(DIVERSITY_SAMPLE, *(len(places) for places in own))
+    chosen = np.concatenate([places[np.linspace(0, len(places) - 1, n).astype(int)] for places in own]) if n else []
+    found: dict[int, list[str]] = {place: [] for place in range(len(mix))}
+    start = 0
+    for piece in work:
+        if len(here := [int(at) - start for at in chosen if start <= at < start + piece.rows]):
+            column = pq.ParquetFile(piece.path).read_row_group(piece.group, columns=["question"])["question"]
+            found[piece.generator] += column.take(pa.array(here)).to_pylist()
+        start += piece.rows
+    return {name: {"n": n, "vendi": rounded(vendi(found[place]), 1)} for place, name in enumerate(mix)}
 
 
 def main(args: argparse.Namespace, run: StageRun) -> None:
@@ -220,7 +265,7 @@ def main(args: argparse.Namespace, run: StageRun) -> None:
             f"screen dropped all {metrics['questions']} questions: {found}; loosen the `screen` parameter that removed them"
         )
     write_stream(args.out, written(work, grouping), SCREENED)
-    run.metrics(args.metrics, metrics)
+    run.metrics(args.metrics, metrics | {"diversity": diversity(work, grouping, run.params.mix)})
 
 
 if __name__ == "__main__":

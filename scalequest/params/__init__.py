@@ -151,6 +151,8 @@ class Screen(Section):
     min_words: Positive
     near_duplicate_jaccard: Annotated[float, Field(gt=0.0, le=1.0)]
     decontaminate_ngram: Annotated[int, Field(ge=0)]
+    # A parameter file of before this rule keeps all that it kept.
+    template_match: Literal["report", "drop", "off"] = "report"
 
 
 class Judge(Sampling):

@@ -15,6 +15,8 @@ _LIGHT = set(".,;:?\"'")
 _CLOSING = set(".?!;:\"')]}")
 # A short question is looked for inside longer ones from this many words and signs on; shorter ones must be equal as a whole.
 _LEAST = 3
+# A run of words in this many different items is a set phrase, not a leak.
+BOILERPLATE = 3
 
 
 @dataclass(frozen=True)
@@ -106,7 +108,7 @@ def ngrams(tokens: Sequence[str], n: int) -> Iterator[str]:
 
 
 class Contamination:
-    """Finds benchmark questions by shared runs of ``n`` words.
+    """Finds benchmark questions by shared runs of ``n`` words, set phrases of several questions aside.
 
     An item of fewer than ``n`` words is found where it is written out as a whole question: equal, or inside a longer text, where it
     ends with a sentence and no sign or number continues it on either side. Mathematical markup does not count on either side:
@@ -129,6 +131,7 @@ class Contamination:
             if len(tokens) < n and len(short := tuple(t.text for t in _tokens(bare))) >= _LEAST:
                 lengths = self._short.setdefault(short[:_LEAST], {})
                 _add(lengths.setdefault(len(short), {}), short, item_id)
+        self._runs = without_boilerplate(self._runs, items)
 
     @property
     def whole_keys(self) -> Collection[str]:
@@ -180,6 +183,20 @@ class Contamination:
                 if items and _begins(text, tokens, i) and _ends(text, tokens[i + length - 1].end):
                     span = text[tokens[i].start : tokens[i + length - 1].end]
                     yield from (Match(item, span) for item in items)
+
+
+def without_boilerplate(runs: dict[str, list[str]], items: Sequence[dict[str, str]]) -> dict[str, list[str]]:
+    """The runs that say which item they are from: those of at least BOILERPLATE different questions are set phrases.
+
+    "Express your answer in the form ..." is no leak. An item that has no other runs keeps them.
+    """
+    keys = {item["id"]: question_key(item["question"]) for item in items}
+    common = {run for run, found in runs.items() if len({keys[item] for item in found}) >= BOILERPLATE}
+    own = {item for run, found in runs.items() if run not in common for item in found}
+    left = {
+        run: found if run not in common else [item for item in found if item not in own] for run, found in runs.items()
+    }
+    return {run: found for run, found in left.items() if found}
 
 
 def _add(index: dict[Any, list[str]], key: object, item: str) -> None:

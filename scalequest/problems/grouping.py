@@ -21,14 +21,16 @@ class Grouping:
         verdicts: places in VERDICTS (N).
         kept: place of the question that a duplicate's group keeps, NONE for the others (N).
         near: whether a duplicate is a near one (N).
+        matched: the benchmark items that single questions match (N).
+        evidence: what was found in single questions (N).
     """
 
     verdicts: NDArray[np.int8]
     kept: NDArray[np.int64]
     near: NDArray[np.bool_]
+    matched: pa.ChunkedArray
+    evidence: pa.ChunkedArray
     _ids: pa.Array
-    _matched: pa.ChunkedArray
-    _evidence: pa.ChunkedArray
     _twin: NDArray[np.int64]
     _similarity: NDArray[np.float64]
 
@@ -39,8 +41,8 @@ class Grouping:
         equals where that is a near duplicate itself.
         """
         names = pa.array(VERDICTS).take(pa.array(self.verdicts[start:stop]))
-        matched = pa.concat_arrays(self._matched.slice(start, stop - start).chunks or [pa.array([], pa.string())])
-        evidence = pa.concat_arrays(self._evidence.slice(start, stop - start).chunks or [pa.array([], pa.string())])
+        matched = pa.concat_arrays(self.matched.slice(start, stop - start).chunks or [pa.array([], pa.string())])
+        evidence = pa.concat_arrays(self.evidence.slice(start, stop - start).chunks or [pa.array([], pa.string())])
         places = start + np.flatnonzero(self.kept[start:stop] != NONE)
         if not len(places):
             return names, matched, evidence
@@ -104,7 +106,7 @@ class Screened:
             kept[moved] = kept[twin[moved]]
         matched = pa.chunked_array([batch.matched for batch in batches], pa.string())
         evidence = pa.chunked_array([batch.evidence for batch in batches], pa.string())
-        return Grouping(verdicts, kept, near, ids, matched, evidence, twin, similarity)
+        return Grouping(verdicts, kept, near, matched, evidence, ids, twin, similarity)
 
     def _gather(self, order: NDArray[np.int64]) -> tuple[Hashes, Offsets]:
         """The shingles of the questions at ``order`` (places among those left), in that order; the batches lose theirs."""

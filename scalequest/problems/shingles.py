@@ -1,7 +1,7 @@
 """Texts as arrays of hashes: the shingles that near duplicates share, and runs of words, for many texts at once."""
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from hashlib import blake2b
 
@@ -56,10 +56,15 @@ class Tokens:
 
 
 class Tokenizer:
-    """Makes ``Tokens``. It remembers the hashes of tokens; they are the same in every process."""
+    """Makes ``Tokens``. It remembers the hashes of tokens; they are the same in every process.
 
-    def __init__(self) -> None:
+    Args:
+        same: tokens that count as another one.
+    """
+
+    def __init__(self, same: Mapping[str, str] | None = None) -> None:
         self._known: dict[str, int] = {}
+        self._same = same or {}
 
     def __call__(self, texts: Sequence[str]) -> Tokens:
         """The tokens of N texts that ``plain`` has normalized and ``casefold`` lowered."""
@@ -79,7 +84,8 @@ class Tokenizer:
     def _learn(self, token: str) -> int:
         if len(self._known) >= MOST_REMEMBERED:
             self._known.clear()
-        value = int.from_bytes(blake2b(token.encode("utf-8", "surrogatepass"), digest_size=8).digest(), "little")
+        counted = self._same.get(token, token)
+        value = int.from_bytes(blake2b(counted.encode("utf-8", "surrogatepass"), digest_size=8).digest(), "little")
         self._known[token] = value = value & ~1 | bool(_WORD.match(token))  # the lowest bit says whether it is a word
         return value
 

@@ -134,6 +134,34 @@ def test_items_that_share_a_run_are_all_found():
     assert [m.item for m in Contamination([CLIPS, twin], 13).matches(CLIPS["question"])] == ["exam/4", "exam/5"]
 
 
+def test_a_set_phrase_of_three_items_is_no_leak():
+    phrase = "express your answer in the form a b where a and b are whole numbers and b is as small as possible"
+    items = [
+        {"id": f"exam/{at}", "question": f"{start} {phrase}"}
+        for at, start in enumerate(
+            (
+                "Simplify the square root of seventy two and",
+                "Simplify the root of 98 and then",
+                "What is the root of 8 times 6?",
+            )
+        )
+    ]
+    text = f"Let x be the root of 300. {phrase}"
+    assert Contamination(items[:2], 13).match(text)
+    assert Contamination(items, 13).match(text) is None
+    # The items themselves are found by their own words, and copies of one item do not make its words a set phrase.
+    assert [Contamination(items, 13).match(f"{item['question']} Explain.")[0] for item in items] == [
+        i["id"] for i in items
+    ]
+    copies = [CLIPS | {"id": f"copy/{at}"} for at in range(5)]
+    assert Contamination(copies, 13).match("x " + CLIPS["question"])
+    # An item of nothing but set phrases keeps them.
+    assert Contamination([*items, {"id": "exam/9", "question": phrase}], 13).match(text) == (
+        "exam/9",
+        " ".join(phrase.split()[:13]),
+    )
+
+
 def test_a_run_of_zero_words_finds_nothing():
     assert not found(SUM, SUM["question"], n=0)
 

@@ -434,6 +434,30 @@ def test_what_stages_measured_of_themselves_is_shown(folder: Folder) -> None:
     assert "margin trained 0.408" in row(text, "`qpo@stories`")[-1]
 
 
+def test_overlap_and_diversity_are_shown_by_generator(folder: Folder) -> None:
+    none = {"sums": 0, "stories": 0}
+    folder.change(
+        "screen",
+        by_generator={"sums": {"kept": 4, "language": 2}, "stories": {"kept": 3, "near_duplicate": 1}},
+        overlap={
+            "exact": {"sums": none, "stories": none},
+            "near": {"sums": none, "stories": {"sums": 0, "stories": 1}},
+        },
+        diversity={"sums": {"n": 4, "vendi": 3.5}, "stories": {"n": 4, "vendi": 1.2}},
+        template_matches={"kept": 2, "items": 1},
+    )
+    text = section(folder.run()[0], "Overlap and diversity")
+    # One of the four of stories repeats another one of stories.
+    no = "0 (0.0 %)"
+    assert row(text, "`stories`")[1:] == ["4", no, no, no, "1 (25.0 %)", "1.2 of 4"]
+    assert row(text, "`sums`")[1:] == ["6", no, no, no, no, "3.5 of 4"]
+    assert "2 kept questions are one of 1 benchmark items" in text
+
+
+def test_a_screen_that_measured_no_overlap_is_named(folder: Folder) -> None:
+    assert "did not measure" in section(folder.run()[0], "Overlap and diversity")
+
+
 def test_preference_rejects_have_a_column_a_reason(folder: Folder) -> None:
     text = section(folder.run()[0], "Preference data")
     head = row(text, "generator")

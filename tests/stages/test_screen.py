@@ -241,24 +241,63 @@ def test_a_contaminated_question_does_not_stand_for_its_clean_neighbours():
 # --------------------------------------------------------------------------------------------------------- whole screen
 
 
+BALLS = "How many ways are there to put 5 balls in 2 boxes?"
+
+
 def test_every_row_gets_the_first_verdict_that_applies():
     rows = [
         question(0, STORY), question(1, "Tom has", "length"), question(2, ""), question(3, "Hm?"),
         question(4, "What is π times 2 exactly?"), question(5, EXAM), question(6, STORY.upper()),
         question(7, STORY.replace("Tom has", "Ann has", 1)), question(8, "", "length"), question(9, EXAM, "length"),
-        question(10, "What is\x00 2 + 3 exactly?"),
+        question(10, "What is\x00 2 + 3 exactly?"), question(11, BALLS.replace("5", "9")),
     ]  # fmt: skip
     screened = screen(
-        rows, [{"id": "exam/0", "question": EXAM}],
-        settings(language="ascii", min_words=4, near_duplicate_jaccard=0.85, decontaminate_ngram=13),
+        rows, [{"id": "exam/0", "question": EXAM}, {"id": "exam/1", "question": BALLS}],
+        settings(language="ascii", min_words=4, near_duplicate_jaccard=0.85, decontaminate_ngram=13, template_match="drop"),
     )  # fmt: skip
     assert [r["verdict"] for r in screened] == [
         "kept", "cut", "empty", "too_short", "language", "contaminated", "exact_duplicate", "near_duplicate", "cut", "cut",
-        "unreadable",
+        "unreadable", "template_match",
     ]  # fmt: skip
     assert [r["id"] for r in screened] == [r["id"] for r in rows]
     assert {r["verdict"] for r in screened} == {KEPT, *SCREEN_OUTCOMES}
     assert [screened[i]["evidence"] for i in (1, 3, 4)] == ["length", "1 words", "U+03C0"]
+
+
+def test_a_template_match_is_reported_and_kept_unless_it_is_dropped():
+    rows = [question(0, BALLS.replace("5", "9")), question(1, BALLS.replace("5", "9").upper())]
+    found = {}
+    for rule in ("report", "drop", "off"):
+        params = settings(decontaminate_ngram=13, template_match=rule)
+        screened = screen(rows, [{"id": "exam/1", "question": BALLS}], params)
+        found[rule] = [(r["verdict"], r["matched"], r["evidence"]) for r in screened]
+    # "How many ways are there to put 0 balls in 0 boxes ?" gives 6 runs of 8 words and signs.
+    said = ("exam/1", "template match: 6 of 6 runs of 8 words")
+    assert found["report"] == [("kept", *said), ("exact_duplicate", "sums/0/0", "")]
+    assert found["drop"] == [("template_match", *said)] * 2
+    assert found["off"] == [("kept", "", ""), ("exact_duplicate", "sums/0/0", "")]
+
+
+def test_overlap_and_diversity_are_measured_by_generator(stage, tmp_path: Path):
+    # stories repeats one of sums exactly and one nearly, and one of its own.
+    near = STORY.replace("Tom has", "Ann has", 1)
+    own = "A truck carries 5 boxes of lamps to the station and comes back."
+    stage(sums=["What is 1 + 1?", STORY, "Why is 7 odd?"], stories=["what is 1+1", near, own, own])
+    metrics = json.loads((tmp_path / "m.json").read_text())
+    assert metrics["overlap"] == {
+        "exact": {"sums": {"sums": 0, "stories": 0}, "stories": {"sums": 1, "stories": 1}},
+        "near": {"sums": {"sums": 0, "stories": 0}, "stories": {"sums": 1, "stories": 0}},
+    }
+    # Three of each are compared; of stories the second `own` is left out or in, by distance.
+    assert metrics["diversity"]["sums"]["n"] == metrics["diversity"]["stories"]["n"] == 3
+    assert 1 < metrics["diversity"]["sums"]["vendi"] <= 3
+    assert metrics["template_matches"] == {"kept": 0, "items": 0}
+
+
+def test_an_empty_generator_has_no_diversity(stage, tmp_path: Path):
+    stage(sums=["What is 1 + 1?"], stories=["Hm?"])
+    metrics = json.loads((tmp_path / "m.json").read_text())
+    assert metrics["diversity"] == {"sums": {"n": 0, "vendi": 0.0}, "stories": {"n": 0, "vendi": 0.0}}
 
 
 def test_generators_are_screened_together():
