@@ -80,7 +80,7 @@ def _one_by_one(run: str) -> list[tuple[str, str]]:
 _SPOKEN_MINUS = re.compile(
     # Elsewhere "minus" subtracts: "10 minus 5", "the price minus 5".
     r"\bnegative\s+(?=[\d.$\\]|\(?\d)"
-    r"|(?:^|(?<=[=:(\[,;$\n])|(?<=\bis)|(?<=\bare)|(?<=\bwas)|(?<=\bbe)|(?<=\bequals)|(?<=\bget)|(?<=\bgets)|(?<=\bgives)|(?<=\bmakes)"
+    r"|(?:^|(?<=[=:(\[,;$\n#])|(?<=\bis)|(?<=\bare)|(?<=\bwas)|(?<=\bbe)|(?<=\bequals)|(?<=\bget)|(?<=\bgets)|(?<=\bgives)|(?<=\bmakes)"
     r"|(?<=\bleaves)|(?<=\bfrom)|(?<=\bto)|(?<=\bof)|(?<=\bby)|(?<=\bthan)|(?<=\bor)|(?<=\band))(?P<blank>\s*)\bminus\s+(?=[\d.$\\])",
     re.IGNORECASE,
 )

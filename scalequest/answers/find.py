@@ -20,14 +20,14 @@ _EMPHASIS = re.compile(
     r"\*\*(?!\d)|(?<!\d)\*\*|(?<![\w\\{])__(?=\w)|(?<=\w)__(?!\w)|`|(?<![\w*\\])\*(?=answer|final)|(?<=answer)\*", re.I
 )
 # A minus between two numbers is an operator: the last number of "10-5" is 5.
-_SIGN = r"(?:(?<![\d)}A-Za-z])-\s?)?"
+_SIGN = r"(?:(?<![\d)}A-Za-z])-\s?(?:\\?[$\u20ac\u00a3])?)?"
 _DIGITS = (
-    r"(?:\d{1,3}(?:(?:,\d{3})+|(?: \d{3})+|(?:\\[,!:; ]\d{3})+|(?:\{,\}\d{3})+)(?!\d)(?:\.\d+)?|\d+(?:\.\d+)?|\.\d+)"
+    r"(?:\d{1,3}(?:(?:,\d{3})+|(?: \d{3})+|(?:,?\\[,!:; ]\d{3})+|(?:\{,\}\d{3})+)(?!\d)(?:\.\d+)?|\d+(?:\.\d+)?|\.\d+)"
 )
 _FRACTION = r"\\[dtc]?frac\s*(?:\{-?\d+\}\s*\{\d+\}|\d\d)"
 _NUMBER_TEXT = (
     rf"{_SIGN}(?:\d+ \d+/\d+|(?:\d+\s*)?{_FRACTION}|{_DIGITS}(?:/\d+(?:\.\d+)?|\^\{{?-?\d+\}}?)?)"
-    r"(?:\s?\\?%|\s+(?:hundred|thousand|million|billion|trillion)\b)?"
+    r"(?:\s*(?:[\u00d7*xX]|\\times|\\cdot)\s*10\s*\^\s*\{?-?\d+\}?)?(?:\s?\\?%|\s+(?:hundred|thousand|million|billion|trillion)\b)?"
 )
 _NUMBER = re.compile(_NUMBER_TEXT)
 # Before a minus that a blank separates from its number: elsewhere it is a dash, as in "the total - 5 apples".
@@ -57,7 +57,7 @@ _NAMES_A_VALUE = re.compile(
 _NAME_AND_EQUALS = re.compile(r"^[A-Za-z](?:_\w+)?\s*=\s*(?=[$\\])")
 # An announced formula or tuple, taken whole: of "$\frac{3}{4}$" the first number would be 3.
 _FORMULA = re.compile(
-    r"\$\$\s*(.+?)\s*\$\$|\\\[\s*(.+?)\s*\\\]|\$(?!\s*[\d.,]+\s+[a-z]{2,})([^$\n]*[^$\s])\s*\$(?!\d)|\\\((.+?)\\\)|(\([^()\n]*,[^()\n]*\))",
+    r"\$\$\s*(.+?)\s*\$\$|\\\[\s*(.+?)\s*\\\]|\$(?!\s*[\d.,]+\s+[a-z]{2,})((?:\\\$|[^$\n])*(?:\\\$|[^$\s]))\s*\$(?!\d)|\\\((.+?)\\\)|(\([^()\n]*,[^()\n]*\))",
     re.DOTALL,
 )
 # What an answer that stands alone in its line looks like: a number with its unit, a formula, a letter, yes or no.
@@ -71,13 +71,15 @@ _HEADING_NUMBER = re.compile(r"\d+[.)]\s+\S|\d+\s+[A-Z][a-z]")
 # "The answer is obvious": it speaks of the answer and gives none.
 _ABOUT_THE_ANSWER = re.compile(
     r"(?:(?:quite|very|so|also|really|fairly|pretty|now|rather|then|therefore|thus|just|simply|not|too|indeed|as|already)\s+)*+"
-    r"(?:(?:obvious|obviously|clear|clearly|simple|easy|trivial|straightforward|hard|difficult|tricky|complicated|known|unknown|unclear|"
+    r"(?:(?:obvious|obviously|evident|self-evident|apparent|surprising|interesting|important|ready|clear|clearly|simple|easy|trivial|straightforward|hard|difficult|tricky|complicated|known|unknown|unclear|"
     r"uncertain|correct|incorrect|right|wrong|given|found|shown|obtained|calculated|computed|determined|derived|based|follows|below|above|"
     r"here|there)(?=\s*(?:[.,;:!?]|$)|\s+(?:to|from|by|that|in|as|on|and|because|since|but|for|with|enough|now|here|below|above|at|when|if)\b)"
+    r"|(?:this|these)\s*:?$|yet to\b|an? (?:[a-z]+ )?(?:number|integer|fraction|decimal|value|word|formula)$"
     r"|(?:what|that|when|if|because|how|why|where|whatever|going to|up to|left to|in the)\b"
     r"|the (?:same|number|sum|product|difference|quotient|total|value|result|amount|one|following|answer)\b)",
     re.IGNORECASE,
 )
+_YES_OR_NO = re.compile(r"(yes|no|true|false)\s*[,;:]", re.IGNORECASE)
 # A calculation in words; its value comes after "which is", "so" and the like, or not at all.
 _WORKED_OUT = re.compile(
     r"\b(?:sum|product|difference|quotient|half|twice|double|adding|subtracting|multiplying|dividing|counting|added|subtracted)\b"
@@ -94,12 +96,15 @@ _CLAUSE_ENDS = re.compile(
     r"(?:\s+(?!(?:more|less|fewer|greater|larger|smaller|times|than|of|plus|minus|and|or|from|to|by)\b)[a-z]+){0,3}+\s*(?:[.!;,)$]|$)",
     re.IGNORECASE,
 )
+_ABOUT_SO_MUCH = re.compile(
+    r"(?:about|approximately|around|roughly|exactly|just|only|nearly|almost|at most|at least)\s", re.IGNORECASE
+)
 _BETWEEN = re.compile(rf"(?:between\s+{_DIGITS}\s+and|(?:from\s+)?{_DIGITS}\s+to)\s+{_DIGITS}", re.IGNORECASE)
 
 _BOX = re.compile(r"\\(?:boxed|fbox|framebox)(?![A-Za-z])(?:\s*\{|\s*(?=[^\s{]))|[{}]")
 # A box without braces: TeX takes one sign; MATH's solutions mean everything up to the dollar sign.
 _TO_THE_DOLLAR = re.compile(
-    r"((?:[^$\n{}\\A-Za-z]|\\(?:[A-Za-z]+|[{},;:!%])|(?<![A-Za-z\\])[A-Za-z]{1,2}(?![A-Za-z])|\{(?:[^{}$\n]|\{[^{}$\n]*\})*\}){1,60}+)\$"
+    r"((?:[^$\n{}\\A-Za-z]|\\(?:[A-Za-z]+|[{},;:!%])|(?<![A-Za-z\\])[A-Za-z]{1,2}(?![A-Za-z])|\{(?:[^{}$\n]|\{[^{}$\n]*\})*\}){1,60}+)(?:\$|\\[)\]])"
 )
 _GROUP = r"\{(?:[^{}\n]|\{(?:[^{}\n]|\{[^{}\n]*\})*\})*\}"
 _ONE_ITEM = re.compile(
@@ -167,7 +172,7 @@ def _last_number(text: str) -> str | None:
     if not numbers:
         return None
     last = numbers[-1]
-    number = last.group().strip()
+    number = _MONEY.sub("", last.group()).strip()
     if re.match(r"-\s", number) and text[: last.start()].rstrip(" \t")[-1:] not in _BEFORE_A_SIGN:
         number = number[1:].strip()
     return number
@@ -175,7 +180,9 @@ def _last_number(text: str) -> str | None:
 
 def _announced_by(announcement: "re.Match[str]", rest: str) -> str | None:
     """The answer that an announcement is followed by, if it is."""
-    if (formula := _FORMULA.match(rest)) and "\\boxed" not in formula.group():
+    # "-$\frac{1}{2}$": the sign is a part of the formula.
+    signed = re.sub(r"^-\s*(\$|\\\()", r"\1-", rest)
+    if (formula := _FORMULA.match(signed) or _FORMULA.match(rest)) and "\\boxed" not in formula.group():
         return _formula(formula)
     line = rest.split("\n", 1)[0].strip()
     if not line or "\\boxed" in line:  # a box here is an empty or a broken one
@@ -194,7 +201,8 @@ def _announced_by(announcement: "re.Match[str]", rest: str) -> str | None:
 
 
 def _formula(match: "re.Match[str]") -> str | None:
-    return re.sub(r"\s+", " ", next(filter(None, match.groups()))).strip().rstrip(".").strip() or None
+    text = re.sub(r"\s+", " ", next(filter(None, match.groups()))).strip().rstrip(".").strip()
+    return text.removeprefix("\\$") or None
 
 
 def _answer_in(line: str) -> str | None:
@@ -205,6 +213,14 @@ def _answer_in(line: str) -> str | None:
     if _WORKED_OUT.search(re.split(r"\.(?:\s|$)|\b(?:since|because|as|for)\b|, which", line)[0]):
         return _concluded(line)
     found = _MATHEMATICS.match(line)
+    words_first = line[:1].isalpha() and not (found and _is_mathematics(found.group()))
+    if (
+        words_first
+        and not _ABOUT_SO_MUCH.match(line)
+        and len(_NUMBER.findall(line)) > 1
+        and (value := _concluded(line))
+    ):
+        return value
     text = _MONEY.sub("", found.group()).strip() if found else ""
     if _is_mathematics(text) and _SEVERAL.search(text):
         return text
@@ -218,8 +234,10 @@ def _answer_in(line: str) -> str | None:
         return text
     # "The answer is about 12 dollars.": the first number, else the words up to the sentence's end.
     if number := _NUMBER.search(line):
-        return number.group().strip() or None
+        return _MONEY.sub("", number.group()).strip() or None
     words = line.split(". ")[0].strip().rstrip(".")
+    if verdict := _YES_OR_NO.match(words):
+        return verdict[1]
     return None if _ABOUT_THE_ANSWER.match(words) else words or None
 
 

@@ -66,7 +66,8 @@ def without_unit(text: str, other: str) -> tuple[str, Unit]:
         and all(map(_is_measure, re.findall("[A-Za-z]+", quotient[3])))
     ):
         return quotient[1], _parts(quotient[3])
-    if (letter := _LETTER.fullmatch(text)) and not letters_in_both:
+    letter = _LETTER.fullmatch(text)
+    if letter and (not letters_in_both or _parts(letter[2]) <= _parts(re.sub(r"^[^A-Za-z]*", "", other))):
         return letter[1], _parts(letter[2])
     for sign, name in _SIGNS.items():
         if text.startswith(sign):
@@ -75,11 +76,13 @@ def without_unit(text: str, other: str) -> tuple[str, Unit]:
             return text.removesuffix(sign).strip(), frozenset({name})
     for word in _WORD.finditer(text):
         if word.group() in SCALES or (
-            len(word.group()) == 2 and word.group() not in _SHORT_UNITS and word.group() not in ("of", "kW", "Hz")
+            len(word.group()) == 2
+            and word.group() not in _SHORT_UNITS
+            and word.group() not in ("of", "sq", "cu", "kW", "Hz")
         ):
             continue
         core, unit = text[: word.start()].strip(), text[word.start() :]
-        number = re.search(r"[\d})!%]$|\\pi$", core)
+        number = re.search(rf"[\d}})!%]$|\\pi$|\d ?(?:{'|'.join(SCALES)})$", core)
         if not number or not _UNIT.fullmatch(unit) or word.group().lower() in _NO_UNITS:
             return text, frozenset()
         return core, _parts(unit)
@@ -126,6 +129,8 @@ def _one_spelling(name: str) -> str:
     name = _SPELLINGS.get(name, name)
     if name.endswith(("ches", "shes", "xes", "sses")):
         name = name[:-2]
+    elif name.removesuffix("s") in _SHORT_UNITS:
+        name = name.removesuffix("s")
     elif len(name) > 3 and name.endswith("s") and not name.endswith("ss"):
         name = name[:-1]
     return _SHORT_UNITS.get(name, _SPELLINGS.get(name, name))
@@ -133,13 +138,13 @@ def _one_spelling(name: str) -> str:
 
 # ---------------------------------------------------------------------------------------------------------- times of day
 
-_TIME = re.compile(r"(\d{1,2})(?::([0-5]\d))?(?::([0-5]\d))?(?: ?([AaPp])\.? ?[Mm]\.?)?")
+_TIME = re.compile(r"(\d{1,2})(?::([0-5]\d))?(?::([0-5]\d))?(?: ?([AaPp])\.? ?[Mm]\.?| ?(o'clock))?")
 
 
 def same_time_of_day(first: str, second: str) -> bool | None:
-    """Whether two times are one, a half of the day that one leaves out ignored; None where neither says am or pm."""
+    """Whether two times are one, a half of the day that one leaves out ignored; None where neither says am, pm or o'clock."""
     one, other = _TIME.fullmatch(first), _TIME.fullmatch(second)
-    if not ((one and one[4]) or (other and other[4])):
+    if not any(time and (time[4] or time[5]) for time in (one, other)):
         return None
     if not one or not other:
         return False
@@ -163,7 +168,7 @@ def _seconds(time: "re.Match[str]") -> int:
 
 _END = r"(?:\\?\$|[\u20ac\u00a3])?(\d+(?:\.\d+)?(?:\\?%)?)"
 _RANGE = re.compile(
-    rf"(?:from\s+)?{_END}(?:\s+[a-z]+)?(?:-|\s*[\u2013\u2014]\s*|\s+to\s+){_END}((?:\s+[a-z]+)*)\.?"
+    rf"(?:from\s+)?{_END}(?:\s+[a-z]+)?(?:--?|\s*[\u2013\u2014]\s*|\s+(?:to|through)\s+){_END}((?:\s+[a-z]+)*)\.?"
     rf"|between\s+{_END}(?:\s+[a-z]+)?\s+and\s+{_END}((?:\s+[a-z]+)*)\.?",
     re.IGNORECASE,
 )
