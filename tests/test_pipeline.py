@@ -318,6 +318,21 @@ def test_every_test_that_the_documents_name_exists():
     assert len(named) > 22
 
 
+def test_tests_mirror_the_tree():
+    modules = {path.relative_to(ROOT / "scalequest") for path in MODULES} | {
+        Path("stages") / path.name for path in STAGE_FILES
+    }
+    mirrored = {
+        str(path.parent.with_name(f"test_{path.parent.name}.py") if path.name == "__init__.py" and path.parent.name
+            else path.with_name(f"test_{path.name}"))
+        for path in modules
+    }  # fmt: skip
+    for path in (ROOT / "tests").rglob("test_*.py"):
+        # A test of several modules together has a topic, and says which.
+        name = str(path.relative_to(ROOT / "tests"))
+        assert name in mirrored or ast.get_docstring(tree(path)), f"{name}: no module of this name, and no docstring"
+
+
 def make_targets() -> tuple[set[str], set[str]]:
     """Targets with a rule, and those called phony."""
     text = (ROOT / "Makefile").read_text()

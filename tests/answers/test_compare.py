@@ -6,7 +6,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from scalequest.answers import compare as answers
+from scalequest.answers import compare as compare_module
 from scalequest.answers.compare import LONGEST, TIMEOUT_S, compare, normalise
 from scalequest.outcomes import MISSING, RIGHT, TIMEOUT, WRONG
 from tests.fakes import ROOT
@@ -63,7 +63,7 @@ def test_most_pairs_need_no_process(monkeypatch: pytest.MonkeyPatch):
     def no_pool(*_: object) -> dict[tuple[str, str], str]:
         raise AssertionError("a pool was started")
 
-    monkeypatch.setattr(answers, "_verify", no_pool)
+    monkeypatch.setattr(compare_module, "_verify", no_pool)
     gold, found = (
         ["1/2004!", "AB", "18", "12*5=60", "10^{-99}", "(1, 2)"],
         ["1/2006!", "BA", "18 dollars", "60", "10^{-98}", "1, 2"],
@@ -129,17 +129,17 @@ def test_loading_the_library_is_not_counted_as_comparing(tmp_path: Path, monkeyp
         "class ConversionConfig:\n    def __init__(self, **_): pass\n"
     )
     monkeypatch.syspath_prepend(tmp_path)  # also the worker processes' path
-    monkeypatch.setattr(answers, "TIMEOUT_S", 1.0)
-    answers.close_pools()
+    monkeypatch.setattr(compare_module, "TIMEOUT_S", 1.0)
+    compare_module.close_pools()
     assert compare(["x", "y"], ["z+1", "z+1"]) == [RIGHT, RIGHT]  # the stand-in calls everything equal
-    answers.close_pools()
+    compare_module.close_pools()
 
 
 def test_the_processes_stay_for_the_next_comparison():
     compare(["2\\sqrt{3}"], ["\\sqrt{12}"])
-    pool = answers._pools[2]
+    pool = compare_module._pools[2]
     compare(["3\\sqrt{3}"], ["\\sqrt{27}"])
-    assert answers._pools[2] is pool
+    assert compare_module._pools[2] is pool
 
 
 def test_no_process_outlives_the_one_that_compared():

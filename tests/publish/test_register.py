@@ -9,7 +9,7 @@ import pytest
 
 from scalequest.audit.tables import Store
 from scalequest.errors import UserError
-from scalequest.publish import register as registry
+from scalequest.publish import register
 from tests.audit.pipeline import Pipeline
 from tests.tiny import make_model
 
@@ -22,8 +22,8 @@ def test_a_version_carries_the_hashes_of_its_data_and_its_run(pipeline: Pipeline
     experiment = client.create_experiment("scalequest", artifact_location=(tmp_path / "artifacts").as_uri())
     client.create_run(experiment, tags={"dvc.outs": json.dumps({"models/student": "another"})})
     run = client.create_run(experiment, tags={"dvc.outs": json.dumps({"models/student": chain.target.md5})})
-    assert registry.register(chain, store, uri, "student") == "1"
-    assert registry.register(chain, store, uri, "student") == "2"
+    assert register.register(chain, store, uri, "student") == "1"
+    assert register.register(chain, store, uri, "student") == "2"
     version = client.get_model_version("student", "2")
     assert version.run_id == run.info.run_id
     assert version.tags["dvc.md5"] == chain.target.md5
@@ -34,14 +34,14 @@ def test_a_version_carries_the_hashes_of_its_data_and_its_run(pipeline: Pipeline
 
 def test_what_is_no_model_is_refused(pipeline: Pipeline) -> None:
     with pytest.raises(UserError, match=r"data/benchmarks holds no config.json, so it is no model"):
-        registry.register(pipeline.chain("data/benchmarks"), Store(pipeline.repository), "sqlite:///x.db", "x")
+        register.register(pipeline.chain("data/benchmarks"), Store(pipeline.repository), "sqlite:///x.db", "x")
 
 
 def test_a_version_stays_what_it_is_when_the_folder_is_written_anew(pipeline: Pipeline, tmp_path: Path) -> None:
     import mlflow
 
     uri = f"sqlite:///{tmp_path / 'mlflow.db'}"
-    registry.register(pipeline.chain(), Store(pipeline.repository), uri, "student")
+    register.register(pipeline.chain(), Store(pipeline.repository), uri, "student")
     source = mlflow.MlflowClient(uri).get_model_version("student", "1").source
     copy = Path(urlsplit(source).path)
     assert copy.is_relative_to(pipeline.root / "mlartifacts")
@@ -55,7 +55,7 @@ def test_an_uncommitted_workspace_is_not_registered(pipeline: Pipeline, tmp_path
     pipeline.write("models/student/model.safetensors", "of the next run")
     pipeline.lock("instruct_tune")
     with pytest.raises(UserError, match=r"register: (.|\n)*not committed: dvc.lock(.|\n)*git add -u && git commit"):
-        registry.register(
+        register.register(
             pipeline.chain(), Store(pipeline.repository), f"sqlite:///{tmp_path / 'mlflow.db'}", "student"
         )
 
@@ -66,8 +66,8 @@ def test_damaged_bytes_are_not_registered(pipeline: Pipeline, tmp_path: Path) ->
     assert listing
     pipeline.object(listing["model.safetensors"]).write_text("bit rot")
     with pytest.raises(UserError, match=r"its bytes are not those of .* scalequest verify hashes"):
-        registry.register(chain, Store(pipeline.repository), f"sqlite:///{tmp_path / 'mlflow.db'}", "student")
-    assert not [path for path in (pipeline.root / registry.COPIES).iterdir() if not path.name.startswith(".")]
+        register.register(chain, Store(pipeline.repository), f"sqlite:///{tmp_path / 'mlflow.db'}", "student")
+    assert not [path for path in (pipeline.root / register.COPIES).iterdir() if not path.name.startswith(".")]
 
 
 @pytest.mark.slow
@@ -76,7 +76,7 @@ def test_a_registered_model_loads(tmp_path: Path) -> None:
 
     model = make_model(tmp_path / "model")
     files = {path.name: path for path in model.iterdir()}
-    copy = registry.frozen_copy(tmp_path / "copies", "a.dir", files, {})
+    copy = register.frozen_copy(tmp_path / "copies", "a.dir", files, {})
     pipe = mlflow.transformers.load_model(str(copy))
     assert pipe.model.config.model_type == "llama"
-    assert registry.frozen_copy(tmp_path / "copies", "a.dir", {}, {}) == copy  # registered twice, kept once
+    assert register.frozen_copy(tmp_path / "copies", "a.dir", {}, {}) == copy  # registered twice, kept once

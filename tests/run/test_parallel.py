@@ -13,10 +13,10 @@ import pytest
 
 from scalequest.errors import UserError
 from scalequest.params import STAGES_PER_GPU, Params, read_yaml
-from scalequest.run import parallel as repro
+from scalequest.run import parallel
 from scalequest.run.parallel import PLACES, Node, Runner, longest_way
 from scalequest.run.profile import load_profile
-from scalequest.runtime import facts as lineage
+from scalequest.runtime import facts
 from scalequest.sampling.vllm import hardware_settings
 from tests.fakes import LAPTOP
 
@@ -87,7 +87,7 @@ def test_stages_wait_for_their_inputs_and_share_no_gpu(folder: Path, monkeypatch
     for i, (gpu, begin, end) in enumerate(on_gpus):
         for other, other_begin, other_end in on_gpus[i + 1 :]:
             assert gpu != other or end <= other_begin or other_end <= begin
-    assert "said by a" in repro.log_tail("a")
+    assert "said by a" in parallel.log_tail("a")
 
 
 @pytest.mark.parametrize("pair", ["a b", "a c"], ids=["two_trainings", "training_and_engine"])
@@ -204,7 +204,7 @@ def own(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_the_repositorys_own_pipeline(own: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.chdir(own)
-    pipeline = repro.read_pipeline()
+    pipeline = parallel.read_pipeline()
     work: dict[str | None, set[str]] = {}
     for name, node in pipeline.items():
         work.setdefault(node.work, set()).add(name.split("@")[0])
@@ -217,16 +217,16 @@ def test_the_repositorys_own_pipeline(own: Path, monkeypatch: pytest.MonkeyPatch
 
 def test_the_estimate_reaches_the_stages(own: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.chdir(own)
-    pipeline = repro.read_pipeline()
+    pipeline = parallel.read_pipeline()
     params = load_profile("gpu-135m", ROOT)
-    seconds = repro.expected_seconds(pipeline, params)
-    unknown = {name.split("@")[0] for name, s in seconds.items() if s == repro.START_S + repro.UNKNOWN_GPU_S}
+    seconds = parallel.expected_seconds(pipeline, params)
+    unknown = {name.split("@")[0] for name, s in seconds.items() if s == parallel.START_S + parallel.UNKNOWN_GPU_S}
     assert unknown == {"evaluate", "evaluate_student"}
     way = longest_way(pipeline, seconds)
     assert way["qft@sums"] > way["solver"] > way["evaluate@base"], "the questions are the long way"
     params.models["student"] = "path:/models/of-no-size"
-    assert set(repro.expected_seconds(pipeline, params).values()) == {
-        repro.START_S + repro.UNKNOWN_GPU_S, repro.UNKNOWN_CPU_S
+    assert set(parallel.expected_seconds(pipeline, params).values()) == {
+        parallel.START_S + parallel.UNKNOWN_GPU_S, parallel.UNKNOWN_CPU_S
     }  # fmt: skip
 
 
@@ -238,11 +238,11 @@ def test_a_target_brings_what_it_needs_and_nothing_else():
         ("mixed", "qft@a", None),
         ("end", "mixed", None),
     )
-    assert set(repro.with_inputs(pipeline, [])) == set(pipeline)
-    assert set(repro.with_inputs(pipeline, ["mixed"])) == {"seeds", "qft@a", "mixed"}
-    assert set(repro.with_inputs(pipeline, ["qft"])) == {"seeds", "qft@a", "qft@b"}
+    assert set(parallel.with_inputs(pipeline, [])) == set(pipeline)
+    assert set(parallel.with_inputs(pipeline, ["mixed"])) == {"seeds", "qft@a", "mixed"}
+    assert set(parallel.with_inputs(pipeline, ["qft"])) == {"seeds", "qft@a", "qft@b"}
     with pytest.raises(UserError, match=r"stage judge: not in dvc.yaml. Expected one of end, mixed"):
-        repro.with_inputs(pipeline, ["judge"])
+        parallel.with_inputs(pipeline, ["judge"])
 
 
 @pytest.mark.parametrize(
@@ -254,10 +254,10 @@ def test_a_target_brings_what_it_needs_and_nothing_else():
     ids=["training", "sampling"],
 )
 def test_a_stage_that_wants_several_gpus_is_refused(laptop: Params, changed: dict, named: str):
-    repro.check_one_gpu(laptop)
+    parallel.check_one_gpu(laptop)
     runtime = laptop.runtime.model_copy(update=changed)
     with pytest.raises(UserError, match=rf"{named}.*`scalequest parallel` gives each stage one"):
-        repro.check_one_gpu(laptop.model_copy(update={"runtime": runtime}))
+        parallel.check_one_gpu(laptop.model_copy(update={"runtime": runtime}))
 
 
 def test_more_gpus_than_there_are(monkeypatch: pytest.MonkeyPatch):
@@ -265,12 +265,12 @@ def test_more_gpus_than_there_are(monkeypatch: pytest.MonkeyPatch):
 
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
     with pytest.raises(UserError, match=r"--gpus 3: torch finds 2 GPUs here. Expected 1 to 2"):
-        repro.gpu_names(3)
+        parallel.gpu_names(3)
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "4,7")
-    assert repro.gpu_names(2) == ["4", "7"]
+    assert parallel.gpu_names(2) == ["4", "7"]
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 0)
     with pytest.raises(UserError, match="`dvc repro`"):
-        repro.gpu_names(1)
+        parallel.gpu_names(1)
 
 
 def test_what_is_up_to_date_is_not_started(
@@ -286,10 +286,10 @@ def test_what_is_up_to_date_is_not_started(
             return []
 
     monkeypatch.chdir(own)
-    monkeypatch.setattr(repro, "gpu_names", lambda _: ["0"])
-    monkeypatch.setattr(repro, "outdated", lambda wanted: {"filter": wanted["filter"]})
-    monkeypatch.setattr(repro, "Runner", Recorder)
-    assert repro.run(Namespace(stages=["filter"], gpus=1, jobs=1, share=False)) == 0
+    monkeypatch.setattr(parallel, "gpu_names", lambda _: ["0"])
+    monkeypatch.setattr(parallel, "outdated", lambda wanted: {"filter": wanted["filter"]})
+    monkeypatch.setattr(parallel, "Runner", Recorder)
+    assert parallel.run(Namespace(stages=["filter"], gpus=1, jobs=1, share=False)) == 0
     assert given == [{"filter"}]
     out = capsys.readouterr().out
     assert "24 of 25 stages are up to date" in out
@@ -300,9 +300,9 @@ def test_a_torch_without_cuda_is_named_where_there_is_a_gpu(monkeypatch: pytest.
 
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 0)
     monkeypatch.setattr(torch.version, "cuda", None)
-    monkeypatch.setattr(lineage, "gpu_kinds", lambda: ["NVIDIA H100"])
+    monkeypatch.setattr(facts, "gpu_kinds", lambda: ["NVIDIA H100"])
     with pytest.raises(UserError, match=r"there is a NVIDIA H100, but torch .* is built without CUDA"):
-        repro.gpu_names(1)
+        parallel.gpu_names(1)
 
 
 DVC_YAML = """
@@ -335,7 +335,7 @@ def test_dvc_takes_the_result_as_its_own(folder: Path, monkeypatch: pytest.Monke
     alone = read_yaml(folder / "dvc.lock")
     for name in ("dvc.lock", "n", "two", "three", "all"):
         (folder / name).unlink()
-    pipeline = repro.read_pipeline(folder)
+    pipeline = parallel.read_pipeline(folder)
     assert {name: set(node.needs) for name, node in pipeline.items()} == {
         "numbers": set(), "twice@two": {"numbers"}, "twice@three": {"numbers"}, "all": {"twice@two", "twice@three"}
     }  # fmt: skip
@@ -343,11 +343,11 @@ def test_dvc_takes_the_result_as_its_own(folder: Path, monkeypatch: pytest.Monke
     assert failed == []
     assert read_yaml(folder / "dvc.lock") == alone
     assert "up to date" in dvc("repro")
-    assert repro.outdated(pipeline, folder) == {}
+    assert parallel.outdated(pipeline, folder) == {}
     (folder / "two").unlink()
-    assert set(repro.outdated(pipeline, folder)) == {"twice@two", "all"}
+    assert set(parallel.outdated(pipeline, folder)) == {"twice@two", "all"}
     (folder / "dvc.yaml").write_text(DVC_YAML.replace("'12'", "'13'"))
-    assert set(repro.outdated(pipeline, folder)) == set(pipeline)
+    assert set(parallel.outdated(pipeline, folder)) == set(pipeline)
     (folder / "dvc.yaml").write_text("stages: 3")
     with pytest.raises(UserError, match="`dvc status` failed with exit code"):
-        repro.outdated(pipeline, folder)
+        parallel.outdated(pipeline, folder)

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from scalequest.runtime import facts as lineage
+from scalequest.runtime import facts as facts_module
 from scalequest.runtime.facts import (
     GitError,
     StageFacts,
@@ -43,7 +43,7 @@ def test_the_fingerprint_changes_with_what_makes_the_result(other: StageFacts):
 
 def test_the_fingerprint_changes_with_a_package(monkeypatch: pytest.MonkeyPatch):
     before = BASE.fingerprint
-    monkeypatch.setattr(lineage, "package_versions", lambda: {"torch": "0.0.1"})
+    monkeypatch.setattr(facts_module, "package_versions", lambda: {"torch": "0.0.1"})
     assert BASE.fingerprint != before
 
 
@@ -186,7 +186,7 @@ stages:
 def test_versions_are_of_installed_packages_only():
     versions = package_versions()
     assert "reasoning-gym" in versions
-    assert set(versions) <= set(lineage.PACKAGES)
+    assert set(versions) <= set(facts_module.PACKAGES)
 
 
 def test_hardware_can_be_written_as_json_also_without_torch(monkeypatch: pytest.MonkeyPatch):
@@ -207,6 +207,6 @@ def test_the_gpu_is_known_before_torch_is_loaded(tmp_path: Path, monkeypatch: py
 
 
 def test_the_environment_is_lines_that_name_packages_and_machine(monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(lineage, "package_versions", lambda: {"torch": "2.0+cpu"})
-    monkeypatch.setattr(lineage, "hardware", lambda: {"cpu": "x", "cores": "2"})
+    monkeypatch.setattr(facts_module, "package_versions", lambda: {"torch": "2.0+cpu"})
+    monkeypatch.setattr(facts_module, "hardware", lambda: {"cpu": "x", "cores": "2"})
     assert environment() == ["torch==2.0+cpu", "cpu: x", "cores: 2"]

@@ -1,0 +1,150 @@
+from pathlib import Path
+
+import pytest
+
+from scalequest.errors import UserError
+from scalequest.io import file_hash, write_json
+from scalequest.outcomes import NEXT_STEPS, REWRITE_OUTCOMES, WARNINGS
+from scalequest.params import JsonlSource
+from scalequest.records import LEDGER, write_rows
+from tests.report.finished import (
+    LEDGER_ROWS,
+    SCORES,
+    Folder,
+    row,
+    section,
+)
+
+
+def test_outcomes_sum_to_what_was_generated(folder: Folder) -> None:
+    text = section(folder.run()[0], "The funnel")
+    # columns: outcome, meaning, sums, stories, all, share, paper
+    assert row(text, "`generated`")[2:] == ["6", "4", "10", "100.0", ""]
+    assert row(text, "`kept`")[2:] == ["2", "2", "4", "40.0", ""]
+    assert row(text, "`language`")[2:] == ["1", "0", "1", "10.0", "20.1"]
+    assert row(text, "`no_verdict`")[2:] == ["0", "1", "1", "10.0", "in the line above"]
+    table = text.split("Every generated question")[1].split("\n\n")[1].splitlines()[3:]
+    columns = [[int(line.split(" | ")[column]) for line in table] for column in (2, 3, 4)]
+    assert list(map(sum, columns)) == [6, 4, 10]
+    assert (
+        "Of 10 generated questions the filters kept 4, 3 of them got a response that gives an answer, and the student was trained on 2."
+        in text
+    )
+
+
+def test_an_outcome_of_a_new_filter_is_counted_too(folder: Folder) -> None:
+    write_rows(
+        folder.args.ledger, [r | {"outcome": "rude"} if r["id"] == "sums/0/1" else r for r in LEDGER_ROWS], LEDGER
+    )
+    assert row(section(folder.run()[0], "The funnel"), "`rude`")[2:5] == ["1", "0", "1"]
+
+
+def test_a_ledger_that_lost_rows_stops_the_report(folder: Folder) -> None:
+    write_rows(folder.args.ledger, LEDGER_ROWS[1:], LEDGER)
+    with pytest.raises(UserError, match=r"'sums': 5.*'sums': 6.*dvc repro filter"):
+        folder.run()
+
+
+def test_flags_that_are_up_are_shown_with_their_sentence(folder: Folder) -> None:
+    markdown, page = folder.run()
+    text = section(markdown, "Warnings")
+    for stage, flag in (
+        ("judge", "one_verdict"),
+        ("generate@stories", "no_end"),
+        ("evaluate_student@student", "many_unparsed"),
+    ):
+        assert row(text, f"`{stage}`") == [f"`{stage}`", f"`{flag}`", WARNINGS[flag], NEXT_STEPS[flag]]
+    assert markdown.index("## Warnings") < markdown.index("## Results")  # before any number that they are about
+    assert len([line for line in text.splitlines() if line.startswith("| `")]) == 3
+    assert WARNINGS["no_end"] in page
+    assert "left_the_mix" not in markdown + page
+
+
+def test_what_dvc_does_not_watch_is_a_warning(folder: Folder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A local source and a package lock that changed since the stages ran."""
+    assert "source_changed" not in folder.run()[0]
+    file = tmp_path / "own.jsonl"
+    file.write_text("{}\n")
+    source = JsonlSource(kind="jsonl", path=str(file), n=None, sha256=file_hash(file))
+    folder.params = folder.params.model_copy(update={"seeds": {**folder.params.seeds, "own": source}})
+    assert "source_changed" not in folder.run()[0]
+    file.write_text("{ }\n")
+    assert row(folder.run()[0], "`seeds`", "`source_changed`")[2] == WARNINGS["source_changed"]
+    monkeypatch.setattr("scalequest.report.run.other_versions", lambda made, locks: {"torch 1, x names 2": ["judge"]})
+    assert row(folder.run()[0], "`judge`", "`lock_changed`")
+
+
+def test_a_run_without_warnings_says_so(folder: Folder) -> None:
+    folder.change("judge", warnings={"one_verdict": 0})
+    folder.change("generate/stories", warnings={"no_end": 0})
+    write_json(folder.args.scores / "student.json", SCORES["student"] | {"warnings": {}})
+    assert section(folder.run()[0], "Warnings").strip().startswith("None")
+
+
+def test_training_runs_have_losses_and_checks(folder: Folder) -> None:
+    text = section(folder.run()[0], "Training runs")
+    assert row(text, "`solver`")[1:] == ["–"] * 5 + ["not trained: the model is taken as it was fetched"]
+    assert row(text, "`qft@sums`")[1:] == ["90", "3", "24", "2.500", "1.250", ""]
+    assert "60.0 %" in row(text, "`qpo@sums`")[-1]
+    assert row(text, "`qpo@stories`")[-1] == (
+        "mean margin of chosen over rejected 0.4080 before saving, 0.0520 as saved; chosen preferred in 75.0 % of 8 pairs "
+        "(held out)"
+    )
+    assert row(text, "`difficulty_model`")[-1] == (
+        "rank correlation 0.35 ± 0.34 on 12 held-out seeds; squared error 0.080, 0.100 for always saying the mean"
+    )
+    assert row(text, "`reward_model`")[-1] == (
+        "right sample above a wrong one of the same seed in 85.0 ± 9.0 % of 20 held-out pairs"
+    )
+
+
+def test_what_stages_measured_of_themselves_is_shown(folder: Folder) -> None:
+    folder.change("judge", calibration={"problems": 25, "sound": {"share": 0.8}, "difference_p_value": None})
+    text = section(folder.run()[0], "Quality of each step")
+    assert row(text, "`judge`")[-1] == "difference p value –; problems 25; sound.share 0.800"
+    assert "wrong 3" in text
+    assert row(text, "`preference_check@difficulty`")[-1] == "chosen higher.frac 0.700; pairs 40"
+    assert "margin trained 0.408" in row(text, "`qpo@stories`")[-1]
+
+
+def test_overlap_and_diversity_are_shown_by_generator(folder: Folder) -> None:
+    none = {"sums": 0, "stories": 0}
+    folder.change(
+        "screen",
+        by_generator={"sums": {"kept": 4, "language": 2}, "stories": {"kept": 3, "near_duplicate": 1}},
+        overlap={
+            "exact": {"sums": none, "stories": none},
+            "near": {"sums": none, "stories": {"sums": 0, "stories": 1}},
+        },
+        diversity={"sums": {"n": 4, "vendi": 3.5}, "stories": {"n": 4, "vendi": 1.2}},
+        template_matches={"kept": 2, "items": 1},
+    )
+    text = section(folder.run()[0], "Overlap and diversity")
+    # One of the four of stories repeats another one of stories.
+    no = "0 (0.0 %)"
+    assert row(text, "`stories`")[1:] == ["4", no, no, no, "1 (25.0 %)", "1.2 of 4"]
+    assert row(text, "`sums`")[1:] == ["6", no, no, no, no, "3.5 of 4"]
+    assert "2 kept questions are one of 1 benchmark items" in text
+
+
+def test_a_screen_that_measured_no_overlap_is_named(folder: Folder) -> None:
+    assert "did not measure" in section(folder.run()[0], "Overlap and diversity")
+
+
+def test_preference_rejects_have_a_column_a_reason(folder: Folder) -> None:
+    text = section(folder.run()[0], "Preference data")
+    head = row(text, "generator")
+    assert head == [
+        "generator",
+        "sampled",
+        "usable",
+        "pairs",
+        "`cut`",
+        "`identical`",
+        "`over_long`",
+        "for solvability",
+        "for difficulty",
+    ]
+    assert row(text, "sums")[1:] == ["40", "30", "22", "3", "5", "0", "16", "14"]
+    assert row(text, "stories")[1:] == ["40", "30", "22", "0", "0", "8", "10", "20"]
+    assert row(text, "`identical`")[1] == REWRITE_OUTCOMES["identical"]

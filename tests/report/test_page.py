@@ -1,0 +1,110 @@
+import re
+from html.parser import HTMLParser
+
+import pytest
+
+from scalequest.records import INSTRUCTION, write_rows
+from scalequest.report.page import CLIP, fenced, markdown_line, scale
+from tests.report.finished import (
+    DATA,
+    Folder,
+    section,
+)
+
+
+class Page(HTMLParser):
+    """What a browser would see: tags with their attributes, and whether every tag is closed by its own end."""
+
+    VOID = frozenset({"meta", "input", "link", "br"})
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.tags: list[tuple[str, dict[str, str | None]]] = []
+        self.open: list[str] = []
+        self.feed(text)
+        self.close()
+        assert self.open == []
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append((tag, dict(attrs)))
+        if tag not in self.VOID:
+            self.open.append(tag)
+
+    def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append((tag, dict(attrs)))
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self.open.pop() == tag
+
+
+def test_model_text_cannot_leave_its_fence(folder: Folder) -> None:
+    text = section(folder.run()[0], "A look at the data")
+    # The response holds four backticks, so its fence has five; the question holds three, so four.
+    assert "`````text\nSo it is $\\boxed{3|4}$ ````\n`````" in text
+    assert "````text\nWhat is 1 | 2?\n```\n<script>" in text
+    outside = re.sub(r"(`{3,})text\n.*?\n\1(?=\n|$)", "", text, flags=re.DOTALL)
+    assert "<script>" not in re.sub(r"`[^`\n]*`", "", outside)
+
+
+def test_model_text_is_escaped_in_the_page(folder: Folder) -> None:
+    page = folder.run()[1]
+    assert "<b>bold" not in page
+    assert "&lt;script&gt;alert(&#x27;x&#x27;)&lt;/script&gt; &amp; &lt;b&gt;bold&lt;/b&gt;" in page
+    assert page.count("<script>") == 1
+
+
+def test_what_is_too_long_to_show_is_cut_and_counted(folder: Folder) -> None:
+    write_rows(folder.args.data, [r | {"response": "x" * (CLIP + 1234)} for r in DATA], INSTRUCTION)
+    markdown, page = folder.run()
+    for text in (markdown, page):
+        assert "x" * CLIP + "\n[1,234 more characters]" in text
+        assert "x" * (CLIP + 1) not in text
+
+
+def test_the_page_stands_alone_and_can_be_read_aloud(folder: Folder) -> None:
+    text = folder.run()[1]
+    tags = Page(text).tags
+    assert not [a for _, a in tags if a.get("src") or (a.get("href") or "#")[0] != "#"]
+    assert "url(" not in text
+    assert "@import" not in text
+    svgs = [a for tag, a in tags if tag == "svg"]
+    assert len(svgs) == 2
+    assert all(a["role"] == "img" and a["aria-label"] for a in svgs)
+    assert "base 20.0 plus or minus 4.0 percent" in str(svgs[0]["aria-label"])
+    assert all(a["scope"] in ("col", "row") for tag, a in tags if tag == "th")
+    ids = [a["id"] for _, a in tags if "id" in a]
+    assert len(ids) == len(set(ids))
+    assert {str(a["href"])[1:] for tag, a in tags if tag == "a"} <= set(ids)
+
+
+def test_bars_end_inside_the_chart(folder: Folder) -> None:
+    text = folder.run()[1]
+    # 50 ± 5 needs the scale up to 60: the student's bar on sums is 50/60 of the width, its whisker goes from 45/60 to 55/60.
+    assert '<rect class="strong" x="0.00%" y="125" width="83.33%" height="12"/>' in text
+    assert '<line x1="75.00%" x2="91.67%" y1="131" y2="131"/>' in text
+
+
+@pytest.mark.parametrize(("value", "end"), [(0, 5), (5, 5), (5.1, 10), (55, 60), (100, 100), (104, 100)])
+def test_scale_holds_the_value(value: float, end: int) -> None:
+    assert scale(value) == end
+
+
+@pytest.mark.parametrize(
+    ("text", "line"),
+    [
+        ("a | b", "a \\| b"),
+        ("a\nb", "a b"),
+        ("<script>", "\\<script\\>"),
+        ("`x|y` *", "`x\\|y` \\*"),
+        ("max_tokens", "max_tokens"),
+    ],
+)
+def test_a_markdown_line_is_safe_in_a_table(text: str, line: str) -> None:
+    assert markdown_line(text) == line
+
+
+@pytest.mark.parametrize(
+    ("text", "fence"), [("plain", "```"), ("``", "```"), ("```", "````"), ("a\n`````\nb", "``````")]
+)
+def test_a_fence_is_longer_than_any_run_of_backticks(text: str, fence: str) -> None:
+    assert fenced(text) == f"{fence}text\n{text}\n{fence}"
