@@ -202,7 +202,7 @@ def _announced_by(announcement: "re.Match[str]", rest: str) -> str | None:
 
 def _formula(match: "re.Match[str]") -> str | None:
     text = re.sub(r"\s+", " ", next(filter(None, match.groups()))).strip().rstrip(".").strip()
-    return text.removeprefix("\\$") or None
+    return text.removeprefix("\\$").strip() or None
 
 
 def _answer_in(line: str) -> str | None:

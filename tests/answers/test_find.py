@@ -171,6 +171,7 @@ EXTRACTED = [
     ("negative_money", "So she owes -$5.", None, "-5"),
     ("unicode_negative_money", "So it is \u2212$1,250.50", None, "-1,250.50"),
     ("money_in_a_formula", "The answer is $\\$675$.", "675", "675"),
+    ("money_in_a_spaced_formula", "The answer is $ \\$ 54.60$", "54.60", "54.60"),
     ("money_with_thin_blanks", "The answer is $\\$306,\\!956.63$", "306,\\!956.63", "306,\\!956.63"),
     ("negative_before_a_formula", "The answer is negative $\\frac{1}{2}$.", "-\\frac{1}{2}", "-\\frac{1}{2}"),
     ("minus_after_the_mark", "#### minus 5", "-5", "-5"),
