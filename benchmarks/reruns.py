@@ -1,7 +1,8 @@
 """How many stages DVC calls changed after an edit, beside how many can see it in their results.
 
     python benchmarks/reruns.py                     # from the code dependencies in dvc.yaml: seconds
-    python benchmarks/reruns.py --checkout FOLDER   # by `dvc status` in a clone with a finished run, each edit taken back
+    python benchmarks/reruns.py --checkout FOLDER   # by `dvc status` in a clone at the commit of a finished run's dvc.lock, each
+                                                    # edit taken back; data need not be there
 
 Every edit is a real one: its old text is in the file. "Before" was measured with `dvc status` on 7058399, when files were cut
 by topic. An edit of a file that no stage lists changes no stage; the test that catches it is named instead.
@@ -25,7 +26,7 @@ from scalequest.params import read_yaml  # noqa: E402
 
 TRAININGS = ("solver", "qft", "qpo", "difficulty_model", "reward_model", "instruct_tune")
 SAMPLERS = ("qpo_questions", "preferences", "generate", "judge", "difficulty_labels", "respond", "preference_check", "evaluate", "evaluate_student")  # fmt: skip
-SCORERS = ("difficulty", "reward", "preference_check")
+SCORERS = ("difficulty", "reward", "preference_check", "reward_model")
 
 
 @dataclass(frozen=True)
@@ -53,7 +54,7 @@ class Edit:
 
 EDITS = (
     Edit("the judge's yes/no pattern", "scalequest/answers/verdict.py", "_EITHER = re.compile(_WORD, re.IGNORECASE)", "_EITHER = re.compile(_WORD)", 30, ("judge", "preference_check")),
-    Edit("an error text of a model source", "scalequest/models/source.py", "expected api:https://HOST/v1#MODEL", "Expected api:https://HOST/v1#MODEL", 30, ("fetch_model",)),
+    Edit("an error text of a model source", "scalequest/models/source.py", "expected api:https://HOST/v1#MODEL", "Expected api:https://HOST/v1#MODEL", 30, ("fetch_model", "preferences")),
     Edit("seconds between two lines of progress", "scalequest/runtime/progress.py", "PROGRESS_EVERY_S = 10.0", "PROGRESS_EVERY_S = 20.0", 19, ()),
     Edit("an error text of the scorer", "scalequest/sampling/scorer.py", "raise it; the sequence begins", "the sequence begins", 14, SCORERS),
     Edit("HumanEval's wording, in a maths run", "scalequest/problems/known_datasets.py", "Complete this Python function:", "Finish this Python function:", 8, ("seeds", "benchmarks")),
@@ -109,22 +110,38 @@ def applied(root: Path, edit: Edit) -> str:
     return text.replace(edit.old, edit.new)
 
 
+def changed_deps(root: Path) -> dict[str, set[str]]:
+    """Instances that `dvc status` calls changed, with the dependencies that it names."""
+    done = subprocess.run(["dvc", "status", "--json"], cwd=root, capture_output=True, text=True, check=True)
+    return {
+        name: {path for change in changes if isinstance(change, dict) for path in change.get("changed deps", {})}
+        for name, changes in json.loads(done.stdout).items()
+    }
+
+
+def check_clean(root: Path) -> None:
+    """Refuse a checkout whose code is not that of its dvc.lock: its stages are changed before any edit.
+
+    Raises:
+        ValueError: it is so.
+    """
+    found = {path for deps in changed_deps(root).values() for path in deps if path.endswith(".py")}
+    if found:
+        raise ValueError(
+            f"{root}: code that dvc.lock does not have: {sorted(found)}. Expected the commit of a finished run. Check it out: "
+            "git checkout $(git log --format=%h -1 -- dvc.lock)"
+        )
+
+
 def status(root: Path, edit: Edit) -> list[str]:
     """Instances that `dvc status` calls changed by this edit; the edit is taken back."""
     file = root / edit.file
     before, after = file.read_bytes(), applied(root, edit)
     try:
         file.write_text(after, encoding="utf-8")
-        output = subprocess.run(
-            ["dvc", "status", "--json"], cwd=root, capture_output=True, text=True, check=True
-        ).stdout
+        return sorted(name for name, deps in changed_deps(root).items() if edit.file in deps)
     finally:
         file.write_bytes(before)
-    return sorted(
-        name
-        for name, changes in json.loads(output).items()
-        if any(edit.file in change.get("changed deps", {}) for change in changes if isinstance(change, dict))
-    )
 
 
 def rows(root: Path, measured: bool) -> Iterator[tuple[str, str, int, int, int, str]]:
@@ -140,6 +157,8 @@ def main() -> None:
     parser.add_argument("--checkout", type=Path, help="a clone with a finished run, for `dvc status`")
     args = parser.parse_args()
     root = args.checkout or ROOT
+    if args.checkout:
+        check_clean(root)
     print(f"Of {sum(map(len, instances(root).values()))} stages\n")
     print(
         "| edit | file | changed before | changed now | can see it | otherwise caught by |\n|---|---|---:|---:|---:|---|"

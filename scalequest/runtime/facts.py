@@ -141,7 +141,7 @@ def current_stage(outputs: bool = False) -> StageFacts | None:
 
 
 @dataclass(frozen=True)
-class Difference:
+class Edit:
     """Something that a stage was given and that is no longer so.
 
     Attributes:
@@ -163,7 +163,7 @@ class Difference:
         return f"{self.name} ({self.kind}): md5 was {before} when the stage started, is {now} now"
 
 
-def differences(before: StageFacts, now: StageFacts) -> list[Difference]:
+def differences(before: StageFacts, now: StageFacts) -> list[Edit]:
     """What DVC would record for ``before``'s run although the stage did not run with it, parameters first.
 
     A dependency or parameter that ``dvc.yaml`` only now lists is not among them: DVC records the list it started with.
@@ -173,13 +173,13 @@ def differences(before: StageFacts, now: StageFacts) -> list[Difference]:
     sections = tuple(f"{key}." for key in before.params)
     names = [*old, *(name for name in new if name not in old and f"{name}.".startswith(sections))]
     found = [
-        Difference(name, "params.yaml", old.get(name, MISSING), new.get(name, MISSING))
+        Edit(name, "params.yaml", old.get(name, MISSING), new.get(name, MISSING))
         for name in names
         if old.get(name, MISSING) != new.get(name, MISSING)
     ]
     # A dependency that dvc.yaml no longer lists is looked at no more: nothing is known of it.
     return found + [
-        Difference(path, "code" if path.endswith(".py") else "input", value, now.deps[path])
+        Edit(path, "code" if path.endswith(".py") else "input", value, now.deps[path])
         for path, value in before.deps.items()
         if path in now.deps and now.deps[path] != value
     ]
