@@ -46,7 +46,7 @@ START = "import sys; sys.path.insert(0, sys.argv[1]); from scalequest.answers.sa
 # What is read from the report at once. No program writes into it.
 REPORT_BYTES = 4_096
 # Python's own switches: no site packages, nothing from the working folder on its path, no bytecode written.
-PYTHON = (sys.executable, "-S", "-s", "-P", "-B", "-c", START, str(ROOT))
+PYTHON = (sys.executable, "-S", "-s", "-P", "-c", START, str(ROOT))
 # A busy machine may take long to start a Python; the limits of a program begin after that.
 START_S = 60.0
 # For the keeper to end what it started.
@@ -211,8 +211,13 @@ def _verdict(facts: dict[str, str], ended: bool, separated: bool) -> Verdict:
     return Verdict(facts.get("outcome", KILLED), facts.get("detail", ""), facts["isolation"], separated)
 
 
-def missing_protection(isolation: str) -> tuple[str, ...]:
-    """What a program is not kept from in a run with this isolation; nothing with namespaces."""
+def missing_protection(isolation: str | None = None) -> tuple[str, ...]:
+    """What a program is not kept from in a run with this isolation, by default this machine's; nothing with namespaces."""
+    if isolation is None:
+        try:
+            isolation = run_program("pass").isolation
+        except UserError:  # not even run without consent
+            isolation = LIMITS
     return {
         NAMESPACES: (),
         LANDLOCK: ("seeing that files exist and which processes run",),

@@ -9,6 +9,7 @@ The tests never send an expected value: operators on a handle are refused, and a
 
 import builtins
 import json
+import operator
 import os
 import struct
 import types
@@ -63,6 +64,27 @@ class Remote:
     def __str__(self) -> str:
         return f"{self._ask('str')}"
 
+    def __repr__(self) -> str:
+        return f"{self._ask('repr')}"
+
+    def __enter__(self) -> Any:
+        return self._ask("enter")
+
+    def __exit__(self, *error: object) -> bool:
+        return self._ask("exit") is True
+
+
+def _operator(name: str) -> Callable[[Remote, Any], Any]:
+    def apply(self: Remote, other: Any) -> Any:
+        # Two things of the other side: it learns no expected value by that.
+        return self._ask("operator", name, other) if isinstance(other, Remote) else NotImplemented
+
+    return apply
+
+
+for _name in "add sub mul truediv floordiv mod pow matmul lshift rshift lt le gt ge".split():  # noqa: SIM905
+    setattr(Remote, f"__{_name}__", _operator(_name))
+
 
 class RemoteFunction(Remote):
     """A function or class of the other process."""
@@ -78,14 +100,15 @@ class Channel:
     """One end of the connection. Both ends ask and answer; while one waits for an answer it answers what the other asks.
 
     Args:
-        pipe: a connected stream socket.
+        reads: pipe from the other end.
+        writes: pipe to it.
         trusted: the end of the tests. It answers only for what the tests passed on: calls of their functions, iteration, and
             public attributes of instances of their classes.
         namespace: for the other end's questions by name.
     """
 
-    def __init__(self, pipe: int, trusted: bool, namespace: dict[str, Any]):
-        self.pipe, self.trusted, self.namespace = pipe, trusted, namespace
+    def __init__(self, reads: int, writes: int, trusted: bool, namespace: dict[str, Any]):
+        self.reads, self.writes, self.trusted, self.namespace = reads, writes, trusted, namespace
         self.given: dict[str, Any] = {}
         self.exported: list[Any] = []
         self.numbers: dict[int, int] = {}
@@ -99,7 +122,7 @@ class Channel:
         data = struct.pack(">I", len(data)) + data
         try:
             while data:
-                data = data[os.write(self.pipe, data) :]
+                data = data[os.write(self.writes, data) :]
         except OSError as error:
             raise OtherSideGone("the other side is gone") from error
 
@@ -117,7 +140,7 @@ class Channel:
         data = b""
         while len(data) < size:
             try:
-                block = os.read(self.pipe, min(size - len(data), 1 << 20))
+                block = os.read(self.reads, min(size - len(data), 1 << 20))
             except OSError as error:
                 raise OtherSideGone("the other side is gone") from error
             if not block:
@@ -209,6 +232,14 @@ class Channel:
                 return bool(target)
             case "str":
                 return str(target)
+            case "repr":
+                return repr(target)
+            case "enter":
+                return target.__enter__()
+            case "exit":
+                return target.__exit__(None, None, None)
+            case "operator":
+                return getattr(operator, arguments[0])(target, arguments[1])
             case "name":
                 return self.namespace[target]
             case "defined":

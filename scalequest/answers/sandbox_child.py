@@ -12,7 +12,6 @@ import json
 import os
 import resource
 import signal
-import socket
 import struct
 import sys
 import time
@@ -179,7 +178,7 @@ def start(work: Callable[[], None], kept: tuple[int, ...], setting_up: int, conf
 
 def candidate(setup: str, solution: str) -> None:
     """The work of the candidate's process."""
-    sandbox_tests.serve_candidate(Channel(3, False, {}), setup, solution)
+    sandbox_tests.serve_candidate(Channel(4, 3, False, {}), setup, solution)
 
 
 def tests_of(setup: str, solution: str, tests: int, together: bool) -> Callable[[], None]:
@@ -190,8 +189,8 @@ def tests_of(setup: str, solution: str, tests: int, together: bool) -> Callable[
         if together:
             report = sandbox_tests.run_together(setup, solution, source)
         else:
-            report = sandbox_tests.run_tests(Channel(3, True, {}), setup, solution, source)
-        os.write(4, report.encode(errors="replace")[:REPORT_BYTES])
+            report = sandbox_tests.run_tests(Channel(4, 3, True, {}), setup, solution, source)
+        os.write(5, report.encode(errors="replace")[:REPORT_BYTES])
 
     return work
 
@@ -237,18 +236,22 @@ def run(settings: dict[str, Any], isolation: str, user: int, report: int, tests:
     parts = settings["parts"]
     setting_up, both = os.pipe()
     verdict, writes = os.pipe()
-    here, there = socket.socketpair()
-    judge = tests_of(**parts, tests=5, together=settings["together"])
+    from_candidate, to_tests = os.pipe()
+    from_tests, to_candidate = os.pipe()
+    judge = tests_of(**parts, tests=6, together=settings["together"])
     started = [
-        start(judge, (here.fileno(), writes, tests), both, lambda: confine(settings, isolation, user + 1, library))
+        start(
+            judge,
+            (to_candidate, from_candidate, writes, tests),
+            both,
+            lambda: confine(settings, isolation, user + 1, library),
+        )
     ]
     if not settings["together"]:
         serve = partial(candidate, **parts)
-        started.append(start(serve, (there.fileno(),), both, lambda: confine(settings, isolation, user, library)))
-    os.close(both)
-    os.close(writes)
-    here.close()
-    there.close()
+        started.append(start(serve, (to_tests, from_tests), both, lambda: confine(settings, isolation, user, library)))
+    for number in (both, writes, from_candidate, to_tests, from_tests, to_candidate):
+        os.close(number)
     if (said := read_all(setting_up)) != READY * len(started):
         problem = said.replace(READY, b"").decode(errors="replace").strip()
         tell(report, broken=problem[:300] or "a process ended before it was confined")

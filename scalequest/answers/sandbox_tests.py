@@ -17,6 +17,8 @@ from scalequest.answers.stubs import DEFINITIONS, stubs_of
 # First words of the report of the tests' process.
 PASSED, FAILED, EXITED, GONE = "passed", "failed", "exited", "gone"
 DETAIL_BYTES = 300
+# Tests that replace or read the streams of the process, or parts of modules.
+PROCESS_WIDE = {"stdout", "stderr", "stdin", "redirect_stdout", "redirect_stderr", "patch", "monkeypatch", "capsys"}
 
 
 class SolutionError(Exception):
@@ -125,7 +127,9 @@ def wanted_names(tree: ast.Module, tests: str, setup: str, given: dict[str, Any]
         them: the first that they call and the solution defines (MBPP asks for a function ``sum``).
     """
     names = global_names(tests)
-    own = (set(vars(builtins)) | set(given)) - stubs_of(setup)
+    # What the tests define or import by themselves is theirs, too.
+    theirs = names_bound(n for n in tree.body if isinstance(n, (ast.Import, ast.ImportFrom, *DEFINITIONS)))
+    own = (set(vars(builtins)) | set(given)) - stubs_of(setup) | theirs
     if names - own - names_bound(tree.body):
         return sorted((names & defined) - own)
     calls = [n for n in ast.walk(tree) if isinstance(n, ast.Call) and isinstance(n.func, ast.Name)]
@@ -169,7 +173,9 @@ def names_bound(nodes: Iterable[ast.AST]) -> set[str]:
 
 
 def need_one_process(setup: str, tests: str) -> bool:
-    """Whether tests use classes of the candidate in ways that no other process can: as a base, in ``except``, in ``isinstance``.
+    """Whether tests need to be in the candidate's process.
+
+    They do where they use its classes as a base, in ``except`` or in ``isinstance``, or where they capture what it prints.
 
     It goes by setup and tests alone, so that no solution can bring it about.
     """
@@ -191,4 +197,9 @@ def need_one_process(setup: str, tests: str) -> bool:
             elif name in ("raises", "assertRaises", "assertRaisesRegex"):
                 classes += node.args[:1]
     used = {n.id for found in classes for n in ast.walk(found) if isinstance(n, ast.Name)}
-    return bool(used - own)
+    words = {
+        n.attr if isinstance(n, ast.Attribute) else n.id
+        for n in ast.walk(tree)
+        if isinstance(n, ast.Attribute | ast.Name)
+    }
+    return bool(used - own) or not words.isdisjoint(PROCESS_WIDE)

@@ -35,6 +35,7 @@ BASES: tuple[tuple[type, Callable[[Any], Any]], ...] = (
     (bytes, lambda x: bytes.__getitem__(x, slice(None))), (tuple, lambda x: tuple(tuple.__iter__(x))),
     (frozenset, lambda x: frozenset(frozenset.__iter__(x))),
 )  # fmt: skip
+VIEWS: tuple[type, ...] = (type({}.keys()), type({}.values()), type({}.items()))
 MUTABLE = (list, dict, set, bytearray)
 
 
@@ -52,6 +53,8 @@ def shallow(channel: "Channel", container: Any, containers: list[Any]) -> str:
 
 def _place(channel: "Channel", x: Any) -> list[str] | None:
     """Where the candidate finds a function or class of the setup or of the standard library; None if it is neither."""
+    if isinstance(x, types.ModuleType) and x.__name__.split(".")[0] in sys.stdlib_module_names:
+        return ["module", x.__name__]
     if not isinstance(x, type | types.FunctionType | types.BuiltinFunctionType):
         return None
     name = str(x.__name__)
@@ -90,6 +93,8 @@ class Encoder:
             return ["complex", x.real, x.imag]
         if kind in (range, slice):
             return [kind.__name__, *(self.encode(part) for part in (x.start, x.stop, x.step))]
+        if kind in VIEWS:
+            return ["view", VIEWS.index(kind), [self.encode(item) for item in x]]
         if x is ... or x is NotImplemented:
             return ["builtin", "Ellipsis" if x is ... else "NotImplemented"]
         if id(x) in BUILTINS:
@@ -173,10 +178,16 @@ class Decoder:
                 return range(*(self.decode(part) for part in rest))
             case "slice":
                 return slice(*(self.decode(part) for part in rest))
+            case "view":
+                items = [self.decode(item) for item in rest[1]]
+                made = (dict.fromkeys(items), dict(enumerate(items)), dict(items) if rest[0] == 2 else {})[rest[0]]
+                return (made.keys, made.values, made.items)[rest[0]]()
             case "builtin":
                 return self._builtin(rest[0])
             case "import" if not self.channel.trusted:
                 return getattr(importlib.import_module(rest[0]), rest[1])
+            case "module" if not self.channel.trusted:
+                return importlib.import_module(rest[0])
             case "setup" if not self.channel.trusted:
                 return self.channel.given[rest[0]]
             case "written":
@@ -244,7 +255,13 @@ class Decoder:
             container.extend(items)
         else:
             vars(container).clear()
-            vars(container).update({str(key): self.decode(value) for key, value in content})
+            # No method of the setup's class is replaced by what the candidate sends.
+            own = {
+                str(key): self.decode(value)
+                for key, value in content
+                if not callable(getattr(type(container), str(key), None))
+            }
+            vars(container).update(own)
 
 
 def _refuse(what: object) -> NoReturn:

@@ -33,7 +33,7 @@ def refuse_namespaces(monkeypatch: pytest.MonkeyPatch, landlock: bool = True) ->
     if not Path(python).exists():
         pytest.skip("as root this needs a Python that every user can run")
     start = sandbox.START.replace("del sys.path[0]", _NO_NAMESPACES + _NO_LANDLOCK * (not landlock) + "del sys.path[0]")
-    monkeypatch.setattr(sandbox, "PYTHON", (python, "-S", "-s", "-P", "-B", "-c", start, str(sandbox.ROOT)))
+    monkeypatch.setattr(sandbox, "PYTHON", (python, "-S", "-s", "-P", "-c", start, str(sandbox.ROOT)))
 
 
 def isolations(mode: str) -> set[str]:

@@ -19,6 +19,7 @@ from scalequest.answers.sandbox import (
     TIMEOUT,
     Program,
     Verdict,
+    missing_protection,
     run_program,
     run_programs,
 )
@@ -124,6 +125,13 @@ CROSSING = [
     ("match", "import re\ndef f(x): return re.match('a', x)", "", "assert f('ab') and not f('b') and f('a').group() == 'a'"),
     ("constant", "LIMIT = [1, 2]", "", "assert LIMIT == [1, 2]"),
     ("many_calls", "def f(x): return x + 1", "", "assert all(f(x) == x + 1 for x in range(3000))"),
+    ("operators_between_its_objects", "class V:\n    def __init__(self, x): self.x = x\n    def __add__(self, o): return V(self.x + o.x)\n    def __lt__(self, o): return self.x < o.x\n"
+     "    def __repr__(self): return f'V({self.x})'\n    def __enter__(self): return 5\n    def __exit__(self, *e): pass", "", "assert (V(1) + V(2)).x == 3 and V(1) < V(2) and repr(V(1)) == 'V(1)'\n"
+     "with V(1) as x: assert x == 5"),
+    ("an_import_of_both", "import random\ndef f(x): return sorted(x)", "", "import random\nx = [random.random() for _ in range(9)]\nassert f(x) == sorted(x)"),
+    ("an_import_of_the_tests_alone", "def f(x): return math.sqrt(x)", "", "import math\nassert f(9) == 3.0"),
+    ("a_name_of_the_tests", "def check(x): return 1\ndef f(x): return x", "", "def check(g): assert g(1) == 1\ncheck(f)"),
+    ("views_of_a_dictionary", "def f(x): return x.keys(), x.items()", "", "a, b = f({1: 2})\nassert a == {1} and b == {(1, 2)}"),
     ("not_a_number", "def f(): return float('nan')", "", "x = f()\nassert x != x"),
     ("helper_of_the_setup", "def poly(xs, x): return 0\ndef f(xs): return -xs[0] / xs[1]", "def poly(xs, x): return xs[0] + xs[1] * x\ndef f(xs):\n    'Find a zero.'",
      "assert abs(poly([1, 2], f([1, 2]))) < 1e-4"),
@@ -138,6 +146,7 @@ def test_tests_use_what_the_other_process_made(solution: str, setup: str, tests:
 TOGETHER = [
     ("base_class", "class A: size = 1", "class B(A): pass\nassert B().size == 1"),
     ("except", "class E(Exception): pass\ndef f(): raise E", "try: f()\nexcept E: pass\nelse: assert False"),
+    ("printing", "def f(): print('hi')", "import io, contextlib\nout = io.StringIO()\nwith contextlib.redirect_stdout(out): f()\nassert out.getvalue() == 'hi\\n'"),
     ("isinstance", "class A: pass\ndef f(): return A()", "assert isinstance(f(), A)"),
 ]  # fmt: skip
 
@@ -163,6 +172,7 @@ def test_without_namespaces_nothing_runs_unless_it_was_allowed(monkeypatch: pyte
     with pytest.raises(UserError, match=r"grants no namespaces.*runtime.sandbox: open"):
         run_programs([f"open({str(mark)!r}, 'w')"])
     assert not mark.exists()
+    assert missing_protection() == missing_protection(LIMITS) != missing_protection(NAMESPACES) == ()
 
 
 @pytest.mark.parametrize("landlock", [True, False])

@@ -91,6 +91,15 @@ def test_the_tests_give_nothing_away(mode: str, solution: str, tests: str):
     assert run_program(Program(solution, tests=tests), SHORT).outcome == FAILED
 
 
+def test_a_class_of_the_setup_keeps_its_methods(mode: str):
+    setup = (
+        "class Tree:\n    def __init__(self, value): self.value = value\n    def is_right(self): return self.value == 9"
+    )
+    solution = "def f(x):\n    t = Tree(0)\n    t.is_right = lambda: True\n    return t"
+    assert run_program(Program(solution, setup, "assert f(3).is_right()"), SHORT).outcome == FAILED
+    assert run_program(Program("f = lambda x: Tree(9)", setup, "assert f(3).is_right()"), SHORT).outcome == PASSED
+
+
 # ------------------------------------------------------------------------------------------------------ the machine
 
 LINUX_64 = platform.machine() == "x86_64"
@@ -125,10 +134,10 @@ HOSTILE = [
     ("fork_bomb", "import os\nwhile True:\n  try: os.fork()\n  except OSError: pass", {TIMEOUT, KILLED}),
     ("child_in_a_session_of_its_own", "import os, time\nif os.fork() == 0:\n  os.setsid()\n  time.sleep(99)", {FAILED}),
     ("a_command", "import subprocess\nsubprocess.run(['/bin/sh', '-c', 'true'], check=True)", {FAILED}),
-    ("threads", "import threading, time\nwhile True: threading.Thread(target=time.sleep, args=(99,)).start()", {FAILED, KILLED}),
+    ("threads", "import threading, time\nwhile True: threading.Thread(target=time.sleep, args=(99,)).start()", {FAILED, KILLED, TIMEOUT}),
     ("endless_output", "while True: print('x' * 10_000)", {TIMEOUT}),
-    ("memory", "x = []\nwhile True: x.append(bytearray(10_000_000))", {FAILED, KILLED}),
-    ("shared_memory", "import mmap\nx = []\nwhile True:\n  x.append(mmap.mmap(-1, 100_000_000)); x[-1][::4096] = bytes(len(x[-1][::4096]))", {FAILED, KILLED}),
+    ("memory", "x = []\nwhile True: x.append(bytearray(10_000_000))", {FAILED, KILLED, TIMEOUT}),
+    ("shared_memory", "import mmap\nx = []\nwhile True:\n  x.append(mmap.mmap(-1, 100_000_000)); x[-1][::4096] = bytes(len(x[-1][::4096]))", {FAILED, KILLED, TIMEOUT}),
     ("big_number", "x = 9 ** 9 ** 9", {TIMEOUT, FAILED, KILLED}),
     ("stack", "import sys\nsys.setrecursionlimit(10**9)\ndef f(): f()\nf()", {FAILED, KILLED, TIMEOUT}),
     ("endless_loop", "while True: pass", {TIMEOUT}),
@@ -141,15 +150,15 @@ HOSTILE = [
     ("no_python", "def f(:", {FAILED}),
     ("zero_byte", "x = '\0'", {FAILED}),
     ("surrogate", "x = '\ud800'", {FAILED}),
-    ("deep_nesting", "(" * 5_000 + ")" * 5_000, {FAILED, KILLED}),
+    ("deep_nesting", "(" * 5_000 + ")" * 5_000, {FAILED, KILLED, TIMEOUT}),
     ("a_thread_left_behind", "import threading, time\nthreading.Thread(target=time.sleep, args=(99,)).start()", {PASSED}),
     ("kill_the_parent", "import os\nos.kill(os.getppid(), 9)", {FAILED}),
     ("kill_my_group", "import os\nos.kill(0, 9)", {FAILED}),
     ("kill_everybody", "import os\nos.kill(-1, 9)", {FAILED}),
     ("socket", "import socket\nsocket.create_connection(('1.1.1.1', 53), 2)", {FAILED}),
     ("name_lookup", "import socket\nsocket.getaddrinfo('example.com', 80)", {FAILED}),
-    ("disk", "f = open('x', 'wb')\nwhile True: f.write(bytes(1_000_000))", {FAILED, KILLED}),
-    ("disk_in_many_files", "for i in range(20): open(str(i), 'wb').write(bytes(15 << 20))", {FAILED, KILLED}),
+    ("disk", "f = open('x', 'wb')\nwhile True: f.write(bytes(1_000_000))", {FAILED, KILLED, TIMEOUT}),
+    ("disk_in_many_files", "for i in range(20): open(str(i), 'wb').write(bytes(15 << 20))", {FAILED, KILLED, TIMEOUT}),
     ("many_files", "i = 0\nwhile True:\n  open(str(i), 'w').close()\n  i += 1", {FAILED}),
     ("deep_folder", "import os\nfor i in range(3000): os.mkdir('d'); os.chdir('d')", {FAILED}),
     ("write_etc", "open('/etc/x', 'w').write('x')", {FAILED}),
