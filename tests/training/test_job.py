@@ -311,6 +311,36 @@ def test_small_dpo_steps_outlive_the_save_in_bfloat16(
     assert kept(saved) == pytest.approx(1.0, abs=0.25)
 
 
+def separable_pairs(model: Path, n: int) -> list[Pair]:
+    """A question about legs is preferred to a bare sum; other numbers in each pair."""
+    from scalequest.models.weights import load_chat
+    from stages.qpo import question_pair
+
+    chat, made = load_chat(model), []
+    for i in range(n):
+        a, b = (7 * i + 3) % 90 + 2, (11 * i + 5) % 80 + 2
+        rewrite = f"How many legs do {a} dogs and {b} cats have?"
+        made.append(question_pair(chat, {"id": str(i), "rewrite": rewrite, "question": f"What is {a} + {b}?"}))
+    return made
+
+
+@pytest.mark.parametrize(("method", "rate", "least"), [("full", 2e-6, 0.2), ("lora", 1e-4, 1.5)])
+def test_a_held_out_margin_outlives_the_save_in_bfloat16(
+    method: str, rate: float, least: float, model: Path, laptop: Params, tmp_path: Path
+) -> None:
+    """Measured on 16 held-out pairs at beta 1: full 0.41 trained and 1.11 saved (the rounding of all weights of so small a
+    model moves it by about 0.7), LoRA 3.07 and 3.09. In the run of 135M half of it had to be there, and an eighth was."""
+    base, made = on_the_grid(model, tmp_path / "base"), separable_pairs(model, 80)
+    run = StageRun(changed(laptop, engine={"dtype": "bfloat16"}))
+    often = settings(method, learning_rate=rate, epochs=3, per_device_batch_size=4)
+    trained = train(run, DPO(1.0), base, tmp_path / "out", made[:64], often, held_out=made[64:])
+    found = trained.metrics["reloaded"]
+    assert (found["pairs"], found["pairs_from"], found["accuracy_trained"]) == (16, "held out", 1.0)
+    assert found["margin_trained"] > least
+    assert found["margin"] >= found["margin_trained"] / 2
+    assert trained.flags == {"lost_in_saving": False, "few_held_out": False, "no_preference": False}
+
+
 def test_a_save_in_bfloat16_repeats_its_bytes(model: Path, laptop: Params, tmp_path: Path) -> None:
     run = StageRun(changed(laptop, engine={"dtype": "bfloat16"}))
     for name in ("first", "second"):
