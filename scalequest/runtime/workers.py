@@ -9,6 +9,8 @@ shard is given out again.
 
 import logging
 import os
+import shutil
+import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
@@ -88,16 +90,25 @@ def work_on_ray(
         return
     import pickle
 
+    if not runtime.ray_address:
+        # Ray's switch for "one machine": everything listens on the loopback interface, which it does not do on Linux by itself,
+        # not even for the address 127.0.0.1. It is read when Ray is imported.
+        os.environ["RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"] = "0"
     import ray
     import ray.data
 
     # A local cluster has a CPU for each actor, however few cores there are: two actors on one core
     # are only slower.
     cpus = None if runtime.ray_address else max(runtime.workers, os.cpu_count() or 1)
+    # /tmp/ray may be written by every user, and Ray opens any folder that it is given: this one is inside a private one. In /tmp,
+    # because the path of a socket has at most 107 characters.
+    folder = None if runtime.ray_address else Path(tempfile.mkdtemp(prefix="sq-ray-", dir="/tmp"))
+    private: dict[str, Any] = {"_temp_dir": str(folder / "ray")} if folder else {}
     ray.init(
         address=runtime.ray_address or "local", num_cpus=cpus, include_dashboard=False, log_to_driver=False,
-        logging_level=logging.WARNING,
+        logging_level=logging.WARNING, **private,
     )  # fmt: skip
+    done_well = False
     context = ray.data.DataContext.get_current()
     context.enable_progress_bars = False
     logging.getLogger("ray.data").setLevel(logging.ERROR)
@@ -120,11 +131,14 @@ def work_on_ray(
                 raise UserError(row["refused"])
             with pa.ipc.open_stream(row["rows"]) as reader:
                 yield row["shard"], reader.read_all(), row["tokens"]
+        done_well = True
     except ray.exceptions.RayError as error:
         raise UserError(
             f"the Ray workers failed and were restarted {RESTARTS} times: {str(error).strip().splitlines()[-1]}; the actors' "
-            "logs are in /tmp/ray/session_latest/logs; too little memory for runtime.workers engines is the usual cause; "
+            f"logs are in {private.get('_temp_dir', '/tmp/ray')}/session_latest/logs; too little memory for runtime.workers engines is the usual cause; "
             "finished shards are kept"
         ) from error
     finally:
         ray.shutdown()
+        if done_well and folder:
+            shutil.rmtree(folder, ignore_errors=True)

@@ -148,3 +148,38 @@ def test_rows_of_ray_actors_are_those_of_one_process_and_are_found_again(model: 
     # What Ray stored is no business of the local engine alone: the same store serves both.
     assert ask(model, there.with_name("again.parquet"), "local", 1, 0) == 0
     assert there.with_name("again.parquet").read_bytes() == here.read_bytes()
+
+
+LISTENS = """
+import os, sys
+from pathlib import Path
+import psutil
+import pyarrow as pa
+from scalequest.params import Runtime
+from scalequest.run.profile import load_profile
+from scalequest.runtime.workers import work_on_ray
+
+def start():
+    def work(items, seed, number):
+        ray = [p for p in psutil.process_iter() if any(word in " ".join(p.cmdline()) for word in ("gcs_server", "raylet", "ray::", "default_worker"))]
+        found = {c.laddr.ip for p in ray for c in p.net_connections("tcp") if c.status == "LISTEN"}
+        folder = os.environ.get("RAY_SESSION_DIR") or __import__("ray")._private.worker._global_node.get_session_dir_path()
+        return [{"text": text} for text in (*sorted(found), folder, oct(Path(folder).parent.parent.stat().st_mode & 0o777))], 0
+    return work
+
+if __name__ == "__main__":
+    runtime = load_profile().runtime.model_copy(update={"engine": "ray", "workers": 1})
+    for _, rows, _ in work_on_ray(start, [(0, 1, ["x"])], pa.schema([("text", pa.string())]), runtime, {}):
+        print("RESULT", *rows["text"].to_pylist())
+"""
+
+
+def test_a_local_cluster_listens_on_the_loopback_interface_and_its_folder_is_private(tmp_path: Path) -> None:
+    (tmp_path / "listens.py").write_text(LISTENS)
+    result = subprocess.run([sys.executable, str(tmp_path / "listens.py")], cwd=ROOT, capture_output=True, text=True, check=False, env=os.environ | {"PYTHONPATH": str(ROOT)})  # fmt: skip
+    line = next((line for line in result.stdout.splitlines() if line.startswith("RESULT")), "")
+    *addresses, folder, mode = line.split()[1:] or ["", "", ""]
+    assert addresses, result.stderr[-3000:]
+    assert {address.removeprefix("::ffff:") for address in addresses} <= {"127.0.0.1", "::1"}
+    assert mode == "0o700"
+    assert not Path(folder).exists()  # removed with the cluster
