@@ -12,8 +12,9 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
-from multiprocessing import get_context
+from multiprocessing import get_context, parent_process
 from pathlib import Path
+from threading import Thread
 from typing import Any
 
 import numpy as np
@@ -122,6 +123,19 @@ def _start(params: Screen, items: Sequence[dict[str, str]]) -> None:
     _checker = Checker(params, items)
 
 
+def _start_process(params: Screen, items: Sequence[dict[str, str]]) -> None:
+    """Prepare a process of a pool, which ends when the stage is killed instead of waiting for work for ever."""
+    Thread(target=_end_with_parent, daemon=True).start()
+    _start(params, items)
+
+
+def _end_with_parent() -> None:
+    parent = parent_process()
+    assert parent is not None
+    parent.join()
+    os._exit(1)
+
+
 def _check(piece: Piece) -> tuple[Batch, pa.Array]:
     """Check a piece's questions, in a process that ``_start`` has prepared."""
     assert _checker is not None
@@ -139,7 +153,7 @@ def check_all(
         return
     # forkserver: a fork of a process that runs the threads of Arrow or MLflow may hang.
     context = get_context("forkserver")
-    with ProcessPoolExecutor(min(processes, len(work)), context, _start, (params, items)) as pool:
+    with ProcessPoolExecutor(min(processes, len(work)), context, _start_process, (params, items)) as pool:
         yield from pool.map(_check, work)
 
 

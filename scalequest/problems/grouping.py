@@ -70,6 +70,10 @@ class Screened:
         self._ids.append(ids)
         self._generators.append(np.broadcast_to(np.asarray(generator, np.int16), len(ids)))
 
+    def first(self, n: int) -> "Screened":
+        """The first ``n`` batches, which keep what they hold."""
+        return Screened(self._batches[:n], self._ids[:n], self._generators[:n])
+
     def group(self, threshold: float) -> Grouping:
         """Find the duplicates. The first of a group is kept: by the mix's order, then by the numbers in its id.
 

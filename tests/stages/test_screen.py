@@ -1,11 +1,16 @@
 import json
+import os
 import random
+import subprocess
+import sys
+import time
 from argparse import Namespace
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
@@ -20,6 +25,7 @@ from scalequest.records import QUESTION, SCREENED, read_rows, write_rows
 from scalequest.runtime.stage import StageRun
 from stages import screen as stage_module
 from stages.screen import main, pieces, screen
+from tests.fakes import ROOT
 
 
 def question(number: int, text: str, finish_reason: str = "stop", generator: str = "sums") -> dict[str, Any]:
@@ -443,3 +449,42 @@ def test_processes_and_row_groups_change_no_byte(stage, tmp_path: Path, monkeypa
     monkeypatch.setattr(stage_module.os, "sched_getaffinity", lambda _: {0, 1})
     stage(["sums", "stories"])
     assert {path.name: path.read_bytes() for path in (tmp_path / "out").iterdir()} == once
+
+
+def test_processes_end_with_a_stage_that_is_killed(generated, tmp_path: Path):
+    # A kill leaves no time to stop the pool. Each process prints its id when it starts to check.
+    folder = generated(sums=[f"{STORY} {i}" for i in range(60)])
+    part = next((folder / "sums").iterdir())
+    pq.write_table(pq.read_table(part), part, row_group_size=20)
+    program = f"""
+import os, pathlib, time
+from stages import screen
+from scalequest.params import Screen
+
+def wait(piece):
+    pathlib.Path({str(tmp_path)!r}, f"pid-{{os.getpid()}}").touch()
+    time.sleep(600)
+
+if __name__ == "__main__":
+    screen._check, screen.LEAST_FOR_PROCESSES = wait, 1
+    params = Screen(language="any", min_words=1, near_duplicate_jaccard=1.0, decontaminate_ngram=0)
+    list(screen.check_all(screen.pieces(pathlib.Path({str(folder)!r}), ["sums"]), params, [], 2))
+"""
+    (tmp_path / "program.py").write_text(program)
+    stage = subprocess.Popen(
+        [sys.executable, tmp_path / "program.py"], cwd=ROOT, env=os.environ | {"PYTHONPATH": str(ROOT)}
+    )
+    try:
+        wait_for(lambda: len(list(tmp_path.glob("pid-*"))) == 2)
+    finally:
+        stage.kill()
+        stage.wait()
+    pids = [int(path.name.removeprefix("pid-")) for path in tmp_path.glob("pid-*")]
+    wait_for(lambda: not any(psutil.pid_exists(pid) for pid in pids))
+
+
+def wait_for(condition: Callable[[], bool], seconds: float = 120) -> None:
+    end = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < end
+        time.sleep(0.05)
