@@ -58,16 +58,22 @@ class Memory(threading.Thread):
             time.sleep(2)
 
 
-def settings(language: str) -> Screen:
-    """The default run's settings but for the language rule."""
-    return Screen(language=language, min_words=4, near_duplicate_jaccard=THRESHOLD, decontaminate_ngram=13)
+def settings(language: str, paraphrase_cosine: float) -> Screen:
+    """The default run's settings but for the language rule and the paraphrases."""
+    return Screen(
+        language=language,
+        min_words=4,
+        near_duplicate_jaccard=THRESHOLD,
+        decontaminate_ngram=13,
+        paraphrase_cosine=paraphrase_cosine,
+    )
 
 
-def run(folder: Path, language: str, processes: int) -> dict[str, Any]:
+def run(folder: Path, language: str, processes: int, paraphrase_cosine: float) -> dict[str, Any]:
     """Screen FOLDER/questions into FOLDER/screened; the stage's own steps, timed."""
     memory = Memory()
     memory.start()
-    params = settings(language)
+    params = settings(language, paraphrase_cosine)
     near_twins(
         np.arange(4, dtype=np.uint64), np.arange(5), THRESHOLD
     )  # compiled, where this machine has not done it yet
@@ -201,11 +207,12 @@ def main() -> None:
     parser.add_argument("folder", type=Path)
     parser.add_argument("--language", default="ascii", choices=("ascii", "lingua", "any"))
     parser.add_argument("--processes", type=int, default=2)
+    parser.add_argument("--paraphrase-cosine", type=float, default=1.0, help="1.0: paraphrases are not looked for")
     args = parser.parse_args()
     if args.what == "compare":
         found = compare(args.folder)
     else:
-        found = run(args.folder, args.language, args.processes) if args.what == "run" else {}
+        found = run(args.folder, args.language, args.processes, args.paraphrase_cosine) if args.what == "run" else {}
         rows = read_table(args.folder / "screened", SCREENED, ["id", "verdict", "matched", "evidence"]).to_pydict()
         verdicts = dict(
             zip(rows["id"], zip(rows["verdict"], rows["matched"], rows["evidence"], strict=True), strict=True)

@@ -29,6 +29,7 @@ from scalequest.outcomes import KEPT, SCREEN_OUTCOMES
 from scalequest.params import Screen
 from scalequest.problems.diversity import vendi
 from scalequest.problems.grouping import Grouping, Screened
+from scalequest.problems.paraphrases import PARAPHRASE
 from scalequest.problems.screening import CODES, VERDICTS, Batch, Checker, printable
 from scalequest.problems.templates import TEMPLATE_MATCH
 from scalequest.records import QUESTION, SCREENED, parts_of, write_stream
@@ -212,7 +213,11 @@ def counts(work: Sequence[Piece], grouping: Grouping, mix: Sequence[str]) -> dic
         total.update(own)
     sizes = np.unique(grouping.kept[grouping.kept >= 0], return_counts=True)[1]
     n = len(grouping.verdicts)
-    like_items = pc.starts_with(grouping.evidence, TEMPLATE_MATCH).to_numpy() & (grouping.verdicts == CODES[KEPT])
+    kept = grouping.verdicts == CODES[KEPT]
+    like_items = {
+        name: kept & pc.starts_with(grouping.evidence, begins).to_numpy()
+        for name, begins in (("template_matches", TEMPLATE_MATCH), ("paraphrases", PARAPHRASE))
+    }
     return {
         "questions": n,
         "kept": total[KEPT],
@@ -220,9 +225,9 @@ def counts(work: Sequence[Piece], grouping: Grouping, mix: Sequence[str]) -> dic
         "dropped": {name: total[name] for name in SCREEN_OUTCOMES},
         "by_generator": by_generator,
         # A group is a kept question with its duplicates.
-        "template_matches": {
-            "kept": int(like_items.sum()),
-            "items": len(pc.unique(grouping.matched.filter(pa.array(like_items)))),
+        **{
+            name: {"kept": int(rows.sum()), "items": len(pc.unique(grouping.matched.filter(pa.array(rows))))}
+            for name, rows in like_items.items()
         },
         "overlap": overlap(grouping, generator, mix),
         "duplicate_groups": {"n": len(sizes), "largest": int(sizes.max()) + 1 if len(sizes) else 0},

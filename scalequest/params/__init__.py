@@ -153,6 +153,7 @@ class Screen(Section):
     decontaminate_ngram: Annotated[int, Field(ge=0)]
     # A parameter file of before this rule keeps all that it kept.
     template_match: Literal["report", "drop", "off"] = "report"
+    paraphrase_cosine: Annotated[float, Field(gt=0.0, le=1.0)] = 1.0
 
 
 class Judge(Sampling):

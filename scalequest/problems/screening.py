@@ -15,6 +15,7 @@ from scalequest.outcomes import KEPT, SCREEN_OUTCOMES
 from scalequest.params import Screen
 from scalequest.problems.contamination import Contamination
 from scalequest.problems.language import language_check
+from scalequest.problems.paraphrases import Paraphrases
 from scalequest.problems.shingles import Hashes, Offsets, Tokenizer, shingle_hashes
 from scalequest.problems.suspects import Suspects
 from scalequest.problems.templates import Templates
@@ -32,7 +33,7 @@ class Batch:
     Attributes:
         verdicts: places in VERDICTS; KEPT where only duplicates are left to be looked for (N).
         matched: the benchmark item, empty where there is none (N).
-        evidence: what is behind the verdict; of a question with KEPT, that it is an item with other numbers (N).
+        evidence: what is behind the verdict; of a question with KEPT, that it is an item with other numbers or words (N).
         keys: 128 bits of ``question_key``'s hash, of those with KEPT (K, 2).
         shingles: hashes of the distinct shingles of those with KEPT; empty where near duplicates are not looked for.
         offsets: of ``shingles`` (K + 1).
@@ -57,6 +58,8 @@ class Checker:
         self._contamination = Contamination(items, params.decontaminate_ngram)
         self._templates = Templates([] if params.template_match == "off" or not params.decontaminate_ngram else items)
         self._template_verdict = "template_match" if params.template_match == "drop" else KEPT
+        paraphrased = params.decontaminate_ngram and params.paraphrase_cosine < 1
+        self._paraphrases = Paraphrases(items if paraphrased else [], params.paraphrase_cosine)
         self._suspects = Suspects(items, self._contamination, self._tokens)
 
     def __call__(self, questions: Sequence[str | bytes | None], finish_reasons: Sequence[str]) -> Batch:
@@ -77,6 +80,9 @@ class Checker:
             if clean[place]:
                 found[left[place]] = (self._template_verdict, item, said)
                 clean[place] = self._template_verdict == KEPT
+        for place, item, said in self._paraphrases(seen):
+            if clean[place] and not found[left[place]][1]:
+                found[left[place]] = (KEPT, item, said)
         tokens = tokens.take(clean)
         hashed = b"".join(blake2b(keys[at].encode(), digest_size=16).digest() for at in np.flatnonzero(clean))
         nothing = np.zeros(0, np.uint64), np.zeros(int(clean.sum()) + 1, np.int64)

@@ -31,7 +31,7 @@ def overlap(run: Run) -> Section:
         *(f"{kind}, of `{name}`" for kind in ("exact", "near") for name in mix),
         "Vendi score",
     ]
-    templates = found["template_matches"]
+    templates, paraphrases = found["template_matches"], found["paraphrases"]
     blocks: list[Block] = [
         Text(NOTE.strip()),
         Table("Duplicates within and between generators", head, rows, "lr" + "r" * (len(head) - 2)),
@@ -41,7 +41,8 @@ def overlap(run: Run) -> Section:
         ),
         Text(
             f"{templates['kept']:,} kept questions are one of {templates['items']:,} benchmark items with other numbers "
-            "(`screen.template_match`)."
+            f"(`screen.template_match`), and {paraphrases['kept']:,} have the words of one of {paraphrases['items']:,} items in another "
+            "order (`screen.paraphrase_cosine`). They are reported and not dropped."
         ),
     ]
     return Section("Overlap and diversity", blocks)
