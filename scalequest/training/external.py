@@ -7,6 +7,7 @@ from typing import Any
 
 from scalequest.errors import UserError
 from scalequest.io import read_jsonl
+from scalequest.problems.files import read_file
 from scalequest.problems.problem import worked_solution
 
 Row = dict[str, Any]
@@ -95,7 +96,7 @@ def _columns(row: Row) -> Found:
     name = next((name for name in RESPONSE if text_of(row.get(name))), None)
     if not question or not name:
         return None
-    response = row[name]
+    response = text_of(row[name]) or ""
     last = response.strip().splitlines()[-1].strip()
     if name == "answer" and last.startswith("####") and (final := last.removeprefix("####").strip()):
         response = worked_solution(response, final)
@@ -129,13 +130,8 @@ def question_and_response(row: Row, where: str) -> tuple[str, str]:
 def rows_of(path: Path) -> Iterator[tuple[str, Row]]:
     """Each row of a .jsonl, .jsonl.gz or .parquet file with its place, ``FILE:LINE`` or ``FILE: row N``."""
     if path.suffix == ".parquet":
-        import pyarrow.parquet as pq
-
-        number = 0
-        for batch in pq.ParquetFile(path).iter_batches():
-            for row in batch.to_pylist():
-                number += 1
-                yield f"{path}: row {number}", row
+        for number, (_, row) in enumerate(read_file(path), start=1):
+            yield f"{path}: row {number}", row
         return
     with gzip.open(path, "rb") if path.suffix == ".gz" else path.open("rb") as file:
         lines = (number for number, line in enumerate(file, start=1) if line.strip())

@@ -206,3 +206,17 @@ def test_contradictions_are_named_before_anything_runs(values: dict[str, Any], m
     data["instruct_tune"] |= values
     with pytest.raises(UserError, match=message):
         parse_params(data)
+
+
+def test_the_text_parts_of_a_column_are_one_text(tmp_path: Path):
+    path = tmp_path / "pairs.jsonl"
+    write_jsonl(path, [{"question": "2 + 2?", "answer": [{"type": "text", "text": "It is 4\n#### 4"}]}])
+    [(_, question, response)] = external_pairs(path, sha256(path.read_bytes()).hexdigest())
+    assert (question, "\\boxed{4}" in response) == ("2 + 2?", True)
+
+
+def test_a_broken_parquet_file_is_named(tmp_path: Path):
+    path = tmp_path / "pairs.parquet"
+    path.write_bytes(b"PAR1 no such thing")
+    with pytest.raises(UserError, match="not a Parquet file"):
+        external_pairs(path, sha256(path.read_bytes()).hexdigest())
