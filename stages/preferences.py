@@ -35,8 +35,8 @@ from scalequest.text import question_key
 # in a colon or a dash, or its line ends: "The final question asks for .." is none. Possessive (*+)
 # where a run of blanks or signs would backtrack.
 _FINAL_HEADER = re.compile(
-    r"^[ \t#*>_\-]*+(?:\(?(?:(?:step|section)[ \t]*)?\d+[ \t]*[:,.)\-]*[ \t]*)?[#*_]*(?:the[ \t]+)?final(?:ly)?[ \t]+"
-    r"(?:(?:rewritten|rewrite|created)[ \t]+)?(?:question|problem)(?:[ \t]+is)?[ \t#*_]*+(?:[:\-–—][ \t#*_:]*+(.*?))?[ \t]*$",
+    r"^[ \t#*>_\-\[]*+(?:\(?(?:(?:step|section)[ \t]*)?\d+[ \t]*[:,.)\-]*[ \t]*)?[#*_]*(?:the[ \t]+)?final(?:ly)?[ \t]+"
+    r"(?:(?:rewritten|rewrite|created)[ \t]+)?(?:question|problem)(?:[ \t]+is|[ \t]*\([^()\n]{1,40}\))?[ \t#*_\]]*+(?:[:：\-–—][ \t#*_:\]]*+(.*?))?[ \t]*$",
     re.IGNORECASE | re.MULTILINE,
 )
 # A direct answer often starts with a remark on itself, or with a label.
@@ -44,7 +44,7 @@ _PREAMBLE = re.compile(
     r"(?:(?:sure|certainly|of course|okay|absolutely)\b[!,.]*+\s*+)?[#*_\s]*+"
     r"(?:here(?:['’]s| is)\s[^\n:]*\b(?:problem|question|version|exercise|rewrite)\b[^\n:]*:"
     r"|(?:the |an? )?(?:(?:new|corrected|rewritten|revised|modified|better|harder|more (?:difficult|challenging)) )*(?:math )?"
-    r"(?:problem|question)(?: is)?(?:[ \t]*:|[ \t*_]*\n))[\s*_]*",
+    r"(?:problem|question|version|rewrite)(?: is)?(?:[ \t*_]*[:：]|[ \t*_]*\n)|Q[ \t*_]*[:.])[\s*_]*",
     re.IGNORECASE,
 )
 # A model may go on with a next example.
@@ -53,11 +53,14 @@ _NEXT_EXAMPLE = re.compile(r"\n+question:", re.IGNORECASE)
 
 # A model may go on after its question, in a new line: it solves it, or explains what it changed.
 _AFTERWARDS = re.compile(
-    r"\n[ \t#*_>-]*+(?:"
+    r"\n[ \t]*+(?:-{3,}|\*{3,}|_{3,}|={3,})[ \t]*(?=\n|\Z)|\n[ \t#*_>-]*+(?:"
     r"(?:so |now |first,? |okay,? )?let(?:['’]s| us)[ ]+(?:solve|find|calculate|compute|work|break|start|begin|see|think|figure|first|now|do|go|try)\b"
     r"|(?:detailed |full |sample |step-by-step |the |here is (?:the|a) |here's (?:the|a) )?"
     r"(?:solution|answer|explanation|reasoning|working|rationale|proof|changes)\b(?:[ ]+is\b|[^\n.?]{0,40}[*_]*:|[ ]*[*_]*[ ]*(?=\n|$))"
     r"|step[ ]+(?:1|one)\b"
+    r"|(?:A|verification|review|check|comment|remark|correct answer|final answer)[*_ \t]*[:：]"
+    r"|here(?:['’]s| is)[ ]+(?:how|why|what)\b"
+    r"|\(?(?:note|remark)\b[^\n]*\b(?:I|original|rewritten|rewrite|changed|modified|revised|this (?:question|problem|version))\b"
     r"|(?:in order )?to[ ]+(?:solve|find|answer|calculate|compute|determine|get|figure)\b"
     r"|(?:first|firstly|now|next|then|so|thus|therefore|hence),?[ ]+(?:we|i|add|multiply|subtract|divide|calculate|find)\b"
     r"|(?:we|i)(?:['’]ll|['’]ve|[ ]+(?:will|can|need|must|should|first|start|added|changed|made|rewrote|modified))\b"
@@ -66,6 +69,36 @@ _AFTERWARDS = re.compile(
     r")",
     re.IGNORECASE,
 )
+
+
+# Markup around the question, and a control token that an endpoint left in.
+_TAG = re.compile(
+    r"</?(?:b|strong|i|em|u|p|h[1-6]|question|problem|rewrite|answer|output)>|<\|[a-z_]+\|>|</?s>", re.IGNORECASE
+)
+_FENCE = re.compile(r"\A(`{3,}|~{3,})\w*\n(.*?)\n?\1\s*\Z", re.DOTALL)
+_QUOTED_LINE = re.compile(r"^>[ \t]?", re.MULTILINE)
+_SECOND_ITEM = re.compile(r"^[ \t]*2[.)]", re.MULTILINE)
+_QUOTES = {'"': '"', "\u201c": "\u201d", "\u00ab": "\u00bb"}
+
+
+def _unwrapped(text: str) -> str:
+    """``text`` without a fence, a quotation's marks or emphasis around all of it."""
+    text = text.strip()
+    if fence := _FENCE.match(text):
+        text = fence[2]
+    if text.startswith(">"):
+        text = _QUOTED_LINE.sub("", text)
+    text = text.strip()
+    if not _SECOND_ITEM.search(text):
+        text = text.removeprefix("1. ").removeprefix("1) ")
+    for mark in ("**", "*"):
+        if (text.startswith(mark) and text.endswith(mark)) or text.count(mark) % 2:
+            text = text.removeprefix(mark).removesuffix(mark).strip()
+    if len(text) > 1 and _QUOTES.get(text[0]) == text[-1]:
+        text = text[1:-1]
+    elif text.count('"') % 2:  # one of a pair was cut off
+        text = text.strip('"')
+    return text.strip()
 
 
 def _question_alone(text: str, asks: Callable[[str], bool]) -> str:
@@ -82,7 +115,7 @@ def parse_rewrite(completion: str, style: str, asks: Callable[[str], bool] = lam
         style: ``few_shot`` answers with the question; ``sections`` puts it under the header "FINAL QUESTION".
         asks: whether a text asks for something (``Wording.asks``).
     """
-    completion = without_thoughts(completion)
+    completion = _TAG.sub("", without_thoughts(completion))
     if style == "few_shot":
         text = completion.strip()
         if remark := _PREAMBLE.match(text):
@@ -94,8 +127,7 @@ def parse_rewrite(completion: str, style: str, asks: Callable[[str], bool] = lam
             return ""
         last = headers[-1]
         text = (last.group(1) or "") + completion[last.end() :]
-    text = _question_alone(text.strip(), asks)
-    return text.strip().strip("*").strip().strip('"').strip()
+    return _unwrapped(_question_alone(text.strip(), asks))
 
 
 def flip(question_id: str, seed: int, solvability_frac: float) -> str:

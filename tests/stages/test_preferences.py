@@ -384,3 +384,52 @@ def test_a_runaway_of_blank_lines_is_read_at_once(read):
     read(text)
     # Linear reading takes under 1 ms; quadratic backtracking took 0.4 to 1.1 s.
     assert time.perf_counter() - started < 0.2
+
+
+QUESTION_ALONE = "Tom has 5 apples and buys 3. How many has he?"
+
+
+@pytest.mark.parametrize(
+    "completion",
+    [
+        "\u25c1think\u25b7harder\u25c1/think\u25b7{}",
+        "\u201c{}\u201d",
+        "```\n{}\n```",
+        "> {}",
+        "1. {}",
+        "Q: {}",
+        "Rewrite: {}",
+        "Harder version: {}",
+        "**{}**",
+        "<question>{}</question>",
+        "<answer>\n{}\n</answer>",
+        "{}<|im_end|>",
+        "{}</s>",
+        "{}\n\n(Note: I changed the numbers.)",
+        "{}\n\n---\n\nThe conditions hold.",
+        "{}\n\nHere's how to solve it: 5 + 3 = 8",
+        "{}\nA: 8",
+        "{}\n\nCorrect answer: 8",
+    ],
+)
+def test_what_is_around_a_question_is_left_out(completion: str):
+    assert parse_rewrite(completion.format(QUESTION_ALONE), "few_shot") == QUESTION_ALONE
+
+
+@pytest.mark.parametrize(
+    "header", ["FINAL QUESTION\uff1a", "FINAL QUESTION (reviewed): ", "[FINAL QUESTION]\n", "<b>FINAL QUESTION:</b> ", "### 5. FINAL QUESTION\n\n> "]
+)  # fmt: skip
+def test_the_last_header_in_any_markup_is_found(header: str):
+    completion = f"STEP 1: none\n{header}{QUESTION_ALONE}\n\nVERIFICATION: 5 + 3 = 8."
+    assert parse_rewrite(completion, "sections") == QUESTION_ALONE
+
+
+@pytest.mark.parametrize(
+    "question",
+    [
+        'Is it "A" or "B"?', '"A" or "B"?', "What is **x**? Find **y**", "What is 3*4?", "1. Tom has 3.\n2. Ann has 4.\nHow many?",
+        "Is a<b and b>c?", "The shop closes.\nNote: it opens at 5. When?",
+    ],
+)  # fmt: skip
+def test_marks_inside_a_question_stay(question: str):
+    assert parse_rewrite(question, "few_shot") == question
