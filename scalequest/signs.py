@@ -21,6 +21,8 @@ _FOLDED = (
     (re.compile("[\u2018\u2019\u201a\u201b\u2032\u2035\u2039\u203a\u00b4`\u02b9\u02bc]"), "'"),
     (re.compile("[\u201c\u201d\u201e\u201f\u2033\u2036\u00ab\u00bb]"), '"'),
 )
+# Of other scripts, such as Arabic; NFKC folds the wide ones alone.
+_OTHER_DIGIT = re.compile(r"[^\W0-9a-zA-Z_](?<=\d)")
 _HIDDEN = re.compile(f"[{_INVISIBLE}]")
 _CONTROL = re.compile(r"[\x00-\x08\x0e-\x1b\x7f]")
 
@@ -43,7 +45,7 @@ def plain(text: str, hidden: str = "") -> str:
         for pattern, replacement in _FOLDED:
             seen = pattern.sub(replacement, seen)
         seen = unicodedata.normalize("NFKC", _raised(seen))
-    return _SLASH.sub("/", seen)
+    return _OTHER_DIGIT.sub(lambda m: str(unicodedata.decimal(m.group())), _SLASH.sub("/", seen))
 
 
 def _raised(text: str) -> str:

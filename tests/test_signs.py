@@ -71,3 +71,8 @@ def test_words_in_formulas_get_blanks_and_letters_do_not():
     assert without_wording("5\\text{ apples}") == "5  apples "
     assert without_wording("1-1/\\mathrm{e}") == "1-1/e"
     assert without_wording("\\text{\\textbf{even}}") == "  even  "
+
+
+def test_digits_of_other_scripts_are_digits():
+    assert plain("\u0664\u0662 \u096b \uff11") == "42 5 1"
+    assert plain("x\u00b2 \u216b") == "x^{2} XII"

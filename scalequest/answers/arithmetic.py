@@ -31,7 +31,7 @@ _TOKEN = re.compile(
     rf"|(?P<word>[A-Za-z]+(?:['-][A-Za-z]+)*(?:/[A-Za-z]+)*(?:\^\{{?\d\}}?)?)"
     r"|(?P<operator>[-+*/^])|(?P<bracket>[()])|(?P<equals>=|~)|(?P<other>\S)"
 )
-_SCALES = {"hundred": 100, "thousand": 1_000, "million": 10**6, "billion": 10**9, "trillion": 10**12}
+_SCALES = {"dozen": 12, "hundred": 100, "thousand": 1_000, "million": 10**6, "billion": 10**9, "trillion": 10**12}
 # Single letters that are words. Any other is a variable.
 _WORDS_OF_ONE_LETTER = ("a", "A", "I")
 _REMAINDER = ("remainder", "remainders", "r", "R", "mod", "rem")
@@ -39,9 +39,11 @@ _CLOCK = {"am", "pm", "o'clock"}
 _MARK = re.compile(r"<<([^<>]*)>>")
 
 _SPELLINGS = (
-    (re.compile("\u00d7|\u22c5|\u00b7|\u2217"), "*"),
+    (re.compile("\u00d7|\u22c5|\u00b7|\u2217|\u2219"), "*"),
     (re.compile("\u00f7"), "/"),
     (re.compile(r"\\approx(?![A-Za-z])|[\u2248\u2243\u2245]"), "~"),
+    (re.compile("=="), "="),
+    (re.compile(r"(?<=[\d)%])\s+(?:equals|is equal to)\s+(?=[-\d($\\])"), " = "),
     (re.compile(r"\*\*(?=\s*\d)"), "^"),
     (re.compile(r"\\[()\[\]]|\*\*|\\\\"), " "),
     (re.compile(r"\\boxed\s*\{([^{}]*)\}"), r" \1 "),
@@ -173,8 +175,11 @@ def _prepared(line: str) -> str:
     return spoken_signs(line)
 
 
+_EQUALS = re.compile("[=\u2248]|approx|equal")
+
+
 def _steps_of(line: str) -> list[Step]:
-    if "=" not in line and "\u2248" not in line and "approx" not in line:
+    if not _EQUALS.search(line):
         return []
     found: list[Step] = []
     tokens = [(m.lastgroup or "", m.group()) for m in _TOKEN.finditer(_prepared(line))][:_MAX_TOKENS]
@@ -303,7 +308,8 @@ def _step(left: _Side, sign: str, right: _Side) -> Step | None:
         agrees = bool(first) and left.calculates and exact_value(first.group() if first else "") == left.value
     another_unit = bool(left.units and right.units and not left.units & right.units)
     of_a_clock = bool((left.units | right.units) & _CLOCK)  # 10 am + 5 hours = 3 pm
-    if not agrees and (left.mixed or right.mixed or another_unit or of_a_clock):
+    converts = bool(left.units) and not left.calculates and not right.units  # 3 weeks = 3 * 7 days
+    if not agrees and (left.mixed or right.mixed or another_unit or of_a_clock or converts):
         return None
     return Step(f"{left.text} {sign} {right.text}", left.value, right.value, agrees)
 

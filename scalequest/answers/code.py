@@ -10,11 +10,16 @@ import textwrap
 import warnings
 
 from scalequest.answers.stubs import DEFINITIONS, has_work, is_stub
+from scalequest.answers.thoughts import without_thoughts
 
 # The line of a test program that a solution replaces.
 SOLUTION_LINE = "# ---- the solution goes here ----"
 
-_FENCE = re.compile(r"^([ \t]*)```[ \t]*([\w+.#-]*)[^\n]*\n(.*?)(?:^[ \t]*```|\Z)", re.MULTILINE | re.DOTALL)
+# Also ~~~, a fence of more signs around text with ```, and a quoted block (>).
+_FENCE = re.compile(
+    r"^(?P<indent>[ \t>]*)(?P<signs>`{3,}|~{3,})[ \t]*\{?(?P<language>[\w+.#-]*)[^\n]*\n(?P<code>.*?)(?:^[ \t>]*(?P<end>(?P=signs))|\Z)",
+    re.MULTILINE | re.DOTALL,
+)
 _PYTHON_NAMES = ("", "python", "python3", "py")
 # How code begins in a text without a fence.
 _CODE_START = re.compile(r"^(?:def |class |import |from |@|async def )", re.MULTILINE)
@@ -53,15 +58,15 @@ def fenced_code(text: str) -> str | None:
     Of several the first that defines something: usage examples come after, shell commands do not compile, and a stub (a signature
     and a docstring) repeats the question. A block with nothing but stubs is no answer.
     """
-    return _first_program([
-        _block(m) for m in _FENCE.finditer(text) if m.group(2).lower() in _PYTHON_NAMES and m.group().count("```") > 1
-    ])  # fmt: skip
+    blocks = _FENCE.finditer(without_thoughts(text))
+    return _first_program([_block(m) for m in blocks if m["language"].lower() in _PYTHON_NAMES and m["end"]])
 
 
 def any_code(text: str) -> str | None:
     """The program in a text however it is put: fenced, in a block that was cut, or bare between sentences."""
     if found := fenced_code(text):
         return found
+    text = without_thoughts(text)
     cut = [_block(m) for m in _FENCE.finditer(text)]
     bare = [text[m.start() :] for m in _CODE_START.finditer(text)][:1]
     return _first_program([_longest_program(block) for block in (*cut, *bare)])
@@ -80,8 +85,12 @@ def asserts(text: str) -> list[str]:
 
 def _block(fence: "re.Match[str]") -> str:
     """The content of a block without the indentation of its fence, as in a list item, or without its own."""
-    indent, content = fence.group(1), fence.group(3)
-    without_indent = "".join(line.removeprefix(indent) for line in content.splitlines(keepends=True))
+    indent, content = fence["indent"], fence["code"]
+    quoted = indent.rstrip()  # a quoted block's empty line is ">" alone
+    without_indent = "".join(
+        line.removeprefix(indent) if line.startswith(indent) else line.removeprefix(quoted)
+        for line in content.splitlines(keepends=True)
+    )
     forms = (content, without_indent, textwrap.dedent(content))
     return next((form for form in forms if parsed(form)), without_indent)
 

@@ -1,6 +1,7 @@
 """The judge's yes or no: which words of its answer are a verdict."""
 
 import re
+import unicodedata
 
 from scalequest.answers.thoughts import without_thoughts
 from scalequest.outcomes import NO_VERDICT, SOLVABLE, UNSOLVABLE
@@ -22,11 +23,13 @@ _VERDICT_LINE = re.compile(rf"{_OPEN}(?:{_LABEL}{_OPEN})?{_WORD}[\W_]*", re.IGNO
 # by a word that starts the reason; or it closes a sentence that does not repeat the choice ("say yes or no").
 _OPENING = re.compile(
     rf"{_OPEN}(?:{_LEAD}{_OPEN})?(?:{_LABEL}{_OPEN})?{_WORD}"
-    r"(?=[\W_]*$|[*_\"'`)\]}]*[.,;:!–—]|\s+(?:-+\s|\()|\s+(?:because|since|as|it|this|that|the)\b)",
+    r"(?=[\W_]*$|[*_\"'`)\]}]*[.,;:!–—]|\s+(?:[-–—]+\s|\()|\s+(?:because|since|as|it|this|that|the)\b)",
     re.IGNORECASE,
 )
 _CLOSING = re.compile(rf"(?<![^\W_]or[ ])(?<!or [\"'*]){_WORD}[\W_]*$", re.IGNORECASE)
-_CHOICE = re.compile(r"\b(?:yes\W+(?:or|and)\W+no|no\W+(?:or|and)\W+yes)\b", re.IGNORECASE)
+_CHOICE = re.compile(r"\b(?:yes(?:\W+(?:or|and)\W+|\s?/\s?)no|no(?:\W+(?:or|and)\W+|\s?/\s?)yes)\b", re.IGNORECASE)
+# <answer>No</answer>
+_TAG = re.compile(r"</?[a-z]\w*>", re.IGNORECASE)
 _SENTENCES = re.compile(r"(?<=[.!?;:])[*_\"'`)\]}]*\s+")
 
 
@@ -56,7 +59,7 @@ def parse_verdict(completion: str, style: str = "reasoned") -> bool | None:
             verdict: the last such line counts, whatever follows; without one, a verdict in words in the last line. The
             prompt's points are answered above it, and "Is a number missing? No." is such an answer.
     """
-    text = without_thoughts(completion).strip()
+    text = _TAG.sub(" ", unicodedata.normalize("NFKC", without_thoughts(completion))).strip()
     if style == "few_shot":
         found = _OPENING.match(text.split("\n", 1)[0])
         return _said(found[1]) if found else None

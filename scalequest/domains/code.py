@@ -115,7 +115,7 @@ def leaks_solution(question: str) -> bool:
 
     A stub to be completed (a signature, a docstring, ``pass``), with or without helpers, and calls are part of many tasks.
     """
-    return bool(_LEAK.search(question)) or any(_is_solved(block) for block in _BLOCK.findall(question))
+    return bool(_LEAK.search(question)) or any(_is_solved(block) for _, block in _BLOCK.findall(question))
 
 
 def asks(question: str) -> bool:
@@ -134,7 +134,7 @@ def _is_solved(block: str) -> bool:
     return bool(functions) and not any(is_stub(function) for function in functions)
 
 
-_BLOCK = re.compile(r"```\w*\n(.*?)```", re.DOTALL)
+_BLOCK = re.compile(r"(?P<signs>```|~~~)[^\n]*\n(.*?)(?P=signs)", re.DOTALL)
 _LEAK = re.compile(
     r"^[ \t#*>_]*+(?:final )?(?:solution|answer|implementation)[ \t*_]*+(?::|$)|\((?:answer|solution):|\bhere is the (?:code|solution)\b",
     re.IGNORECASE | re.MULTILINE,

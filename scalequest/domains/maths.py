@@ -130,11 +130,17 @@ def _announces(found: "re.Match[str]") -> bool:
 
 
 def _names_its_value(text: str) -> bool:
-    if _WHICH_IS.search(text) or _WHERE_IT_IS.search(text) or _SINCE.search(text) or _ASKED_EQUATION.search(text):
+    if _WHICH_IS.search(text) or _WHERE_IT_IS.search(text) or _since_it_is(text) or _ASKED_EQUATION.search(text):
         return True
     # "2 + 2 equals 4. What is 2 + 2?"
     calculations = [(m[1].replace(" ", ""), bool(m[2])) for m in _CALCULATION.finditer(text)]
     return any(solved and (expression, False) in calculations for expression, solved in calculations)
+
+
+def _since_it_is(text: str) -> bool:
+    """Whether a reason is a solved calculation, and no other is asked: "Given that 3 + 4 = 7, what is 3 + 5?" leaks nothing."""
+    reason = _SINCE.search(text)
+    return bool(reason) and not any(not found[2] for found in _CALCULATION.finditer(text, reason.end()))  # type: ignore[union-attr]
 
 
 def _after_what_is_asked(text: str) -> str:
@@ -198,9 +204,9 @@ _NUMBER_WORD = (
     r"twenty|thirty|forty|fifty|sixty|seventy|eighty|ninety|hundred)(?:-(?:one|two|three|four|five|six|seven|eight|nine))?\b"
 )
 _DIGITS = r"\d[\d,]*+(?:\.\d+)?(?:/\d+)?"
-_VALUE = rf"(?:[$*_('\"]|\\\(|\\\$)*+-?\s?\$?(?:{_DIGITS}|\\[dt]?frac\s*\{{[-\d\s]*(?:\\pi)?\}}\s*\{{[-\d\s]+\}}|\\sqrt|\\pi|{_NUMBER_WORD}|[a-zA-Z]\s?=\s?-?\$?\d)"
+_VALUE = rf"(?:[$*_('\"]|\\\(|\\\$)*+-?\s?\$?(?:{_DIGITS}|\\[dt]?frac\s*\{{[-\d\s]*(?:\\pi)?\}}\s*\{{[-\d\s]+\}}|\\sqrt(?:\s?\{{\d+\}})?|\\pi|π|√\d*|{_NUMBER_WORD}|[a-zA-Z]\s?=\s?-?\$?\d)"
 # What a value may be followed by up to the end of its sentence: a unit, "in total".
-_UNIT = r"(?:\s?\\?%|\s?[a-zA-Z°]+(?:[ /-][a-zA-Z]+){0,4}+)?+"
+_UNIT = r"(?:\s?(?:π|\\pi))?+(?:\s?\\?%|\s?[a-zA-Z°]+(?:[ /-][a-zA-Z]+){0,4}+)?+"
 _END = r"[\s$*_.!)'\"\]}\\]*+"
 
 # A label, in a line of its own or anywhere behind a sign that ends a sentence. "Solution A holds 20% acid" and "Answer as a fraction"
@@ -208,6 +214,7 @@ _END = r"[\s$*_.!)'\"\]}\\]*+"
 _LABEL = r"(?:(?:final|correct|right|expected|full|detailed) )?(?:solution|answer|ans|answer key|explanation|worked solution)"
 _LABELLED = re.compile(
     r"\A\W*\\boxed|(?<!of)(?<!find)(?<!compute)(?<!is)(?<=[\w.?!)])\s+\$?\\boxed\s*\{[^{}\n]*\}\W*\Z|(?<!\S)####\s*\S"
+    r"|(?:答案|解答|解析|答え|정답)\s*(?:[:=]|是|为)\s*\S|^[ \t#*>_]*+(?:soluci[oó]n|respuesta|l[oö]sung|antwort|r[eé]ponse|ответ|решение|risposta|resposta|解|答)\s*:"
     rf"|^[ \t#*>_]*+{_LABEL}[ \t*_]*+(?::|=|-\s|$)|[\[(]\s*{_LABEL}\s*[:=]"
     rf"|[.?!)$\d][*_ \t]+{_LABEL}\s*(?::|=|\s-\s)[*_]*\s*\S"
     r"|^[ \t*_]*+(?:A|Ans)[ \t*_]*[.:][*_ \t]+-?[$\\]*\d[^\n]*\Z|\?[*_ \t]+A[*_]*:[*_ \t]+-?[$\\]*\d[^:\n]*\Z",
@@ -234,7 +241,7 @@ _NO_VALUE = re.compile(
     re.IGNORECASE,
 )
 _WHICH_IS = re.compile(
-    rf"(?:(?:,\s*|\()(?:which|that)\s+(?:is|equals|gives|makes)(?:\s+equal\s+to)?|,\s*(?:i\.?e\.?,?|namely)|\(\s*(?:it(?:'s| is)|answer|ans)?\s*=|=>|->|→)\s*"
+    rf"(?:(?:,\s*|\()(?:which|that)\s+(?:is|equals|gives|makes)(?:\s+equal\s+to)?|,\s*(?:giving|yielding|obtaining|i\.?e\.?,?|namely)|\(\s*(?:it(?:'s| is)|answer|ans)?\s*=|=>|->|→)\s*"
     rf"{_VALUE}{_UNIT}{_END}\??{_END}\Z",
     re.IGNORECASE,
 )
@@ -268,8 +275,13 @@ _GIVEN = re.compile(
     r"include|provide|treat|approximate|you may|also|both|points?|\d+ (?:points?|marks?|pts))\b",
     re.IGNORECASE,
 )
+# "8 and 4", "8 apples, 4 pears". Longer lists are what the question is about.
+_LISTED_UNIT = r"(?:\s?\\?%|\s?(?!and\b|or\b)[a-zA-Z°]+)?"
+_LISTED = rf"{_LISTED_UNIT}(?:\s*,\s*|\s+)(?:(?:and|or)\s+)?"
 _VALUE_ALONE = re.compile(
-    rf"[=~>\s(\[-]*(?!\(?\d+\s*(?:points?|marks?|pts)\b){_VALUE}{_UNIT}{_END}|\(?(?:option )?[A-E]\)?\.?|(?:yes|no|true|false)(?:[,;:][^?]*)?[.!]?|\$?\\boxed.*",
+    rf"[=~>\s(\[-]*(?!\(?\d+\s*(?:points?|marks?|pts)\b){_VALUE}{_UNIT}{_END}"
+    rf"|{_VALUE}(?:{_LISTED}{_VALUE}){{1,2}}{_LISTED_UNIT}{_END}"
+    r"|\(?(?:option )?[A-E]\)?\.?|(?:yes|no|true|false)(?:[,;:][^?]*)?[.!]?|\$?\\boxed.*",
     re.IGNORECASE,
 )
 _COUNTS = re.compile(r"\W*there (?:is|are|were)\b", re.IGNORECASE)
@@ -279,14 +291,14 @@ _STARTS_A_CONCLUSION = re.compile(
 )
 _HAS = (
     r"(?:has|have|had|gets?|got|makes?|made|needs?|pays?|paid|earns?|earned|spends?|spent|saves?|saved|sold|sells|ate|eats|bought|buys|left|"
-    r"reads?|takes?|took|travels?|runs?|ran|walks?|drives?|is|are|was|equals?)"
+    r"ends? up with|ended up with|is left with|reads?|takes?|took|travels?|runs?|ran|walks?|drives?|is|are|was|equals?)"
 )
 _CONCLUSION = re.compile(
     # "So he has 8 apples", "It is 4.", "The total is 8.", "Tom has 8 apples.", "We add both, which gives 8.", "x = 4."
     rf"\A\W*(?:so|thus|therefore|hence|altogether|finally|in total|in all|consequently|(?:this|that|which) means)\b[^.?!]*?(?<![\w^{{_]){_VALUE}(?![\w^_])"
     rf"|\A\W*(?:it|this|that|these)(?:'s|\s+(?:is|are|equals?|makes?|gives?|comes to|would be|will be))\s+(?:\w+\s+)??{_VALUE}"
     rf"|\A\W*(?:the|her|his|its|their)\s+(?:\w+\s+){{1,6}}?(?:is|are|was|equals?|comes to|will be|would be)\s+(?:\w+\s+)??{_VALUE}{_UNIT}{_END}\Z"
-    rf"|\A\W*(?!(?:the|a|an|each|every|all|one|these|those|there)\b)[a-z]+\s+(?:\w+\s+){{0,2}}?{_HAS}\s+(?:a total of\s+|\w+\s+)??{_VALUE}(?!\s?(?:times|percent|%|\\%))"
+    rf"|\A\W*(?!(?:the|a|an|each|every|all|one|these|those|there)\b)[a-z]+\s+(?:\w+\s+){{0,2}}?{_HAS}\s+(?:a total of\s+|\w+\s+)??{_VALUE}(?!\s?(?:times|percent|%|\\%)|\s+(?:\w+\s+){{0,2}}(?:more|less|fewer|\w+er)\s+than\b)"
     rf"|\b(?:so|giving|which gives|which is|which makes|making|we get|you get|to get|gives us|gives|leaving|leaves)\s+(?:\w+\s+){{0,4}}?{_VALUE}{_UNIT}{_END}\Z"
     rf"|\A\W*there\s+(?:is|are|were|will be)\s+(?:\w+\s+)??{_VALUE}(?:\s+(?!in\b|per\b|of\b|on\b)\w+){{0,2}}(?:\s+(?:in total|altogether|in all|left))?{_END}\Z"
     rf"|\d[^.?!=]{{0,60}}\b(?:plus|minus|times|divided by|multiplied by|and)\b[^.?!=]{{0,60}}\b(?:is|equals|makes|gives)\s+{_VALUE}{_UNIT}{_END}\Z"

@@ -155,3 +155,20 @@ def test_no_question_takes_long(unit: str) -> None:
         asked_value("What is " + unit * n + "x?")
         asked_value("What is " + unit * n + "?")
     assert time.monotonic() - began < 2
+
+
+@pytest.mark.parametrize(
+    ("text", "checked", "wrong"),
+    [
+        ("3 + 4 equals 8", 1, 1),
+        ("3 + 4 is equal to 7.", 1, 0),
+        ("3 + 4 == 8", 1, 1),
+        ("3 \u2219 4 = 13", 1, 1),
+        ("\u0663 + \u0664 = \u0668", 1, 1),
+        ("3 dozen = 3 * 12 = 36", 2, 0),
+        ("2 weeks = 2 * 7 = 14 days", 1, 0),
+        ("2 weeks = 2 * 7 = 15", 1, 1),
+    ],
+)
+def test_equals_in_words_and_conversions(text: str, checked: int, wrong: int):
+    assert check_arithmetic(text) == Arithmetic(checked, wrong)

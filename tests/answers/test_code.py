@@ -122,3 +122,28 @@ def test_what_makes_two_programs_one(first: str, second: str, same: bool):
 def test_assertions_of_a_question_are_its_examples():
     text = "Write f.\nYour code should pass these tests:\nassert f(1) == 2\n  assert f(2) == 3\nassert that it works\nassertion"
     assert asserts(text) == ["assert f(1) == 2", "assert f(2) == 3"]
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "~~~python\ndef f(x):\n    return x\n~~~",
+        "~~~~py\ndef f(x):\n    return x\n~~~~",
+        "> ```python\n> def f(x):\n>     return x\n> ```",
+        "> ```python\n>def f(x):\n>    return x\n> ```",
+        "```{python}\ndef f(x):\n    return x\n```",
+        "<think>```python\ndef f(x):\n    return 1\n```</think>\n```python\ndef f(x):\n    return x\n```",
+        "<think>\n```python\ndef f(x):\n    return 1\n```\n</think>\n```python\ndef f(x):\n    return x\n```",
+    ],
+)
+def test_fences_of_every_form_hold_a_program(text: str):
+    found = fenced_code(text)
+    assert found is not None
+    assert same_program(found, "def f(x):\n    return x")
+    assert any_code(text) == found
+
+
+def test_a_longer_fence_holds_a_shorter_one():
+    program = "def f(x):\n    return '''\n```\n'''\n"
+    assert fenced_code(f"````python\n{program}````") == program
+    assert any_code("<think>def f(x): return 1</think>\nNo.") is None

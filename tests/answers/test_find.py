@@ -233,3 +233,20 @@ def test_no_text_takes_long(part: str):
 )
 def test_latex_without_its_dollars_is_taken_whole(text: str, answer: str):
     assert announced_answer(text) == answer
+
+
+@pytest.mark.parametrize(
+    ("opened", "closed"),
+    [
+        ("<think>", "</think>"),
+        ("\u25c1think\u25b7", "\u25c1/think\u25b7"),
+        ("[THINK]", "[/THINK]"),
+        ("<|begin_of_thought|>", "<|end_of_thought|>"),
+        ("<reasoning>", "</reasoning>"),
+    ],
+)
+def test_thoughts_of_every_published_form_are_no_answer(opened: str, closed: str):
+    assert flexible_answer(f"{opened}The answer is 3.{closed} It is 4.") == "4"
+    assert flexible_answer(f"The answer is 3.{closed} It is 4.") == "4"
+    assert flexible_answer(f"{opened}The answer is 3.") is None
+    assert flexible_answer("Let [think] be 1. The answer is 3.") == "3"

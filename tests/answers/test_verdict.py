@@ -100,3 +100,20 @@ def test_a_runaway_is_read_at_once(text: str, style: str):
 )
 def test_answers_with_both_words_are_counted(completion: str, both: bool):
     assert both_words(completion) is both
+
+
+@pytest.mark.parametrize(
+    ("completion", "verdict"),
+    [
+        ("Yes \u2014 all conditions agree; no number is missing.", True),
+        ("No \u2013 a number is missing.", False),
+        ("\uff39\uff25\uff33", True),
+        ("<answer>No</answer>", False),
+        ("<verdict>\nYes\n</verdict>", True),
+        ("Can it be solved? Yes/No", None),
+        ("Say no / yes", None),
+        ("\u25c1think\u25b7No\u25c1/think\u25b7Yes", True),
+    ],
+)
+def test_a_verdict_in_wide_letters_tags_or_before_a_dash(completion: str, verdict: bool | None):
+    assert parse_verdict(completion) is verdict

@@ -149,3 +149,10 @@ def test_every_real_task_asks_and_leaks_nothing(name: str):
     questions = [canonical(row)["question"] for row in read_jsonl(real_data(name))]
     assert all(map(asks, questions))
     assert not any(map(leaks_solution, questions))
+
+
+@pytest.mark.parametrize("fence", ["``` python", "```python title=a.py", "~~~python"])
+def test_a_solution_in_a_fence_of_any_form_leaks(fence: str):
+    closed = fence[:3]
+    assert leaks_solution(f"Write f.\n{fence}\ndef f(x):\n    return x\n{closed}")
+    assert not leaks_solution(f"Write f.\n{fence}\ndef f(x):\n    pass\n{closed}")

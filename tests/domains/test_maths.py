@@ -382,3 +382,35 @@ def test_a_runaway_of_blank_lines_is_read_at_once(read):
     read(text)
     # Linear reading takes under 1 ms; quadratic backtracking took 0.4 to 1.1 s.
     assert time.perf_counter() - started < 0.2
+
+
+@pytest.mark.parametrize(
+    "question",
+    [
+        "Find the area of a circle of radius 2. The area is 4\u03c0.",
+        "What is the side of a square of area 2? \u221a2",
+        "What is 3 + 4?\n\u7b54\u6848\uff1a7",
+        "What is 3 + 4? \u7b54\u6848\u662f 7",
+        "What is 3 + 4?\nRespuesta: 7",
+        "Solve 2x = 8 for x, giving x = 4.",
+        "The sum of two numbers is 12 and their difference is 4. What are they? 8 and 4.",
+        "What are the roots? 3, -5 and 7",
+        "Tom has 5 apples and buys 3. How many? Tom ends up with 8 apples.",
+        "What do you get, since 2 + 2 = 4?",
+    ],
+)
+def test_an_answer_in_other_signs_words_or_numbers_leaks(question: str):
+    assert leaks_solution(question)
+
+
+@pytest.mark.parametrize(
+    "question",
+    [
+        "Given that 3 + 4 = 7, what is 3 + 5?",
+        "How old is Ann? Ann is 5 years older than Bob, who is 7.",
+        "How tall is Ann? Ann is 12 cm taller than Bob.",
+        "Solve 2x = 7 for x, giving your answer to 2 decimal places.",
+    ],
+)
+def test_a_fact_or_a_request_beside_the_question_leaks_nothing(question: str):
+    assert not leaks_solution(question)
