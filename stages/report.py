@@ -2,26 +2,35 @@
 
     python -m stages.report --scores eval/scores --metrics reports/metrics --ledger data/ledger.parquet
         --data data/instruct.parquet --samples data/samples --markdown reports/report.md --page reports/index.html
-        --scores-plot reports/plots/scores.csv --funnel-plot reports/plots/funnel.csv
+        --scores-plot reports/plots/scores.csv --funnel-plot reports/plots/funnel.csv --seeds data/seeds.parquet
+        --attempts data/attempts --qpo-questions data/qpo_questions --preferences data/preferences --judged data/judged
+        --responses data/responses --rewards data/rewards --curves reports/plots/train
 
-Nothing in it depends on when, where or how fast the run was: a second run writes the same bytes. The exceptions are two
-warnings: of a local source and of a package lock that changed since the stages ran.
+Nothing in report.md depends on when, where or how fast the run was: a second run writes the same bytes. The exceptions are
+two warnings: of a local source and of a package lock that changed since the stages ran. The page also has the record of the
+run: commit, machine, packages and lineage. Neither has times.
 """
 
 import argparse
 import csv
 import io
 from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 from scalequest.io import write_text
 from scalequest.redaction import refuse_secrets
 from scalequest.report import page
+from scalequest.report.blocks import Block, Report, Section
+from scalequest.report.browse import data_browser, item_browser, rewrite_browser
 from scalequest.report.chain import funnel, funnel_steps, measured, preferences, raised, training, warnings
 from scalequest.report.data import look
+from scalequest.report.distributions import curves, distributions
+from scalequest.report.identity import identity, paper_scores, work
 from scalequest.report.overlap import overlap
-from scalequest.report.page import Report
 from scalequest.report.provenance import contamination, repeatability, settings
+from scalequest.report.record import lineage, record_in_words
 from scalequest.report.results import percent, results, results_in_words
 from scalequest.report.run import Run, read_run
 from scalequest.runtime.stage import StageRun, run_stage
@@ -40,7 +49,12 @@ def right_answers(run: Run) -> tuple[str, str]:
     return share, f"of the {checkable:,} training answers that a program can check are right"
 
 
-def build(run: Run) -> Report:
+def more(section: Section, *blocks: Block | None) -> Section:
+    """A section with more blocks at its end."""
+    return replace(section, blocks=[*section.blocks, *(block for block in blocks if block)])
+
+
+def build(run: Run, args: argparse.Namespace) -> Report:
     """Make the report as data, for both renderings."""
     trained, student = run.student_metrics["examples"], run.scores.get("student", {})
     generated, up = run.ledger.num_rows, raised(run)
@@ -53,15 +67,31 @@ def build(run: Run) -> Report:
         *((f"{percent(student[task]['flexible'])} %", f"student on `{task}`") for task in run.tasks if task in student),
         (f"{len(up):,}", "warnings"),
     ]
-    parts = (
-        warnings, results, funnel, measured, training, preferences, overlap, look, contamination, settings, repeatability,
-    )  # fmt: skip
+    sections = [
+        identity(run),
+        warnings(run),
+        more(results(run), *paper_scores(run), item_browser(run)),
+        funnel(run),
+        data_browser(run, args),
+        distributions(run, args),
+        measured(run),
+        more(training(run), *curves(run, args)),
+        more(preferences(run), rewrite_browser(run, args)),
+        overlap(run),
+        look(run),
+        contamination(run),
+        work(run),
+        lineage(run, Path()),
+        settings(run),
+        repeatability(run),
+    ]
     return Report(
         name="ScaleQuest run report",
         headline=f"{generated:,} questions generated, {trained:,} trained on, {share} {label}",
         lead=results_in_words(run),
         figures=figures,
-        sections=[part(run) for part in parts],
+        sections=sections,
+        record=record_in_words(run, Path()),
     )
 
 
@@ -93,14 +123,16 @@ def funnel_csv(run: Run) -> str:
 def main(args: argparse.Namespace, run: StageRun) -> None:
     """Read, build, render."""
     facts = read_run(args, run.params)
-    report = build(facts)
+    report = build(facts, args)
     texts = {
         args.markdown: page.markdown(report),
         args.page: page.html_page(report),
         args.scores_plot: scores_csv(facts),
         args.funnel_plot: funnel_csv(facts),
     }
-    for path, text in texts.items():
+    # The rows of the browsers are packed in the page, where no secret could be seen.
+    packed = [(args.page, page.browser_json(browser)) for browser in page.browsers(report)]
+    for path, text in [*texts.items(), *packed]:
         refuse_secrets(text, str(path), run.params.runtime.api.key_variable)
     for path, text in texts.items():
         write_text(path, text)
@@ -110,5 +142,23 @@ if __name__ == "__main__":
     run_stage(
         main,
         __doc__,
-        paths=("scores", "metrics", "ledger", "data", "samples", "markdown", "page", "scores_plot", "funnel_plot"),
+        paths=(
+            "scores",
+            "metrics",
+            "ledger",
+            "data",
+            "samples",
+            "markdown",
+            "page",
+            "scores_plot",
+            "funnel_plot",
+            "seeds",
+            "attempts",
+            "qpo_questions",
+            "preferences",
+            "judged",
+            "responses",
+            "rewards",
+            "curves",
+        ),
     )

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from scalequest.outcomes import KEPT, NEXT_STEPS, OUTCOMES, REWRITE_OUTCOMES, WARNINGS, Outcome
-from scalequest.report.page import Block, Funnel, Section, Table, Text
+from scalequest.report.blocks import Block, Funnel, Section, Table, Text
 from scalequest.report.results import DASH, percent
 from scalequest.report.run import Run
 
@@ -25,6 +25,11 @@ def funnel_line(run: Run) -> str:
     )
 
 
+def link_of(run: Run, name: str) -> str:
+    """The place in the page that shows the questions of an outcome; empty for steps after the filters."""
+    return f"questions?outcome={name}" if any(run.outcomes.get(name, ())) else ""
+
+
 def funnel_table(run: Run) -> Table:
     """Make a row per outcome, with its count for each generator."""
     generated = [run.metrics[f"generate@{generator}"]["questions"] for generator in run.params.mix]
@@ -35,7 +40,9 @@ def funnel_table(run: Run) -> Table:
         outcome = OUTCOMES.get(name, UNEXPLAINED)
         rows.append([f"`{name}`", outcome.meaning, *numbers, share, outcome.paper])
     head = ["outcome", "meaning", *run.params.mix, "all", "of generated, %", "paper, % of its 2M"]
-    return Table("Every generated question, by the first filter that took it", head, rows, "ll" + "r" * (len(head) - 2))
+    links = [link_of(run, name) for name in ("generated", *run.outcomes)]
+    title = "Every generated question, by the first filter that took it"
+    return Table(title, head, rows, "ll" + "r" * (len(head) - 2), links=links)
 
 
 def after_filters_table(run: Run) -> Table:
@@ -82,10 +89,11 @@ def funnel_steps(run: Run) -> list[tuple[str, int, int]]:
 
 def funnel(run: Run) -> Section:
     """Show what every filter took, and what became of the rest."""
+    steps = funnel_steps(run)
     asked = f"The questions were asked by the `{run.params.generate.from_}` models (`generate.from`)."
     blocks: list[Block] = [
         Text(f"{funnel_line(run)} {asked}"),
-        Funnel("Questions left after each step that took some", funnel_steps(run)),
+        Funnel("Questions left after each step that took some", steps, [link_of(run, name) for name, _, _ in steps]),
         funnel_table(run),
         Text("The paper's rates are shares of its 2M questions; its other filters and thresholds are not this run's."),
         after_filters_table(run),

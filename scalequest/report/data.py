@@ -7,10 +7,10 @@ import pyarrow as pa
 
 from scalequest.outcomes import KEPT, OUTCOMES, Outcome
 from scalequest.problems.draw import hash_place
-from scalequest.report.page import Block, Sample, Samples, Section, Text, code
+from scalequest.report.blocks import Block, Sample, Samples, Section, Text, code
 from scalequest.report.run import Run
 
-KEPT_SHOWN, BROWSE_KEPT, BROWSE_REJECTED = 3, 200, 100
+KEPT_SHOWN = 3
 
 
 def shown_rows(table: pa.Table, n: int, *by: str) -> dict[tuple[str, ...], list[dict[str, Any]]]:
@@ -32,7 +32,7 @@ def kept_sample(row: dict[str, Any]) -> Sample:
         f"{code(row['final_answer'])}"
     )
     texts = (("Question", row["question"]), ("Response", row["response"]))
-    return Sample(code(row["id"]), facts, texts, row["generator"])
+    return Sample(code(row["id"]), facts, texts)
 
 
 def rejected_sample(row: dict[str, Any]) -> Sample:
@@ -44,7 +44,7 @@ def rejected_sample(row: dict[str, Any]) -> Sample:
         facts.append(f"evidence {code(row['evidence'])}")
     if row["outcome"] == "too_easy":
         facts.append(f"difficulty {row['difficulty']:.3f}, lowest kept {row['min_difficulty']:.3f}")
-    return Sample(code(row["id"]), " · ".join(facts), (("Question", row["question"]),), row["outcome"])
+    return Sample(code(row["id"]), " · ".join(facts), (("Question", row["question"]),))
 
 
 def look(run: Run) -> Section:
@@ -56,12 +56,4 @@ def look(run: Run) -> Section:
         good = [kept_sample(row) for row in kept.get((g,), [])]
         bad = [rejected_sample(row) for name in filters for row in rejected.get((g, name), [])]
         blocks += [Samples(f"Kept: `{g}`", good), Samples(f"Rejected: `{g}`, one for each filter", bad, folded=True)]
-    n_filters = sum(1 for name in filters if any(run.outcomes[name]))
-    kept = shown_rows(run.data, BROWSE_KEPT // len(mix), "generator")
-    rejected = shown_rows(run.ledger, BROWSE_REJECTED // max(1, n_filters), "outcome")
-    good = [kept_sample(row) for g in mix for row in kept.get((g,), [])]
-    bad = [rejected_sample(row) for name in filters for row in rejected.get((name,), [])]
-    n_rejected = run.ledger.num_rows - run.kept
-    blocks.append(Samples(f"Training rows: {len(good):,} of {run.data.num_rows:,}", good, browse=True))
-    blocks.append(Samples(f"Rejected questions: {len(bad):,} of {n_rejected:,}", bad, browse=True))
     return Section("A look at the data", blocks)

@@ -1,6 +1,6 @@
 """How much the generators' questions repeat each other, and how different they are."""
 
-from scalequest.report.page import Block, Section, Table, Text
+from scalequest.report.blocks import Block, Section, Table, Text
 from scalequest.report.results import percent
 from scalequest.report.run import Run
 

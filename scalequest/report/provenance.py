@@ -7,7 +7,7 @@ from typing import Any
 from pydantic import BaseModel
 
 from scalequest.params import Params
-from scalequest.report.page import Block, Section, Table, Text, code
+from scalequest.report.blocks import Block, Section, Table, Text, code
 from scalequest.report.run import Run
 
 # Every section but the one that cannot change a result.

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from statistics import mean, stdev
 
 from scalequest.outcomes import MANY_CUT, MANY_UNPARSED, WARNINGS
-from scalequest.report.page import Bar, Bars, Block, Section, Table, Text
+from scalequest.report.blocks import Bar, Bars, Block, Section, Table, Text
 from scalequest.report.provenance import gsm8k_notice
 from scalequest.report.run import Run
 from scalequest.statistics import paired_difference

@@ -7,7 +7,19 @@ from typing import Any
 
 from scalequest.io import read_json, write_json
 from scalequest.params import Params
-from scalequest.records import INSTRUCTION, LEDGER, SAMPLE, write_rows
+from scalequest.records import (
+    ATTEMPT,
+    INSTRUCTION,
+    JUDGED,
+    LEDGER,
+    PREFERENCE,
+    PROBLEM,
+    QUESTION,
+    RESPONSE,
+    REWARD,
+    SAMPLE,
+    write_rows,
+)
 from scalequest.report.provenance import SETTINGS
 from scalequest.runtime.stage import Declared, StageRun
 from stages import report
@@ -127,6 +139,36 @@ def items(model: str) -> list[dict[str, Any]]:
     ]  # fmt: skip
 
 
+SEEDS = [
+    {"id": f"chain_sum/{n}", "source": "chain_sum", "stratum": "", "question": "What is 1 + 1?", "solution": "2", "answer": "2"}
+    for n in range(2)
+]  # fmt: skip
+# The first seed is always missed, the second every other time.
+ATTEMPTS = [
+    {"problem_id": f"chain_sum/{n}", "sample": s, "response": "2", "finish_reason": "stop", "final_answer": "2",
+     "outcome": "right" if n and s else "wrong"}
+    for n in range(2)
+    for s in range(2)
+]  # fmt: skip
+
+
+def question(name: str) -> dict[str, Any]:
+    """A question after QFT."""
+    return {
+        "id": name, "generator": name.split("/")[0], "question": f"{HOSTILE} three more words", "completion": "", "n_tokens": 5,
+        "finish_reason": "stop", "seed": 1,
+    }  # fmt: skip
+
+
+def rewrites(name: str) -> list[dict[str, Any]]:
+    """One pair, and one rewrite that is its original."""
+    return [
+        {"id": f"{name}/0/{n}", "generator": name, "direction": "difficulty", "question": "abcd", "rewrite": rewrite,
+         "completion": f"Here it is: {rewrite}", "finish_reason": "stop", "verdict": verdict}
+        for n, (rewrite, verdict) in enumerate([("abcdef", "kept"), ("abcd", "identical")])
+    ]  # fmt: skip
+
+
 class Folder:
     """A finished run in ``tmp_path``."""
 
@@ -136,6 +178,9 @@ class Folder:
             scores=root / "eval/scores", metrics=root / "reports/metrics", ledger=root / "ledger.parquet",
             data=root / "instruct.parquet", samples=root / "samples", markdown=root / "reports/report.md",
             page=root / "reports/index.html", scores_plot=root / "scores.csv", funnel_plot=root / "funnel.csv",
+            seeds=root / "seeds.parquet", attempts=root / "attempts", qpo_questions=root / "qpo_questions",
+            preferences=root / "preferences", judged=root / "judged", responses=root / "responses", rewards=root / "rewards",
+            curves=root / "curves",
         )  # fmt: skip
         for name, metrics in METRICS.items():
             write_json(self.args.metrics / f"{name}.json", metrics)
@@ -145,6 +190,43 @@ class Folder:
             write_rows(self.args.samples / f"{model}.parquet", items(model), SAMPLE)
         write_rows(self.args.ledger, LEDGER_ROWS, LEDGER)
         write_rows(self.args.data, DATA, INSTRUCTION)
+        self.write_upstream(LEDGER_ROWS, DATA)
+
+    def write_upstream(self, ledger: list[dict[str, Any]], data: list[dict[str, Any]]) -> None:
+        """What the report reads beside the ledger and the training rows: three answers to each of these, the second chosen."""
+        write_rows(self.args.seeds, SEEDS, PROBLEM)
+        write_rows(self.args.attempts, ATTEMPTS, ATTEMPT)
+        for name in ("sums", "stories"):
+            write_rows(self.args.qpo_questions / name, [question(f"{name}/0/{n}") for n in range(3)], QUESTION)
+            write_rows(self.args.preferences / f"{name}.parquet", rewrites(name), PREFERENCE)
+        asked = [row for row in ledger if row["outcome"] not in ("language", "contaminated", "near_duplicate")]
+        verdicts = [
+            {"id": row["id"], "verdict": row["verdict"], "completion": f"{HOSTILE} Yes", "finish_reason": "stop"}
+            for row in asked
+        ]
+        write_rows(self.args.judged, verdicts, JUDGED)
+        answers = [
+            {
+                "id": f"{row['id']}#{n}",
+                "question_id": row["id"],
+                "sample": n,
+                "finish_reason": "length" if n == 2 else "stop",
+                "response": row["response"] if n == 1 else f"Another answer, {n}",
+                "n_tokens": 9,
+            }
+            for row in data
+            for n in range(3)
+        ]
+        write_rows(self.args.responses, answers, RESPONSE)
+        rewards = [
+            {"id": a["id"], "question_id": a["question_id"], "sample": a["sample"], "reward": 0.5 * a["sample"]}
+            for a in answers
+        ]
+        write_rows(self.args.rewards, rewards, REWARD)
+        (self.args.curves / "qft").mkdir(parents=True, exist_ok=True)
+        curve = "step,loss,grad_norm,learning_rate\n1,2.5,nan,0\n2,2.0,1.5,0.1\n3,1.25,1.0,0.1\n"
+        (self.args.curves / "qft/sums.csv").write_text(curve)
+        (self.args.curves / "qft/left_the_mix.csv").write_text(curve)
 
     def change(self, metrics: str, **values: Any) -> None:
         path = self.args.metrics / f"{metrics}.json"

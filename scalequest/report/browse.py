@@ -1,0 +1,240 @@
+"""The browsers: a question's whole life, test items with every model's answer, rewrites beside their originals."""
+
+import argparse
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from scalequest.outcomes import KEPT, OUTCOMES, REWRITE_OUTCOMES, Outcome
+from scalequest.report.blocks import Block, Browser, Column, Section, Text, clip
+from scalequest.report.page import browser_json, packed
+from scalequest.report.run import Run
+from scalequest.report.tables import answers, draw, judged, preference_rows
+
+# Rows of a browser, and bytes of its packed rows: the page must stay under 5 MB.
+QUESTIONS, ITEMS, REWRITES = 5_000, 2_000, 1_000
+QUESTION_BYTES, ITEM_BYTES, REWRITE_BYTES = 2_900_000, 700_000, 400_000
+SNIPPET = 240
+# Of each outcome at least this many rows are drawn, where there are as many.
+RARE = 100
+DRAWN = "Drawn by a hash of the ids, not picked."
+HOW = (
+    "Click a question to read everything that is known of it. Arrow keys go from row to row, `/` jumps to the search. The address "
+    "of the page holds the search, so it can be copied."
+)
+
+
+def snippet(text: str) -> str:
+    """The beginning of a text on one line."""
+    return " ".join(text.split())[:SNIPPET]
+
+
+def fitting(make: Callable[[int], Browser], n: int, limit: int) -> Browser:
+    """The browser with as many of ``n`` rows as fit into ``limit`` bytes when packed."""
+    browser = make(n)
+    while n and (size := len(packed(browser_json(browser)))) > limit:
+        n = min(n - 1, int(n * 0.97 * limit / size))
+        browser = make(n)
+    return browser
+
+
+def reading(row: dict[str, Any]) -> str:
+    """What the grader read in an answer to a test item."""
+    if row["strict"] > 0:
+        return "right"
+    if row["flexible"] > 0:
+        return "right, other form"
+    if row["timeout"] > 0:
+        return "check timed out"
+    if row["finish_reason"] != "stop":
+        return "cut" if row["finish_reason"] == "length" else row["finish_reason"]
+    return "no answer read" if row["unparsed"] > 0 else "wrong"
+
+
+# ----------------------------------------------------------------------------------------------------------- questions
+
+
+def drawn_questions(run: Run) -> list[int]:
+    """Places in the ledger: at least ``RARE`` of each outcome, the others as they come, in the order of the draw."""
+    order, outcomes = draw(run.ledger["id"].to_pylist()), run.ledger["outcome"].to_pylist()
+    taken: dict[str, int] = {}
+    rare: list[int] = []
+    others: list[int] = []
+    for place in order:
+        taken[outcomes[place]] = taken.get(outcomes[place], 0) + 1
+        (rare if taken[outcomes[place]] <= RARE else others).append(place)
+    chosen = set((rare + others)[:QUESTIONS])
+    return [place for place in order if place in chosen]
+
+
+def question_browser(run: Run, args: argparse.Namespace) -> Browser:
+    """Every drawn question with all that the run knows of it."""
+    rows = run.ledger.take(drawn_questions(run)).to_pylist()
+    ids = {row["id"] for row in rows}
+    verdicts, sampled = judged(args, ids), answers(args, ids)
+    chosen = {row["id"]: row for row in run.data.to_pylist() if row["id"] in ids}
+    twins = _twins(run, rows)
+    present = {row["outcome"] for row in rows}
+    order = [name for name in [*run.outcomes, KEPT] if name in present]
+    columns = [
+        Column("id", "id", "text"),
+        Column("question", "question", "text"),
+        Column("outcome", "outcome", "category", list(dict.fromkeys(order))),
+        Column("generator", "generator", "category"),
+        Column("judge", "judge", "category"),
+        Column("difficulty", "difficulty", "number"),
+        Column("reward", "reward", "number"),
+        Column("agreement", "agreement", "number"),
+        Column("answer", "final answer", "text"),
+    ]
+    lives = [
+        _life(row, verdicts.get(row["id"]), sampled.get(row["id"], []), chosen.get(row["id"]), twins) for row in rows
+    ]
+
+    def make(n: int) -> Browser:
+        title = f"Questions: {n:,} of {len(run.ledger):,}"
+        note = f"{DRAWN} {HOW} Marks stay in your browser; saved, they are one JSON object per line with `id`, `mark` and `question`."
+        return Browser("questions", title, note, columns, lives[:n], marks=True)
+
+    return fitting(make, len(lives), QUESTION_BYTES)
+
+
+def _twins(run: Run, rows: Sequence[dict[str, Any]]) -> dict[str, str]:
+    """Text of the generated questions that others are duplicates of."""
+    wanted = {row["matched"] for row in rows if row["matched"]}
+    ids = run.ledger["id"].to_pylist()
+    places = [place for place, name in enumerate(ids) if name in wanted]
+    return {row["id"]: row["question"] for row in run.ledger.select(["id", "question"]).take(places).to_pylist()}
+
+
+def _number(value: float | None) -> float | None:
+    return None if value is None or value != value else round(value, 4)
+
+
+def _life(
+    row: dict[str, Any],
+    verdict: dict[str, Any] | None,
+    sampled: Sequence[dict[str, Any]],
+    chosen: dict[str, Any] | None,
+    twins: dict[str, str],
+) -> dict[str, Any]:
+    texts = [("Question", clip(row["question"]), "")]
+    if row["outcome"] != KEPT:
+        texts.append((f"Dropped: {row['outcome']}", _why(row), ""))
+    if twin := twins.get(row["matched"] or ""):
+        texts.append((f"Its twin {row['matched']}", clip(twin), ""))
+    if verdict:
+        texts.append(("Judge", clip(verdict["completion"]), verdict["verdict"]))
+    marked = False
+    for answer in sampled:
+        remarks = ["no reward" if answer["reward"] is None else f"reward {answer['reward']:.3f}"]
+        if answer["finish_reason"] != "stop":
+            remarks.append("cut" if answer["finish_reason"] == "length" else answer["finish_reason"])
+        if chosen and not marked and answer["response"] == chosen["response"]:
+            marked = True
+            remarks.append(f"chosen: final answer {snippet(chosen['final_answer'])}")
+        texts.append((f"Answer {answer['sample'] + 1}", clip(answer["response"]), " · ".join(remarks)))
+    if chosen and not marked:
+        texts.append(("Training answer", clip(chosen["response"]), f"reward {chosen['reward']:.3f}"))
+    cells = [
+        row["id"], snippet(row["question"]), row["outcome"], row["generator"], row["verdict"] or "not asked",
+        _number(row["difficulty"]), _number(chosen["reward"] if chosen else None), _number(chosen["agreement"] if chosen else None),
+        snippet(chosen["final_answer"]) if chosen else "",
+    ]  # fmt: skip
+    return {"cells": cells, "texts": texts}
+
+
+def _why(row: dict[str, Any]) -> str:
+    facts = [OUTCOMES.get(row["outcome"], Outcome("dropped")).meaning.replace("`", "")]
+    if row["matched"]:
+        facts.append(f"matches {row['matched']}")
+    if row["evidence"]:
+        facts.append(f"evidence: {row['evidence']}")
+    if row["outcome"] == "too_easy":
+        facts.append(f"difficulty {row['difficulty']:.3f}, lowest kept {row['min_difficulty']:.3f}")
+    return "\n".join(facts)
+
+
+# --------------------------------------------------------------------------------------------------------------- items
+
+
+def item_browser(run: Run) -> Browser | None:
+    """Every test item with the answers of the base, solver, students and others side by side; None without any."""
+    models = [model for model in run.scores if run.items.get(model)]
+    keys = list(dict.fromkeys(key for model in models for key in run.items[model]))
+    if not keys:
+        return None
+    columns = [Column("id", "id", "text"), Column("question", "question", "text"), Column("task", "task", "category")]
+    columns += [Column(model, model, "category") for model in models]
+    order = [keys[place] for place in draw(f"{task}/{name}" for task, name in keys)][:ITEMS]
+    rows = []
+    for task, name in order:
+        found = {model: run.items[model].get((task, name)) for model in models}
+        first = next(row for row in found.values() if row)
+        texts = [("Question", clip(first["question"]), task), ("Expected answer", clip(first["answer"]), "")]
+        texts += [
+            (model, clip(row["completion"]) if row else "", reading(row) if row else "not asked")
+            for model, row in found.items()
+        ]
+        cells = [f"{task}/{name}", snippet(first["question"]), task]
+        rows.append({"cells": cells + [reading(row) if row else "not asked" for row in found.values()], "texts": texts})
+
+    def make(n: int) -> Browser:
+        title = f"Test items with every model's answer: {n:,} of {len(keys):,}"
+        note = (
+            f"{DRAWN} `right`: right in the form that was asked for. `right, other form`: only the flexible reading finds it. "
+            "Choose for example student `right` and base `wrong`."
+        )
+        return Browser("items", title, note, columns, rows[:n], beside=range(2, 2 + len(models)))
+
+    return fitting(make, len(rows), ITEM_BYTES)
+
+
+# --------------------------------------------------------------------------------------------------------- preferences
+
+
+def rewrite_browser(run: Run, args: argparse.Namespace) -> Browser:
+    """Drawn rewrites beside their originals."""
+    rewrites = preference_rows(args, run.params.mix)
+    rows = [rewrites[place] for place in draw(row["id"] for row in rewrites)[:REWRITES]]
+    columns = [
+        Column("id", "id", "text"),
+        Column("question", "original", "text"),
+        Column("verdict", "verdict", "category"),
+        Column("direction", "aim", "category"),
+        Column("generator", "generator", "category"),
+        Column("growth", "length, of the original's", "number"),
+    ]
+    made = []
+    for row in rows:
+        verdict = "pair" if row["verdict"] == KEPT else row["verdict"]
+        rewrite = row["rewrite"] or ""
+        meaning = REWRITE_OUTCOMES.get(row["verdict"], "").replace("`", "")
+        texts = [("Original (rejected)", clip(row["question"]), ""), ("Rewrite (chosen)", clip(rewrite), "")]
+        if verdict != "pair":
+            texts = [
+                ("Original", clip(row["question"]), ""),
+                ("Rewrite", clip(rewrite), f"no pair: {meaning or verdict}"),
+            ]
+        if row["completion"].strip() != rewrite.strip():
+            texts.append(("What the optimizer wrote", clip(row["completion"]), row["finish_reason"]))
+        growth = round(len(rewrite) / len(row["question"]), 3) if row["question"] and rewrite else None
+        cells = [row["id"], snippet(row["question"]), verdict, row["direction"], row["generator"], growth]
+        made.append({"cells": cells, "texts": texts})
+
+    def make(n: int) -> Browser:
+        title = f"Rewrites beside their originals: {n:,} of {len(rewrites):,}"
+        note = f"{DRAWN} A pair teaches the generator to prefer the rewrite. `aim` is what it was rewritten for."
+        return Browser("rewrites", title, note, columns, made[:n], beside=(0, 1))
+
+    return fitting(make, len(made), REWRITE_BYTES)
+
+
+def data_browser(run: Run, args: argparse.Namespace) -> Section:
+    """The section of the questions."""
+    blocks: list[Block] = [
+        Text(
+            "What a model wrote is shown as it is, right or wrong. Formulas are rendered; `as written` shows the letters."
+        ),
+        question_browser(run, args),
+    ]
+    return Section("Data browser", blocks, page_only=True)

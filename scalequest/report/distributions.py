@@ -1,0 +1,146 @@
+"""Distributions of the data and of the training: lengths, difficulty, rewards, agreement, losses."""
+
+import argparse
+import csv
+import math
+from collections.abc import Sequence
+from pathlib import Path
+
+from scalequest.outcomes import KEPT, RIGHT
+from scalequest.records import ATTEMPT, PROBLEM, REWARD, read_rows
+from scalequest.report.blocks import Block, Curves, Histogram, Section, Table, Text
+from scalequest.report.results import DASH, percent
+from scalequest.report.run import Run
+from scalequest.report.tables import column_of, question_texts
+
+BINS = 32
+# Points of one curve; more are thinned evenly, the last one stays.
+POINTS = 240
+
+
+def histogram(title: str, series: dict[str, Sequence[float]], trim: float = 0.005) -> Histogram | None:
+    """Bin each series over a common range, without ``trim`` of the values at each end; None without values.
+
+    What is beyond the range counts into the first or the last bin. A series without a value is left out.
+    """
+    given = {name: [v for v in values if v is not None and math.isfinite(v)] for name, values in series.items()}
+    given = {name: values for name, values in given.items() if values}
+    pooled = sorted(value for values in given.values() for value in values)
+    if not pooled:
+        return None
+    low, high = pooled[int(trim * (len(pooled) - 1))], pooled[math.ceil((1 - trim) * (len(pooled) - 1))]
+    width = (high - low) / BINS or 1.0
+    rows = []
+    for name, values in given.items():
+        counts = [0] * BINS
+        for value in values:
+            counts[min(BINS - 1, max(0, int((value - low) / width)))] += 1
+        rows.append((name, len(values), sum(values) / len(values), [count / len(values) for count in counts]))
+    return Histogram(title, low, low + BINS * width, rows)
+
+
+def words(texts: Sequence[str]) -> list[float]:
+    """Number of words of each text."""
+    return [float(len(text.split())) for text in texts]
+
+
+def fail_rates(path: Path) -> list[float]:
+    """Share of the solver's answers to each seed that are not right."""
+    right: dict[str, list[bool]] = {}
+    for row in read_rows(path, ATTEMPT, ["problem_id", "outcome"]):
+        right.setdefault(row["problem_id"], []).append(row["outcome"] == RIGHT)
+    return [1 - sum(marks) / len(marks) for marks in right.values()]
+
+
+def by_generator(run: Run) -> Table:
+    """A row per generator: what its questions are like."""
+    rows = []
+    generators, outcomes = run.ledger["generator"].to_pylist(), run.ledger["outcome"].to_pylist()
+    difficulties = run.ledger["difficulty"].to_pylist()
+    for name, generated in ((name, run.metrics[f"generate@{name}"]["questions"]) for name in run.params.mix):
+        judged = run.metrics["judge"].get("by_generator", {}).get(name, {})
+        solvable = DASH
+        if judged.get("solvable_frac") is not None:
+            solvable = percent(judged["solvable_frac"], judged.get("solvable_frac_standard_error"))
+        mine = [place for place, generator in enumerate(generators) if generator == name]
+        hard = [difficulties[place] for place in mine if difficulties[place] is not None]
+        twins = sum(outcomes[place] in ("exact_duplicate", "near_duplicate") for place in mine)
+        kept = sum(outcomes[place] == KEPT for place in mine)
+        rows.append(
+            [
+                f"`{name}`",
+                f"{generated:,}",
+                percent(twins / max(1, generated)),
+                solvable,
+                f"{sum(hard) / len(hard):.3f}" if hard else DASH,
+                percent(kept / max(1, generated)),
+            ]
+        )
+    head = ["generator", "generated", "duplicates, %", "solvable by the judge, % ± s.e.", "mean difficulty", "kept, %"]
+    return Table("What each generator asks", head, rows, "lrrrrr")
+
+
+def distributions(run: Run, args: argparse.Namespace) -> Section:
+    """Show how the questions, answers and scores are distributed (paper, Figures 3 to 5)."""
+    mix = run.params.mix
+    generators, outcomes = run.ledger["generator"].to_pylist(), run.ledger["outcome"].to_pylist()
+    difficulties, questions = run.ledger["difficulty"].to_pylist(), run.ledger["question"].to_pylist()
+    lengths: dict[str, Sequence[float]] = {"seeds": words(column_of(args.seeds, PROBLEM, "question"))}
+    hard: dict[str, Sequence[float]] = {"seeds: fail rate of the solver": fail_rates(args.attempts)}
+    for name in mix:
+        mine = [place for place, generator in enumerate(generators) if generator == name]
+        lengths[f"{name}, after QFT"] = words(question_texts(args.qpo_questions, name))
+        lengths[f"{name}, generated"] = words([questions[place] for place in mine])
+        lengths[f"{name}, kept"] = words([questions[place] for place in mine if outcomes[place] == KEPT])
+        hard[f"{name}, generated"] = [difficulties[place] for place in mine]
+        hard[f"{name}, kept"] = [difficulties[place] for place in mine if outcomes[place] == KEPT]
+    charts = [
+        histogram("Difficulty: the scorer's fail rate of generated questions, beside the seeds' measured one", hard),
+        histogram("Words per question", lengths),
+        histogram(
+            "Reward of the sampled answers and of the chosen ones (logits)",
+            {"all answers": column_of(args.rewards, REWARD, "reward"), "chosen": run.data["reward"].to_pylist()},
+        ),
+        histogram(
+            "Agreement: share of a question's answers that end in the chosen answer",
+            {name: [a for a, g in zip(run.data["agreement"].to_pylist(), run.data["generator"].to_pylist(), strict=True) if g == name] for name in mix},
+            trim=0,
+        ),
+    ]  # fmt: skip
+    note = (
+        "Each strip shows the shares of one group on the common axis below; a line marks its mean. One in two hundred values at "
+        "each end is counted in the outermost bin."
+    )
+    blocks: list[Block] = [by_generator(run), Text(note), *(chart for chart in charts if chart)]
+    return Section("Distributions", blocks, page_only=True)
+
+
+def read_curve(path: Path, column: str) -> list[tuple[float, float]]:
+    """Step and value of a training's CSV file, thinned to ``POINTS``; values that are no number are left out."""
+    points = []
+    with path.open(encoding="utf-8", newline="") as file:
+        for row in csv.DictReader(file):
+            try:
+                point = float(row["step"]), float(row[column])
+            except (KeyError, TypeError, ValueError):
+                continue
+            if all(map(math.isfinite, point)):
+                points.append(point)
+    every = math.ceil(len(points) / POINTS)
+    return points[::every] + (points[-1:] if every > 1 and (len(points) - 1) % every else []) if points else []
+
+
+def curves(run: Run, args: argparse.Namespace) -> list[Block]:
+    """Loss and gradient norm of every training run of which a curve is there."""
+    found: dict[str, Path] = {}
+    for path in sorted(args.curves.rglob("*.csv")):
+        name = "@".join(path.relative_to(args.curves).with_suffix("").parts)
+        if name in run.metrics:
+            found[name] = path
+    ordered = [name for name in run.metrics if name in found]
+    blocks: list[Block] = []
+    for column, title in (("loss", "Loss per optimizer step"), ("grad_norm", "Gradient norm before clipping")):
+        lines = [(name, points) for name in ordered if (points := read_curve(found[name], column))]
+        if lines:
+            blocks.append(Curves(f"{title}; each chart has its own scale", lines))
+    return blocks

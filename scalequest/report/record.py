@@ -1,0 +1,114 @@
+"""How this run was made, from records beside the results: commit, machine, packages, and the lineage in ``dvc.lock``.
+
+Only the page has it. An equal result on another machine has another record, and report.md the same bytes.
+"""
+
+from collections import Counter
+from pathlib import Path
+
+from scalequest.audit.lock import LOCK, PARAMS, PIPELINE, Lock, make_lock
+from scalequest.audit.repository import Revision
+from scalequest.errors import UserError
+from scalequest.report.blocks import Block, Section, Table, Text, code
+from scalequest.report.run import Run
+from scalequest.runtime.environment import ENVIRONMENT_FILE, Recorded
+from scalequest.runtime.facts import UNKNOWN, git_facts
+
+MACHINE = ("cpu", "cores", "gpu", "python")
+
+
+def read_lineage(root: Path) -> Lock | None:
+    """The records of ``dvc.lock``; None where there is none that can be read."""
+    try:
+        texts = [(root / name).read_bytes() for name in (LOCK, PIPELINE, PARAMS)]
+        return make_lock(Revision("workspace", None), *texts)
+    except (OSError, UserError):
+        return None
+
+
+def recorded(root: Path) -> Recorded:
+    """Environment of each stage's last run; empty where nothing recorded it."""
+    file = root / ENVIRONMENT_FILE
+    return Recorded.parse(file.read_bytes() if file.is_file() else None)
+
+
+def commit_in_words(facts: dict[str, str]) -> str:
+    """Say which source made the report, and whether it was committed."""
+    if facts["commit"] == UNKNOWN:
+        return "The commit of the source is unknown."
+    state = {"true": "with uncommitted changes to code or parameters", "false": "code and parameters committed"}
+    return f"Source: commit {code(facts['commit'][:12])}, {state.get(facts['dirty'], 'state unknown')}."
+
+
+def machine_of(lines: list[str]) -> str:
+    """The machine kind among the lines of an environment."""
+    facts = dict(line.split(": ", 1) for line in lines if ": " in line)
+    return ", ".join(
+        f"{key} {facts[key]}" if key in ("cores", "python") else facts[key] for key in MACHINE if key in facts
+    )
+
+
+def level(machines: list[str], lines: list[list[str]]) -> str:
+    """Say how far a second run of this run repeats."""
+    if not machines:
+        return "Repeatability: not known, because no stage recorded its machine."
+    if len(machines) > 1:
+        return f"Repeatability: the stages ran on {len(machines)} kinds of machines, so no single machine gives these bytes."
+    if any(line.startswith("gpu: ") for environment in lines for line in environment):
+        return "Repeatability: same data for the same models; on a GPU, trainings give the same distribution, not the same bytes."
+    return "Repeatability: the same bytes with the same package lock on the same kind of machine."
+
+
+def record_in_words(run: Run, root: Path) -> list[str]:
+    """Commit, machine and level of repeatability, one sentence each."""
+    known = recorded(root)
+    lines = [known.environments[entry["environment"]] for stage, entry in known.stages.items()
+             if stage in run.metrics and entry["environment"] in known.environments]  # fmt: skip
+    machines = [name for name, _ in Counter(filter(None, map(machine_of, lines))).most_common()]
+    machine = f"Machine: {'; '.join(map(code, machines))}." if machines else "The machine is not recorded."
+    return [commit_in_words(git_facts()), machine, level(machines, lines)]
+
+
+def size_in_words(size: int | None) -> str:
+    """Bytes in the unit that fits."""
+    if size is None:
+        return "–"
+    for unit, factor in (("GB", 10**9), ("MB", 10**6), ("kB", 10**3)):
+        if size >= factor:
+            return f"{size / factor:.1f} {unit}"
+    return f"{size} B"
+
+
+def lineage(run: Run, root: Path) -> Section:
+    """Show what each stage read from which stage, and what it wrote, with hashes."""
+    lock = read_lineage(root)
+    if lock is None or not lock.stages:
+        return Section("Lineage", [Text("There is no `dvc.lock`: the stages were not run by DVC.")], page_only=True)
+    rows = []
+    for stage in lock.order():
+        if stage.base == "report":
+            continue
+        makers = dict.fromkeys(maker.name for dep in stage.deps for maker, _ in lock.makers(dep.path))
+        outs = [out for out in stage.outs if not out.path.endswith((".json", ".csv"))] or list(stage.outs)
+        first = outs[0] if outs else None
+        rows.append(
+            [
+                f"`{stage.name}`",
+                " ".join(code(name) for name in makers) or "outside",
+                " ".join(code(out.path) for out in outs),
+                code(first.md5[:10]) if first else "–",
+                size_in_words(first.size) if first else "–",
+            ]
+        )
+    known = recorded(root)
+    packages = [[code(name), ", ".join(lines), str(sum(e["environment"] == name for e in known.stages.values()))]
+                for name, lines in known.environments.items()]  # fmt: skip
+    head = ["stage", "made from", "wrote", "hash of the first", "size"]
+    blocks: list[Block] = [
+        Text(
+            "Each stage after those that it needs, from `dvc.lock`. `scalequest audit PATH` follows one output to its sources."
+        ),
+        Table("Stages and what they wrote", head, rows, "llllr", folded=True),
+        Table("Environments", ["environment", "packages and machine", "stages"], packages, "llr", folded=True),
+    ]
+    return Section("Lineage", blocks, page_only=True)

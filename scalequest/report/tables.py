@@ -1,0 +1,63 @@
+"""Rows of the run's large tables: those of a few questions, and single columns whole."""
+
+import argparse
+from collections.abc import Collection, Iterable
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from scalequest.errors import UserError
+from scalequest.problems.draw import hash_place
+from scalequest.records import JUDGED, PREFERENCE, QUESTION, RESPONSE, REWARD, parts_of, read_rows
+
+
+def draw(ids: Iterable[str]) -> list[int]:
+    """Places of ids in an order that depends on the ids alone: the same rows in every report."""
+    return [place for _, place in sorted((hash_place(0, name, "report"), place) for place, name in enumerate(ids))]
+
+
+def rows_with(path: Path, schema: pa.Schema, column: str, values: Collection[str]) -> list[dict[str, Any]]:
+    """Rows whose ``column`` is one of ``values``, one part in memory at a time."""
+    found: list[dict[str, Any]] = []
+    for part in parts_of(path, schema):
+        found += (
+            pq.read_table(part, schema=schema, filters=[(column, "in", list(values))]).to_pylist() if values else []
+        )
+    return found
+
+
+def column_of(path: Path, schema: pa.Schema, name: str) -> list[Any]:
+    """One column of a table."""
+    values: list[Any] = []
+    for part in parts_of(path, schema):
+        values += pq.read_table(part, columns=[name])[name].to_pylist()
+    return values
+
+
+def judged(args: argparse.Namespace, ids: Collection[str]) -> dict[str, dict[str, Any]]:
+    """The judge's word on these questions, by id."""
+    return {row["id"]: row for row in rows_with(args.judged, JUDGED, "id", ids)}
+
+
+def answers(args: argparse.Namespace, ids: Collection[str]) -> dict[str, list[dict[str, Any]]]:
+    """All sampled answers to these questions with their rewards (None without one), by question, in the order of the samples."""
+    rewards = {row["id"]: row["reward"] for row in rows_with(args.rewards, REWARD, "question_id", ids)}
+    found: dict[str, list[dict[str, Any]]] = {}
+    for row in sorted(rows_with(args.responses, RESPONSE, "question_id", ids), key=lambda row: row["sample"]):
+        found.setdefault(row["question_id"], []).append(row | {"reward": rewards.get(row["id"])})
+    return found
+
+
+def preference_rows(args: argparse.Namespace, generators: Iterable[str]) -> list[dict[str, Any]]:
+    """Every rewrite of these generators, with its verdict."""
+    return [row for name in generators for row in read_rows(args.preferences / f"{name}.parquet", PREFERENCE)]
+
+
+def question_texts(folder: Path, generator: str) -> list[str]:
+    """The questions that a generator wrote, below ``folder``; none where the folder is not there."""
+    try:
+        return column_of(folder / generator, QUESTION, "question")
+    except UserError:
+        return []
