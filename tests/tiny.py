@@ -155,7 +155,7 @@ def tiny_code_params(laptop_code: Path, model: Path, tasks: Path) -> dict[str, A
     params["generate"] |= {"from": "qft", "max_tokens": 96, "shard_size": 24}
     params["screen"] |= {"near_duplicate_jaccard": 1.0}
     params["filter"] |= {"require_solvable": False, "n_questions": 12}
-    params["difficulty_labels"] |= {"n_seeds": 20, "n_samples": 2, "max_tokens": 64, "shard_size": 20}
+    params["difficulty_labels"] |= {"n_seeds": 12, "n_samples": 2, "max_tokens": 64, "shard_size": 12}
     # Cool, because one wrong token breaks a program.
     params["respond"] |= {"n_samples": 4, "temperature": 0.2, "max_tokens": 64, "shard_size": 16}
     params["evaluate"] |= {"max_tokens": 64}
