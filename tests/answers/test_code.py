@@ -147,3 +147,31 @@ def test_a_longer_fence_holds_a_shorter_one():
     program = "def f(x):\n    return '''\n```\n'''\n"
     assert fenced_code(f"````python\n{program}````") == program
     assert any_code("<think>def f(x): return 1</think>\nNo.") is None
+
+
+@pytest.mark.parametrize(
+    "rest",
+    ["and so on it goes\n" * 4000, "    x = 1\n" * 3000 + "oops oops\n" * 1000, "    x = (1,\n" + "    2,\n" * 3000],
+)
+def test_a_long_answer_is_read_in_few_attempts(rest: str):
+    # Before, each run of lines was compiled: 2 to 28 s.
+    began = time.monotonic()
+    any_code("def f(x):\n    return x\n" + rest)
+    assert time.monotonic() - began < 1
+
+
+@pytest.mark.parametrize(
+    ("text", "kept"),
+    [
+        ("def f(x):\n    y = (x +\n    1)\n    return y\nThat is it.", 4),
+        ("def f(x):\n    return x\n\ndef g(y):\n    z = [1,\n", 3),
+        ("def f(x):\n    '''doc\n    text'''\n    return x\n    s = '''open\n more", 4),
+        ("def f(x):\n    return x\ntry:\n    f(1)\nSo it is.", 2),
+        ("def f(x):\n    if x:\n        return 1\n  return 2\nmore", 3),
+        ("def f(x):\n    return x\nx\0y", 2),
+    ],
+)
+def test_bare_code_ends_where_it_stops_to_compile(text: str, kept: int):
+    found = any_code(text)
+    assert found is not None
+    assert same_program(found, "\n".join(text.splitlines()[:kept]))
