@@ -1,6 +1,6 @@
 """Compare every claim of dvc.lock with the files; exit code 1 if a link is broken.
 
-    scalequest verify [CHECK ...] [--rev REV]
+    scalequest verify [CHECK ...] [--rev REV] [--replay 1%|SHARDS [--seed N]]
 
     stages   every stage has run, with its revision's parameters, code and package lock, on what the stages before it wrote
              last; local models and data files still have the bytes that the parameters pin
@@ -8,16 +8,24 @@
     counts   no row is lost between one table and the next, and the metrics have the numbers of the data
     rows     every training row leads back over its response, the ledger and its generator to a fetched model
 
+    --replay draws shards by chance, runs the stages' code for them again on this machine, and compares the rows. It finds
+             what the four checks cannot: rows that were changed together with lock, counts and hashes
+
 Checks run in the pipeline's order. The first broken link printed is the one furthest upstream; the others may follow
 from it.
 """
 
 import argparse
 import json
+import secrets
+import sys
+import tempfile
+import time
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 from functools import cached_property
 from hashlib import md5
+from pathlib import Path
 from typing import Any
 
 from scalequest.audit.chain import MODELS, code_hashes, folder_hash, hash_of
@@ -417,6 +425,37 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("checks", nargs="*", metavar="CHECK", help=f"of {', '.join(CHECKS)}; all of them by default")
     parser.add_argument("--rev", default=WORKSPACE, help="branch, tag, commit or experiment; the workspace by default")
     parser.add_argument("--json", action="store_true", help="the result as JSON")
+    parser.add_argument(
+        "--replay", metavar="AMOUNT", help="also run this part again: a share (1%%) or a number of shards (3)"
+    )
+    parser.add_argument("--seed", type=int, help="with --replay: draw the same shards again; by default by chance")
+
+
+def replayed(repository: Repository, lock: Lock, amount: str, seed: int | None, say: Callable[[str], None]) -> Check:
+    """Run a random part again, and return what differs as broken links; the plan and its price are said first."""
+    from scalequest.audit import replay
+
+    if lock.revision.commit is not None:
+        raise UserError(f"--replay with --rev {lock.revision.name}: the code that runs is the workspace's. Run: git checkout {lock.revision.name} && dvc pull, then without --rev")  # fmt: skip
+    with tempfile.TemporaryDirectory(prefix="scalequest-replay-") as folder:
+        job = replay.Replay(repository, lock, Store(repository), Path(folder))
+        plan = job.plan(amount, secrets.randbelow(2**31) if seed is None else seed)
+        for line in replay.plan_lines(plan):
+            say(line)
+        started, broken, rows, names = time.monotonic(), [], 0, []
+        for found in job.compare(plan):
+            names.append(found.stage)
+            rows += found.rows
+            apart = f", numbers within {found.largest:.1g}" if found.largest else ""
+            say(f"  {found.stage}, {found.what}: {found.rows:,} rows {'DIFFER' if found.differs else f'equal{apart}'}")
+            broken += [Broken(f"stage {found.stage}, run again", f"{line}; run: dvc repro -f -s {found.stage}") for line in found.differs]  # fmt: skip
+        say(f"took {time.monotonic() - started:,.0f} s. {replay.chance_line(plan)}")
+        if broken and (other := replay.other_machine(repository, lock, names)):
+            say(f"This machine is another ({other}): a sampled token may turn on rounding there, many rows do not.")
+        for name, why in plan.skipped.items():
+            if not why.startswith("not replayed"):
+                say(f"  not run again: {name}: {why}")
+    return Check("replay", rows, tuple(broken))
 
 
 def run(args: argparse.Namespace) -> int:
@@ -425,7 +464,14 @@ def run(args: argparse.Namespace) -> int:
         raise UserError(f"verify: no check '{unknown[0]}'{nearest(unknown[0], CHECKS)}")
     repository = Repository.find()
     lock = read_lock(repository, repository.revision(args.rev))
+    if args.seed is not None and args.replay is None:
+        raise UserError("--seed: goes with --replay AMOUNT")
     checks = list(verify(repository, lock, args.checks or list(CHECKS)))
+    if args.replay is not None:
+        stream = sys.stderr if args.json else sys.stdout
+        checks.append(
+            replayed(repository, lock, args.replay, args.seed, lambda line: print(line, file=stream, flush=True))
+        )
     broken = [link for check in checks for link in check.broken]
     if args.json:
         print(json.dumps([asdict(check) for check in checks], indent=2, ensure_ascii=False))
