@@ -213,7 +213,10 @@ def test_results_of_other_packages_are_named_with_their_stages(
 ) -> None:
     """A changed lock file is no dependency of a stage: DVC calls what an older package made up to date."""
     file = tmp_path / "environment.json"
-    environments = {"a": ["torch==2.13.0+cpu", "trl==1.16.0", "cpu: AMD EPYC"], "b": ["torch==2.14.0", "trl==1.16.0"]}
+    environments = {
+        "a": ["torch==2.13.0+cpu", "trl==1.16.0", "no-longer-used==1.0", "cpu: AMD EPYC"],
+        "b": ["torch==2.14.0", "trl==1.16.0"],
+    }
     stages = {"qft@sums": {"environment": "a"}, "solver": {"environment": "a"}, "judge": {"environment": "b"}}
     write_json(file, {"environments": environments, "stages": stages})
     assert check_module.other_packages(file, {"torch": "2.14.0", "trl": "1.16.0"}) == {
