@@ -77,3 +77,8 @@ def test_real_questions_keep_their_words(name: str):
         assert question_key(question)
         if question.isascii():
             assert plain(question) == question.replace("`", "'")
+
+
+def test_two_signs_of_one_operation_are_one_question():
+    assert question_key("What is 5 \u00d7 3?") == question_key("What is 5 * 3?") == question_key("What is 5 \u22c5 3?")
+    assert question_key("What is 6 \u00f7 3?") == question_key("What is 6 / 3?") != question_key("What is 6 * 3?")
