@@ -101,9 +101,8 @@ def question_browser(run: Run, args: argparse.Namespace) -> Browser:
 def _twins(run: Run, rows: Sequence[dict[str, Any]]) -> dict[str, str]:
     """Text of the generated questions that others are duplicates of."""
     wanted = {row["matched"] for row in rows if row["matched"]}
-    ids = run.ledger["id"].to_pylist()
-    places = [place for place, name in enumerate(ids) if name in wanted]
-    return {row["id"]: row["question"] for row in run.ledger.select(["id", "question"]).take(places).to_pylist()}
+    ids, texts = run.ledger["id"].to_pylist(), run.ledger["question"].to_pylist()
+    return {name: text for name, text in zip(ids, texts, strict=True) if name in wanted}
 
 
 def _number(value: float | None) -> float | None:

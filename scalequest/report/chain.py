@@ -35,14 +35,15 @@ def funnel_table(run: Run) -> Table:
     generated = [run.metrics[f"generate@{generator}"]["questions"] for generator in run.params.mix]
     rows = []
     for name, counts in {"generated": generated, **run.outcomes}.items():
-        numbers = [f"{n:,}" for n in (*counts, sum(counts))]
+        numbers = [f"{n:,}" for n in counts]
         share = percent(sum(counts) / run.ledger.num_rows)
         outcome = OUTCOMES.get(name, UNEXPLAINED)
-        rows.append([f"`{name}`", outcome.meaning, *numbers, share, outcome.paper])
-    head = ["outcome", "meaning", *run.params.mix, "all", "of generated, %", "paper, % of its 2M"]
+        rows.append([f"`{name}`", f"{sum(counts):,}", share, outcome.paper, *numbers, outcome.meaning])
+    # The columns that carry the meaning come first: a telephone shows no more.
+    head = ["outcome", "all", "of generated, %", "paper, % of its 2M", *run.params.mix, "meaning"]
     links = [link_of(run, name) for name in ("generated", *run.outcomes)]
     title = "Every generated question, by the first filter that took it"
-    return Table(title, head, rows, "ll" + "r" * (len(head) - 2), links=links)
+    return Table(title, head, rows, "l" + "r" * (len(head) - 2) + "l", links=links)
 
 
 def after_filters_table(run: Run) -> Table:
@@ -95,6 +96,9 @@ def funnel(run: Run) -> Section:
         Text(f"{funnel_line(run)} {asked}"),
         Funnel("Questions left after each step that took some", steps, [link_of(run, name) for name, _, _ in steps]),
         funnel_table(run),
+        Text(
+            "A name opens the questions of that outcome in the data browser; `passed` there shows those that a filter let through."
+        ),
         Text("The paper's rates are shares of its 2M questions; its other filters and thresholds are not this run's."),
         after_filters_table(run),
     ]
@@ -201,10 +205,10 @@ def training(run: Run) -> Section:
         metrics = run.metrics[name]
         cells = [*[DASH] * 5, "not trained: the model is taken as it was fetched"]
         if "steps" in metrics:
-            counts = [f"{metrics[key]:,}" for key in ("examples", "dropped_too_long", "steps")]
-            cells = [*counts, *(f"{metrics[key]:.3f}" for key in ("first_loss", "last_loss")), check_in_words(metrics)]
+            counts = [f"{metrics[key]:,}" for key in ("steps", "examples", "dropped_too_long")]
+            cells = [*(f"{metrics[key]:.3f}" for key in ("first_loss", "last_loss")), *counts, check_in_words(metrics)]
         rows.append([f"`{name}`", *cells])
-    head = ["stage", "examples", "too long", "steps", "first loss", "last loss", "check"]
+    head = ["stage", "first loss", "last loss", "steps", "examples", "too long", "check"]
     title = "Examples of `qpo` and `reward_model` are pairs; the losses are those of the first and the last step"
     return Section("Training runs", [Table(title, head, rows, "lrrrrrl")])
 

@@ -14,6 +14,8 @@ from scalequest.report.run import Run
 from scalequest.report.tables import column_of, question_texts
 
 BINS = 32
+# In the order of the pipeline.
+TRAININGS = ("solver", "qft", "qpo", "difficulty_model", "reward_model", "instruct_tune")
 # Points of one curve; more are thinned evenly, the last one stays.
 POINTS = 240
 
@@ -135,9 +137,9 @@ def curves(run: Run, args: argparse.Namespace) -> list[Block]:
     found: dict[str, Path] = {}
     for path in sorted(args.curves.rglob("*.csv")):
         name = "@".join(path.relative_to(args.curves).with_suffix("").parts)
-        if name in run.metrics:
+        if name in run.metrics and name.split("@")[0] in TRAININGS:
             found[name] = path
-    ordered = [name for name in run.metrics if name in found]
+    ordered = sorted(found, key=lambda name: (TRAININGS.index(name.split("@")[0]), name))
     blocks: list[Block] = []
     for column, title in (("loss", "Loss per optimizer step"), ("grad_norm", "Gradient norm before clipping")):
         lines = [(name, points) for name in ordered if (points := read_curve(found[name], column))]

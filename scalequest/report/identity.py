@@ -47,18 +47,19 @@ def licence_of(source: str) -> str:
 def models_table(run: Run) -> Table:
     """A row per role."""
     rows = []
-    for role, source in run.params.models.items():
+    roles = sorted(run.params.models, key=lambda role: (role not in run.params.mix, [*ROLES, role].index(role)))
+    for role, source in ((role, run.params.models[role]) for role in roles):
         use = ROLES.get(role, "is tuned to generate questions")
         rows.append(
             [
                 f"`{role}`",
-                use,
                 code(public_source(source).partition("#sha256=")[0]),
                 licence_of(source),
+                use,
                 PAPER_MODELS.get(role, PAPER_GENERATORS),
             ]
         )
-    return Table("Models by role", ["role", "what it does", "model", "licence", "in the paper"], rows, "lllll")
+    return Table("Models by role", ["role", "model", "licence", "what it does", "in the paper"], rows, "lllll")
 
 
 def identity(run: Run) -> Section:
@@ -67,8 +68,8 @@ def identity(run: Run) -> Section:
     models = set(run.params.models.values())
     blocks: list[Block] = [
         Text(
-            f"A run of the ScaleQuest method in the domain `{run.params.domain}`, with {len(run.params.mix)} generators "
-            f"({', '.join(f'`{name}`' for name in run.params.mix)}), taught by the seeds {seeds}. Seed of the run: {run.params.seed}."
+            f"A run of the ScaleQuest method in the domain `{run.params.domain}`, with the generators "
+            f"{', '.join(f'`{name}`' for name in run.params.mix)}, taught by the seeds {seeds}. Seed of the run: {run.params.seed}."
         ),
         models_table(run),
     ]

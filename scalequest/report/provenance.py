@@ -18,7 +18,8 @@ REPEATABILITY = [
     ("questions, rewrites, verdicts, responses, rewards", "same bytes for the same model", "same distribution"),
     ("scores", "same bytes for the same model", "within the stated error"),
     ("rewrites of an optimizer behind an API, where one is used", "frozen: kept and hashed, not asked for again", "the same frozen data"),
-    ("this report", "same bytes for the same inputs", "same bytes for the same inputs and packages"),
+    ("report.md", "same bytes for the same inputs", "same bytes for the same inputs and packages"),
+    ("index.html", "same bytes at the same commit", "other lines where it names commit, machine and packages"),
 ]  # fmt: skip
 
 
@@ -71,9 +72,27 @@ def contamination(run: Run) -> Section:
     else:
         text = "Decontamination is off (`screen.decontaminate_ngram`): no question was compared with the benchmarks."
         blocks.append(Text(text, alert=True))
-    if table := shared_table(run):
-        blocks.append(table)
+    blocks += [table for table in (spans_table(run), shared_table(run)) if table]
     return Section("Contamination notice", blocks)
+
+
+def spans_table(run: Run) -> Table | None:
+    """Make a row per benchmark that lost questions to it: how many, and the first span by id; None where there are none."""
+    columns = [run.ledger[name].to_pylist() for name in ("id", "outcome", "matched", "evidence")]
+    found: dict[str, list[tuple[str, str, str]]] = {}
+    for name, outcome, matched, evidence in zip(*columns, strict=True):
+        if outcome == "contaminated":
+            found.setdefault(matched.split("/")[0], []).append((name, matched, evidence))
+    rows = []
+    for benchmark, hits in sorted(found.items()):
+        name, item, span = min(hits)
+        items = len({matched for _, matched, _ in hits})
+        rows.append(
+            [f"`{benchmark}`", f"{len(hits):,}", f"{items:,}", f"{code(name)} and {code(item)}: {code(span[:200])}"]
+        )
+    head = ["benchmark", "questions dropped", "its items that they share words with", "the first, and the words"]
+    title = "Generated questions that were dropped for words of a benchmark"
+    return Table(title, head, rows, "lrrl", links=["questions?outcome=contaminated"] * len(rows)) if rows else None
 
 
 def shared_table(run: Run) -> Table | None:
@@ -120,7 +139,7 @@ def repeatability(run: Run) -> Section:
     """Say what comes out the same again, and where."""
     head = ["artifact", "same machine kind and lock file", "another CPU or GPU"]
     note = (
-        "The packages and the machine of each stage are no part of this report, because an equal result on another machine is to "
+        "report.md does not name the packages and the machine of each stage, because an equal result on another machine is to "
         "have equal bytes. `scalequest audit PATH` prints them."
     )
     return Section("Repeatability", [Table("What a second run gives", head, REPEATABILITY, "lll"), Text(note)])

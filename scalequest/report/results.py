@@ -112,9 +112,9 @@ def results_table(run: Run) -> Table:
             cells = [DASH] * 5
             if found := scores.get(task):
                 both = [percent(found[score], found[f"{score}_stderr"]) for score in ("flexible", "strict")]
-                cells = [f"{found['n']:,}", *both, percent(found["unparsed"]), percent(found["cut"])]
+                cells = [*both, f"{found['n']:,}", percent(found["unparsed"]), percent(found["cut"])]
             rows.append([f"`{task}`", model, *cells])
-    head = ["task", "model", "items", "flexible, %", "strict, %", "unparsed, %", "cut, %"]
+    head = ["task", "model", "flexible, %", "strict, %", "items", "unparsed, %", "cut, %"]
     return Table("Right answers in percent, ± one standard error", head, rows, "llrrrrr")
 
 
