@@ -8,7 +8,7 @@ from scalequest.outcomes import KEPT, OUTCOMES, REWRITE_OUTCOMES, Outcome
 from scalequest.report.blocks import Block, Browser, Column, Section, Text, clip
 from scalequest.report.page import browser_json, packed
 from scalequest.report.run import Run
-from scalequest.report.tables import answers, draw, judged, preference_rows
+from scalequest.report.tables import answers, judged, shuffled, preference_rows
 
 # Rows of a browser, and bytes of its packed rows: the page must stay under 5 MB.
 QUESTIONS, ITEMS, REWRITES = 5_000, 2_000, 1_000
@@ -55,7 +55,7 @@ def reading(row: dict[str, Any]) -> str:
 
 def drawn_questions(run: Run) -> list[int]:
     """Places in the ledger: at least ``RARE`` of each outcome, the others as they come, in the order of the draw."""
-    order, outcomes = draw(run.ledger["id"].to_pylist()), run.ledger["outcome"].to_pylist()
+    order, outcomes = shuffled(run.ledger["id"].to_pylist()), run.ledger["outcome"].to_pylist()
     taken: dict[str, int] = {}
     rare: list[int] = []
     others: list[int] = []
@@ -164,7 +164,7 @@ def item_browser(run: Run) -> Browser | None:
         return None
     columns = [Column("id", "id", "text"), Column("question", "question", "text"), Column("task", "task", "category")]
     columns += [Column(model, model, "category") for model in models]
-    order = [keys[place] for place in draw(f"{task}/{name}" for task, name in keys)][:ITEMS]
+    order = [keys[place] for place in shuffled(f"{task}/{name}" for task, name in keys)][:ITEMS]
     rows = []
     for task, name in order:
         found = {model: run.items[model].get((task, name)) for model in models}
@@ -194,7 +194,7 @@ def item_browser(run: Run) -> Browser | None:
 def rewrite_browser(run: Run, args: argparse.Namespace) -> Browser:
     """Drawn rewrites beside their originals."""
     rewrites = preference_rows(args, run.params.mix)
-    rows = [rewrites[place] for place in draw(row["id"] for row in rewrites)[:REWRITES]]
+    rows = [rewrites[place] for place in shuffled(row["id"] for row in rewrites)[:REWRITES]]
     columns = [
         Column("id", "id", "text"),
         Column("question", "original", "text"),

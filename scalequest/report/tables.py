@@ -13,9 +13,11 @@ from scalequest.problems.draw import hash_place
 from scalequest.records import JUDGED, PREFERENCE, QUESTION, RESPONSE, REWARD, parts_of, read_rows
 
 
-def draw(ids: Iterable[str]) -> list[int]:
+def shuffled(ids: Iterable[str]) -> list[int]:
     """Places of ids in an order that depends on the ids alone: the same rows in every report."""
-    return [place for _, place in sorted((hash_place(0, name, "report"), place) for place, name in enumerate(ids))]
+    return [
+        place for _, place in sorted((hash_place(0, name, "report/tables"), place) for place, name in enumerate(ids))
+    ]
 
 
 def rows_with(path: Path, schema: pa.Schema, column: str, values: Collection[str]) -> list[dict[str, Any]]:
