@@ -8,7 +8,7 @@ from scalequest.outcomes import KEPT, OUTCOMES, REWRITE_OUTCOMES, Outcome
 from scalequest.report.blocks import Block, Browser, Column, Section, Text, clip
 from scalequest.report.page import browser_json, packed
 from scalequest.report.run import Run
-from scalequest.report.tables import answers, judged, shuffled, preference_rows
+from scalequest.report.tables import answers, judged, preference_rows, shuffled
 
 # Rows of a browser, and bytes of its packed rows: the page must stay under 5 MB.
 QUESTIONS, ITEMS, REWRITES = 5_000, 2_000, 1_000
