@@ -117,7 +117,7 @@ def wanted_units(text: str, total: int) -> int:
     return min(total, max(1, math.ceil(total * value / 100 - 1e-9) if share else int(value)))
 
 
-def draw(units: Sequence[Unit], amount: str, seed: int) -> list[Unit]:
+def draw_units(units: Sequence[Unit], amount: str, seed: int) -> list[Unit]:
     """Units drawn by ``seed``, each equally likely, in the order of ``units``; see ``wanted_units``."""
     places = random.Random(seed).sample(range(len(units)), wanted_units(amount, len(units)))
     return [units[place] for place in sorted(places)]
@@ -185,7 +185,7 @@ class Replay:
             raise UserError(
                 "replay: no stage of dvc.lock asked or trained a model that can be run again; run: dvc repro"
             )
-        drawn = draw(units, amount, seed)
+        drawn = draw_units(units, amount, seed)
         return Plan(units, drawn, seed, skipped, sum(self._seconds(name, drawn) for name in {u.stage for u in drawn}))
 
     def _not_replayable(self, stage: Stage) -> str:

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from scalequest.audit import rerun as rerun_module
-from scalequest.audit.replay import Plan, Unit, draw, wanted_units
+from scalequest.audit.replay import Plan, Unit, draw_units, wanted_units
 from scalequest.audit.verify import CHECKS, verify
 from scalequest.errors import UserError
 from scalequest.sampling import questions, sample, score
@@ -193,14 +193,14 @@ def test_a_consistent_forgery_is_found_by_the_units_that_hold_it_and_by_no_other
 
 def test_a_unit_is_drawn_as_often_as_the_plan_says() -> None:
     units = [Unit("judge", number, 64, 500) for number in range(40)]
-    plan = Plan(units, draw(units, "10%", 1), 1)
+    plan = Plan(units, draw_units(units, "10%", 1), 1)
     assert len(plan.drawn) == 4
     assert plan.chance() == pytest.approx(0.1)
     # Two of 40 changed: 1 - C(38,4)/C(40,4) = 1 - (36 * 35) / (40 * 39).
     assert plan.chance(2) == pytest.approx(1 - 36 * 35 / (40 * 39))
-    hits = sum(units[7] in draw(units, "10%", seed) for seed in range(2000))
+    hits = sum(units[7] in draw_units(units, "10%", seed) for seed in range(2000))
     assert abs(hits - 200) < 4 * (2000 * 0.1 * 0.9) ** 0.5  # four standard errors
-    assert draw(units, "10%", 5) == draw(units, "10%", 5) != draw(units, "10%", 6)
+    assert draw_units(units, "10%", 5) == draw_units(units, "10%", 5) != draw_units(units, "10%", 6)
 
 
 @pytest.mark.parametrize(
