@@ -232,11 +232,12 @@ def compare(first: Chain, second: Chain) -> list[Difference]:
             there = ("not in this chain", "in this chain")
             found.append(Difference(name, (("stage", there[a is not None], there[b is not None]),), (), ()))
         elif a != b:
-            found.append(_difference(a, b, first.lock, second.lock))
+            found.append(difference(a, b, first.lock, second.lock))
     return found
 
 
-def _difference(a: Stage, b: Stage, first: Lock, second: Lock) -> Difference:
+def difference(a: Stage, b: Stage, first: Lock, second: Lock) -> Difference:
+    """How one stage's entries differ; ``first`` and ``second`` say what other stages make."""
     causes: list[tuple[str, Any, Any]] = []
     if a.cmd != b.cmd:
         causes.append(("command", a.cmd, b.cmd))

@@ -14,7 +14,7 @@ from scalequest import records
 from scalequest.audit.replay import Compared, Plan, Replay
 from scalequest.audit.rerun import Spec, rerun
 from scalequest.audit.tables import Store
-from scalequest.io import write_json
+from scalequest.io import read_json, write_json
 from scalequest.params import read_yaml
 from scalequest.records import PROBLEM, read_rows, write_rows
 from scalequest.sampling.completion import Completion
@@ -87,6 +87,9 @@ def here(specs: Sequence[Spec], root: Path) -> None:
 class Recorded(Pipeline):
     """The repository of such a run."""
 
+    stages, result = STAGES, RESULT
+    process = staticmethod(here)
+
     @classmethod
     def make(cls, root: Path) -> "Recorded":
         made = cls.__new__(cls)
@@ -106,22 +109,26 @@ class Recorded(Pipeline):
         params["reward"]["shard_size"] = 8
         params["filter"] |= {"drop_easiest_frac": {"sums": 0.2}, "shares": {"sums": 1.0}, "n_questions": 12}
         made.params = params
+        cls.settle(made, params)
         made.write("params.yaml", yaml.safe_dump(json.loads(json.dumps(params)), sort_keys=False))
-        made.write("dvc.yaml", yaml.safe_dump({"stages": {name.split("@")[0]: {"matrix": {"g": [name.split("@")[1]]}} if "@" in name else {} for name in STAGES}}))  # fmt: skip
-        made.write("models/base/m/config.json", "{}")
+        made.write("dvc.yaml", yaml.safe_dump({"stages": {name.split("@")[0]: {"matrix": {"g": [name.split("@")[1]]}} if "@" in name else {} for name in cls.stages}}))  # fmt: skip
         made.write(
             "data/benchmarks/embedded_sums.jsonl", '{"id": "b/0", "question": "What is 8 + 8?", "answer": "16"}\n'
         )
         seeds = [{"id": f"s/{n}", "source": "s", "stratum": "", "question": f"Ann sees {n + 3} birds and {n + 20} ducks. How many is that?", "solution": "", "answer": str(2 * n + 23)} for n in range(8)]  # fmt: skip
         write_rows(root / "data" / "seeds.parquet", seeds, PROBLEM)
-        for name in RESULT:
+        for name in cls.result:
             made.redo(name)
         made.relock()
         made.git("-c", "user.email=t@example.com", "-c", "user.name=t", "commit", "-q", "--allow-empty", "-m", "run")
         return made
 
+    def settle(self, params: dict[str, Any]) -> None:
+        """Settings of this kind of run, and its model."""
+        self.write("models/base/m/config.json", "{}")
+
     def command(self, name: str) -> list[str]:
-        return f"python -m stages.{name.split('@')[0]} {STAGES[name][0]}".split()
+        return f"python -m stages.{name.split('@')[0]} {self.stages[name][0]}".split()
 
     def redo(self, name: str) -> None:
         """Run a stage whole, in place: what a run does, and what a forger does with the stages after his edit."""
@@ -129,13 +136,16 @@ class Recorded(Pipeline):
 
     def recount(self, name: str) -> None:
         """Write a stage's output and its numbers again from the completions that are recorded now: a thorough forger's work."""
-        recorded = [str(path) for path in sorted((self.root / RESULT[name]).rglob("*.parquet"))]
+        recorded = [str(path) for path in sorted((self.root / self.result[name]).rglob("*.parquet"))]
         self._again(name, recorded=recorded)
 
     def _again(self, name: str, **more: Any) -> None:
         shutil.rmtree(self.root / ".work", ignore_errors=True)  # rows that are finished would be taken as they are
-        found = rerun(Spec(name, self.command(name), str(self.root), STAGES[name][2], dict.fromkeys(STAGES[name][1], "0"), **more))  # fmt: skip
-        assert not found.refused, found.refused
+        result = self.root / ".work" / "result.json"
+        result.parent.mkdir()
+        spec = Spec(name, self.command(name), str(self.root), self.stages[name][2], dict.fromkeys(self.stages[name][1], "0"), result=str(result), **more)  # fmt: skip
+        self.process([spec], self.root)
+        assert not read_json(result)["refused"], read_json(result)
 
     def rows(self, path: str) -> list[dict[str, Any]]:
         return read_rows(self.root / path, SCHEMAS[path])
@@ -152,7 +162,7 @@ class Recorded(Pipeline):
     def relock(self) -> None:
         """Lock, cache and hashes for what is there now."""
         entries = {}
-        for name, (_, deps, params, outs) in STAGES.items():
+        for name, (_, deps, params, outs) in self.stages.items():
             entries[name] = {
                 "cmd": " ".join(self.command(name)),
                 "deps": [self._entry(path) for path in deps],
@@ -166,7 +176,7 @@ class Recorded(Pipeline):
         )
 
     def replay(self, folder: Path, amount: str = "1", seed: int = 0) -> tuple[Replay, Plan]:
-        job = Replay(self.repository, self.tables().lock, Store(self.repository), folder, run=here)
+        job = Replay(self.repository, self.tables().lock, Store(self.repository), folder, run=self.process)
         return job, job.plan(amount, seed)
 
     def differing(self, folder: Path, *units: str) -> list[Compared]:
