@@ -91,6 +91,14 @@ class Curves:
 
 
 @dataclass(frozen=True)
+class Graph:
+    """Boxes and the boxes that each is made from: (name, remark, names above). Each comes after those. In the page only."""
+
+    title: str
+    nodes: list[tuple[str, str, list[str]]]
+
+
+@dataclass(frozen=True)
 class Sample:
     """One row of data: what it is, facts about it, and its texts by name."""
 
@@ -144,7 +152,7 @@ class Browser:
     beside: Sequence[int] = ()
 
 
-Block = Text | Table | Bars | Funnel | Histogram | Curves | Samples | Browser
+Block = Text | Table | Bars | Funnel | Histogram | Curves | Graph | Samples | Browser
 
 
 @dataclass(frozen=True)

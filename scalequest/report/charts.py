@@ -7,12 +7,14 @@ apart by place and label, never by colour alone.
 import html
 from collections.abc import Sequence
 
-from scalequest.report.blocks import Bars, Curves, Funnel, Histogram
+from scalequest.report.blocks import Bars, Curves, Funnel, Graph, Histogram
 
 # The scale of a chart of percentages ends at the first of these that holds every bar and its whisker.
 SCALES = (5, 10, 20, 40, 60, 80, 100)
 # Pixels of one strip of a histogram, and of its label.
 STRIP, STRIP_LABEL = 48, 18
+# Pixels of a box of a graph, and from one to the next.
+BOX_WIDTH, BOX_HEIGHT, STEP_X, STEP_Y = 150, 38, 166, 68
 
 
 def bars_svg(block: Bars) -> str:
@@ -109,6 +111,53 @@ def _curve(name: str, points: Sequence[tuple[float, float]]) -> str:
         f'<svg role="img" width="100%" height="62" viewBox="0 0 100 62" preserveAspectRatio="none" aria-label="{spoken}">'
         f'<polyline points="{path}"/></svg></figure>'
     )
+
+
+def ranks(block: Graph) -> list[list[str]]:
+    """The boxes in rows: each below all that it is made from, in a row near the middle of those."""
+    rank: dict[str, int] = {}
+    for name, _, above in block.nodes:
+        rank[name] = max((rank[other] + 1 for other in above if other in rank), default=0)
+    rows: list[list[str]] = [[] for _ in range(max(rank.values(), default=-1) + 1)]
+    above_of = {name: [other for other in above if other in rank] for name, _, above in block.nodes}
+    place: dict[str, float] = {}
+    for name in rank:
+        rows[rank[name]].append(name)
+    for row in rows:
+        row.sort(key=lambda name: sum(map(place.__getitem__, above_of[name])) / max(1, len(above_of[name])))
+        for at, name in enumerate(row):
+            place[name] = at - (len(row) - 1) / 2
+    return rows
+
+
+def graph_svg(block: Graph) -> str:
+    """Draw the boxes in rows, with a line from each to those that it is made from."""
+    rows = ranks(block)
+    width = STEP_X * max(map(len, rows), default=1)
+    at = {
+        name: (width / 2 + STEP_X * (place - (len(row) - 1) / 2), 2 + STEP_Y * level)
+        for level, row in enumerate(rows)
+        for place, name in enumerate(row)
+    }
+    parts = []
+    for name, _, above in block.nodes:
+        x, y = at[name]
+        for other in (other for other in above if other in at):
+            left, top = at[other][0], at[other][1] + BOX_HEIGHT
+            half = (y - top) / 2
+            parts.append(
+                f'<path class="edge" d="M{left:.0f} {top}C{left:.0f} {top + half:.0f} {x:.0f} {y - half:.0f} {x:.0f} {y}"/>'
+            )
+    for name, remark, _ in block.nodes:
+        x, y = at[name]
+        parts += [
+            f'<rect class="box" x="{x - BOX_WIDTH / 2:.0f}" y="{y}" width="{BOX_WIDTH}" height="{BOX_HEIGHT}"/>',
+            f'<text x="{x:.0f}" y="{y + 16}" text-anchor="middle">{html.escape(name)}</text>',
+            f'<text class="tick" x="{x:.0f}" y="{y + 31}" text-anchor="middle">{html.escape(remark)}</text>',
+        ]
+    spoken = html.escape("; ".join(f"{name} from {', '.join(above) or 'outside'}" for name, _, above in block.nodes))
+    height = STEP_Y * len(rows) - (STEP_Y - BOX_HEIGHT) + 4
+    return f'<svg role="img" width="{width}" height="{height}" aria-label="{spoken}">\n' + "\n".join(parts) + "\n</svg>"
 
 
 def scale(value: float) -> int:

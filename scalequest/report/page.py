@@ -19,6 +19,7 @@ from scalequest.report.blocks import (
     Browser,
     Curves,
     Funnel,
+    Graph,
     Histogram,
     Report,
     Sample,
@@ -27,7 +28,7 @@ from scalequest.report.blocks import (
     Text,
     clip,
 )
-from scalequest.report.charts import bars_svg, curves_html, funnel_svg, histogram_svg
+from scalequest.report.charts import bars_svg, curves_html, funnel_svg, graph_svg, histogram_svg
 
 ASSETS = Path(__file__).parent / "assets"
 STYLE = (ASSETS / "report.css").read_text(encoding="utf-8")
@@ -170,6 +171,10 @@ def _html_block(block: Block) -> str:
             return _figure(block.title, histogram_svg(block))
         case Curves():
             return f'<p class="caption">{inline(block.title)}</p>\n<div class="curves">{curves_html(block)}</div>'
+        case Graph():
+            label = html.escape(block.title)
+            scroll = f'<div class="scroll" role="region" tabindex="0" aria-label="{label}">{graph_svg(block)}</div>'
+            return _figure(block.title, scroll)
         case Samples():
             return _html_samples(block)
         case Browser():

@@ -9,7 +9,7 @@ from pathlib import Path
 from scalequest.audit.lock import LOCK, PARAMS, PIPELINE, Lock, make_lock
 from scalequest.audit.repository import Revision
 from scalequest.errors import UserError
-from scalequest.report.blocks import Block, Section, Table, Text, code
+from scalequest.report.blocks import Block, Graph, Section, Table, Text, code
 from scalequest.report.run import Run
 from scalequest.runtime.environment import ENVIRONMENT_FILE, Recorded
 from scalequest.runtime.facts import UNKNOWN, git_facts
@@ -79,6 +79,53 @@ def size_in_words(size: int | None) -> str:
     return f"{size} B"
 
 
+def direct(above: dict[str, list[str]]) -> dict[str, list[str]]:
+    """Names above each without those that are already above one of the others: each line of the drawing says something new."""
+    known: dict[str, set[str]] = {}
+
+    def all_above(name: str) -> set[str]:
+        if name not in known:
+            known[name] = set()  # a loop, which no pipeline has, would end here
+            known[name] = {one for other in above.get(name, ()) for one in (other, *all_above(other))}
+        return known[name]
+
+    return {
+        name: [one for one in ones if not any(one in all_above(other) for other in ones)]
+        for name, ones in above.items()
+    }
+
+
+def graph(lock: Lock) -> Graph:
+    """The stages with what they are made from; the instances of one stage are one box."""
+    sizes: Counter[str] = Counter()
+    above: dict[str, dict[str, None]] = {}
+    counts: Counter[str] = Counter()
+    for stage in lock.order():
+        if stage.base == "report":
+            continue
+        counts[stage.base] += 1
+        sizes[stage.base] += sum(out.size or 0 for out in stage.outs)
+        makers = (maker.base for dep in stage.deps for maker, _ in lock.makers(dep.path))
+        above.setdefault(stage.base, {}).update(dict.fromkeys(name for name in makers if name != stage.base))
+    # A box comes after all that it is made from, whatever instance needs which.
+    ordered: dict[str, None] = {}
+
+    def visit(name: str) -> None:
+        if name not in ordered:
+            for other in above.get(name, ()):
+                visit(other)
+            ordered[name] = None
+
+    for name in above:
+        visit(name)
+    remarks = {
+        name: (f"{counts[name]} × · " if counts[name] > 1 else "") + size_in_words(sizes[name]) for name in ordered
+    }
+    lines = direct({name: list(ones) for name, ones in above.items()})
+    title = "From the models and seeds to the scores; what a longer way shows already has no line"
+    return Graph(title, [(name, remarks[name], lines[name]) for name in ordered])
+
+
 def lineage(run: Run, root: Path) -> Section:
     """Show what each stage read from which stage, and what it wrote, with hashes."""
     lock = read_lineage(root)
@@ -108,6 +155,7 @@ def lineage(run: Run, root: Path) -> Section:
         Text(
             "Each stage after those that it needs, from `dvc.lock`. `scalequest audit PATH` follows one output to its sources."
         ),
+        graph(lock),
         Table("Stages and what they wrote", head, rows, "llllr", folded=True),
         Table("Environments", ["environment", "packages and machine", "stages"], packages, "llr", folded=True),
     ]

@@ -2,8 +2,8 @@ import re
 
 import pytest
 
-from scalequest.report.blocks import Curves, Funnel, Histogram
-from scalequest.report.charts import curves_html, funnel_svg, histogram_svg, scale
+from scalequest.report.blocks import Curves, Funnel, Graph, Histogram
+from scalequest.report.charts import curves_html, funnel_svg, graph_svg, histogram_svg, ranks, scale
 from tests.report.finished import Folder
 
 
@@ -37,6 +37,16 @@ def test_a_curve_goes_from_its_first_to_its_last_point() -> None:
 
 def test_a_curve_of_one_point_is_drawn() -> None:
     assert '<polyline points="0.0,60.0"/>' in curves_html(Curves("loss", [("a", [(1, 1.0)])]))
+
+
+def test_a_box_is_below_all_that_it_is_made_from() -> None:
+    graph = Graph("x", [("a", "", []), ("b", "", ["a"]), ("c", "1 & 2", ["a", "b"]), ("d", "", ["elsewhere"])])
+    assert ranks(graph) == [["a", "d"], ["b"], ["c"]]
+    svg = graph_svg(graph)
+    assert svg.count('class="box"') == 4
+    assert svg.count('class="edge"') == 3
+    assert "1 &amp; 2" in svg
+    assert "c from a, b" in svg
 
 
 def test_a_step_of_the_funnel_links_to_its_rows() -> None:

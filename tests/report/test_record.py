@@ -3,7 +3,7 @@ from pathlib import Path
 import pytest
 
 from scalequest.io import write_json
-from scalequest.report.record import commit_in_words, level, machine_of, read_lineage, size_in_words
+from scalequest.report.record import commit_in_words, direct, level, machine_of, read_lineage, size_in_words
 from tests.report.finished import Folder
 
 EPYC = ["torch==2.13.0+cpu", "cpu: AMD EPYC", "cores: 2", "python: 3.11.7"]
@@ -55,6 +55,11 @@ def test_the_page_alone_names_commit_machine_and_lineage(
     assert "3.0 MB" in page
     assert "AMD EPYC" not in markdown
     assert "## Lineage" not in markdown
+
+
+def test_a_line_that_a_longer_way_shows_is_left_out() -> None:
+    above = {"a": [], "b": ["a"], "c": ["a", "b"], "d": ["a", "c"], "e": ["a"]}
+    assert direct(above) == {"a": [], "b": ["a"], "c": ["b"], "d": ["c"], "e": ["a"]}
 
 
 def test_without_a_lock_the_lineage_says_so(folder: Folder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
