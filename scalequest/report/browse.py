@@ -8,7 +8,7 @@ from scalequest.outcomes import KEPT, OUTCOMES, REWRITE_OUTCOMES, Outcome
 from scalequest.report.blocks import Block, Browser, Column, Section, Text, clip
 from scalequest.report.page import browser_json, packed
 from scalequest.report.run import Run
-from scalequest.report.tables import answers, judged, preference_rows, shuffled
+from scalequest.report.tables import answers, judged, preference_rows, shuffled, with_ids
 
 # Rows of a browser, and bytes of its packed rows: the page must stay under 5 MB.
 QUESTIONS, ITEMS, REWRITES = 5_000, 2_000, 1_000
@@ -71,7 +71,7 @@ def question_browser(run: Run, args: argparse.Namespace) -> Browser:
     rows = run.ledger.take(drawn_questions(run)).to_pylist()
     ids = {row["id"] for row in rows}
     verdicts, sampled = judged(args, ids), answers(args, ids)
-    chosen = {row["id"]: row for row in run.data.to_pylist() if row["id"] in ids}
+    chosen = {row["id"]: row for row in with_ids(run.data, ids)}
     twins = _twins(run, rows)
     present = {row["outcome"] for row in rows}
     order = [name for name in [*run.outcomes, KEPT] if name in present]
@@ -101,8 +101,7 @@ def question_browser(run: Run, args: argparse.Namespace) -> Browser:
 def _twins(run: Run, rows: Sequence[dict[str, Any]]) -> dict[str, str]:
     """Text of the generated questions that others are duplicates of."""
     wanted = {row["matched"] for row in rows if row["matched"]}
-    ids, texts = run.ledger["id"].to_pylist(), run.ledger["question"].to_pylist()
-    return {name: text for name, text in zip(ids, texts, strict=True) if name in wanted}
+    return {row["id"]: row["question"] for row in with_ids(run.ledger, wanted)}
 
 
 def _number(value: float | None) -> float | None:

@@ -35,7 +35,7 @@ def funnel_table(run: Run) -> Table:
     generated = [run.metrics[f"generate@{generator}"]["questions"] for generator in run.params.mix]
     rows = []
     for name, counts in {"generated": generated, **run.outcomes}.items():
-        numbers = [f"{n:,}" for n in counts]
+        numbers = [f"{n:,} ({percent(n / of)} %)" for n, of in zip(counts, generated, strict=True)]
         share = percent(sum(counts) / run.ledger.num_rows)
         outcome = OUTCOMES.get(name, UNEXPLAINED)
         rows.append([f"`{name}`", f"{sum(counts):,}", share, outcome.paper, *numbers, outcome.meaning])

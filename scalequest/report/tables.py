@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from scalequest.errors import UserError
@@ -18,6 +19,12 @@ def shuffled(ids: Iterable[str]) -> list[int]:
     return [
         place for _, place in sorted((hash_place(0, name, "report/tables"), place) for place, name in enumerate(ids))
     ]
+
+
+def with_ids(table: pa.Table, ids: Collection[str]) -> list[dict[str, Any]]:
+    """Rows of a table in memory with one of these ids."""
+    found: list[dict[str, Any]] = table.filter(pc.is_in(table["id"], pa.array(sorted(ids), pa.string()))).to_pylist()
+    return found
 
 
 def rows_with(path: Path, schema: pa.Schema, column: str, values: Collection[str]) -> list[dict[str, Any]]:

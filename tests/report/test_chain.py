@@ -19,12 +19,12 @@ from tests.report.finished import (
 def test_outcomes_sum_to_what_was_generated(folder: Folder) -> None:
     text = section(folder.run()[0], "The funnel")
     # columns: outcome, all, share, paper, sums, stories, meaning
-    assert row(text, "`generated`")[1:-1] == ["10", "100.0", "", "6", "4"]
-    assert row(text, "`kept`")[1:-1] == ["4", "40.0", "", "2", "2"]
-    assert row(text, "`language`")[1:-1] == ["1", "10.0", "20.1", "1", "0"]
-    assert row(text, "`no_verdict`")[1:-1] == ["1", "10.0", "in the line above", "0", "1"]
+    assert row(text, "`generated`")[1:-1] == ["10", "100.0", "", "6 (100.0 %)", "4 (100.0 %)"]
+    assert row(text, "`kept`")[1:-1] == ["4", "40.0", "", "2 (33.3 %)", "2 (50.0 %)"]
+    assert row(text, "`language`")[1:-1] == ["1", "10.0", "20.1", "1 (16.7 %)", "0 (0.0 %)"]
+    assert row(text, "`no_verdict`")[1:-1] == ["1", "10.0", "in the line above", "0 (0.0 %)", "1 (25.0 %)"]
     table = text.split("Every generated question")[1].split("\n\n")[1].splitlines()[3:]
-    columns = [[int(line.split(" | ")[column]) for line in table] for column in (1, 4, 5)]
+    columns = [[int(line.split(" | ")[column].split()[0]) for line in table] for column in (1, 4, 5)]
     assert list(map(sum, columns)) == [10, 6, 4]
     assert (
         "Of 10 generated questions the filters kept 4, 3 of them got a response that gives an answer, and the student was trained on 2."
@@ -36,7 +36,7 @@ def test_an_outcome_of_a_new_filter_is_counted_too(folder: Folder) -> None:
     write_rows(
         folder.args.ledger, [r | {"outcome": "rude"} if r["id"] == "sums/0/1" else r for r in LEDGER_ROWS], LEDGER
     )
-    assert row(section(folder.run()[0], "The funnel"), "`rude`")[1:6] == ["1", "10.0", "", "1", "0"]
+    assert row(section(folder.run()[0], "The funnel"), "`rude`")[1:6] == ["1", "10.0", "", "1 (16.7 %)", "0 (0.0 %)"]
 
 
 def test_a_ledger_that_lost_rows_stops_the_report(folder: Folder) -> None:

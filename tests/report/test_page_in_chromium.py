@@ -165,6 +165,21 @@ def test_a_search_and_a_row_have_an_address(chromium: Chromium, page: Path) -> N
     assert chromium.run("location.hash").startswith("#questions?open=")
 
 
+def test_a_broken_address_opens_the_page_all_the_same(chromium: Chromium, page: Path) -> None:
+    chromium.open(f"{page.as_uri()}#questions?q=%E0%A4%A&sort=-nothing&open=nobody&difficulty=x..y&__proto__=1")
+    assert chromium.errors() == []
+    assert chromium.run("browsers.get('questions').rows.length") == 5_000
+
+
+def test_rows_that_cannot_be_unpacked_are_said_to_be(chromium: Chromium, page: Path, tmp_path: Path) -> None:
+    broken = tmp_path / "broken.html"
+    broken.write_text(page.read_text(encoding="utf-8").replace('class="rows">', 'class="rows">AAAA'), encoding="utf-8")
+    chromium.open(broken.as_uri())
+    assert "The rows cannot be unpacked here" in chromium.run(
+        "document.querySelector('#questions .alert[class]:last-child').textContent"
+    )
+
+
 def test_a_step_of_the_funnel_opens_what_it_dropped(opened: Chromium) -> None:
     opened.run(
         "document.querySelector('#the-funnel svg a[href*=too_easy]').dispatchEvent(new MouseEvent('click', {bubbles: true}))"

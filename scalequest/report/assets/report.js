@@ -415,18 +415,23 @@ function address(browser) {
 }
 
 function remember(browser) {
-  history.replaceState(null, "", address(browser));
+  try {
+    history.replaceState(null, "", address(browser));
+  } catch {
+    // Safari takes 100 addresses in 30 seconds; the next keystroke after that is kept again
+  }
 }
 
 function follow() {
-  const [key, text] = decodeURI(location.hash.slice(1)).split("?");
+  const [key, text] = location.hash.slice(1).split("?", 2);
   const browser = browsers.get(key);
   if (!browser || text === undefined) return;
-  const words = new URLSearchParams(location.hash.slice(location.hash.indexOf("?") + 1));
+  const words = new URLSearchParams(text);
   const state = { choices: {}, ranges: {} };
   for (const [name, value] of words) {
     const column = browser.columns[browser.found.get(name)];
-    if (column?.kind === "number") state.ranges[name] = [...value.split(".."), ""].slice(0, 2);
+    const ends = [...value.split(".."), ""].slice(0, 2).map((end) => (Number.isFinite(Number(end)) ? end.trim() : ""));
+    if (column?.kind === "number") state.ranges[name] = ends;
     else if (column?.kind === "category") state.choices[name] = value;
     else if (["q", "sort", "open", "past", "mark"].includes(name)) state[name] = value;
   }
@@ -446,8 +451,13 @@ document.addEventListener("keydown", (event) => {
 async function start() {
   for (const holder of document.querySelectorAll(".browser")) {
     const rows = holder.querySelector("script.rows");
-    browsers.set(holder.dataset.key, new DataBrowser(holder, await unpack(rows.textContent)));
-    rows.remove();
+    try {
+      browsers.set(holder.dataset.key, new DataBrowser(holder, await unpack(rows.textContent)));
+      rows.remove();
+    } catch (error) {
+      const words = `The rows cannot be unpacked here (${error.message}). Expected a browser of 2023 or later.`;
+      holder.append(element("p", { class: "alert" }, words));
+    }
   }
   addEventListener("hashchange", follow);
   follow();
