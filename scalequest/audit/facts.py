@@ -6,6 +6,7 @@ from scalequest.audit.chain import Chain, Difference, compare
 from scalequest.audit.lock import Artifact, Lock, Stage
 from scalequest.audit.repository import Repository
 from scalequest.audit.tables import Tables, read_metrics
+from scalequest.audit.takeover import taken_over
 from scalequest.io import read_json
 from scalequest.runtime.environment import ENVIRONMENT_FILE, Recorded, local_file
 
@@ -35,6 +36,7 @@ def chain_facts(chain: Chain, tables: Tables) -> dict[str, Any]:
 def stage_facts(chain: Chain, stage: Stage, tables: Tables) -> dict[str, Any]:
     """One stage: what it read and wrote, by which parameters and code, on which machine, and what it counted."""
     code = chain.code(stage)
+    earlier = taken_over(chain.history, chain.lock, stage)
     inputs = chain.inputs(stage)
     read = {item.artifact.path for item in inputs}
     outs = []
@@ -52,6 +54,9 @@ def stage_facts(chain: Chain, stage: Stage, tables: Tables) -> dict[str, Any]:
             "commit": code.commit,
             "dirty": code.dirty,
             "changed_since": list(code.changed_since),
+            "taken_over": None
+            if earlier is None
+            else {"commit": earlier.commit, "changed": list(earlier.changed), "text": str(earlier)},
             "files": {dep.path: dep.md5 for dep in stage.deps if dep.path not in read},
         },
         "metrics": {key: value for out in stage.outs for key, value in _metrics(chain, out).items()},

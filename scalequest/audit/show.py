@@ -87,6 +87,8 @@ def _stage(stage: dict[str, Any]) -> Iterator[str]:
         stale = "  STALE: remade since with other bytes" if item["stale"] else ""
         yield _line("read", f"{item['path']} {short(item['md5'])} from {', '.join(item['made_by'])}{stale}")
     yield _line("code", code_text(stage["code"]))
+    if earlier := stage["code"].get("taken_over"):
+        yield _line("TAKEN OVER", f"outputs {earlier['text']}")
     if stage["params"]:
         yield _line("params", _params(stage["params"]))
     if counts := {k: v for k, v in stage["metrics"].items() if isinstance(v, int | float)}:

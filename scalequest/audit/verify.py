@@ -30,11 +30,13 @@ from typing import Any
 
 from scalequest.audit.chain import MODELS, code_hashes, folder_hash, hash_of
 from scalequest.audit.facts import environment_of
+from scalequest.audit.history import History
 from scalequest.audit.lock import PARAMS, Artifact, Lock, Stage, flatten, parse_yaml, read_lock
 from scalequest.audit.outside import LOCKS, changed_sources, other_versions
 from scalequest.audit.repository import WORKSPACE, Repository, Revision, nearest
 from scalequest.audit.show import environments
 from scalequest.audit.tables import Store, Tables, pull_command, read_metrics
+from scalequest.audit.takeover import taken_over
 from scalequest.errors import UserError
 from scalequest.runtime.environment import local_runs
 from scalequest.runtime.facts import leaves
@@ -458,6 +460,15 @@ def replayed(repository: Repository, lock: Lock, amount: str, seed: int | None, 
     return Check("replay", rows, tuple(broken))
 
 
+def taken_over_lines(repository: Repository, lock: Lock) -> list[str]:
+    """One line per group of stages whose outputs were taken over from other code: no broken link, and no run either."""
+    history, found = History(repository), dict[str, list[str]]()
+    for stage in lock.stages.values():
+        if earlier := taken_over(history, lock, stage):
+            found.setdefault(str(earlier), []).append(stage.name)
+    return [f"outputs of {', '.join(names)}: {text}" for text, names in found.items()]
+
+
 def run(args: argparse.Namespace) -> int:
     """Check, print each group, and return 1 if a link is broken."""
     if unknown := [name for name in args.checks if name not in CHECKS]:
@@ -478,6 +489,8 @@ def run(args: argparse.Namespace) -> int:
         return bool(broken)
     for check in checks:
         print(f"{check.name}: {check.links:,} links, {f'{len(check.broken)} broken' if check.broken else 'all hold'}")
+    for line in taken_over_lines(repository, lock):
+        print(line)
     print(*environments({s.name: environment_of(repository, lock, s) for s in lock.stages.values()}), sep="\n")
     if broken:
         print(f"\nfirst broken link of {lock.revision}:\n  {broken[0]}")
