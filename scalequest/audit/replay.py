@@ -153,9 +153,15 @@ class Replay:
         lock: Lock,
         store: Store,
         folder: Path,
-        run: Callable[[Sequence[Spec], Path], None] = start_process,
+        run: Callable[[Sequence[Spec], Path], None] | None = None,
     ) -> None:
-        self.repository, self.lock, self.store, self.folder, self.run = repository, lock, store, folder, run
+        self.repository, self.lock, self.store, self.folder, self.run = (
+            repository,
+            lock,
+            store,
+            folder,
+            run or start_process,
+        )
         self._number = 0
 
     # ------------------------------------------------------------------------------------------------------------ plan
@@ -203,7 +209,10 @@ class Replay:
                 return f"it reads sources outside the repository ({', '.join(sorted(kinds - {'reasoning_gym'}))})"
         elif stage.base not in (*SAMPLED, *WHOLE):
             return "not replayed: its outputs are checked by their hashes only"
-        return ""
+        read = [out for dep in stage.deps for _, out in self.lock.makers(dep.path)]
+        kept = [out for out in stage.outs if stage.base not in TRAINED and not out.path.endswith((".json", ".csv"))]
+        lost = [out.path for out in (*read, *kept) if not self.store.has(out, self.lock.revision)]
+        return f"{', '.join(dict.fromkeys(lost))} of this lock is not here; run: dvc pull" if lost else ""
 
     def _curve(self, stage: Stage) -> list[dict[str, str]]:
         """Rows of a training's recorded loss curve; empty where its bytes are not those of the lock."""

@@ -120,7 +120,8 @@ class Recorded(Pipeline):
         for name in cls.result:
             made.redo(name)
         made.relock()
-        made.git("-c", "user.email=t@example.com", "-c", "user.name=t", "commit", "-q", "--allow-empty", "-m", "run")
+        made.git("add", "dvc.lock", "dvc.yaml", "params.yaml")
+        made.git("-c", "user.email=t@example.com", "-c", "user.name=t", "commit", "-q", "-m", "run")
         return made
 
     def settle(self, params: dict[str, Any]) -> None:

@@ -7,12 +7,14 @@ from pathlib import Path
 
 import pytest
 
+from scalequest.audit import replay
 from scalequest.audit import rerun as rerun_module
 from scalequest.audit.replay import Plan, Unit, draw_units, wanted_units
 from scalequest.audit.verify import CHECKS, verify
+from scalequest.cli import main
 from scalequest.errors import UserError
 from scalequest.sampling import questions, sample, score
-from tests.audit.replayed import M, Recorded, SeededEngine
+from tests.audit.replayed import M, Recorded, SeededEngine, here
 
 
 @pytest.fixture(autouse=True)
@@ -56,6 +58,15 @@ def test_a_sound_run_is_equal_in_every_unit(run: Recorded, tmp_path: Path) -> No
     assert counts["generate@sums"] == [8, 8, 8]
     assert sum(counts["judge"]) == 4 + sum(row["verdict"] == "kept" for row in run.rows("data/screened"))
     assert counts["respond"] == [8, 8, 8]
+
+
+def test_a_stage_whose_bytes_are_not_here_is_named_and_the_others_are_replayed(run: Recorded, tmp_path: Path) -> None:
+    value = run.md5("data/responses/part-00000.parquet")
+    run.object(value).unlink()
+    (run.root / "data" / "responses" / "part-00000.parquet").unlink()
+    _, plan = run.replay(tmp_path / "again", "100%")
+    assert plan.skipped["respond"] == plan.skipped["reward"] == "data/responses of this lock is not here; run: dvc pull"
+    assert {unit.stage for unit in plan.drawn} == {"generate@sums", "judge", "difficulty"}
 
 
 # --------------------------------------------------------------------------------------------------- ten forgeries
@@ -223,3 +234,42 @@ def test_a_rerun_leaves_the_stage_runner_as_it_was(run: Recorded) -> None:
     run.redo("screen")
     assert stage.run_stage is before
     assert rerun_module.NOT_KNOWN not in {row["finish_reason"] for row in run.rows("data/questions/sums")}
+
+
+def test_the_command_prints_the_price_first_and_ends_with_1_at_a_difference(
+    run: Recorded, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(replay, "start_process", here)
+    monkeypatch.chdir(run.root)
+    with pytest.raises(SystemExit) as sound:
+        main(["verify", "hashes", "--replay", "2", "--seed", "5"])
+    said = capsys.readouterr().out
+    assert sound.value.code == 0, said
+    assert re.match(r"replay: 2 of \d+ shards and trainings, drawn by --seed 5\n  \S+, shard \d: \d+ rows, about", said)
+    assert said.index("price: ") < said.index(" equal")
+    assert "is found with a probability of" in said
+    assert re.search(r"^replay: \d+ links, all hold$", said, re.MULTILINE)
+    drop_from_the_set(run)
+    run.relock()
+    with pytest.raises(SystemExit) as forged:
+        main(["verify", "hashes", "--replay", "1%"])
+    said = capsys.readouterr().out
+    assert forged.value.code == 1
+    assert "stage filter, run again: data/filtered.parquet: 11 rows are recorded, 12 are made here" in said
+    assert "run: dvc repro -f -s filter" in said
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [(["--seed", "3"], "--seed: goes with --replay"), (["--replay", "1%", "--rev", "main"], "the code that runs is the workspace's"),
+     (["--replay", "half"], "expected a share above 0%")],
+)  # fmt: skip
+def test_what_cannot_be_replayed_is_refused(
+    run: Recorded, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], arguments: list[str], says: str
+) -> None:
+    monkeypatch.setattr(replay, "start_process", here)
+    monkeypatch.chdir(run.root)
+    with pytest.raises(SystemExit) as ended:
+        main(["verify", "hashes", *arguments])
+    assert ended.value.code == 2
+    assert says in capsys.readouterr().err
