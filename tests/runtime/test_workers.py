@@ -161,8 +161,13 @@ from scalequest.runtime.workers import work_on_ray
 
 def start():
     def work(items, seed, number):
-        ray = [p for p in psutil.process_iter() if any(word in " ".join(p.cmdline()) for word in ("gcs_server", "raylet", "ray::", "default_worker"))]
-        found = {c.laddr.ip for p in ray for c in p.net_connections("tcp") if c.status == "LISTEN"}
+        found = set()
+        for process in psutil.process_iter():
+            try:
+                if any(word in " ".join(process.cmdline()) for word in ("gcs_server", "raylet", "ray::", "default_worker")):
+                    found |= {c.laddr.ip for c in process.net_connections("tcp") if c.status == "LISTEN"}
+            except psutil.Error:  # one that ended since it was listed, or a stranger's
+                continue
         folder = os.environ.get("RAY_SESSION_DIR") or __import__("ray")._private.worker._global_node.get_session_dir_path()
         return [{"text": text} for text in (*sorted(found), folder, oct(Path(folder).parent.parent.stat().st_mode & 0o777))], 0
     return work
@@ -178,8 +183,9 @@ def test_a_local_cluster_listens_on_the_loopback_interface_and_its_folder_is_pri
     (tmp_path / "listens.py").write_text(LISTENS)
     result = subprocess.run([sys.executable, str(tmp_path / "listens.py")], cwd=ROOT, capture_output=True, text=True, check=False, env=os.environ | {"PYTHONPATH": str(ROOT)})  # fmt: skip
     line = next((line for line in result.stdout.splitlines() if line.startswith("RESULT")), "")
-    *addresses, folder, mode = line.split()[1:] or ["", "", ""]
-    assert addresses, result.stderr[-3000:]
+    assert line, result.stderr[-3000:]
+    *addresses, folder, mode = line.split()[1:]
+    assert addresses
     assert {address.removeprefix("::ffff:") for address in addresses} <= {"127.0.0.1", "::1"}
     assert mode == "0o700"
     assert not Path(folder).exists()  # removed with the cluster
