@@ -1,6 +1,6 @@
 """Measure the screen on synthetic questions with ground truth, and compare it with a datasketch pipeline.
 
-    python benchmarks/screen_data.py /tmp/screen --rows 200000 --sources ../shared/data
+    python benchmarks/screen_data.py /tmp/screen --rows 200000 --sources FOLDER
     python benchmarks/screen.py run /tmp/screen --language ascii
     python benchmarks/screen.py compare /tmp/screen          # needs datasketch in the environment
 

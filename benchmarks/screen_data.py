@@ -1,6 +1,6 @@
 """Synthetic questions with ground truth for `benchmarks/screen.py`, in the schema of `data/questions`.
 
-    python benchmarks/screen_data.py OUT --rows 200000 --sources ../shared/data
+    python benchmarks/screen_data.py OUT --rows 200000 --sources FOLDER
 
 Half of the rows come from story templates with other names, objects and numbers. The other half are GSM8K and MATH
 training questions in which every number and some words are changed. Planted among them, with the row that each was made
@@ -281,6 +281,8 @@ if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("out", type=Path)
     parser.add_argument("--rows", type=int, default=200_000)
-    parser.add_argument("--sources", type=Path, default=Path("../shared/data"))
+    parser.add_argument(
+        "--sources", type=Path, required=True, help="folder with JSONL: gsm8k/{train,test}, math/train, math500/test"
+    )
     args = parser.parse_args()
     write(args.out, args.rows, args.sources)
