@@ -50,6 +50,8 @@ def plain(text: str, hidden: str = "") -> str:
 
 def _raised(text: str) -> str:
     """Superscripts, subscripts and fractions spelled out: NFKC alone makes 52 of 5² and 31/2 of 3½."""
+    if unicodedata.is_normalized("NFKC", text):
+        return text  # it has none of them
     written = ""
     for kind, characters in groupby(text, _kind):
         run = "".join(characters)
@@ -90,6 +92,9 @@ _SPOKEN_MINUS = re.compile(
 
 def spoken_signs(text: str) -> str:
     """``minus 5`` and ``negative 5`` as ``-5``, where the word is a sign and does not subtract."""
+    lower = text.lower()
+    if "minus" not in lower and "negative" not in lower:  # as a rule; the pattern takes a hundred times as long
+        return text
     return _SPOKEN_MINUS.sub(lambda m: f"{m['blank'] or ''}-", text)
 
 

@@ -16,8 +16,10 @@ _ANNOUNCED = re.compile(
     r"answers?\s*(?:(?P<phrase>is\b|are\b|equals\b|=)(?!\s+not\b)[\s:=]*|(?P<label>:|\s[-\u2013\u2014](?=\s))[\s:]*|(?P<heading>\n)\s*)|(?<!#)(?P<mark>#{4})(?!#)[ \t]*",
     re.IGNORECASE,
 )
+# Every form begins with its sign, and what is before it is looked at after it: so a search jumps from sign to sign.
 _EMPHASIS = re.compile(
-    r"\*\*(?!\d)|(?<!\d)\*\*|(?<![\w\\{])__(?=\w)|(?<=\w)__(?!\w)|`|(?<![\w*\\])\*(?=answer|final)|(?<=answer)\*", re.I
+    r"\*\*(?!\d)|\*\*(?<!\d\*\*)|__(?<![\w\\{]__)(?=\w)|__(?<=\w__)(?!\w)|`|\*(?<![\w*\\]\*)(?=answer|final)|\*(?<=answer\*)",
+    re.IGNORECASE,
 )
 # A minus between two numbers is an operator: the last number of "10-5" is 5.
 _SIGN = r"(?:(?<![\d)}A-Za-z])-\s?(?:\\?[$\u20ac\u00a3])?)?"
@@ -29,7 +31,7 @@ _NUMBER_TEXT = (
     rf"{_SIGN}(?:\d+ \d+/\d+|(?:\d+\s*)?{_FRACTION}|{_DIGITS}(?:/\d+(?:\.\d+)?|\^\{{?-?\d+\}}?)?)"
     r"(?:\s*(?:[\u00d7*xX]|\\times|\\cdot)\s*10\s*\^\s*\{?-?\d+\}?)?(?:\s?\\?%|\s+(?:hundred|thousand|million|billion|trillion)\b)?"
 )
-_NUMBER = re.compile(_NUMBER_TEXT)
+_NUMBER = re.compile(rf"(?=[-\d.\\]){_NUMBER_TEXT}")  # only to be quicker: no number begins otherwise
 # Before a minus that a blank separates from its number: elsewhere it is a dash, as in "the total - 5 apples".
 _BEFORE_A_SIGN = ("", "\n", "=", "(", "[", "{", ",", ":", "<", ">", "$", "*", "/")
 # An announced formula in plain signs, taken whole: 144/2, 10-5, 2024-05-12, 2\u03c0, x\u00b2 + 1, "3, 4 and 5", "x = 1 and y = 2". It ends before
@@ -145,25 +147,30 @@ def announced_answer(text: str) -> str | None:
 
     The last box counts, else the last phrase that an answer follows.
     """
-    if found := strict_answer(text):
-        return found
-    plain = _plain(text)
-    for announcement in reversed(list(_ANNOUNCED.finditer(plain))):
-        if answer := _announced_by(announcement, plain[announcement.end() :]):
-            return answer
-    return None
+    response = without_thoughts(text)
+    return boxed(response) or _last_announced(_plain(response))
 
 
 def flexible_answer(text: str) -> str | None:
     """The announced answer, else the last number in the text; None if there is no number either."""
-    if found := announced_answer(text):
+    response = without_thoughts(text)
+    if found := boxed(response):
         return found
-    return _last_number(_plain(text))
+    response = _plain(response)
+    return _last_announced(response) or _last_number(response)
 
 
-def _plain(text: str) -> str:
-    """The response without thoughts and emphasis, in plain signs."""
-    return spoken_signs(plain(_EMPHASIS.sub("", without_thoughts(text))))
+def _plain(response: str) -> str:
+    """A response without emphasis, in plain signs."""
+    return spoken_signs(plain(_EMPHASIS.sub("", response)))
+
+
+def _last_announced(text: str) -> str | None:
+    """What the last phrase of a plain text announces that an answer follows."""
+    for announcement in reversed(list(_ANNOUNCED.finditer(text))):
+        if answer := _announced_by(announcement, text[announcement.end() :]):
+            return answer
+    return None
 
 
 def _last_number(text: str) -> str | None:
