@@ -204,3 +204,9 @@ def test_the_newest_commit_is_printed_as_a_source_line(hub: Hub, tmp_path: Path)
     command = [sys.executable, "-m", "scalequest.cli", "pin", "org/m"]
     result = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=True)
     assert result.stdout == f"hf:org/m@{COMMIT}\n"
+
+
+@pytest.mark.parametrize("name", ["../config.json", "/config.json", "sub/config.json", "..", "a\n.json"])
+def test_a_hubs_file_that_would_leave_the_folder_is_not_asked_for(name: str):
+    files = [HubFile("config.json", 2, None, "0"), HubFile(name, 2, None, "0")]
+    assert [file.name for file in wanted(files, with_code=True)] == ["config.json"]

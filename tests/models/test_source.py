@@ -69,3 +69,31 @@ def test_a_bad_hash_of_a_folder_that_is_there_is_answered_with_the_right_one(tmp
         parse_source("student", f"path:{tmp_path}#sha256=HASH")
     with pytest.raises(UserError, match="64 hex digits$"):
         parse_source("student", f"path:{tmp_path / 'nowhere'}#sha256=HASH")
+
+
+@pytest.mark.parametrize(
+    ("source", "error"),
+    [
+        ("pypi:--index-url==http://attacker.example", "has no version"),
+        ("pypi:llm-x==1.0 --extra-index-url=http://attacker.example", "is not a version of llm-x"),
+        ("pypi:llm-x==1.0;python_version<'4'", "is not a version of llm-x"),
+        ("pypi:llm-x @ http://attacker.example/x.whl", "has no version"),
+        ("pypi:llm-x==1.0#sha256=abc", "has no valid hash"),
+        ("hf:org/m@main", "'main' is not a commit"),
+        ("hf:../../m@" + COMMIT, "has no version"),
+        ("api:https://user:pa55w0rd@host.example/v1#m", "holds a user name or password"),
+        ("api:https://pa55w0rd@host.example/v1#m", "holds a user name or password"),
+        ("api:https://host.example/v1?api_key=pa55w0rd#m", "has a query"),
+        ("api:https://[::1/v1#m", "it is no address"),
+        ("api:https://host:99999/v1#m", "it is no address"),
+        ("api:file:///etc/passwd#m", "has no endpoint and model"),
+    ],
+)
+def test_a_hostile_source_is_refused_and_its_secret_is_not_repeated(source: str, error: str):
+    with pytest.raises(UserError, match=error) as caught:
+        parse_source("optimizer", source)
+    assert "pa55w0rd" not in str(caught.value)
+
+
+def test_a_pin_is_no_part_of_a_wheels_version():
+    assert parse_source("judge", f"pypi:llm-x==1.0#sha256={'a' * 64}") == ("pypi", "llm-x", "1.0")

