@@ -2,10 +2,11 @@
 
     python benchmarks/answers.py same|wrong|adversarial [--file sources/math/train.jsonl] [--part 0 --parts 1]
 
-same: every answer of MATH against itself in other LaTeX, all in the processes. wrong: against the answer of another problem.
-adversarial: 5,000 texts against answers: deep nesting, huge powers, 10 kB of LaTeX, and what else a model could write. --parts
-measures one part of the pairs. Prints the comparisons per second, the outcomes and the slowest chunk, and fails unless a plain
-comparison works afterwards.
+same: every answer of MATH against itself in other LaTeX, all in the processes. wrong: against the
+answer of another problem. adversarial: 5,000 texts against answers: deep nesting, huge powers, 10
+kB of LaTeX, and what else a model could write. --parts measures one part of the pairs. Prints the
+comparisons per second, the outcomes and the slowest chunk, and fails unless a plain comparison
+works afterwards.
 """
 
 import argparse

@@ -2,9 +2,10 @@
 
     python benchmarks/audit.py [--kept 1000000] [--experiments 100] [--rounds 3] [--folder DIR]
 
-A copy of this repository gets made-up tables in its own schemas and part sizes, in DVC's cache under their real hashes, a lock that
-names them, and a hundred experiments. Needs about 6 GB of disk while it runs. Every command is a process of its own; the times
-hold its start, the memory is the kernel's peak of that process.
+A copy of this repository gets made-up tables in its own schemas and part sizes, in DVC's cache
+under their real hashes, a lock that names them, and a hundred experiments. Needs about 6 GB of disk
+while it runs. Every command is a process of its own; the times hold its start, the memory is the
+kernel's peak of that process.
 """
 
 import argparse
@@ -34,7 +35,8 @@ from scalequest.records import ROWS_PER_PART, write_table
 ROOT = Path(__file__).parents[1]
 SAMPLES, SHARD, REJECTED = 5, 16_384, 0.2
 SENTENCES, WORDS = 5_000, 3_000
-# The peak is read by the process itself: what the kernel tells a parent would hold the parent's own size before the exec.
+# The peak is read by the process itself: what the kernel tells a parent would hold the parent's own
+# size before the exec.
 COMMAND = r"""
 import atexit, re, sys, time
 sys.path.insert(0, {root!r})

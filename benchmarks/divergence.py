@@ -2,9 +2,11 @@
 
     python -m benchmarks.divergence --model MODEL_OR_GGUF --questions FILE.jsonl --out divergence.json
 
-Trains as `qft` does with method full (TRL's SFTTrainer, loss on the question, padded batches, float32 weights under bfloat16
-autocast, SDPA) and checks every gradient. At the first one that is not finite, before the optimizer could spread it, the
-same weights and the same batch are run again: under every attention backend, and row by row, with and without padding. What stays finite and what does not names the cause. The step's rows are printed.
+Trains as `qft` does with method full (TRL's SFTTrainer, loss on the question, padded batches,
+float32 weights under bfloat16 autocast, SDPA) and checks every gradient. At the first one that is
+not finite, before the optimizer could spread it, the same weights and the same batch are run again:
+under every attention backend, and row by row, with and without padding. What stays finite and what
+does not names the cause. The step's rows are printed.
 """
 
 import argparse

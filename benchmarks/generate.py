@@ -2,8 +2,9 @@
 
     python benchmarks/generate.py models/base/student [--rows 512] [--shard-size 64] [--max-tokens 128] [--rounds 3] [--max-num-seqs 64] [--shape qwen2-math-7b] [--params gpu-135m]
 
-One engine in one process, the same prompts and sampling, the three in turn. The stage's time holds its shards' seeding, its
-rows, its journal on disk and its output; starting the engine is in none of them. Prints JSON.
+One engine in one process, the same prompts and sampling, the three in turn. The stage's time holds
+its shards' seeding, its rows, its journal on disk and its output; starting the engine is in none of
+them. Prints JSON.
 """
 
 import argparse

@@ -2,12 +2,14 @@
 
     python benchmarks/lm_eval_agreement.py models/base/student [--items 40] [--max-tokens 256] [--out FILE.json]
 
-The tasks ask in different words (lm-eval: five worked examples, or a function to be continued; ours: one question, zero-shot), so a
-model writes different texts. Two questions are kept apart: do the two graders agree on the SAME text (lm-eval's text under both)? And
-where the scores of the two runs differ, which text was right? Each disagreement is printed with its cause.
+The tasks ask in different words (lm-eval: five worked examples, or a function to be continued;
+ours: one question, zero-shot), so a model writes different texts. Two questions are kept apart: do
+the two graders agree on the SAME text (lm-eval's text under both)? And where the scores of the two
+runs differ, which text was right? Each disagreement is printed with its cause.
 
-lm-eval's own tasks get local files instead of the hub's, and its HumanEval metric, which is a script of the hub, is replaced by a
-plain subprocess: the program ends with exit code 0 within 10 s, or not.
+lm-eval's own tasks get local files instead of the hub's, and its HumanEval metric, which is a
+script of the hub, is replaced by a plain subprocess: the program ends with exit code 0 within 10 s,
+or not.
 """
 
 import argparse
@@ -38,8 +40,9 @@ from scalequest.sampling.vllm import hardware_settings, prepare_environment
 OURS = {"their_gsm8k": "our_gsm8k", "their_humaneval_instruct": "our_humaneval"}
 
 
-# More requests than any benchmark has: one batch, which vLLM schedules itself. (lm-eval's "auto" is the same with a progress
-# bar, at which vLLM fails where bars are disabled: it divides by the bar's elapsed time.)
+# More requests than any benchmark has: one batch, which vLLM schedules itself. (lm-eval's "auto" is
+# the same with a progress bar, at which vLLM fails where bars are disabled: it divides by the bar's
+# elapsed time.)
 ONE_BATCH = 1_000_000
 
 

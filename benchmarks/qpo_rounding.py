@@ -2,10 +2,11 @@
 
     python -m benchmarks.qpo_rounding models/base/student [--held-out 32] [--steps 12]
 
-The model is put on the bfloat16 grid first, as a generator that QFT wrote is. It is then trained by the pipeline's own DPO
-(full fine-tuning in float32, batch 4) on made-up pairs: chosen is a word problem, rejected the bare sum. The trained weights
-are cast both ways, and the margin on held-out pairs is computed in float32 for each, so that only the cast differs.
-Prints one row of a Markdown table per setting.
+The model is put on the bfloat16 grid first, as a generator that QFT wrote is. It is then trained by
+the pipeline's own DPO (full fine-tuning in float32, batch 4) on made-up pairs: chosen is a word
+problem, rejected the bare sum. The trained weights are cast both ways, and the margin on held-out
+pairs is computed in float32 for each, so that only the cast differs. Prints one row of a Markdown
+table per setting.
 """
 
 import argparse

@@ -4,8 +4,9 @@
     python benchmarks/reruns.py --checkout FOLDER   # by `dvc status` in a clone at the commit of a finished run's dvc.lock, each
                                                     # edit taken back; data need not be there
 
-Every edit is a real one: its old text is in the file. "Before" was measured with `dvc status` on 7058399, when files were cut
-by topic. An edit of a file that no stage lists changes no stage; the test that catches it is named instead.
+Every edit is a real one: its old text is in the file. "Before" was measured with `dvc status` on
+7058399, when files were cut by topic. An edit of a file that no stage lists changes no stage; the
+test that catches it is named instead.
 """
 
 import argparse

@@ -2,9 +2,11 @@
 
     python benchmarks/reward.py models/reward [--rows 512] [--rounds 3] [--slow-rows 64] [--file F.jsonl] [--shape qwen2-math-7b-reward] [--params gpu-135m]
 
-The model needs a scalar head (stage reward_model makes one; ``--head`` puts a random one on any model). Sequences are the
-questions of ``--file``, else of the embedded seeds, with their solutions. The ways in turn in one process; the last, the paper's way, on its first
-``--slow-rows`` rows. Also prints the largest difference between the scores of the stage and of transformers (without the latter: of bare). Prints JSON.
+The model needs a scalar head (stage reward_model makes one; ``--head`` puts a random one on any
+model). Sequences are the questions of ``--file``, else of the embedded seeds, with their solutions.
+The ways in turn in one process; the last, the paper's way, on its first ``--slow-rows`` rows. Also
+prints the largest difference between the scores of the stage and of transformers (without the
+latter: of bare). Prints JSON.
 """
 
 import argparse

@@ -105,7 +105,8 @@ TEMPLATES = (
     "The sum of the ages of {n} and {m} is {a}. In {b} years {n} will be {d} years older than {m} was when they met at the {p}. How old is {m}?",
 )
 SPANISH = "{n} compra {a} manzanas en el mercado y come {b} de ellas por la tarde. ¿Cuántas manzanas le quedan a {n}?"
-# Paraphrase of a benchmark question: other words for the same, and the clauses around the first comma or `if` exchanged.
+# Paraphrase of a benchmark question: other words for the same, and the clauses around the first
+# comma or `if` exchanged.
 SYNONYMS = {
     "how many": "what number of", "find": "determine", "compute": "calculate", "what is": "determine", "total": "sum",
     "each": "every", "buys": "purchases", "bought": "purchased", "gives": "hands", "gave": "handed", "altogether": "in total",

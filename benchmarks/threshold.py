@@ -2,14 +2,17 @@
 
     python benchmarks/threshold.py models/base/student --questions 80 --leave 10 --samples 4 --max-tokens 32
 
-Asks about some questions as the stage `respond` does, then about most of them and some new ones. Prints the share of the questions
-that stay whose answers are the same: with one seed per shard (as the stage was until it got a seed per row), with a seed per row and
-an empty store (only rounding can differ), and with the store that the first run left, with the number of requests that it paid for.
+Asks about some questions as the stage `respond` does, then about most of them and some new ones.
+Prints the share of the questions that stay whose answers are the same: with one seed per shard (as
+the stage was until it got a seed per row), with a seed per row and an empty store (only rounding
+can differ), and with the store that the first run left, with the number of requests that it paid
+for.
 
     python benchmarks/threshold.py models/base/student --company --questions 32
 
-Asks the judge's prompts, drawn at temperature 1, in one batch and then the same rows in other batches. Prints the share of rows
-with the same answer: what a row's own seed does not decide is left to rounding.
+Asks the judge's prompts, drawn at temperature 1, in one batch and then the same rows in other
+batches. Prints the share of rows with the same answer: what a row's own seed does not decide is
+left to rounding.
 """
 
 import argparse

@@ -2,8 +2,9 @@
 
     python requirements/lock.py          # hashes of the versions that cpu.lock names; gpu.lock resolved anew
 
-`cpu.lock` keeps its versions: change one there, then run this. `gpu.lock` is the closure of `gpu.in`, in the versions of
-`cpu.lock` for what both name. A hash is taken from the package index, over TLS, on the day that this runs.
+`cpu.lock` keeps its versions: change one there, then run this. `gpu.lock` is the closure of
+`gpu.in`, in the versions of `cpu.lock` for what both name. A hash is taken from the package index,
+over TLS, on the day that this runs.
 """
 
 import re

@@ -4,7 +4,8 @@ import ast
 
 from tests.fakes import ROOT
 
-# What loads a model or a data set by name, and asks on the terminal whether its code may run unless it is given an answer.
+# What loads a model or a data set by name, and asks on the terminal whether its code may run unless
+# it is given an answer.
 LOADERS = {"from_pretrained", "from_config", "load_dataset", "pipeline", "LLM", "AsyncLLM", "EngineArgs"}
 SOURCES = [path for folder in ("scalequest", "stages", "benchmarks") for path in (ROOT / folder).rglob("*.py")]
 

@@ -3,8 +3,8 @@
     scalequest publish [--rev REV] [--out hub] [--licence NAME=ID ...]
     scalequest publish --dataset ORG/NAME --model ORG/NAME       # also upload; needs HF_TOKEN or `hf auth login`
 
-The run is verified first: every row has its origin, all counts add up, and the revision's commit makes the same bytes again.
-Addresses in the cards hold no password and no path of this machine.
+The run is verified first: every row has its origin, all counts add up, and the revision's commit
+makes the same bytes again. Addresses in the cards hold no password and no path of this machine.
 """
 
 import argparse

@@ -2,9 +2,11 @@
 
     scalequest register models/student --name scalequest-student [--rev REV]
 
-The version is a read-only copy in ``mlartifacts/registered``, which ``mlflow.transformers.load_model("models:/NAME/VERSION")``
-loads. The tags of the version hold the hash of the model, the hash of every input of the stage that trained it, the commit
-and the revision. Its run is the one that trained it, if MLflow has that run. A run that is not committed is refused.
+The version is a read-only copy in ``mlartifacts/registered``, which
+``mlflow.transformers.load_model("models:/NAME/VERSION")`` loads. The tags of the version hold the
+hash of the model, the hash of every input of the stage that trained it, the commit and the
+revision. Its run is the one that trained it, if MLflow has that run. A run that is not committed is
+refused.
 """
 
 import argparse

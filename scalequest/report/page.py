@@ -1,7 +1,8 @@
 """Two renderings of a report: Markdown, and one HTML file that needs nothing beside it.
 
-Our own words may contain `code` between backticks and nothing else. Model text is never trusted: it is escaped in HTML and
-put into a fence longer than any run of backticks in Markdown. Equal blocks give equal bytes.
+Our own words may contain `code` between backticks and nothing else. Model text is never trusted: it
+is escaped in HTML and put into a fence longer than any run of backticks in Markdown. Equal blocks
+give equal bytes.
 """
 
 import base64
@@ -32,7 +33,8 @@ from scalequest.report.charts import bars_svg, curves_html, funnel_svg, graph_sv
 
 ASSETS = Path(__file__).parent / "assets"
 STYLE = (ASSETS / "report.css").read_text(encoding="utf-8")
-# KaTeX 0.19.1 as published, MIT licence (katex.LICENSE). Only its MathML output is used, which needs no style sheet or font.
+# KaTeX 0.19.1 as published, MIT licence (katex.LICENSE). Only its MathML output is used, which
+# needs no style sheet or font.
 KATEX = (ASSETS / "katex.min.js").read_text(encoding="utf-8")
 SCRIPT = (ASSETS / "report.js").read_text(encoding="utf-8")
 

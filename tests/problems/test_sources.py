@@ -112,7 +112,8 @@ def test_an_unpinned_file_is_refused_with_the_hash_to_pin(write):
 
 
 def test_a_file_is_hashed_before_it_is_parsed(write):
-    # A wrong pin on a broken file must speak of the pin: the pin then protects from what the content does to the parser.
+    # A wrong pin on a broken file must speak of the pin: the pin then protects from what the
+    # content does to the parser.
     with pytest.raises(UserError, match=r"params\.yaml pins"):
         load_problems("f", jsonl(write('{"question": '), sha256="0" * 64), 17, True)
 

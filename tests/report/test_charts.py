@@ -9,7 +9,8 @@ from tests.report.finished import Folder
 
 def test_bars_end_inside_the_chart(folder: Folder) -> None:
     text = folder.run()[1]
-    # 50 ± 5 needs the scale up to 60: the student's bar on sums is 50/60 of the width, its whisker goes from 45/60 to 55/60.
+    # 50 ± 5 needs the scale up to 60: the student's bar on sums is 50/60 of the width, its whisker
+    # goes from 45/60 to 55/60.
     assert '<rect class="strong" x="0.00%" y="125" width="83.33%" height="12"/>' in text
     assert '<line x1="75.00%" x2="91.67%" y1="131" y2="131"/>' in text
 

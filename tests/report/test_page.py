@@ -69,7 +69,8 @@ def test_the_page_stands_alone_and_can_be_read_aloud(folder: Folder) -> None:
     assert "url(" not in text
     assert "@import" not in text
     svgs = [a for tag, a in tags if tag == "svg"]
-    # Scores, funnel; difficulty, words, rewards, agreement; loss and gradient norm of one curve; the lineage of dvc.lock.
+    # Scores, funnel; difficulty, words, rewards, agreement; loss and gradient norm of one curve;
+    # the lineage of dvc.lock.
     assert len(svgs) == 9
     assert all(a["role"] == "img" and a["aria-label"] for a in svgs)
     assert "base 20.0 plus or minus 4.0 percent" in str(svgs[0]["aria-label"])

@@ -35,7 +35,8 @@ def test_scores_stand_in_percent_with_their_standard_error(folder: Folder) -> No
 
 def test_the_difference_is_taken_item_by_item(folder: Folder) -> None:
     text = section(folder.run()[0], "Results")
-    # 45 of 101 items only the student, 15 only the base: 30 / 101 = 29.7 points; exact McNemar of 45 against 15: p = 0.00013.
+    # 45 of 101 items only the student, 15 only the base: 30 / 101 = 29.7 points; exact McNemar of
+    # 45 against 15: p = 0.00013.
     found = row(text, "`embedded_sums`", "flexible", "base")
     assert (found[3], *found[5:]) == ("+29.7", "45", "15", "the student is better (p = 0.00013)")
     # None against 4: p = 2 / 2^4. sqrt(se1^2 + se2^2) of the two shares would have called it 2 standard errors.
