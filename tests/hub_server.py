@@ -1,6 +1,7 @@
 """A small server that speaks the hub's API, so that the hub's own client is tested and not a stand-in for it.
 
-It serves the repositories that it is given, at one commit each: listing, metadata, contents with ranges, and the hub's error codes.
+It serves the repositories that it is given, at one commit each: listing, metadata, contents with ranges, and the hub's
+error codes.
 """
 
 import json
@@ -13,6 +14,8 @@ from dataclasses import dataclass, field
 from hashlib import sha1, sha256
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
+
+from tests.servers import Quiet
 
 BLOCK = 1 << 16
 
@@ -44,12 +47,9 @@ class Hub:
         return [span for method, path, span in self.requests if method == "GET" and path.endswith(f"/{name}")]
 
 
-class Handler(BaseHTTPRequestHandler):
+class Handler(Quiet, BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
     hub: Hub
-
-    def log_message(self, *_: Any) -> None:
-        pass
 
     def do_HEAD(self) -> None:
         self.answer()

@@ -161,7 +161,7 @@ def test_scores_of_base_solver_and_student_are_there(tiny: Checkout) -> None:
         assert 0 <= scores["embedded_sums"]["strict"] <= scores["embedded_sums"]["flexible"] + 1e-9 <= 1
 
 
-def test_mlflow_has_one_run_a_stage_under_one_parent(tiny: Checkout) -> None:
+def test_mlflow_has_one_run_per_stage_under_one_parent(tiny: Checkout) -> None:
     import mlflow
 
     tiny.run(

@@ -21,6 +21,7 @@ from scalequest.params import HubSource, JsonlSource, PackageSource
 from scalequest.problems.files import read_file
 from scalequest.problems.sources import load_problems
 from tests.fakes import ROOT, pinned_file
+from tests.servers import Quiet
 
 ROWS = [
     {"question": f"Q{i}?", "answer": str(i), "solution": f"It is {i}.", "split": ("train", "test")[i % 2]}
@@ -107,11 +108,8 @@ def test_what_a_package_does_not_have_is_told(changes: dict[str, str], message: 
 COMMIT = "c" * 40
 
 
-class Hub(BaseHTTPRequestHandler):
+class Hub(Quiet, BaseHTTPRequestHandler):
     """One data set with one file at one commit; anything else is not there."""
-
-    def log_message(self, *_: Any) -> None:
-        pass
 
     def do_HEAD(self) -> None:
         known = {

@@ -15,6 +15,7 @@ from scalequest.run import check as check_module
 from scalequest.run.check import find_blockers
 from scalequest.run.profile import load_profile, profiles
 from tests.fakes import LAPTOP, ROOT, changed
+from tests.servers import Quiet
 
 ZEROS = "0" * 40
 
@@ -160,7 +161,7 @@ def test_a_profile_misses_at_most_files_and_the_one_commit(name: str, monkeypatc
 # ------------------------------------------------------------------------------------------------------------- online
 
 
-class Endpoint(BaseHTTPRequestHandler):
+class Endpoint(Quiet, BaseHTTPRequestHandler):
     """An endpoint that knows one key."""
 
     def do_GET(self) -> None:
@@ -168,9 +169,6 @@ class Endpoint(BaseHTTPRequestHandler):
         self.send_response(200 if known else 401)
         self.end_headers()
         self.wfile.write(b"{}")
-
-    def log_message(self, *arguments: object) -> None:
-        """Print nothing."""
 
 
 def test_an_endpoint_is_asked_only_online(laptop: Params, monkeypatch: pytest.MonkeyPatch):

@@ -23,13 +23,11 @@ def test_what_screen_kept_is_scored_by_its_question_alone(
         chat = chatml
         end: ClassVar[list[int]] = []
 
-        def __init__(self, *_: object) -> None: ...
-
         def score(self, prompts: list[list[int]]) -> list[float]:
             assert all(chatml.decode(p).endswith("<|im_start|>assistant\n") for p in prompts)
             return [float(len(p)) for p in prompts]
 
-    monkeypatch.setattr(scoring, "Scorer", Scorer)
+    monkeypatch.setattr(scoring, "Scorer", lambda *_: Scorer())
     rows = [("sums", "A?", "kept"), ("sums", "", "cut"), ("stories", "Long?", "kept"), ("sums", "ABC?", "kept")]
     write_rows(
         tmp_path / "screened",

@@ -255,8 +255,6 @@ def test_an_endpoint_is_asked_from_here_also_where_ray_samples(
     asked: list[int] = []
 
     class Endpoint:
-        def __init__(self, **_: object) -> None: ...
-
         def complete(self, conversations: list[list[str]], _: object) -> list[Completion]:
             asked.append(len(conversations))
             return [stopped("Tom has 3. How many?") for _ in conversations]
@@ -264,7 +262,7 @@ def test_an_endpoint_is_asked_from_here_also_where_ray_samples(
         def cost(self) -> dict[str, float]:
             return {"api_usd": float(sum(asked))}
 
-    monkeypatch.setattr(preferences, "ApiOptimizer", Endpoint)
+    monkeypatch.setattr(preferences, "ApiOptimizer", lambda **_: Endpoint())
     write_rows(tmp_path / "questions", [question(i, f"Tom has {i}?") for i in range(3)], QUESTION)
     run = StageRun(
         changed(

@@ -27,13 +27,11 @@ def test_each_response_is_scored_with_its_own_question_and_the_asking_for_a_box(
         chat = chatml
         end: ClassVar[list[int]] = []
 
-        def __init__(self, *_: object) -> None: ...
-
         def score(self, prompts: list[list[int]]) -> list[float]:
             seen.extend(prompts)
             return [len(seen) - len(prompts) + i + 0.5 for i in range(1, len(prompts) + 1)]
 
-    monkeypatch.setattr(scoring, "Scorer", Scorer)
+    monkeypatch.setattr(scoring, "Scorer", lambda *_: Scorer())
     questions = [{"id": q, "generator": "a", "question": f"{q}?", "difficulty": 0.5} for q in ("x", "y")]
     write_rows(tmp_path / "filtered.parquet", questions, FILTERED)
     responses = [
@@ -67,13 +65,11 @@ def test_a_released_reward_model_reads_closed_turns_and_its_own_end(
         chat = SimpleNamespace(answered=lambda solved: [[len(q), len(r)] for q, r in solved], solutions=None)
         end: ClassVar[list[int]] = [99]
 
-        def __init__(self, *_: object) -> None: ...
-
         def score(self, prompts: list[list[int]]) -> list[float]:
             seen.extend(prompts)
             return [0.0] * len(prompts)
 
-    monkeypatch.setattr(scoring, "Scorer", Scorer)
+    monkeypatch.setattr(scoring, "Scorer", lambda *_: Scorer())
     write_rows(tmp_path / "q.parquet", [{"id": "x", "generator": "a", "question": "Why?", "difficulty": 0.5}], FILTERED)
     row = {"id": "x#0", "question_id": "x", "sample": 0, "response": "So.", "finish_reason": "stop", "n_tokens": 2}
     write_rows(tmp_path / "responses", [row], RESPONSE)
