@@ -81,7 +81,7 @@ def build_an_empty_root(folder: str, disk_bytes: int) -> None:
         elif Path(place).is_dir():
             target.mkdir(parents=True)
             mount(place, str(target), "none", BIND | RECURSIVE)
-    work = f"{folder}/work"
+    work = f"{folder}/box"
     Path(work).mkdir()
     attributes = struct.pack("=QQQQ", READ_ONLY_NO_SUID_NO_DEV, 0, 0, 0)
     checked(
@@ -90,7 +90,7 @@ def build_an_empty_root(folder: str, disk_bytes: int) -> None:
     )
     mount("tmpfs", work, "tmpfs", 2 | 4, f"size={disk_bytes},nr_inodes=1024,mode=777")
     os.chroot(folder)
-    os.chdir("/work")
+    os.chdir("/box")
 
 
 def give_up_rights(user: int) -> None:

@@ -167,7 +167,7 @@ HOSTILE = [
     ("remove_python", "import os\nos.remove(os.__file__)", {FAILED}),
     ("read_passwords", "open('/etc/passwd').read()", {FAILED}),
     ("read_by_a_link", "import os\nos.symlink('/etc/passwd', 'x')\nopen('x').read()", {FAILED}),
-    ("read_above_the_root", "open('/work/' + '../' * 50 + 'etc/passwd').read()", {FAILED}),
+    ("read_above_the_root", "open('/box/' + '../' * 50 + 'etc/passwd').read()", {FAILED}),
     ("read_an_environment", "open('/proc/1/environ').read()", {FAILED}),
     ("read_a_memory", "import os\nopen(f'/proc/{os.getppid()}/mem', 'rb').read(1)", {FAILED}),
     ("read_a_device", "open('/dev/mem', 'rb').read(1)", {FAILED}),
