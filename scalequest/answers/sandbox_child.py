@@ -296,6 +296,7 @@ def main() -> None:
         return  # gone before the line above
     # A key ring of our own: the caller's may hold passwords of network drives, tickets of Kerberos.
     LIBC.syscall(KEYCTL[os.uname().machine], JOIN_SESSION_KEYRING, None)
+    os.umask(0o022)  # whatever the caller's: folders of the new root are for another user to enter
     user = FIRST_USER + 2 * os.getpid()
     try:
         library = sandbox_filter.load_library()

@@ -21,5 +21,8 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Post what waits; 1 if something could not be posted and is kept. A new store is this user's alone, as .work is."""
-    os.umask(0o077)
-    return int(bool(post_waiting(args.folder)))
+    before = os.umask(0o077)
+    try:
+        return int(bool(post_waiting(args.folder)))
+    finally:
+        os.umask(before)

@@ -1,5 +1,6 @@
 """`scalequest track` posts what waits, and says by its exit code if something stays."""
 
+import os
 from pathlib import Path
 
 import pytest
@@ -8,15 +9,31 @@ from scalequest.cli import main
 from scalequest.run import track
 
 
+def umask() -> int:
+    found = os.umask(0)
+    os.umask(found)
+    return found
+
+
 @pytest.mark.parametrize(("kept", "code"), [(0, 0), (3, 1)])
 def test_the_exit_code_says_whether_something_stays(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kept: int, code: int
 ):
     seen: list[Path] = []
-    monkeypatch.setattr(track, "post_waiting", lambda folder: seen.append(folder) or kept)
+    masks: list[int] = []
+
+    def post(folder: Path) -> int:
+        seen.append(folder)
+        masks.append(umask())
+        return kept
+
+    monkeypatch.setattr(track, "post_waiting", post)
+    before = umask()
     with pytest.raises(SystemExit) as caught:
         main(["track", str(tmp_path)])
     assert (caught.value.code, seen) == (code, [tmp_path])
+    assert masks == [0o077]  # a new store is this user's alone
+    assert umask() == before
 
 
 def test_an_empty_folder_is_fine(tmp_path: Path):
