@@ -1,6 +1,7 @@
 """How this run was made, from records beside the results: commit, machine, packages, and the lineage in ``dvc.lock``.
 
-Only the page has it. An equal result on another machine has another record, and report.md the same bytes.
+Only the page has it. An equal result on another machine has another record, and report.md the same bytes. On one machine a
+second run gives the page's bytes, too: a commit of results changes nothing in the record.
 """
 
 from collections import Counter
@@ -12,7 +13,7 @@ from scalequest.errors import UserError
 from scalequest.report.blocks import Block, Graph, Section, Table, Text, code
 from scalequest.report.run import Run
 from scalequest.runtime.environment import ENVIRONMENT_FILE, Recorded
-from scalequest.runtime.facts import UNKNOWN, git_facts
+from scalequest.runtime.facts import UNKNOWN, GitError, git, git_facts
 
 MACHINE = ("cpu", "cores", "gpu", "python")
 
@@ -27,9 +28,29 @@ def read_lineage(root: Path) -> Lock | None:
 
 
 def recorded(root: Path) -> Recorded:
-    """Environment of each stage's last run; empty where nothing recorded it."""
+    """Environment of each stage's last run; empty where nothing recorded it. Without this stage's, which has not ended."""
     file = root / ENVIRONMENT_FILE
-    return Recorded.parse(file.read_bytes() if file.is_file() else None)
+    known = Recorded.parse(file.read_bytes() if file.is_file() else None)
+    return Recorded(known.environments, {name: run for name, run in known.stages.items() if name != "report"})
+
+
+def source_facts(lock: Lock | None) -> dict[str, str]:
+    """The last commit that changed what the stages ran, and whether that has been edited since.
+
+    Not HEAD, which moves with every commit of results and documents.
+
+    Args:
+        lock: its stages name the code; without one, HEAD has to do.
+    """
+    if lock is None:
+        return git_facts()
+    stages = (stage for stage in lock.stages.values() if stage.base != "report")
+    paths = ["--", PARAMS, *sorted({dep.path for stage in stages for dep in stage.deps if dep.path.endswith(".py")})]
+    try:
+        commit = git("log", "-1", "--format=%H", *paths)
+        return {"commit": commit or UNKNOWN, "dirty": str(bool(git("status", "--porcelain", *paths))).lower()}
+    except GitError:
+        return git_facts()  # which says why
 
 
 def commit_in_words(facts: dict[str, str]) -> str:
@@ -66,7 +87,7 @@ def record_in_words(run: Run, root: Path) -> list[str]:
              if stage in run.metrics and entry["environment"] in known.environments]  # fmt: skip
     machines = [name for name, _ in Counter(filter(None, map(machine_of, lines))).most_common()]
     machine = f"Machine: {'; '.join(map(code, machines))}." if machines else "The machine is not recorded."
-    return [commit_in_words(git_facts()), machine, level(machines, lines)]
+    return [commit_in_words(source_facts(read_lineage(root))), machine, level(machines, lines)]
 
 
 def size_in_words(size: int | None) -> str:

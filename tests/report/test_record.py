@@ -1,9 +1,19 @@
+import subprocess
 from pathlib import Path
 
 import pytest
 
 from scalequest.io import write_json
-from scalequest.report.record import commit_in_words, direct, level, machine_of, read_lineage, size_in_words
+from scalequest.report.record import (
+    commit_in_words,
+    direct,
+    level,
+    machine_of,
+    read_lineage,
+    recorded,
+    size_in_words,
+    source_facts,
+)
 from tests.report.finished import Folder
 
 EPYC = ["torch==2.13.0+cpu", "cpu: AMD EPYC", "cores: 2", "python: 3.11.7"]
@@ -19,6 +29,39 @@ EPYC = ["torch==2.13.0+cpu", "cpu: AMD EPYC", "cores: 2", "python: 3.11.7"]
 )  # fmt: skip
 def test_the_commit_is_named_with_its_state(facts: dict[str, str], words: str) -> None:
     assert commit_in_words(facts) == words
+
+
+def test_a_commit_of_results_changes_nothing_in_the_record(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def git(*arguments: str) -> str:
+        who = ["-c", "user.name=t", "-c", "user.email=t@example.com"]
+        return subprocess.run(["git", *who, *arguments], check=True, capture_output=True, text=True).stdout.strip()
+
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "dvc.yaml").write_text("stages: {seeds: {cmd: x}, report: {cmd: x}}\n")
+    (tmp_path / "params.yaml").write_text("seed: 1\n")
+    (tmp_path / "code.py").write_text("# what a stage ran\n")
+    (tmp_path / "dvc.lock").write_text(
+        "schema: '2.0'\nstages:\n  seeds:\n    cmd: x\n    deps:\n    - {path: code.py, hash: md5, md5: aa, size: 1}\n"
+    )
+    git("init", "-q")
+    git("add", "-A")
+    git("commit", "-qm", "code")
+    code = {"commit": git("rev-parse", "HEAD"), "dirty": "false"}
+    assert source_facts(read_lineage(tmp_path)) == code
+    (tmp_path / "results.json").write_text("{}")
+    git("add", "-A")
+    git("commit", "-qm", "results")
+    assert source_facts(read_lineage(tmp_path)) == code
+    (tmp_path / "code.py").write_text("# edited\n")
+    assert source_facts(read_lineage(tmp_path)) == code | {"dirty": "true"}
+    git("commit", "-qam", "other code")
+    assert source_facts(read_lineage(tmp_path)) == {"commit": git("rev-parse", "HEAD"), "dirty": "false"}
+
+
+def test_the_report_does_not_count_its_own_run(tmp_path: Path) -> None:
+    stages = {name: {"given": "x", "environment": "aa"} for name in ("seeds", "report")}
+    write_json(tmp_path / "reports/environment.json", {"environments": {"aa": EPYC}, "stages": stages})
+    assert set(recorded(tmp_path).stages) == {"seeds"}
 
 
 def test_a_machine_is_its_kind_without_packages() -> None:
