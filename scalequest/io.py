@@ -111,7 +111,15 @@ def write_jsonl(path: Path, rows: Iterable[dict[str, Any]]) -> None:
 
 
 def read_jsonl(path: Path) -> Iterator[dict[str, Any]]:
-    """Yield the objects of a JSONL file, also a compressed one (.gz), in UTF-8 with or without a byte order mark.
+    """Yield the objects of a JSONL file; see ``numbered_jsonl``."""
+    for _, row in numbered_jsonl(path):
+        yield row
+
+
+def numbered_jsonl(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
+    """Yield line number and object of a JSONL file, also a compressed one (.gz), in UTF-8 with or without a byte order mark.
+
+    Empty lines are passed over, and counted.
 
     Raises:
         UserError: the file is missing or cut, unpacks without end, or a line is not a JSON object in UTF-8 of at most
@@ -135,7 +143,7 @@ def read_jsonl(path: Path) -> Iterator[dict[str, Any]]:
                         "Unpack it by hand if you trust it."
                     )
                 if line.strip():
-                    yield _json_object(f"{path}:{number}", line)
+                    yield number, _json_object(f"{path}:{number}", line)
         except (EOFError, zlib.error, gzip.BadGzipFile) as error:
             raise UserError(
                 f"{path}: not a complete gzip file after line {number} ({error}). Fetch it again."

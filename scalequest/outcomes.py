@@ -38,8 +38,10 @@ SCREEN_OUTCOMES = {
     "exact_duplicate": Outcome("the same as an earlier question"),
     "near_duplicate": Outcome("nearly the same as an earlier question"),
 }
-# Stage `filter`, from what models say:
+# Stage `filter`, from what a reader and the models say:
+MARKED_BAD = "marked_bad"
 FILTER_OUTCOMES = {
+    MARKED_BAD: Outcome("a reader marked it bad in the report (`filter.marks`)"),
     UNSOLVABLE: Outcome("the judge says it cannot be solved", paper="19.4"),
     NO_VERDICT: Outcome("the judge gave no readable verdict", paper="in the line above"),
     "too_easy": Outcome("among the easiest of its generator", paper="9.2"),

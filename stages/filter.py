@@ -7,14 +7,17 @@ python -m stages.filter --screened data/screened --judged data/judged --difficul
 import argparse
 import logging
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 from scalequest.errors import UserError
 from scalequest.io import rounded
-from scalequest.outcomes import FILTER_OUTCOMES, KEPT, SOLVABLE
+from scalequest.outcomes import FILTER_OUTCOMES, KEPT, MARKED_BAD, SOLVABLE
 from scalequest.params import Filter
 from scalequest.problems.draw import draw
+from scalequest.problems.marks import BAD, GOOD, Mark, check_marks, read_marks
 from scalequest.records import FILTERED, JUDGED, LEDGER, SCORE, SCREENED, read_rows, write_rows
 from scalequest.runtime.stage import StageRun, run_stage
 
@@ -42,6 +45,7 @@ def apply_filters(
     params: Filter,
     mix: list[str],
     seed: int,
+    marks: Mapping[str, Mark] = MappingProxyType({}),
 ) -> list[dict[str, Any]]:
     """The ledger: one row per generated question, in order, with its outcome and what it was judged by.
 
@@ -53,6 +57,10 @@ def apply_filters(
          "difficulty": scores.get(row["id"]), "min_difficulty": None}
         for row in screened
     ]  # fmt: skip
+    # A reader's word comes first, so that thresholds and shares are of what is left.
+    for row in ledger:
+        if row["outcome"] == KEPT and row["id"] in marks and marks[row["id"]].mark == BAD:
+            row["outcome"] = MARKED_BAD
     if params.require_solvable:
         for row in ledger:
             if row["outcome"] == KEPT and row["verdict"] != SOLVABLE:
@@ -111,13 +119,26 @@ def supply(
     return metrics, {"fewer_than_asked": sum(kept.values()) < sum(asked.values())}
 
 
+def marked(ledger: Sequence[dict[str, Any]], marks: Mapping[str, Mark]) -> dict[str, dict[str, int]]:
+    """Outcomes of the questions that a reader marked good, and of those marked bad: where the filters agree with the reader."""
+    found: dict[str, Counter[str]] = {GOOD: Counter(), BAD: Counter()}
+    for row in ledger:
+        if row["id"] in marks:
+            found[marks[row["id"]].mark][row["outcome"]] += 1
+    return {mark: dict(outcomes) for mark, outcomes in found.items()}
+
+
 def main(args: argparse.Namespace, run: StageRun) -> None:
     """Join, filter, account."""
     params = run.params.filter
     screened = read_rows(args.screened, SCREENED)
     verdicts = {row["id"]: row["verdict"] for row in read_rows(args.judged, JUDGED)}
     scores = {row["id"]: row["score"] for row in read_rows(args.difficulty, SCORE)}
-    ledger = apply_filters(screened, verdicts, scores, params, run.params.mix, run.params.seed)
+    marks = {}
+    if params.marks:
+        marks = read_marks(Path(params.marks.path).expanduser(), params.marks.sha256)
+        check_marks(marks, ((row["id"], row["question"]) for row in screened))
+    ledger = apply_filters(screened, verdicts, scores, params, run.params.mix, run.params.seed, marks)
     require_some(ledger)
     write_rows(args.ledger, ledger, LEDGER)
     kept = [{k: row[k] for k in FILTERED.names} for row in ledger if row["outcome"] == KEPT]
@@ -142,6 +163,7 @@ def main(args: argparse.Namespace, run: StageRun) -> None:
             "kept_by_generator": dict(Counter(row["generator"] for row in kept)),
             "removed_frac": {name: rounded(outcomes[name] / len(ledger)) for name in FILTER_OUTCOMES},
         }
+        | ({"marked": marked(ledger, marks)} if marks else {})
         | supplied,
         warnings,
     )

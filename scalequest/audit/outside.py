@@ -26,7 +26,7 @@ def changed_sources(params: Mapping[str, Any], root: Path) -> Iterator[tuple[str
     """Local sources that are there and no longer have the bytes that the parameters pin.
 
     Args:
-        params: ``models``, ``seeds``, ``benchmarks`` and ``instruct_tune`` of params.yaml, as plain data.
+        params: ``models``, ``seeds``, ``benchmarks``, ``instruct_tune`` and ``filter`` of params.yaml, as plain data.
         root: the repository's root; relative paths start there.
 
     Yields:
@@ -52,6 +52,10 @@ def changed_sources(params: Mapping[str, Any], root: Path) -> Iterator[tuple[str
     file, pin = root / Path(str(tune.get("data", ""))).expanduser(), tune.get("data_sha256")
     if pin and file.is_file() and (found := file_hash(file)) != pin:
         yield "instruct_tune", _changed(f"instruct_tune.data: {file}", found, pin)
+    marks = params.get("filter", {}).get("marks") or {}
+    file, pin = root / Path(str(marks.get("path", ""))).expanduser(), str(marks.get("sha256", ""))
+    if pin and file.is_file() and (found := file_hash(file)) != pin:
+        yield "filter", _changed(f"filter.marks: {file}", found, pin)
 
 
 def _changed(what: str, found: str, pin: str) -> str:

@@ -182,13 +182,21 @@ class Scoring(Section):
     shard_size: Positive
 
 
+class Marks(Section):
+    """Marks of a reader, saved from the report."""
+
+    path: str
+    sha256: Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
+
+
 class Filter(Section):
-    """Thresholds and the mix."""
+    """Thresholds, marks and the mix."""
 
     require_solvable: bool
     drop_easiest_frac: dict[str, Annotated[float, Field(ge=0.0, lt=1.0)]]
     shares: dict[str, Annotated[float, Field(gt=0.0)]]
     n_questions: Positive
+    marks: Marks | None
 
 
 class Respond(Sampling):

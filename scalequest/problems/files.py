@@ -1,12 +1,12 @@
 """Rows of files from outside: JSONL (also .gz), a JSON list, Parquet. A file made to fill the memory is refused by name."""
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
 from scalequest.errors import UserError
-from scalequest.io import MAX_LINE, MAX_RATIO, MAX_UNPACKED, read_json, read_jsonl
+from scalequest.io import MAX_LINE, MAX_RATIO, MAX_UNPACKED, numbered_jsonl, read_json
 
 # Largest JSON list, which is read whole and takes about ten times its size in memory.
 MAX_JSON = 512 << 20
@@ -15,18 +15,19 @@ BATCH = 64
 
 
 def read_file(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
-    """Yield each row of a JSONL (also .gz), JSON or Parquet file, and its place in the file, for messages.
+    """Yield each row of a JSONL (also .gz), JSON or Parquet file, and its place in the file (line or row), for messages.
 
     Raises:
         UserError: there is no such file, it holds something else, or more than a file of problems can hold.
     """
+    rows: Iterable[tuple[int, dict[str, Any]]]
     if path.suffix == ".parquet" and path.is_file():
-        rows = _parquet(path)
+        rows = enumerate(_parquet(path), start=1)
     elif path.suffix == ".json" and path.is_file():
-        rows = iter(_json_list(path))
+        rows = enumerate(_json_list(path), start=1)
     else:
-        rows = read_jsonl(path)
-    for number, row in enumerate(rows, start=1):
+        rows = numbered_jsonl(path)
+    for number, row in rows:
         yield f"{path}:{number}", row
 
 

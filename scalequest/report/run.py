@@ -172,7 +172,12 @@ def from_outside(params: Any, stages: Sequence[str]) -> dict[str, dict[str, Any]
         key: {n: s.model_dump(by_alias=True) for n, s in getattr(params, key).items()}
         for key in ("seeds", "benchmarks")
     }
-    given = {"models": params.models, "instruct_tune": params.instruct_tune.model_dump(), **plain}
+    given = {
+        "models": params.models,
+        "instruct_tune": params.instruct_tune.model_dump(),
+        "filter": params.filter.model_dump(),
+        **plain,
+    }
     file = Path(ENVIRONMENT_FILE)
     recorded = Recorded.parse(file.read_bytes() if file.is_file() else None)
     made = {

@@ -37,7 +37,8 @@ def find_blockers(params: Params, online: bool = False) -> list[str]:
         params: checked parameters.
         online: also ask the hub for each model and data set, and the optimizer's endpoint for its models.
     """
-    return [*_models(params, online), *_sources(params, online), *_training_file(params), *_processes(params)]
+    files = [*_sources(params, online), *_training_file(params), *_marks(params)]
+    return [*_models(params, online), *files, *_processes(params)]
 
 
 def other_packages(file: Path, installed: dict[str, str]) -> dict[str, list[str]]:
@@ -136,6 +137,17 @@ def _training_file(params: Params) -> Iterator[str]:
         yield f"instruct_tune.data: {file} is not there. Expected a .parquet or .jsonl file, relative to here"
     elif (found := file_sha256(file)) != tune.data_sha256:
         yield f"instruct_tune.data_sha256: {file} has {found}. Expected {tune.data_sha256}. Restore it, or pin the new hash"
+
+
+def _marks(params: Params) -> Iterator[str]:
+    """A reader's marks, whose ids can be checked only where the questions are."""
+    from scalequest.problems.marks import read_marks
+
+    if params.filter.marks:
+        try:
+            read_marks(Path(params.filter.marks.path).expanduser(), params.filter.marks.sha256)
+        except UserError as error:
+            yield str(error)
 
 
 def _processes(params: Params) -> Iterator[str]:

@@ -17,7 +17,7 @@ def given(tmp_path: Path) -> dict[str, Any]:
     model.mkdir()
     (model / "config.json").write_text("{}")
     (model / "model.safetensors").write_bytes(b"weights")
-    for name in ("seeds", "tests", "train"):
+    for name in ("seeds", "tests", "train", "marks"):
         (tmp_path / f"{name}.jsonl").write_text("{}\n")
     pin = file_hash(tmp_path / "seeds.jsonl")
     return {
@@ -25,6 +25,7 @@ def given(tmp_path: Path) -> dict[str, Any]:
         "seeds": {"own": {"kind": "jsonl", "path": "seeds.jsonl", "sha256": pin}, "sums": {"kind": "reasoning_gym", "n": 3}},
         "benchmarks": {"tests": {"kind": "jsonl", "path": str(tmp_path / "tests.jsonl"), "sha256": pin}},
         "instruct_tune": {"data": "train.jsonl", "data_sha256": pin},
+        "filter": {"marks": {"path": "marks.jsonl", "sha256": pin}},
     }  # fmt: skip
 
 
@@ -40,6 +41,7 @@ def test_sources_with_their_pinned_bytes_are_not_complained_of(given: dict[str, 
         ("seeds.jsonl", "seeds", "seeds.own: "),
         ("tests.jsonl", "benchmarks", "benchmarks.tests: "),
         ("train.jsonl", "instruct_tune", "instruct_tune.data: "),
+        ("marks.jsonl", "filter", "filter.marks: "),
     ],
 )
 def test_one_changed_byte_is_noticed_with_both_hashes(

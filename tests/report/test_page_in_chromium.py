@@ -1,12 +1,16 @@
 """The page in a real headless Chromium: what a reader sees and can do."""
 
 import json
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+from scalequest.io import file_hash
 from scalequest.params import load_all
+from scalequest.problems.marks import check_marks, read_marks
+from scalequest.records import LEDGER, read_table
 from tests.fakes import LAPTOP
 from tests.report.big import HOSTILE, BigFolder
 from tests.report.chromium import BINARY, REMOTE, Chromium
@@ -201,26 +205,48 @@ def test_items_show_every_model_side_by_side(opened: Chromium) -> None:
     assert len(set(tops)) == 1
 
 
-def test_marks_are_kept_and_saved_as_json_lines(opened: Chromium) -> None:
+def press(chromium: Chromium, key: str) -> None:
+    chromium.run(f"document.activeElement.dispatchEvent(new KeyboardEvent('keydown', {{key: '{key}', bubbles: true}}))")
+
+
+def focused_row(chromium: Chromium) -> int:
+    return int(chromium.run("[...document.querySelectorAll('#questions button.row')].indexOf(document.activeElement)"))
+
+
+def test_marks_made_in_the_page_are_saved_and_read_by_the_filter(opened: Chromium, page: Path, tmp_path: Path) -> None:
     opened.run("browsers.get('questions').set({choices: {outcome: 'kept'}})")
-    for place, mark in ((0, "good"), (1, "bad")):
-        opened.run(f"document.querySelectorAll('#questions button.row')[{place}].click()")
-        opened.run(
-            f"[...document.querySelectorAll('#questions .life button')].find(b => b.textContent === 'Mark {mark}').click()"
-        )
-    saved = [json.loads(line) for line in opened.run("marksAsJsonl()").splitlines()]
-    assert sorted(row["mark"] for row in saved) == ["bad", "good"]
-    assert all(row["id"] and row["question"] for row in saved)
+    # With the mouse, in the open row; the button keeps the focus.
+    opened.run("document.querySelector('#questions button.row').click()")
+    opened.run(
+        "[...document.querySelectorAll('#questions .life button')].find(b => b.textContent === 'Mark good').click()"
+    )
+    assert opened.run("document.activeElement.textContent + document.activeElement.ariaPressed") == "Mark goodtrue"
+    # With the keyboard, in the table; the row keeps the focus.
+    opened.run("document.querySelectorAll('#questions button.row')[1].focus()")
+    for key, row in (("b", 1), ("ArrowDown", 2), ("b", 2), ("b", 2)):  # the second b takes the mark back
+        press(opened, key)
+        assert focused_row(opened) == row
+    folder = tmp_path / "saved"
+    opened.send("Browser.setDownloadBehavior", behavior="allow", downloadPath=str(folder))
+    opened.run("browsers.get('questions').save.click()")
+    limit = time.monotonic() + 30
+    while not (file := folder / "marks.jsonl").is_file():
+        assert time.monotonic() < limit
+        time.sleep(0.05)
+    marks = read_marks(file, file_hash(file))
+    assert sorted(mark.mark for mark in marks.values()) == ["bad", "good"]
+    ledger = read_table(page.parents[1] / "ledger.parquet", LEDGER)
+    check_marks(marks, zip(ledger["id"].to_pylist(), ledger["question"].to_pylist(), strict=True))
     opened.run("browsers.get('questions').set({mark: 'bad'})")
     assert matches(opened) == 1
-    # A second click takes a mark back.
-    opened.run(
-        "browsers.get('questions').set({open: browsers.get('questions').value(browsers.get('questions').rowsShown[0], 'id')})"
-    )
-    opened.run(
-        "[...document.querySelectorAll('#questions .life button')].find(b => b.textContent === 'Mark bad').click()"
-    )
-    assert len(opened.run("marksAsJsonl()").splitlines()) == 1
+    # Another run's page may have the same title and ids.
+    opened.open(page.as_uri())
+    names = list(opened.run("Object.keys(marks)"))
+    assert len(names) == 2
+    assert opened.run("browsers.get('questions').save.disabled") is False
+    opened.run(f"marks['{names[0]}'].question = 'another'; localStorage.setItem(MARKS_KEY, JSON.stringify(marks))")
+    opened.open(page.as_uri())
+    assert list(opened.run("Object.keys(marks)")) == [names[1]]
     opened.run("localStorage.clear()")
 
 

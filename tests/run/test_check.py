@@ -10,7 +10,7 @@ import pytest
 
 from scalequest.cli import main
 from scalequest.io import write_json
-from scalequest.params import JsonlSource, PackageSource, Params
+from scalequest.params import JsonlSource, Marks, PackageSource, Params
 from scalequest.run import check as check_module
 from scalequest.run.check import find_blockers
 from scalequest.run.profile import load_profile, profiles
@@ -101,6 +101,17 @@ def test_the_students_own_file_is_compared_with_its_hash(laptop: Params, tmp_pat
     right = sha256(file.read_bytes()).hexdigest()
     assert line.startswith(f"instruct_tune.data_sha256: {file} has {right}. Expected 0000")
     assert find_blockers(changed(laptop, instruct_tune=tune | {"data_sha256": right})) == []
+
+
+def test_a_readers_marks_are_read_before_the_run(laptop: Params, tmp_path: Path):
+    file = tmp_path / "marks.jsonl"
+    file.write_text('{"id": "a", "mark": "poor", "question": ""}\n')
+    marks = Marks(path=str(file), sha256=sha256(file.read_bytes()).hexdigest())
+    [line] = find_blockers(changed(laptop, filter={"marks": marks}))
+    assert line.startswith(f"{file}:1: mark is 'poor'. Expected 'good' or 'bad'")
+    file.write_text('{"id": "a", "mark": "bad", "question": ""}\n')
+    [line] = find_blockers(changed(laptop, filter={"marks": marks}))
+    assert line.startswith(f"filter.marks.sha256: {file} has ")
 
 
 @pytest.mark.parametrize(

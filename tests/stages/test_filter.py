@@ -2,21 +2,23 @@ import json
 import random
 from argparse import Namespace
 from collections import Counter
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from scalequest.errors import UserError
-from scalequest.params import Filter, Params
+from scalequest.params import Filter, Marks, Params
+from scalequest.problems.marks import BAD, GOOD, Mark
 from scalequest.records import FILTERED, JUDGED, LEDGER, SCORE, SCREENED, read_rows, write_rows
 from scalequest.runtime.stage import StageRun
 from scalequest.training.examples import hold_out
-from stages.filter import apply_filters, easiness_cut, main, require_some, share_quotas, supply
+from stages.filter import apply_filters, easiness_cut, main, marked, require_some, share_quotas, supply
 
 
 def settings(**changes: Any) -> Filter:
-    defaults = {"require_solvable": True, "drop_easiest_frac": {"a": 0.0, "b": 0.0}, "shares": {"a": 0.5, "b": 0.5}, "n_questions": 1_000}  # fmt: skip
+    defaults = {"require_solvable": True, "drop_easiest_frac": {"a": 0.0, "b": 0.0}, "shares": {"a": 0.5, "b": 0.5}, "n_questions": 1_000, "marks": None}  # fmt: skip
     return Filter(**defaults | changes)
 
 
@@ -178,6 +180,20 @@ def test_what_a_full_share_gives_up_does_not_depend_on_the_order_of_rows():
     )
 
 
+def test_a_question_marked_bad_is_dropped_first_and_a_good_one_is_not_forced_in():
+    rows, verdicts, scores = all_kept(10, "a")
+    rows[9]["verdict"], verdicts["a/0/8"] = "language", "unsolvable"
+    marks = {f"a/0/{i}": Mark("m:1", BAD if i < 8 else GOOD, "") for i in (0, 1, 8)}
+    marks["a/0/9"] = Mark("m:4", BAD, "")
+    ledger = apply_filters(rows, verdicts, scores, settings(drop_easiest_frac={"a": 0.5}), ["a"], 17, marks)
+    found = outcomes(ledger)
+    assert {i for i, o in found.items() if o == "marked_bad"} == {"a/0/0", "a/0/1"}
+    # What the screen took keeps its outcome, and the threshold is half of the six that are left: 2 to 7.
+    assert (found["a/0/8"], found["a/0/9"]) == ("unsolvable", "language")
+    assert {i for i, o in found.items() if o == "too_easy"} == {"a/0/2", "a/0/3", "a/0/4"}
+    assert marked(ledger, marks) == {"good": {"unsolvable": 1}, "bad": {"marked_bad": 2, "language": 1}}
+
+
 def test_more_questions_than_wanted_move_no_kept_one_out():
     rows, verdicts, scores = all_kept(40, "a")
 
@@ -272,6 +288,28 @@ def test_the_ledger_and_the_counts_sum_to_what_was_generated(
     assert metrics["removed_frac"]["over_share"] == round(7 / 21, 6)
     assert [row["id"] for row in kept] == [row["id"] for row in ledger if row["outcome"] == "kept"]
     assert (metrics["asked"], metrics["warnings"]) == (10, {"fewer_than_asked": 0})
+    assert "marked" not in metrics
+    line = '{"id": "b/0/8", "mark": "bad", "question": "b 8?"}\n'
+    (tmp_path / "marks.jsonl").write_text(line)
+    given = Marks(path=str(tmp_path / "marks.jsonl"), sha256=sha256(line.encode()).hexdigest())
+    main(
+        args,
+        StageRun(laptop.model_copy(update={"mix": ["a", "b"], "filter": params.model_copy(update={"marks": given})})),
+    )
+    read = {row["id"]: row["outcome"] for row in read_rows(tmp_path / "ledger.parquet", LEDGER)}
+    assert [name for name, outcome in read.items() if outcome == "marked_bad"] == ["b/0/8"]
+    metrics = json.loads((tmp_path / "m.json").read_text())
+    assert metrics["marked"] == {"good": {}, "bad": {"marked_bad": 1}}
+    assert metrics["outcomes"]["marked_bad"] == 1
+    (tmp_path / "marks.jsonl").write_text(line.replace("b 8?", "b 7?"))
+    other = given.model_copy(update={"sha256": sha256(line.replace("b 8?", "b 7?").encode()).hexdigest()})
+    with pytest.raises(UserError, match=r"marks\.jsonl:1: 'b/0/8' was marked with the question 'b 7\?'"):
+        main(
+            args,
+            StageRun(
+                laptop.model_copy(update={"mix": ["a", "b"], "filter": params.model_copy(update={"marks": other})})
+            ),
+        )
     more = params.model_copy(update={"n_questions": 40})
     main(args, StageRun(laptop.model_copy(update={"mix": ["a", "b"], "filter": more})))
     # a has 8 left, so b gives 8 of its 9.

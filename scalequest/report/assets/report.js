@@ -4,6 +4,7 @@
 
 const PAGE_ROWS = 50;
 const SNIPPET = 240;
+const MARKED_CHARACTERS = 1000;
 const browsers = new Map();
 
 function element(tag, attributes = {}, ...children) {
@@ -97,9 +98,10 @@ function readMarks() {
 
 const marks = readMarks();
 
+// The beginning of the question goes with the mark, so that `filter` refuses marks of another run with the same ids.
 function setMark(id, mark, question) {
   if (marks[id]?.mark === mark) delete marks[id];
-  else marks[id] = { id, mark, question };
+  else marks[id] = { id, mark, question: [...question].slice(0, MARKED_CHARACTERS).join("") };
   try {
     localStorage.setItem(MARKS_KEY, JSON.stringify(marks));
   } catch {
@@ -131,6 +133,10 @@ class DataBrowser {
     this.state = { q: "", sort: "", open: "", choices: {}, past: "", ranges: {}, mark: "" };
     this.limit = PAGE_ROWS;
     this.controls = {};
+    // Marks of another run whose page had the same title.
+    for (const { cells, texts } of this.marks ? this.rows : []) {
+      if (marks[cells[0]] && !texts[0][1].startsWith(marks[cells[0]].question)) delete marks[cells[0]];
+    }
     this.build();
     this.show();
   }
@@ -332,6 +338,7 @@ class DataBrowser {
       if (place === 0) {
         const words = String(value).slice(0, SNIPPET).replace(/\s+/g, " ").trim() || "(no text)";
         const button = element("button", { type: "button", class: "row", dir: "auto", ariaExpanded: String(open) }, words);
+        button.dataset.row = at;
         button.addEventListener("click", () => this.toggle(at));
         cell.append(button);
       } else if (column.kind === "number") {
@@ -371,8 +378,8 @@ class DataBrowser {
         const pressed = marks[cells[0]]?.mark === mark;
         const button = element("button", { type: "button", ariaPressed: String(pressed) }, `Mark ${mark}`);
         button.addEventListener("click", () => {
-          setMark(cells[0], mark, texts[0][1]);
-          this.draw();
+          this.mark(at, mark);
+          [...this.body.querySelectorAll("tr.life button")].find((other) => other.textContent === button.textContent)?.focus();
         });
         tail.append(button);
       }
@@ -390,12 +397,20 @@ class DataBrowser {
     buttons.find((button) => button.closest("tr").classList.contains("open"))?.focus({ preventScroll: true });
   }
 
-  // Arrow keys go from row to row.
+  mark(at, mark) {
+    setMark(this.rows[at].cells[0], mark, this.rows[at].texts[0][1]);
+    this.draw();
+  }
+
+  // Arrow keys go from row to row, g and b mark the row that has the focus.
   walk(event) {
+    if (!event.target.classList.contains("row") || event.ctrlKey || event.metaKey || event.altKey) return;
+    const place = [...this.body.querySelectorAll("button.row")].indexOf(event.target);
     const step = { ArrowDown: 1, ArrowUp: -1 }[event.key];
-    if (!step || !event.target.classList.contains("row")) return;
-    const buttons = [...this.body.querySelectorAll("button.row")];
-    const next = buttons[buttons.indexOf(event.target) + step];
+    const mark = this.marks && { g: "good", b: "bad" }[event.key];
+    if (!step && !mark) return;
+    if (mark) this.mark(Number(event.target.dataset.row), mark);
+    const next = this.body.querySelectorAll("button.row")[place + (step || 0)];
     if (!next) return;
     event.preventDefault();
     next.focus();
