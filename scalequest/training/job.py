@@ -25,6 +25,7 @@ from scalequest.training.checkpoints import checkpoints_by_time, last_checkpoint
 from scalequest.training.divergence import DivergenceError
 from scalequest.training.examples import fitting
 from scalequest.training.launch import launch, n_processes
+from scalequest.training.order import SortedSteps, padding_frac
 from scalequest.training.rounding import round_model
 
 if TYPE_CHECKING:
@@ -212,6 +213,9 @@ def run_job(job: Job, folder: Path, checkpoint: Path | None) -> Trained:
         repeat_bytes()
     leave_out_cudnn_attention()
     trainer = job.kind.trainer(job, folder)
+    lengths = [len(row) for row in job.rows]
+    order = SortedSteps(lengths, job.params.batch_size, job.seed)
+    trainer._get_train_sampler = lambda dataset=None: order  # the method that trainers override to choose an order
     trainer.remove_callback(PrinterCallback)
     trainer.add_callback(checkpoints_by_time(folder, job.runtime.checkpoint_minutes))
     trained = trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None).metrics
@@ -228,7 +232,10 @@ def run_job(job: Job, folder: Path, checkpoint: Path | None) -> Trained:
         "last_loss": rounded(history[-1]["loss"]),
         "mean_loss": rounded(sum(entry["loss"] for entry in history) / len(history)),
         "largest_grad_norm": rounded(max(entry.get("grad_norm", 0.0) for entry in history)),
-        "tokens": sum(map(len, job.rows)),
+        "tokens": sum(lengths),
+        "padding_frac": rounded(
+            padding_frac(lengths, job.params.batch_size, job.params.per_device_batch_size, job.seed)
+        ),
         "processes": trainer.args.world_size,
     } | job.kind.facts(job.rows)
     if job.runtime.deterministic:

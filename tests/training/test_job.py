@@ -10,9 +10,11 @@ from scalequest.errors import UserError
 from scalequest.io import read_json
 from scalequest.params import Params, Training
 from scalequest.runtime.stage import StageRun
+from scalequest.training import job, order
 from scalequest.training.dpo import DPO
-from scalequest.training.examples import Pair, ScoredText
-from scalequest.training.job import train
+from scalequest.training.examples import Example, Pair, ScoredText
+from scalequest.training.job import Kind, train
+from scalequest.training.order import SortedSteps
 from scalequest.training.regression import Regression
 from scalequest.training.reward import Reward
 from scalequest.training.rounding import round_model
@@ -230,9 +232,33 @@ def test_long_examples_are_dropped_and_counted_and_none_left_is_an_error(
         train(StageRun(laptop), SFT(), model, tmp_path / "no", [examples[-1]], settings(max_length=16))
 
 
-@pytest.mark.parametrize("method", ["full", "lora"])
-def test_two_processes_train_what_one_does(method: str, model: Path, laptop: Params, tmp_path: Path) -> None:
-    """SFT and DPO under `accelerate launch` (gloo): the same batches, so the same losses and weights up to rounding."""
+def uneven(kind: Kind) -> list[Example] | list[Pair]:
+    """Eight rows of 4 to 60 tokens of the tiny model's vocabulary."""
+    texts = [list(range(10, 14 + 8 * n)) for n in range(8)]
+    if isinstance(kind, SFT):
+        return [Example(ids[:3], ids[3:]) for ids in texts]
+    return [Pair(ids[:3], ids[3:], ids[3:][::-1]) for ids in texts]
+
+
+@pytest.mark.parametrize("kind", [SFT(), DPO(0.1)], ids=["sft", "dpo"])
+def test_rows_sorted_within_a_step_give_the_losses_of_unsorted_ones(
+    kind: Kind, model: Path, laptop: Params, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rows = uneven(kind)
+    by_length = train(StageRun(laptop), kind, model, tmp_path / "sorted", rows, settings(epochs=2))
+    # Rows of one length keep the order of the shuffle.
+    for module in (job, order):
+        monkeypatch.setattr(module, "SortedSteps", lambda lengths, *rest: SortedSteps([1] * len(lengths), *rest))
+    as_drawn = train(StageRun(laptop), kind, model, tmp_path / "drawn", rows, settings(epochs=2))
+    for name in ("loss", "grad_norm"):
+        found, expected = ([entry[name] for entry in trained.curves] for trained in (by_length, as_drawn))
+        assert found == pytest.approx(expected, rel=1e-3)
+    assert by_length.metrics["padding_frac"] < as_drawn.metrics["padding_frac"]
+
+
+@pytest.mark.parametrize(("name", "method"), [("sft", "full"), ("dpo", "lora")])
+def test_two_processes_train_what_one_does(name: str, method: str, model: Path, laptop: Params, tmp_path: Path) -> None:
+    """Under `accelerate launch` (gloo): the same batches, so the same losses and weights up to rounding."""
     from safetensors.torch import load_file
 
     from scalequest.models.weights import load_chat
@@ -241,16 +267,16 @@ def test_two_processes_train_what_one_does(method: str, model: Path, laptop: Par
     chat = load_chat(model)
     examples = [question_example(chat, q) for q in QUESTIONS]
     two = changed(laptop, runtime={"accelerate": str(ROOT / "profiles" / "accelerate" / "two-processes.yaml")})
-    for name, kind, rows in (("sft", SFT(), examples), ("dpo", DPO(0.1), pairs(model))):
-        alone = train(StageRun(laptop), kind, model, tmp_path / f"{name}-1", rows, settings(method)).metrics
-        shared = train(StageRun(two), kind, model, tmp_path / f"{name}-2", rows, settings(method)).metrics
-        assert (alone.pop("processes"), shared.pop("processes")) == (1, 2)
-        for metrics in (alone, shared):
-            metrics |= {f"reloaded.{key}": value for key, value in metrics.pop("reloaded").items()}
-        assert shared.pop("reloaded.pairs_from", "") == alone.pop("reloaded.pairs_from", "")
-        assert shared == pytest.approx(alone, abs=1e-4)
-        weights = [load_file(tmp_path / f"{name}-{n}" / "model.safetensors") for n in (1, 2)]
-        assert max((weights[0][key] - weights[1][key]).abs().max().item() for key in weights[0]) < 1e-4
+    kind, rows = (SFT(), examples) if name == "sft" else (DPO(0.1), pairs(model))
+    alone = train(StageRun(laptop), kind, model, tmp_path / "1", rows, settings(method)).metrics
+    shared = train(StageRun(two), kind, model, tmp_path / "2", rows, settings(method)).metrics
+    assert (alone.pop("processes"), shared.pop("processes")) == (1, 2)
+    for metrics in (alone, shared):
+        metrics |= {f"reloaded.{key}": value for key, value in metrics.pop("reloaded").items()}
+    assert shared.pop("reloaded.pairs_from", "") == alone.pop("reloaded.pairs_from", "")
+    assert shared == pytest.approx(alone, abs=1e-4)
+    weights = [load_file(tmp_path / n / "model.safetensors") for n in ("1", "2")]
+    assert max((weights[0][key] - weights[1][key]).abs().max().item() for key in weights[0]) < 1e-4
 
 
 def test_processes_that_cannot_share_the_batch_are_refused(model: Path, laptop: Params, tmp_path: Path) -> None:
