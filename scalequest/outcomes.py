@@ -49,6 +49,19 @@ FILTER_OUTCOMES = {
 }
 OUTCOMES = SCREEN_OUTCOMES | FILTER_OUTCOMES
 
+# --------------------------------------------------------------------------------------------------------- responses
+
+# Why a question gets no training row in stage `reward_select`, in the order of the checks.
+SELECT_OUTCOMES = {
+    MISSING: "no response ended by itself and gives an answer",
+    "crashed": "every program failed on its question's examples",
+    "below_pass_rate": "too few responses agree or pass (`reward_select.min_pass_rate`)",
+    "above_pass_rate": "too many responses agree or pass (`reward_select.max_pass_rate`)",
+    "wrong_arithmetic": "every response writes a wrong calculation (`reward_select.check_arithmetic`)",
+    "too_few_agree": "no answer is given by `reward_select.min_agreement` responses",
+    "low_reward": "the chosen response scores below `reward_select.min_reward`",
+}
+
 # ---------------------------------------------------------------------------------------------------------- rewrites
 
 # Why the optimizer's rewrite of a question makes no preference pair, in the order of the checks.

@@ -5,13 +5,16 @@ python -m stages.reward_select --questions data/filtered.parquet --responses dat
 
 `reward_select.by` is the rule of the choice, so that the reward's part in the result can be measured (paper, Figure 5).
 
+The demands that the field found since (`min_agreement`, `min_pass_rate`, `max_pass_rate`, `check_arithmetic`) drop answers and
+questions before that choice. `keep: all_agreeing` keeps every response that gives the chosen answer: several rows of one id.
+
 In a code run `reward_select.execute` first runs every candidate in the sandbox, with the assertions that its question states, and
 drops those that do not pass. (A program that waits for input gets none, and raises.)
 """
 
 import argparse
 from collections import Counter
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from itertools import combinations
 from typing import Any
 
@@ -19,6 +22,7 @@ from scalequest.answers.arithmetic import asked_value, check_arithmetic
 from scalequest.answers.best_of import RULES, choose, group_answers
 from scalequest.answers.check import final_answer, with_examples
 from scalequest.answers.compare import compare
+from scalequest.answers.demands import Demands, agreeing, fulfilling, pass_rate
 from scalequest.answers.sandbox import EXITED, PASSED, consent, run_programs
 from scalequest.errors import UserError
 from scalequest.io import rounded
@@ -31,6 +35,9 @@ from scalequest.statistics import mean_error, proportion_above_chance, reported
 STAGE = "reward_select"
 # Share of wrong steps, and of wrong answers to plain arithmetic, that needs no warning.
 TOLERATED = 0.05
+NONE = Demands()
+# Outcomes that need no demand.
+ALWAYS = ("no_answer", "crashed", "low_reward")
 
 
 def find_candidates(
@@ -58,11 +65,35 @@ def select(
     by: str = "reward",
     seed: int = 0,
     groups: Sequence[int | None] | None = None,
+    demands: Demands = NONE,
+    executed: bool = False,
 ) -> dict[str, Any] | str:
-    """The training row of one question, or why it has none.
+    """The training row of one question, or why it has none: the first row of ``select_all``."""
+    found = select_all(
+        question, responses, rewards, min_reward, domain, crashed, by, seed, groups, demands, executed, keep="best"
+    )
+    return found if isinstance(found, str) else found[0]
+
+
+def select_all(
+    question: dict[str, Any],
+    responses: list[dict[str, Any]],
+    rewards: dict[str, float],
+    min_reward: float | None,
+    domain: str,
+    crashed: Collection[str] = (),
+    by: str = "reward",
+    seed: int = 0,
+    groups: Sequence[int | None] | None = None,
+    demands: Demands = NONE,
+    executed: bool = False,
+    keep: str = "best",
+) -> list[dict[str, Any]] | str:
+    """The training rows of one question, the chosen one first, or why it has none (a name of SELECT_OUTCOMES).
 
     A candidate ended by itself and gives an answer (the paper's rule: a box or an announcing phrase; for code, a block that
-    compiles), and its id is not among the ``crashed``. ``by`` chooses among them; a choice below ``min_reward`` drops the question.
+    compiles), and its id is not among the ``crashed``. Of those that fulfil the ``demands``, ``by`` chooses one; a choice below
+    ``min_reward`` drops the question, and a response below it is not kept beside the choice.
     ``agreement`` is the share of all responses whose answer equals the chosen one's, in (0, 1].
 
     Args:
@@ -75,28 +106,50 @@ def select(
         by: one of RULES.
         seed: of this question, for the rule `random`.
         groups: of the responses' answers, in order, as from ``group_answers``; None groups them here.
+        demands: what answers must fulfil beyond the paper's rule.
+        executed: whether the responses were run, so that what did not crash has passed.
+        keep: `best` (one row) or `all_agreeing`.
     """
     if groups is None:
         found = {question["id"]: [final_answer(domain, row["response"]) for row in responses]}
         groups = group_answers(domain, found)[question["id"]]
-    candidates, crashes = find_candidates(responses, groups, crashed)
+    candidates, dropped = fulfilling_candidates(responses, groups, crashed, demands, executed)
     if not candidates:
-        return "crashed" if crashes else "no_answer"
+        return dropped
     group_of = {row["id"]: group for row, group in zip(responses, groups, strict=True)}
     best = choose(by, candidates, rewards, group_of, seed)
-    reward = rewards[best["id"]]
-    if min_reward is not None and reward < min_reward:
+    if min_reward is not None and rewards[best["id"]] < min_reward:
         return "low_reward"
-    return {
-        "id": question["id"],
-        "generator": question["generator"],
-        "question": question["question"],
-        "response": best["response"],
-        "final_answer": final_answer(domain, best["response"]) or "",
-        "reward": reward,
-        "agreement": sum(group == group_of[best["id"]] for group in groups) / len(responses),
-        "n_candidates": len(candidates),
-    }
+    kept = [best] if keep == "best" else agreeing(best, candidates, group_of, rewards, right=executed)
+    return [
+        {
+            "id": question["id"],
+            "generator": question["generator"],
+            "question": question["question"],
+            "response": row["response"],
+            "final_answer": final_answer(domain, row["response"]) or "",
+            "reward": rewards[row["id"]],
+            "agreement": sum(group == group_of[row["id"]] for group in groups) / len(responses),
+            "n_candidates": len(candidates),
+        }
+        for row in kept
+        if min_reward is None or rewards[row["id"]] >= min_reward
+    ]
+
+
+def fulfilling_candidates(
+    responses: Sequence[dict[str, Any]],
+    groups: Sequence[int | None],
+    crashed: Collection[str],
+    demands: Demands,
+    executed: bool,
+) -> tuple[Sequence[Mapping[str, Any]], str]:
+    """The candidates that fulfil the demands, and the outcome of a question that has none."""
+    candidates, crashes = find_candidates(responses, groups, crashed)
+    if not candidates:
+        return [], "crashed" if crashes else "no_answer"
+    group_of = {row["id"]: group for row, group in zip(responses, groups, strict=True)}
+    return fulfilling(demands, candidates, group_of, pass_rate(groups, len(candidates) if executed else None))
 
 
 def same_choices(chosen: dict[str, dict[str, str]]) -> dict[str, float]:
@@ -164,6 +217,11 @@ def find_crashes(questions: list[dict[str, Any]], responses: dict[str, list[dict
     }
 
 
+def _relax(demands: Demands) -> str:
+    """What to change where demands dropped everything."""
+    return f". Or relax what gives {', '.join(demands.outcomes)} (reward_select)" if demands.outcomes else ""
+
+
 def _seed(run: StageRun, question: dict[str, Any]) -> int:
     return row_seed(run.params.seed, STAGE, question["id"])
 
@@ -182,8 +240,9 @@ def main(args: argparse.Namespace, run: StageRun) -> None:
         domain, {q: [final_answer(domain, r["response"]) for r in rows] for q, rows in responses.items()}
     )
 
+    demands = Demands.of(params)
     taken = [
-        select(
+        select_all(
             q,
             responses[q["id"]],
             rewards,
@@ -193,21 +252,24 @@ def main(args: argparse.Namespace, run: StageRun) -> None:
             params.by,
             _seed(run, q),
             groups[q["id"]],
+            demands,
+            params.execute,
+            params.keep,
         )
         for q in questions
     ]
-    rows = [row for row in taken if isinstance(row, dict)]
-    dropped = Counter(row for row in taken if isinstance(row, str))
+    rows = [row for found in taken if not isinstance(found, str) for row in found]
+    dropped = Counter(found for found in taken if isinstance(found, str))
     if not rows:
         raise UserError(
             f"no question is left after reward_select: of {len(questions)}, {dict(dropped)}. Expected at least one. Raise "
             "respond.max_tokens or n_samples, lower reward_select.min_reward, or use a solver that answers in the form that its "
-            "prompt asks for (a box, a Python block)"
+            f"prompt asks for (a box, a Python block){_relax(demands)}"
         )
     write_rows(args.out, rows, INSTRUCTION)
     choices: dict[str, dict[str, str]] = {rule: {} for rule in RULES}
     for q in questions:
-        candidates, _ = find_candidates(responses[q["id"]], groups[q["id"]], crashed)
+        candidates, _ = fulfilling_candidates(responses[q["id"]], groups[q["id"]], crashed, demands, params.execute)
         group_of = {row["id"]: g for row, g in zip(responses[q["id"]], groups[q["id"]], strict=True)}
         for rule in RULES if candidates else ():
             choices[rule][q["id"]] = choose(rule, candidates, rewards, group_of, _seed(run, q))["id"]
@@ -215,8 +277,8 @@ def main(args: argparse.Namespace, run: StageRun) -> None:
     alone = sum(row["agreement"] * len(responses[row["id"]]) < 1.5 for row in several)  # its own answer alone
     metrics: dict[str, Any] = {
         "questions": len(questions),
-        "kept": len(rows),
-        "dropped": {name: dropped[name] for name in ("no_answer", "crashed", "low_reward")},
+        "kept": len(taken) - dropped.total(),
+        "dropped": {name: dropped[name] for name in (*ALWAYS, *demands.outcomes)},
         "crashed_responses": len(crashed),
         "mean_reward": {
             "kept": rounded(sum(r["reward"] for r in rows) / len(rows), 4),
@@ -228,6 +290,8 @@ def main(args: argparse.Namespace, run: StageRun) -> None:
         "same_choice": same_choices(choices),
     }
     warnings = {"no_agreement": proportion_above_chance(alone, len(several), 0.5)}
+    if params.keep != "best":
+        metrics["rows"] = len(rows)
     if domain != "code":
         metrics["arithmetic"], warnings["wrong_arithmetic"] = arithmetic_of(rows)
         metrics["checkable"], warnings["wrong_checkable"] = checkable_of(rows)

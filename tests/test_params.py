@@ -285,11 +285,30 @@ def test_a_model_source_that_cannot_resolve_is_named_before_anything_runs(source
     assert expected in str(caught.value)
 
 
+@pytest.mark.parametrize(
+    ("section", "expected"),
+    [
+        ({"min_agreement": 5}, "reward_select.min_agreement: 5 of 4 answers (respond.n_samples) can never agree; lower it"),
+        ({"min_agreement": 0}, "reward_select.min_agreement: got 0"),
+        ({"min_pass_rate": 0.8, "max_pass_rate": 0.2}, "reward_select.min_pass_rate: 0.8 is above max_pass_rate 0.2"),
+        ({"max_pass_rate": 1.5}, "reward_select.max_pass_rate: got 1.5"),
+        ({"keep": "all"}, "reward_select.keep: got 'all'"),
+    ],
+)  # fmt: skip
+def test_demands_on_answers_that_cannot_hold_are_named(data: dict[str, Any], section: dict[str, Any], expected: str):
+    data["reward_select"] |= section
+    assert expected in message(data)
+
+
 def test_programs_are_run_in_the_code_domain_only(data: dict[str, Any]):
     data["reward_select"]["execute"] = True
     assert "reward_select.execute: true runs responses as programs, which domain 'maths' has none of" in message(data)
     data["domain"] = "code"
     assert parse_params(data).reward_select.execute
+    data["reward_select"]["check_arithmetic"] = True
+    assert "reward_select.check_arithmetic: true reads written calculations, which programs have none of" in message(
+        data
+    )
 
 
 @pytest.mark.parametrize(

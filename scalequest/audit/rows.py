@@ -88,8 +88,12 @@ def _named(artifact: Artifact | None) -> dict[str, str] | None:
     return {"path": artifact.path, "md5": artifact.md5} if artifact else None
 
 
+def _all(tables: Tables, kind: str, question_id: str) -> list[dict[str, Any]]:
+    return tables.query(f"SELECT * FROM {tables.source(kind)} WHERE id = ?", question_id)
+
+
 def _one(tables: Tables, kind: str, question_id: str) -> dict[str, Any] | None:
-    rows = tables.query(f"SELECT * FROM {tables.source(kind)} WHERE id = ?", question_id)
+    rows = _all(tables, kind, question_id)
     return rows[0] if rows else None
 
 
@@ -140,14 +144,17 @@ def _answers(tables: Tables, question_id: str) -> dict[str, Any]:
     if tables.outputs("rewards"):
         rows = tables.query(f"SELECT sample, reward FROM {tables.source('rewards')} WHERE question_id = ?", question_id)
         rewards = {row["sample"]: row["reward"] for row in rows}
-    kept = _one(tables, "instruct", question_id) if tables.outputs("instruct") else None
+    trained = _all(tables, "instruct", question_id) if tables.outputs("instruct") else []
+    kept = trained[0] if trained else None
     for row in responses:
         row["reward"] = rewards.get(row["sample"])
-    if kept:
+    for row in responses if kept else ():
+        row["kept"] = False
+    for one in trained:
         # The best reward among equal texts, the lowest sample among equals: the rule of reward_select.
-        same = [row for row in responses if row["response"] == kept["response"] and row["reward"] == kept["reward"]]
-        for row in responses:
-            row["kept"] = bool(same) and row is same[0]
+        same = [row for row in responses if row["response"] == one["response"] and row["reward"] == one["reward"]]
+        if same:
+            same[0]["kept"] = True
     settings = next((s.params for s in tables.lock.stages.values() if s.base == "reward_select"), {})
     return {
         "responses": {"model": _model(tables, "responses"), "reward_model": _model(tables, "rewards") if rewards else None, "rows": responses},
@@ -199,7 +206,7 @@ def _held(tables: Tables, question_id: str, question: str, response: str | None)
     rows = tables.query(f"SELECT response FROM {source} WHERE id = ? AND question = ?", question_id, question)
     if not rows:
         return ""
-    return "same" if response in (None, rows[0]["response"]) else "other response"
+    return "same" if response is None or response in {row["response"] for row in rows} else "other response"
 
 
 def _unknown(row_id: str, generators: dict[str, Stage], formed: bool, lock: Lock) -> str:

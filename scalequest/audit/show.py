@@ -243,8 +243,10 @@ def _responses(life: dict[str, Any]) -> Iterator[str]:
             f"training row: final answer {kept['final_answer']}, reward {kept['reward']:.4f}, agreement {kept['agreement']:.2f}, "
             f"{kept['n_candidates']} candidates"
         )
+        if (n := sum(row["kept"] for row in responses["rows"])) > 1:
+            yield f"and {n - 1} more of the question, marked above: every response that gives this answer (reward_select.keep)"
     else:
-        yield f"no training row: no response ended with an answer, or the best scored too low ({_params(life['selection'])})"
+        yield f"no training row: no response ended with an answer, or none met the settings ({_params(life['selection'])})"
 
 
 def _models(models: list[dict[str, Any]], title: str, none: str) -> Iterator[str]:

@@ -34,6 +34,7 @@ from scalequest.audit.history import History
 from scalequest.audit.lock import PARAMS, Artifact, Lock, Stage, flatten, parse_yaml, read_lock
 from scalequest.audit.outside import LOCKS, changed_sources, other_versions
 from scalequest.audit.repository import WORKSPACE, Repository, Revision, nearest
+from scalequest.audit.rules import METRICS, RULES, Rule
 from scalequest.audit.show import environments
 from scalequest.audit.tables import Store, Tables, pull_command, read_metrics
 from scalequest.audit.takeover import taken_over
@@ -269,12 +270,20 @@ class Verifier:
         yield from self._samples()
         yield from self._metrics()
 
-    def _same_rows(self, rule: "Rule") -> Iterator[Broken]:
+    def _same_rows(self, rule: Rule) -> Iterator[Broken]:
         self.links += 1
         sides = [
             f"SELECT {name} AS id FROM {self.tables.source(kind)} {where}"
             for kind, name, where in ((rule.left, rule.left_id, rule.left_where), (rule.right, rule.right_id, rule.right_where))
         ]  # fmt: skip
+        if (
+            rule.right == "instruct"
+            and self.tables.outputs("instruct")[0][0].params.get("reward_select.keep") == "all_agreeing"
+        ):
+            # A question has several rows, each with another response: its id once, and once more for each response twice there.
+            rows = self.tables.source("instruct")
+            twins = f"SELECT id FROM {rows} GROUP BY id, hash(response) HAVING count(*) > 1"
+            sides[1] = f"SELECT DISTINCT id FROM {rows} UNION ALL {twins}"
         # Number and sum of hashes, in one pass without memory: equal for equal ids. Only where they differ are the ids compared.
         one, two = (self.tables.query(f"SELECT count(*) AS n, sum(hash(id)::HUGEINT) AS sum FROM ({side})")[0] for side in sides)  # fmt: skip
         if one == two:
@@ -306,11 +315,12 @@ class Verifier:
             for stage in (s for s in self.lock.stages.values() if s.base == base):
                 out = stage.out(stage.option("metrics") or "")
                 values = read_metrics(self.repository, self.revision, out) if out else None
-                if values is None or not self.tables.outputs(kind):
+                if values is None or not self.tables.outputs(kind) or (key == "rows" and key not in values):
                     continue  # a metrics file that is not what the lock names is reported under "hashes"
                 self.links += 1
                 only = stage.name if kind in ("questions", "qpo_questions", "preferences") else None
-                found = self.tables.value(f"SELECT count(*) FROM {self.tables.source(kind, only)} {where}")
+                counted = "DISTINCT id" if (base, key) == ("reward_select", "kept") else "*"
+                found = self.tables.value(f"SELECT count({counted}) FROM {self.tables.source(kind, only)} {where}")
                 if found != values.get(key):
                     yield Broken(f"stage {stage.name} → {out.path if out else ''}", f"it says {key} {values.get(key)}, the data have {found} rows; run: dvc repro -f -s {stage.name}")  # fmt: skip
 
@@ -327,14 +337,14 @@ class Verifier:
         # Texts are compared by their hashes, of 64 bits: a million whole texts in a join would not fit the memory.
         rows = f"SELECT id, generator, hash(question) AS question, hash(response) AS response, reward FROM {instruct}"
         sampled = (
-            f"SELECT i.id, i.reward, r.id AS response_id FROM ({rows}) i JOIN (SELECT id, question_id, hash(response) AS response "
+            f"SELECT i.id, i.response, i.reward, r.id AS response_id FROM ({rows}) i JOIN (SELECT id, question_id, hash(response) AS response "
             f"FROM {responses}) r ON i.id = r.question_id AND i.response = r.response"
         )
-        rewarded = f"SELECT s.id FROM ({sampled}) s JOIN {rewards} w ON s.response_id = w.id AND s.reward = w.reward"
+        rewarded = f"SELECT s.id, s.response FROM ({sampled}) s JOIN {rewards} w ON s.response_id = w.id AND s.reward = w.reward"
         for what, sql in (
             ("no question that passed the filters", f"({rows}) i ANTI JOIN (SELECT id, hash(question) AS question FROM {filtered}) f USING (id, question)"),
             ("no generated question of that text", f"({rows}) i ANTI JOIN (SELECT id, generator, hash(question) AS question FROM {questions}) q USING (id, generator, question)"),
-            ("no sampled response of that text and reward", f"({rows}) i ANTI JOIN ({rewarded}) s USING (id)"),
+            ("no sampled response of that text and reward", f"({rows}) i ANTI JOIN ({rewarded}) s USING (id, response)"),
         ):  # fmt: skip
             self.links += 1
             found = self.tables.query(f"SELECT count(*) AS n, min(id) AS first FROM {sql}")[0]
@@ -364,47 +374,6 @@ class Verifier:
         return any(self.lock.makers(dep.path) for dep in stage.deps)
 
 
-@dataclass(frozen=True)
-class Rule:
-    """The ids of one table are those of the next: all of them, or (``subset``) at least none that the first does not have."""
-
-    left: str
-    right: str
-    says: str
-    left_where: str = ""
-    right_where: str = ""
-    left_id: str = "id"
-    right_id: str = "id"
-    subset: bool = False
-
-
-KEPT = "WHERE verdict = 'kept'"
-RULES = (
-    Rule("questions", "screened", "screen gives every generated question a verdict"),
-    Rule("screened", "judged", "the judge reads what screen kept", left_where=KEPT),
-    Rule("screened", "difficulty", "what screen kept is scored", left_where=KEPT),
-    Rule("screened", "ledger", "the ledger holds every question"),
-    Rule("ledger", "filtered", "what the ledger calls kept is passed on", left_where="WHERE outcome = 'kept'"),
-    Rule("filtered", "responses", "every kept question is answered", right_id="question_id", right_where="WHERE sample = 0"),
-    Rule("responses", "rewards", "every response is scored"),
-    Rule("filtered", "instruct", "a training row is a kept question", subset=True),
-)  # fmt: skip
-# Numbers of the metrics files that are counts of rows.
-METRICS = (
-    ("seeds", "problems", "seeds", ""),
-    ("generate", "questions", "questions", ""),
-    ("screen", "questions", "screened", ""),
-    ("screen", "kept", "screened", KEPT),
-    ("judge", "questions", "judged", ""),
-    ("judge", "solvable", "judged", "WHERE verdict = 'solvable'"),
-    ("difficulty", "questions", "difficulty", ""),
-    ("filter", "generated", "ledger", ""),
-    ("filter", "kept", "filtered", ""),
-    ("respond", "responses", "responses", ""),
-    ("reward", "responses", "rewards", ""),
-    ("reward_select", "questions", "filtered", ""),
-    ("reward_select", "kept", "instruct", ""),
-)
 CHECKS: dict[str, Callable[[Verifier], Iterator[Broken]]] = {
     "stages": Verifier.stages,
     "hashes": Verifier.hashes,

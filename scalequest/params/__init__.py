@@ -217,8 +217,24 @@ class RewardSelect(Section):
     """Best-of-n selection."""
 
     by: Literal["reward", "first", "random", "majority"]
+    keep: Literal["best", "all_agreeing"]
     execute: bool
     min_reward: float | None
+    min_agreement: Positive
+    min_pass_rate: Fraction
+    max_pass_rate: Fraction
+    check_arithmetic: bool
+
+    def problems(self, domain: str, n_samples: int) -> Iterator[str]:
+        """Yield each contradiction as one line."""
+        if self.execute and domain != "code":
+            yield f"reward_select.execute: true runs responses as programs, which domain '{domain}' has none of; set false"
+        if self.check_arithmetic and domain == "code":
+            yield "reward_select.check_arithmetic: true reads written calculations, which programs have none of; set false"
+        if self.min_agreement > n_samples:
+            yield f"reward_select.min_agreement: {self.min_agreement} of {n_samples} answers (respond.n_samples) can never agree; lower it"
+        if self.min_pass_rate > self.max_pass_rate:
+            yield f"reward_select.min_pass_rate: {self.min_pass_rate} is above max_pass_rate {self.max_pass_rate}, so no question is left"
 
 
 class InstructTune(Training):
@@ -407,8 +423,7 @@ class Params(Section):
             for name in getattr(self, section):
                 if not NAME.fullmatch(name):
                     yield f"{section}: '{name}' becomes part of ids and file names; expected lower-case letters, digits and _"
-        if self.reward_select.execute and self.domain != "code":
-            yield f"reward_select.execute: true runs responses as programs, which domain '{self.domain}' has none of; set false"
+        yield from self.reward_select.problems(self.domain, self.respond.n_samples)
         yield from self.instruct_tune.problems()
         for task in self.evaluate.tasks:
             if task in NO_TASK:

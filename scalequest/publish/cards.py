@@ -104,7 +104,8 @@ def dataset_card(facts: Facts) -> str:
     """README.md of the data set."""
     from huggingface_hub import DatasetCardData
 
-    rows = facts.metrics.get("reward_select", {}).get("kept", 0)
+    selected = facts.metrics.get("reward_select", {})
+    rows = selected.get("rows", selected.get("kept", 0))
     head = DatasetCardData(
         **licence(facts.sources),
         pretty_name=facts.name,
@@ -193,6 +194,8 @@ def _funnel(facts: Facts) -> Iterator[str]:
     rows += [(f"dropped: {name}", -n) for name, n in selected.get("dropped", {}).items()]
     rows += [("in this data set", selected.get("kept", 0))]
     yield table(("step", "questions"), [(name, f"{n:,}") for name, n in rows])
+    if "rows" in selected:
+        yield f"These questions have {selected['rows']:,} rows: one per distinct response that gives the chosen answer."
     yield f"{answered.get('responses', 0):,} answers were sampled. Settings:"
     shown = ("screen.", "filter.", "judge.style", "respond.n_samples", "respond.temperature", "reward_select.")
     yield table(("setting", "value"), [(k, v) for k, v in facts.params.items() if k.startswith(shown)])

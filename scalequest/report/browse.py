@@ -71,7 +71,8 @@ def question_browser(run: Run, args: argparse.Namespace) -> Browser:
     rows = run.ledger.take(drawn_questions(run)).to_pylist()
     ids = {row["id"] for row in rows}
     verdicts, sampled = judged(args, ids), answers(args, ids)
-    chosen = {row["id"]: row for row in with_ids(run.data, ids)}
+    # Of several rows of a question (reward_select.keep) the first is the choice.
+    chosen = {row["id"]: row for row in reversed(with_ids(run.data, ids))}
     twins = _twins(run, rows)
     present = {row["outcome"] for row in rows}
     order = [name for name in [*run.outcomes, KEPT] if name in present]

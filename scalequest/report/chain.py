@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from typing import Any
 
-from scalequest.outcomes import KEPT, NEXT_STEPS, OUTCOMES, REWRITE_OUTCOMES, WARNINGS, Outcome
+from scalequest.outcomes import KEPT, NEXT_STEPS, OUTCOMES, REWRITE_OUTCOMES, SELECT_OUTCOMES, WARNINGS, Outcome
 from scalequest.report.blocks import Block, Funnel, Section, Table, Text
 from scalequest.report.results import DASH, percent
 from scalequest.report.run import Run
@@ -56,10 +56,14 @@ def after_filters_table(run: Run) -> Table:
         f"of the chosen, {select['mean_reward']['all']:.3f} of all; on average {percent(select['mean_agreement'])} % of a "
         "question's responses give the chosen answer"
     )
+    for name, n in demanded(select).items():
+        selection += f"; {n:,} questions dropped as `{name}`: {SELECT_OUTCOMES[name]}"
+    if "rows" in select:
+        selection += f"; {select['kept']:,} questions have {select['rows']:,} answers (`reward_select.keep`)"
     too_long = tune["dropped_too_long"]
     rows = [
         ["`respond`", f"{respond['questions']:,} questions", f"{respond['responses']:,} responses", responses],
-        ["`reward_select`", f"{select['questions']:,} questions", f"{select['kept']:,} pairs", selection],
+        ["`reward_select`", f"{select['questions']:,} questions", f"{pairs_of(select):,} pairs", selection],
         [
             "`instruct_tune`",
             f"{tune['examples'] + too_long:,} pairs",
@@ -68,6 +72,17 @@ def after_filters_table(run: Run) -> Table:
         ],
     ]
     return Table("After the filters", ["stage", "in", "out", "remarks"], rows, "lrrl")
+
+
+def pairs_of(select: dict[str, Any]) -> int:
+    """Training pairs, from the metrics of ``reward_select``: one per kept question, unless it counts rows apart."""
+    return int(select.get("rows", select["kept"]))
+
+
+def demanded(select: dict[str, Any]) -> dict[str, int]:
+    """Questions dropped by each demand that a run chose beyond the paper's rules, which are in every run's metrics."""
+    paper = ("no_answer", "crashed", "low_reward")
+    return {name: n for name, n in select["dropped"].items() if name in SELECT_OUTCOMES and name not in paper}
 
 
 def funnel_steps(run: Run) -> list[tuple[str, int, int]]:
@@ -79,8 +94,15 @@ def funnel_steps(run: Run) -> list[tuple[str, int, int]]:
         if name != KEPT and (taken := sum(counts)):
             left -= taken
             steps.append((name, left, taken))
-    steps.append(("no usable response", select["kept"], select["questions"] - select["kept"]))
-    if run.params.instruct_tune.data == "instruct":
+    demands = demanded(select)
+    left = select["kept"] + sum(demands.values())
+    steps.append(("no usable response", left, select["questions"] - left))
+    for name, taken in demands.items():
+        if taken:
+            left -= taken
+            steps.append((name, left, taken))
+    # A funnel of questions ends where a question has several pairs; the table after it counts those.
+    if run.params.instruct_tune.data == "instruct" and "rows" not in select:
         not_drawn = select["kept"] - tune["examples"] - tune["dropped_too_long"]
         if not_drawn:
             steps.append(("not drawn", select["kept"] - not_drawn, not_drawn))

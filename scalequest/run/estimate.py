@@ -298,7 +298,7 @@ def of_run(path: Path, assumed: Assumptions, mix: list[str]) -> Assumptions:
         "pairs": sum(metrics(f"preferences/{g}")["pairs"] for g in mix) / sum(metrics(f"preferences/{g}")["questions"] for g in mix),
         "screen": metrics("screen")["kept_frac"],
         "judge": labels["solvable_frac"],
-        "reward_select": selected["kept"] / selected["questions"],
+        "reward_select": selected.get("rows", selected["kept"]) / selected["questions"],
     }  # fmt: skip
     answer = metrics("respond")["mean_tokens"]
     tokens = {"question": mean("generate", "mean_tokens"), "response": answer, "solution": answer}

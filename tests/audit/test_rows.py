@@ -62,6 +62,19 @@ def test_a_question_whose_answers_all_failed_has_no_training_row(pipeline: Pipel
     assert found["models"] == []
 
 
+def test_every_response_that_was_kept_is_marked(pipeline: Pipeline) -> None:
+    pipeline.change(
+        "data/instruct.parquet",
+        lambda rows: [*rows, rows[1] | {"response": "The answer is 10.", "final_answer": "10", "reward": 0.0}],
+    )
+    pipeline.params["reward_select"]["keep"] = "all_agreeing"
+    pipeline.lock()
+    found = of(pipeline, "sums/0/1")
+    assert [row["kept"] for row in found["responses"]["rows"]] == [True, True]
+    assert found["training_row"]["response"] == "The answer is 11."
+    assert {model["row"] for model in found["models"]} == {"same"}
+
+
 def test_a_responses_id_leads_to_its_question(pipeline: Pipeline) -> None:
     assert of(pipeline, "sums/0/1#1")["id"] == "sums/0/1"
 

@@ -117,6 +117,40 @@ def test_a_row_lost_or_added_is_named(pipeline: Pipeline, path: str, edit_rows: 
     assert any(re.search(message, link) for link in broken(pipeline, "counts")), broken(pipeline, "counts")
 
 
+def test_several_rows_of_a_question_hold_where_the_run_keeps_them(pipeline: Pipeline) -> None:
+    import json
+
+    # Question 0 has both of its responses; the metrics count two questions and three rows.
+    both = [
+        {"response": "The answer is 01.", "reward": 1.0},
+        {"response": "The answer is 00.", "final_answer": "00", "reward": 0.0},
+    ]
+    pipeline.change("data/instruct.parquet", lambda rows: [*(rows[0] | one for one in both), *rows[1:]])
+    metrics = {"questions": 3, "kept": 2, "rows": 3, "dropped": {"no_answer": 1}}
+    pipeline.write("reports/metrics/reward_select.json", json.dumps(metrics))
+    pipeline.lock()
+    assert any(
+        "filtered → instruct: 1 rows" in link for link in broken(pipeline, "counts")
+    )  # one per question by default
+    pipeline.params["reward_select"]["keep"] = "all_agreeing"
+    pipeline.lock()
+    assert broken(pipeline, "counts", "rows") == []
+    pipeline.change("data/instruct.parquet", lambda rows: [rows[1], *rows])
+    pipeline.lock()
+    found = broken(pipeline, "counts")
+    assert any(
+        "filtered → instruct: 1 rows of instruct have none in filtered, the first is sums/0/0" in link for link in found
+    )
+    assert any("it says rows 3, the data have 4" in link for link in found)
+
+
+def test_a_made_up_response_beside_a_sampled_one_is_named(pipeline: Pipeline) -> None:
+    pipeline.params["reward_select"]["keep"] = "all_agreeing"
+    pipeline.change("data/instruct.parquet", lambda rows: [*rows, rows[0] | {"response": "Never sampled."}])
+    pipeline.lock()
+    assert any("1 have no sampled response of that text and reward" in link for link in broken(pipeline, "rows"))
+
+
 def test_too_few_samples_are_named(pipeline: Pipeline) -> None:
     for path in ("data/responses", "data/rewards"):
         pipeline.change(path, lambda rows: [row for row in rows if row["id"] != "sums/0/5#1"])

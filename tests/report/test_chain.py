@@ -4,7 +4,7 @@ import pytest
 
 from scalequest.errors import UserError
 from scalequest.io import file_hash, write_json
-from scalequest.outcomes import NEXT_STEPS, REWRITE_OUTCOMES, WARNINGS
+from scalequest.outcomes import NEXT_STEPS, REWRITE_OUTCOMES, SELECT_OUTCOMES, WARNINGS
 from scalequest.params import JsonlSource
 from scalequest.records import LEDGER, write_rows
 from tests.report.finished import (
@@ -30,6 +30,25 @@ def test_outcomes_sum_to_what_was_generated(folder: Folder) -> None:
         "Of 10 generated questions the filters kept 4, 3 of them got a response that gives an answer, and the student was trained on 2."
         in text
     )
+
+
+def test_questions_dropped_by_a_demand_are_a_step_of_the_funnel(folder: Folder) -> None:
+    assert "too_few_agree" not in folder.run()[0]
+    folder.change(
+        "reward_select", kept=1, dropped={"no_answer": 1, "low_reward": 0, "too_few_agree": 2, "wrong_arithmetic": 0}
+    )
+    markdown, page = folder.run()
+    remarks = row(section(markdown, "The funnel"), "`reward_select`")[-1]
+    assert f"2 questions dropped as `too_few_agree`: {SELECT_OUTCOMES['too_few_agree']}" in remarks
+    # Four questions passed the filters: one got no answer, and of the others two do not agree.
+    assert "no usable response: 3 left, 1 taken; too_few_agree: 1 left, 2 taken" in page
+
+
+def test_several_answers_per_question_are_counted_as_pairs(folder: Folder) -> None:
+    folder.change("reward_select", rows=7)
+    text = section(folder.run()[0], "The funnel")
+    assert row(text, "`reward_select`")[1:3] == ["4 questions", "7 pairs"]
+    assert "3 questions have 7 answers (`reward_select.keep`)" in row(text, "`reward_select`")[-1]
 
 
 def test_an_outcome_of_a_new_filter_is_counted_too(folder: Folder) -> None:

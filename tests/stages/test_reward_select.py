@@ -9,6 +9,7 @@ import pytest
 
 from scalequest.answers.best_of import RULES
 from scalequest.errors import UserError
+from scalequest.outcomes import SELECT_OUTCOMES
 from scalequest.params import Params
 from scalequest.records import FILTERED, INSTRUCTION, RESPONSE, REWARD, read_rows, write_rows
 from scalequest.runtime.stage import StageRun
@@ -204,7 +205,7 @@ def test_the_check_needs_no_engine():
 def stage(tmp_path: Path, laptop: Params):
     def run(
         answers: dict[str, list[str]], values: dict[str, list[float]], min_reward: float | None = None, domain: str = "maths",
-        execute: bool = False, question: str = "Q?", by: str = "reward",
+        execute: bool = False, question: str = "Q?", by: str = "reward", **demands: Any,
     ) -> Path:  # fmt: skip
         write_rows(
             tmp_path / "filtered.parquet", [QUESTION | {"id": q, "question": question} for q in answers], FILTERED
@@ -222,12 +223,8 @@ def stage(tmp_path: Path, laptop: Params):
             questions=tmp_path / "filtered.parquet", responses=tmp_path / "responses", rewards=tmp_path / "rewards",
             out=tmp_path / "instruct.parquet", metrics=tmp_path / "m.json",
         )  # fmt: skip
-        main(
-            args,
-            StageRun(
-                changed(laptop, reward_select={"min_reward": min_reward, "execute": execute, "by": by}, domain=domain)
-            ),
-        )
+        section = {"min_reward": min_reward, "execute": execute, "by": by, **demands}
+        main(args, StageRun(changed(laptop, reward_select=section, domain=domain)))
         return tmp_path
 
     return run
@@ -252,6 +249,62 @@ def test_every_question_is_kept_or_counted(stage):
         "checkable": {"n": 0, "right": 0, "right_frac": None},
         "warnings": {"no_agreement": 0, "wrong_arithmetic": 0, "wrong_checkable": 0},
     }  # fmt: skip
+
+
+# `two`: two of four agree, and the chosen one of the highest reward is the odd one. `all`: four agree, one after a wrong step.
+# `none`: no two agree.
+SAMPLES = {
+    "two": ["\\boxed{1}", "so \\boxed{1}", "\\boxed{2}", "\\boxed{3}"],
+    "all": ["1 + 1 = 3, \\boxed{2}", "\\boxed{2}", "\\boxed{2}", "two: \\boxed{2}"],
+    "none": ["\\boxed{1}", "\\boxed{2}", "\\boxed{3}", "4 + 4 = 9, \\boxed{4}"],
+}
+SCORES = {"two": [0.0, 0.5, 9.0, 1.0], "all": [9.0, 1.0, 0.5, 0.2], "none": [1.0, 2.0, 3.0, 9.0]}
+
+
+@pytest.mark.parametrize(
+    ("demands", "kept", "dropped"),
+    [
+        ({}, {"two": 9.0, "all": 9.0, "none": 9.0}, {}),
+        ({"min_agreement": 2}, {"two": 0.5, "all": 9.0}, {"too_few_agree": 1}),
+        ({"min_agreement": 3}, {"all": 9.0}, {"too_few_agree": 2}),
+        ({"check_arithmetic": True}, {"two": 9.0, "all": 1.0, "none": 3.0}, {"wrong_arithmetic": 0}),
+        ({"min_pass_rate": 0.5}, {"two": 9.0, "all": 9.0}, {"below_pass_rate": 1}),
+        ({"max_pass_rate": 0.5}, {"two": 9.0, "none": 9.0}, {"above_pass_rate": 1}),
+        ({"min_pass_rate": 0.5, "max_pass_rate": 0.5}, {"two": 9.0}, {"below_pass_rate": 1, "above_pass_rate": 1}),
+        ({"min_agreement": 4, "check_arithmetic": True, "min_reward": 1.5}, {}, None),
+    ],
+)  # fmt: skip
+def test_each_demand_changes_what_is_kept_and_is_counted(stage, demands, kept, dropped):
+    if dropped is None:
+        with pytest.raises(
+            UserError, match=r"'too_few_agree': 2, 'low_reward': 1.*relax what gives wrong_arithmetic, too_few"
+        ):
+            stage(SAMPLES, SCORES, **demands)
+        return
+    folder = stage(SAMPLES, SCORES, **demands)
+    assert {r["id"]: r["reward"] for r in read_rows(folder / "instruct.parquet", INSTRUCTION)} == kept
+    metrics = json.loads((folder / "m.json").read_text())
+    assert metrics["dropped"] == {"no_answer": 0, "crashed": 0, "low_reward": 0} | dropped
+    assert metrics["kept"] + sum(metrics["dropped"].values()) == metrics["questions"] == 3
+    assert metrics["dropped"].keys() <= SELECT_OUTCOMES.keys()
+
+
+def test_every_response_that_agrees_with_the_choice_can_be_kept(stage):
+    folder = stage(SAMPLES, SCORES, keep="all_agreeing", by="majority")
+    rows = read_rows(folder / "instruct.parquet", INSTRUCTION)
+    assert [(r["id"], r["response"], r["reward"], r["agreement"]) for r in rows] == [
+        ("two", "so \\boxed{1}", 0.5, 0.5), ("two", "\\boxed{1}", 0.0, 0.5),
+        ("all", "1 + 1 = 3, \\boxed{2}", 9.0, 1.0), ("all", "\\boxed{2}", 1.0, 1.0), ("all", "two: \\boxed{2}", pytest.approx(0.2), 1.0),
+        ("none", "4 + 4 = 9, \\boxed{4}", 9.0, 0.25),
+    ]  # fmt: skip
+    metrics = json.loads((folder / "m.json").read_text())
+    assert (metrics["questions"], metrics["kept"], metrics["rows"]) == (3, 3, 6)
+
+
+def test_a_threshold_holds_for_each_response_that_is_kept(stage):
+    folder = stage(SAMPLES, SCORES, keep="all_agreeing", min_reward=1.0)
+    rewards_of = [r["reward"] for r in read_rows(folder / "instruct.parquet", INSTRUCTION) if r["id"] == "all"]
+    assert rewards_of == [9.0, 1.0]
 
 
 def test_nothing_left_is_an_error_that_says_why(stage, tmp_path: Path):
@@ -298,6 +351,17 @@ def test_a_block_that_compiles_is_an_answer_in_a_code_run():
 def test_a_program_crashes_unless_it_passes_its_examples(code: str, question: str, crashes: bool):
     rows = responses(block(code))
     assert find_crashes([QUESTION | {"question": question}], {"q": rows}) == ({"q#0"} if crashes else set())
+
+
+def test_with_execution_the_pass_rate_is_the_share_that_passes(stage):
+    other = block("def f(x): return x * 1")
+    samples = {"half": [GOOD, other, BAD, "no"], "one": [GOOD, BAD, BAD, BAD]}
+    scores = {"half": [1.0, 2.0, 9.0, 9.0], "one": [1.0, 2.0, 3.0, 4.0]}
+    code = {"domain": "code", "execute": True, "question": "Write f.\nassert f(1) == 1"}
+    folder = stage(samples, scores, min_pass_rate=0.5, keep="all_agreeing", **code)
+    rows = read_rows(folder / "instruct.parquet", INSTRUCTION)
+    assert [(r["id"], r["response"]) for r in rows] == [("half", other), ("half", GOOD)]
+    assert json.loads((folder / "m.json").read_text())["dropped"]["below_pass_rate"] == 1
 
 
 @pytest.mark.parametrize(
