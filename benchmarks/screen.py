@@ -58,22 +58,25 @@ class Memory(threading.Thread):
             time.sleep(2)
 
 
-def settings(language: str, paraphrase_cosine: float) -> Screen:
-    """The default run's settings but for the language rule and the paraphrases."""
+def settings(language: str, paraphrase_cosine: float, semantic_cosine: float) -> Screen:
+    """The default run's settings but for the language rule, the paraphrases and the semantic duplicates."""
     return Screen(
         language=language,
         min_words=4,
         near_duplicate_jaccard=THRESHOLD,
         decontaminate_ngram=13,
         paraphrase_cosine=paraphrase_cosine,
+        semantic_duplicate_cosine=semantic_cosine,
     )
 
 
-def run(folder: Path, language: str, processes: int, paraphrase_cosine: float) -> dict[str, Any]:
+def run(
+    folder: Path, language: str, processes: int, paraphrase_cosine: float, semantic_cosine: float
+) -> dict[str, Any]:
     """Screen FOLDER/questions into FOLDER/screened; the stage's own steps, timed."""
     memory = Memory()
     memory.start()
-    params = settings(language, paraphrase_cosine)
+    params = settings(language, paraphrase_cosine, semantic_cosine)
     near_twins(
         np.arange(4, dtype=np.uint64), np.arange(5), THRESHOLD
     )  # compiled, where this machine has not done it yet
@@ -84,10 +87,10 @@ def run(folder: Path, language: str, processes: int, paraphrase_cosine: float) -
     for piece, (batch, ids) in zip(work, screen.check_all(work, params, items, processes), strict=True):
         screened.add(batch, ids, piece.generator)
     marks.append(time.perf_counter())
-    growth = grouped_in_steps(screened, work)
+    growth = grouped_in_steps(screened, work, semantic_cosine)
     marks = [marks[0] + time.perf_counter() - marks[1], time.perf_counter()]  # that was no part of the screen
     cpu = time.process_time()
-    grouping = screened.group(params.near_duplicate_jaccard)
+    grouping = screened.group(params.near_duplicate_jaccard, semantic_cosine)
     growth[sum(piece.rows for piece in work)] = round(time.process_time() - cpu, 1)
     marks.append(time.perf_counter())
     write_stream(folder / "screened", screen.written(work, grouping), SCREENED)
@@ -112,13 +115,13 @@ def run(folder: Path, language: str, processes: int, paraphrase_cosine: float) -
     }
 
 
-def grouped_in_steps(screened: Screened, work: Sequence[screen.Piece]) -> dict[int, float]:
+def grouped_in_steps(screened: Screened, work: Sequence[screen.Piece], semantic_cosine: float) -> dict[int, float]:
     """CPU seconds of finding the duplicates of the first eighth, quarter and half of the rows: the part that could grow faster."""
     found = {}
     for share in (8, 4, 2) if len(work) >= 8 else ():
         first = screened.first(len(work) // share)
         cpu = time.process_time()
-        first.group(THRESHOLD)
+        first.group(THRESHOLD, semantic_cosine)
         found[sum(piece.rows for piece in work[: len(work) // share])] = round(time.process_time() - cpu, 1)
     return found
 
@@ -208,11 +211,18 @@ def main() -> None:
     parser.add_argument("--language", default="ascii", choices=("ascii", "lingua", "any"))
     parser.add_argument("--processes", type=int, default=2)
     parser.add_argument("--paraphrase-cosine", type=float, default=1.0, help="1.0: paraphrases are not looked for")
+    parser.add_argument(
+        "--semantic-cosine", type=float, default=1.0, help="1.0: semantic duplicates are not looked for"
+    )
     args = parser.parse_args()
     if args.what == "compare":
         found = compare(args.folder)
     else:
-        found = run(args.folder, args.language, args.processes, args.paraphrase_cosine) if args.what == "run" else {}
+        found = (
+            run(args.folder, args.language, args.processes, args.paraphrase_cosine, args.semantic_cosine)
+            if args.what == "run"
+            else {}
+        )
         rows = read_table(args.folder / "screened", SCREENED, ["id", "verdict", "matched", "evidence"]).to_pydict()
         verdicts = dict(
             zip(rows["id"], zip(rows["verdict"], rows["matched"], rows["evidence"], strict=True), strict=True)

@@ -149,6 +149,16 @@ def paraphrase(text: str, rng: random.Random) -> str:
     return " ".join(sentences)
 
 
+def with_two_numbers_exchanged(text: str, rng: random.Random) -> str:
+    """Another question of the same words and numbers; empty where the text has no two different numbers."""
+    found = list(_NUMBER.finditer(text))
+    pairs = [(a, b) for at, a in enumerate(found) for b in found[at + 1 :] if a[0] != b[0]]
+    if not pairs:
+        return ""
+    a, b = rng.choice(pairs)
+    return text[: a.start()] + b[0] + text[a.end() : b.start()] + a[0] + text[b.end() :]
+
+
 def story(rng: random.Random) -> str:
     """A question from a template."""
     numbers = {key: rng.randint(2, 400) for key in "abde"}

@@ -37,7 +37,9 @@ SCREEN_OUTCOMES = {
     "template_match": Outcome("a benchmark's question with other numbers, where `screen.template_match` drops them"),
     "exact_duplicate": Outcome("the same as an earlier question"),
     "near_duplicate": Outcome("nearly the same as an earlier question"),
+    "semantic_duplicate": Outcome("an earlier question in other words"),
 }
+DUPLICATES = ("exact_duplicate", "near_duplicate", "semantic_duplicate")
 # Stage `filter`, from what a reader and the models say:
 MARKED_BAD = "marked_bad"
 FILTER_OUTCOMES = {

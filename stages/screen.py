@@ -25,7 +25,7 @@ from numpy.typing import NDArray
 
 from scalequest.errors import UserError
 from scalequest.io import read_jsonl, rounded
-from scalequest.outcomes import KEPT, SCREEN_OUTCOMES
+from scalequest.outcomes import DUPLICATES, KEPT, SCREEN_OUTCOMES
 from scalequest.params import Screen
 from scalequest.problems.diversity import vendi
 from scalequest.problems.grouping import Grouping, Screened
@@ -165,7 +165,7 @@ def screen(rows: Sequence[dict[str, Any]], benchmark: Sequence[dict[str, str]], 
     screened = Screened()
     places = np.array([mix.index(row["generator"]) for row in rows], np.int16)
     screened.add(checked, pa.array([row["id"] for row in rows], pa.string()), places)
-    columns = screened.group(params.near_duplicate_jaccard).columns(0, len(rows))
+    columns = screened.group(params.near_duplicate_jaccard, params.semantic_duplicate_cosine).columns(0, len(rows))
     return [
         {
             "id": row["id"],
@@ -237,13 +237,15 @@ def counts(work: Sequence[Piece], grouping: Grouping, mix: Sequence[str]) -> dic
 def overlap(
     grouping: Grouping, generator: NDArray[np.int64], mix: Sequence[str]
 ) -> dict[str, dict[str, dict[str, int]]]:
-    """How many questions of a generator duplicate a kept one of each, by kind: ``exact`` or ``near``, generator, kept one's."""
+    """How many questions of a generator duplicate a kept one of each: kind of duplicate, generator, kept one's generator."""
     found: dict[str, dict[str, dict[str, int]]] = {}
-    for kind in ("exact", "near"):
-        own = np.flatnonzero(grouping.verdicts == CODES[f"{kind}_duplicate"])
+    for verdict in DUPLICATES:
+        own = np.flatnonzero(grouping.verdicts == CODES[verdict])
         pairs = np.zeros((len(mix), len(mix)), int)
         np.add.at(pairs, (generator[own], generator[grouping.kept[own]]), 1)
-        found[kind] = {name: dict(zip(mix, map(int, row), strict=True)) for name, row in zip(mix, pairs, strict=True)}
+        found[verdict.removesuffix("_duplicate")] = {
+            name: dict(zip(mix, map(int, row), strict=True)) for name, row in zip(mix, pairs, strict=True)
+        }
     return found
 
 
@@ -253,7 +255,7 @@ def diversity(work: Sequence[Piece], grouping: Grouping, mix: Sequence[str]) -> 
     Duplicates are among them. The sample is taken at equal distances.
     """
     generator = np.repeat([piece.generator for piece in work], [piece.rows for piece in work])
-    usable = np.isin(grouping.verdicts, [CODES[name] for name in (KEPT, "exact_duplicate", "near_duplicate")])
+    usable = np.isin(grouping.verdicts, [CODES[name] for name in (KEPT, *DUPLICATES)])
     own = [np.flatnonzero(usable & (generator == place)) for place in range(len(mix))]
     n = min(DIVERSITY_SAMPLE, *(len(places) for places in own))
     chosen = np.concatenate([places[np.linspace(0, len(places) - 1, n).astype(int)] for places in own]) if n else []
@@ -276,7 +278,7 @@ def main(args: argparse.Namespace, run: StageRun) -> None:
     processes = len(os.sched_getaffinity(0))
     for piece, (batch, ids) in zip(work, check_all(work, params, items, processes), strict=True):
         screened.add(batch, ids, piece.generator)
-    grouping = screened.group(params.near_duplicate_jaccard)
+    grouping = screened.group(params.near_duplicate_jaccard, params.semantic_duplicate_cosine)
     metrics = counts(work, grouping, run.params.mix)
     if not metrics["kept"]:
         found = {name: n for name, n in metrics["dropped"].items() if n}

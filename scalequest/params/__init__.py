@@ -154,6 +154,7 @@ class Screen(Section):
     # A parameter file of before this rule keeps all that it kept.
     template_match: Literal["report", "drop", "off"] = "report"
     paraphrase_cosine: Annotated[float, Field(gt=0.0, le=1.0)] = 1.0
+    semantic_duplicate_cosine: Annotated[float, Field(gt=0.0, le=1.0)] = 1.0
 
 
 class Judge(Sampling):

@@ -1,15 +1,18 @@
 """Groups of duplicates among screened questions: which one is kept, and what the others match."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from scalequest.problems.duplicates import NONE, exact_twins, near_twins
+from scalequest.outcomes import DUPLICATES
+from scalequest.problems.duplicates import NONE, Twins, exact_twins, near_twins
+from scalequest.problems.meaning import DIMENSIONS, Vectors
 from scalequest.problems.screening import CODES, VERDICTS, Batch
+from scalequest.problems.semantic import semantic_twins
 from scalequest.problems.shingles import Hashes, Offsets
 
 
@@ -20,14 +23,12 @@ class Grouping:
     Attributes:
         verdicts: places in VERDICTS (N).
         kept: place of the question that a duplicate's group keeps, NONE for the others (N).
-        near: whether a duplicate is a near one (N).
         matched: the benchmark items that single questions match (N).
         evidence: what was found in single questions (N).
     """
 
     verdicts: NDArray[np.int8]
     kept: NDArray[np.int64]
-    near: NDArray[np.bool_]
     matched: pa.ChunkedArray
     evidence: pa.ChunkedArray
     _ids: pa.Array
@@ -37,8 +38,8 @@ class Grouping:
     def columns(self, start: int, stop: int) -> tuple[pa.Array, pa.Array, pa.Array]:
         """Verdict, match and evidence of the questions ``start`` to ``stop``.
 
-        A duplicate matches the question that is kept. Its evidence is the similarity with it, after the question that it
-        equals where that is a near duplicate itself.
+        A duplicate matches the question that is kept. Its evidence is the similarity with it. Where it duplicates
+        another duplicate, the evidence names that one, and what that one duplicates, up to the one that is kept.
         """
         names = pa.array(VERDICTS).take(pa.array(self.verdicts[start:stop]))
         matched = pa.concat_arrays(self.matched.slice(start, stop - start).chunks or [pa.array([], pa.string())])
@@ -48,12 +49,22 @@ class Grouping:
             return names, matched, evidence
         mask = pa.array(self.kept[start:stop] != NONE)
         matched = pc.replace_with_mask(matched, mask, self._ids.take(pa.array(self.kept[places])))
-        said = []
-        for at in places:
-            words = f"jaccard {self._similarity[at]:.3f}" if self._similarity[at] else ""
-            equal = "" if self.near[at] or not words else f"equals {self._ids[int(self._twin[at])].as_py()}, "
-            said.append(equal + words)
+        said = [self._evidence(int(at)) for at in places]
         return names, matched, pc.replace_with_mask(evidence, mask, pa.array(said, pa.string()))
+
+    def _evidence(self, at: int) -> str:
+        steps: list[str] = []
+        while (twin := int(self._twin[at])) != NONE:
+            kind = VERDICTS[self.verdicts[at]]
+            last = self._twin[twin] == NONE
+            name = "" if last else self._ids[twin].as_py()
+            if kind == "exact_duplicate":
+                steps += [] if last else [f"equals {name}"]
+            else:
+                measure = "jaccard" if kind == "near_duplicate" else "cosine"
+                steps.append(f"{measure} {self._similarity[at]:.3f}" + (f" with {name}" if name else ""))
+            at = twin
+        return ", ".join(steps)
 
 
 @dataclass
@@ -74,43 +85,47 @@ class Screened:
         """The first ``n`` batches, which keep what they hold."""
         return Screened(self._batches[:n], self._ids[:n], self._generators[:n])
 
-    def group(self, threshold: float) -> Grouping:
+    def group(self, jaccard: float, cosine: float = 1.0) -> Grouping:
         """Find the duplicates. The first of a group is kept: by the mix's order, then by the numbers in its id.
 
-        Exact duplicates come first, then near ones among those that are left, so the batches may be in any order.
+        Exact duplicates come first, then near ones among those that are left, then semantic ones. So the batches may be
+        in any order.
 
         Args:
-            threshold: least Jaccard similarity of near duplicates; 1 finds exact ones only.
+            jaccard: least Jaccard similarity of near duplicates; 1 looks for none.
+            cosine: least cosine of semantic duplicates; 1 looks for none.
         """
         batches, ids = self._batches, pa.concat_arrays([pa.array([], pa.string()), *self._ids])
         verdicts = np.concatenate([np.zeros(0, np.int8), *(batch.verdicts for batch in batches)])
         left = np.flatnonzero(verdicts == CODES["kept"])
         order = _by_id(ids.take(pa.array(left)), np.concatenate([np.zeros(0, np.int16), *self._generators])[left])
         keys = np.concatenate([np.zeros((0, 2), np.uint64), *(batch.keys for batch in batches)])[order]
+        twin, similarity = np.full(len(ids), NONE, np.int64), np.zeros(len(ids))
+
+        def note(verdict: str, among: NDArray[np.int64], found: Twins) -> NDArray[np.int64]:
+            """Note the duplicates ``among`` places of ``order``, and return the places that are left."""
+            at = among[found.first != NONE]
+            rows, leaders = left[order[at]], left[order[among[found.first[found.first != NONE]]]]
+            twin[rows], similarity[rows] = leaders, found.similarity[found.first != NONE]
+            verdicts[rows] = CODES[verdict]
+            return among[found.first == NONE]
+
         first = exact_twins(keys)
-        kept = np.full(len(ids), NONE, np.int64)
-        twin, similarity, near = kept.copy(), np.zeros(len(ids)), np.zeros(len(ids), bool)
-        places = left[order]  # of the questions to group, first ones first
-        exact = np.flatnonzero(first != NONE)
-        kept[places[exact]] = twin[places[exact]] = places[first[exact]]
-        verdicts[places[exact]] = CODES["exact_duplicate"]
-        if threshold < 1:
-            alone = np.flatnonzero(first == NONE)
-            values, offsets = self._gather(order[alone])
-            found = near_twins(values, offsets, threshold)
-            close = np.flatnonzero(found.first != NONE)
-            at, leader = places[alone[close]], places[alone[found.first[close]]]
-            kept[at] = twin[at] = leader
-            near[at], similarity[at] = True, found.similarity[close]
-            verdicts[at] = CODES["near_duplicate"]
-            # An exact duplicate of a near duplicate belongs to the group of what is kept.
-            own = places[exact]
-            moved = own[kept[kept[own]] != NONE]
-            similarity[moved] = similarity[twin[moved]]
-            kept[moved] = kept[twin[moved]]
+        alone = note("exact_duplicate", np.arange(len(order)), Twins(first, np.zeros(len(first))))
+        if jaccard < 1:
+            alone = note("near_duplicate", alone, near_twins(*self._gather(order[alone]), jaccard))
+        if cosine < 1:
+            numbers = np.concatenate([np.zeros(0, np.uint64), *(batch.numbers for batch in batches)])[order[alone]]
+            note("semantic_duplicate", alone, semantic_twins(self._gather_vectors(order[alone]), numbers, cosine))
+        # What a duplicate duplicates may be a duplicate of the next kind.
+        kept = twin.copy()
+        for _ in DUPLICATES:
+            further = np.flatnonzero(kept != NONE)
+            further = further[twin[kept[further]] != NONE]
+            kept[further] = twin[kept[further]]
         matched = pa.chunked_array([batch.matched for batch in batches], pa.string())
         evidence = pa.chunked_array([batch.evidence for batch in batches], pa.string())
-        return Grouping(verdicts, kept, near, matched, evidence, ids, twin, similarity)
+        return Grouping(verdicts, kept, matched, evidence, ids, twin, similarity)
 
     def _gather(self, order: NDArray[np.int64]) -> tuple[Hashes, Offsets]:
         """The shingles of the questions at ``order`` (places among those left), in that order; the batches lose theirs."""
@@ -128,10 +143,21 @@ class Screened:
             inside = to != NONE
             values[(to + within)[inside]] = batch.shingles[inside]
             start += count
-            self._batches[at] = Batch(
-                batch.verdicts, batch.matched, batch.evidence, batch.keys, batch.shingles[:0], batch.offsets[:1]
-            )
+            self._batches[at] = replace(batch, shingles=batch.shingles[:0], offsets=batch.offsets[:1])
         return values, ends
+
+    def _gather_vectors(self, order: NDArray[np.int64]) -> Vectors:
+        """The vectors of the questions at ``order``, in that order; the batches lose theirs."""
+        target = np.full(sum(len(batch.keys) for batch in self._batches), NONE, np.int64)
+        target[order] = np.arange(len(order))
+        found = np.empty((len(order), DIMENSIONS), np.int8)
+        start = 0
+        for at, batch in enumerate(self._batches):
+            to = target[start : start + len(batch.keys)]
+            found[to[to != NONE]] = batch.vectors[to != NONE]
+            start += len(to)
+            self._batches[at] = replace(batch, vectors=batch.vectors[:0])
+        return found
 
 
 def _by_id(ids: pa.Array, generators: NDArray[np.int16]) -> NDArray[np.int64]:

@@ -15,7 +15,9 @@ from scalequest.outcomes import KEPT, SCREEN_OUTCOMES
 from scalequest.params import Screen
 from scalequest.problems.contamination import Contamination
 from scalequest.problems.language import language_check
+from scalequest.problems.meaning import Vectors
 from scalequest.problems.paraphrases import Paraphrases
+from scalequest.problems.semantic import vectors
 from scalequest.problems.shingles import Hashes, Offsets, Tokenizer, shingle_hashes
 from scalequest.problems.suspects import Suspects
 from scalequest.problems.templates import Templates
@@ -37,6 +39,8 @@ class Batch:
         keys: 128 bits of ``question_key``'s hash, of those with KEPT (K, 2).
         shingles: hashes of the distinct shingles of those with KEPT; empty where near duplicates are not looked for.
         offsets: of ``shingles`` (K + 1).
+        vectors: from ``semantic.vectors``, of those with KEPT (K, 256); (K, 0) where semantic duplicates are not looked for.
+        numbers: hashes of their numbers (K).
     """
 
     verdicts: NDArray[np.int8]
@@ -45,6 +49,8 @@ class Batch:
     keys: Hashes
     shingles: Hashes
     offsets: Offsets
+    vectors: Vectors
+    numbers: Hashes
 
 
 class Checker:
@@ -53,6 +59,7 @@ class Checker:
     def __init__(self, params: Screen, items: Sequence[dict[str, str]]) -> None:
         self._min_words = params.min_words
         self._near = params.near_duplicate_jaccard < 1
+        self._semantic = params.semantic_duplicate_cosine < 1
         self._foreign = language_check(params.language)
         self._tokens = Tokenizer()
         self._contamination = Contamination(items, params.decontaminate_ngram)
@@ -87,6 +94,8 @@ class Checker:
         hashed = b"".join(blake2b(keys[at].encode(), digest_size=16).digest() for at in np.flatnonzero(clean))
         nothing = np.zeros(0, np.uint64), np.zeros(int(clean.sum()) + 1, np.int64)
         shingles, offsets = shingle_hashes(tokens) if self._near else nothing
+        kept = [seen[at].casefold() for at in np.flatnonzero(clean)] if self._semantic else []
+        meant = vectors(kept) if self._semantic else (np.zeros((int(clean.sum()), 0), np.int8), nothing[0])
         return Batch(
             np.array([CODES[name] for name, _, _ in found], np.int8),
             pa.array([matched for _, matched, _ in found], pa.string()),
@@ -94,6 +103,7 @@ class Checker:
             np.frombuffer(hashed, np.uint64).reshape(-1, 2),
             shingles,
             offsets,
+            *meant,
         )
 
     def _verdict(self, question: str | bytes | None, finish_reason: str) -> tuple[str, str, str]:

@@ -90,7 +90,7 @@ class Tokenizer:
         return value
 
 
-def _mixed(values: Hashes) -> Hashes:
+def mixed(values: Hashes) -> Hashes:
     """The finalizer of splitmix64: every bit of the input changes half of the output's."""
     values = (values ^ (values >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
     values = (values ^ (values >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
@@ -116,7 +116,7 @@ def runs(hashes: Hashes, offsets: Offsets, n: int) -> tuple[Hashes, Offsets]:
         at = starts + k
         token = padded[np.minimum(at, len(hashes))]
         token[at >= stops] = 0
-        found = _mixed(found + token)
+        found = mixed(found + token)
     return found, ends
 
 

@@ -6,7 +6,7 @@ import math
 from collections.abc import Sequence
 from pathlib import Path
 
-from scalequest.outcomes import KEPT, RIGHT
+from scalequest.outcomes import DUPLICATES, KEPT, RIGHT
 from scalequest.records import ATTEMPT, PROBLEM, REWARD, read_rows
 from scalequest.report.blocks import Block, Curves, Histogram, Section, Table, Text
 from scalequest.report.results import DASH, percent
@@ -66,7 +66,7 @@ def by_generator(run: Run) -> Table:
             solvable = percent(judged["solvable_frac"], judged.get("solvable_frac_standard_error"))
         mine = [place for place, generator in enumerate(generators) if generator == name]
         hard = [difficulties[place] for place in mine if difficulties[place] is not None]
-        twins = sum(outcomes[place] in ("exact_duplicate", "near_duplicate") for place in mine)
+        twins = sum(outcomes[place] in DUPLICATES for place in mine)
         kept = sum(outcomes[place] == KEPT for place in mine)
         rows.append(
             [

@@ -15,12 +15,18 @@ def overlap(run: Run) -> Section:
     if "overlap" not in found:
         return Section("Overlap and diversity", [Text("Stage `screen` of this run did not measure them.")])
     mix = list(run.params.mix)
+    # Semantic duplicates are looked for on request.
+    kinds = [
+        kind
+        for kind, counts in found["overlap"].items()
+        if kind != "semantic" or any(n for own in counts.values() for n in own.values())
+    ]
     rows = []
     for name in mix:
         asked = sum(found["by_generator"].get(name, {}).values())
         cells = [
             f"{n:,} ({percent(n / max(1, asked))} %)"
-            for kind in ("exact", "near")
+            for kind in kinds
             for n in (found["overlap"][kind][name][other] for other in mix)
         ]
         measured = found["diversity"][name]
@@ -28,7 +34,7 @@ def overlap(run: Run) -> Section:
     head = [
         "questions of",
         "generated",
-        *(f"{kind}, of `{name}`" for kind in ("exact", "near") for name in mix),
+        *(f"{kind}, of `{name}`" for kind in kinds for name in mix),
         "Vendi score",
     ]
     templates, paraphrases = found["template_matches"], found["paraphrases"]
@@ -41,8 +47,8 @@ def overlap(run: Run) -> Section:
         ),
         Text(
             f"{templates['kept']:,} kept questions are one of {templates['items']:,} benchmark items with other numbers "
-            f"(`screen.template_match`), and {paraphrases['kept']:,} have the words of one of {paraphrases['items']:,} items in another "
-            "order (`screen.paraphrase_cosine`). They are reported and not dropped."
+            f"(`screen.template_match`), and {paraphrases['kept']:,} may say what one of {paraphrases['items']:,} items says "
+            "(`screen.paraphrase_cosine`). They are reported and not dropped."
         ),
     ]
     return Section("Overlap and diversity", blocks)

@@ -35,16 +35,18 @@ def test_another_question_is_not_found(text: str):
 
 
 def test_the_evidence_is_the_cosine():
-    assert list(Paraphrases(ITEMS, 0.9)([plain(TRAIN)])) == [(0, "exam/1", "paraphrase: cosine 1.00")]
+    assert list(Paraphrases(ITEMS, 0.9)([plain(TRAIN)])) == [
+        (0, "exam/1", "paraphrase: cosine 1.00 (words 1.00, numbers 1.00)")
+    ]
     assert list(Paraphrases([], 0.5)([TRAIN])) == []
     assert list(Paraphrases(ITEMS, 0.5)([])) == []
 
 
 def test_equal_items_give_the_first_and_batches_change_nothing(monkeypatch: pytest.MonkeyPatch):
     index = Paraphrases([*ITEMS, {"id": "exam/9", "question": CLIPS}], 0.6)
-    texts = [plain(text) for text in (CLIPS, TRAIN, "Why?", CLIPS.replace("48", "9"))]
+    texts = [plain(text) for text in (CLIPS, TRAIN, "Why?", CLIPS.replace("48", "9"), CLIPS.replace("friends", "pals"))]
     at_once = list(index(texts))
-    assert [(row, item) for row, item, _ in at_once] == [(0, "exam/0"), (1, "exam/1"), (3, "exam/0")]
+    assert [(row, item) for row, item, _ in at_once] == [(0, "exam/0"), (1, "exam/1"), (4, "exam/0")]
     monkeypatch.setattr("scalequest.problems.paraphrases.AT_ONCE", 1)
     assert list(index(texts)) == at_once
 

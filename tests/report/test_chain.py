@@ -145,7 +145,7 @@ def test_overlap_and_diversity_are_shown_by_generator(folder: Folder) -> None:
     assert row(text, "`stories`")[1:] == ["4", no, no, no, "1 (25.0 %)", "1.2 of 4"]
     assert row(text, "`sums`")[1:] == ["6", no, no, no, no, "3.5 of 4"]
     assert "2 kept questions are one of 1 benchmark items" in text
-    assert "3 have the words of one of 2 items" in text
+    assert "3 may say what one of 2 items says" in text
 
 
 def test_a_screen_that_measured_no_overlap_is_named(folder: Folder) -> None:

@@ -1,6 +1,7 @@
 import json
 import os
 import random
+import re
 import subprocess
 import sys
 import time
@@ -61,6 +62,8 @@ def test_a_question_in_another_script_goes_for_its_language_and_not_for_its_leng
 # ---------------------------------------------------------------------------------------------------------- duplicates
 
 STORY = "Tom has 3 red apples and 4 green pears in a big basket. How many pieces of fruit does Tom have in all?"
+# The same in other words.
+OTHER_WORDS = "Tom has 3 red apples and 4 green pears in a large basket. How many pieces of fruit has he in total?"
 
 
 def test_shingles_are_runs_of_three_words_and_signs():
@@ -141,6 +144,24 @@ def test_an_exact_duplicate_of_a_near_duplicate_names_what_is_kept():
         ("near_duplicate", "sums/0/0", "jaccard 0.917"),
         ("exact_duplicate", "sums/0/0", "equals sums/0/1, jaccard 0.917"),
     ]
+
+
+def test_a_semantic_duplicate_names_what_is_kept_and_the_cosine():
+    near = OTHER_WORDS.replace("Tom has", "Ann has", 1)
+    texts = (STORY, OTHER_WORDS, near, near.upper(), STORY.replace("3", "9"))
+    rows = [question(i, text) for i, text in enumerate(texts)]
+    params = settings(near_duplicate_jaccard=0.8, semantic_duplicate_cosine=0.8)
+    screened = screen(rows, [], params)
+    found = [(r["verdict"], r["matched"], re.sub(r"0\.\d{3}", "0.x", r["evidence"])) for r in screened]
+    assert found == [
+        ("kept", "", ""),
+        ("semantic_duplicate", "sums/0/0", "cosine 0.x"),
+        ("near_duplicate", "sums/0/0", "jaccard 0.x with sums/0/1, cosine 0.x"),
+        ("exact_duplicate", "sums/0/0", "equals sums/0/2, jaccard 0.x with sums/0/1, cosine 0.x"),
+        ("kept", "", ""),
+    ]
+    assert by_id(screen(rows[::-1], [], params)) == by_id(screened)
+    assert verdicts(STORY, OTHER_WORDS, near_duplicate_jaccard=0.8) == ["kept", "kept"]
 
 
 def by_id(rows: list[dict[str, Any]]) -> list[tuple[str, ...]]:
@@ -256,14 +277,16 @@ def test_every_row_gets_the_first_verdict_that_applies():
         question(4, "What is π times 2 exactly?"), question(5, EXAM), question(6, STORY.upper()),
         question(7, STORY.replace("Tom has", "Ann has", 1)), question(8, "", "length"), question(9, EXAM, "length"),
         question(10, "What is\x00 2 + 3 exactly?"), question(11, BALLS.replace("5", "9")),
+        question(12, OTHER_WORDS),
     ]  # fmt: skip
     screened = screen(
         rows, [{"id": "exam/0", "question": EXAM}, {"id": "exam/1", "question": BALLS}],
-        settings(language="ascii", min_words=4, near_duplicate_jaccard=0.85, decontaminate_ngram=13, template_match="drop"),
+        settings(language="ascii", min_words=4, near_duplicate_jaccard=0.85, decontaminate_ngram=13, template_match="drop",
+                 semantic_duplicate_cosine=0.8),
     )  # fmt: skip
     assert [r["verdict"] for r in screened] == [
         "kept", "cut", "empty", "too_short", "language", "contaminated", "exact_duplicate", "near_duplicate", "cut", "cut",
-        "unreadable", "template_match",
+        "unreadable", "template_match", "semantic_duplicate",
     ]  # fmt: skip
     assert [r["id"] for r in screened] == [r["id"] for r in rows]
     assert {r["verdict"] for r in screened} == {KEPT, *SCREEN_OUTCOMES}
@@ -293,6 +316,7 @@ def test_overlap_and_diversity_are_measured_by_generator(stage, tmp_path: Path):
     assert metrics["overlap"] == {
         "exact": {"sums": {"sums": 0, "stories": 0}, "stories": {"sums": 1, "stories": 1}},
         "near": {"sums": {"sums": 0, "stories": 0}, "stories": {"sums": 1, "stories": 0}},
+        "semantic": {"sums": {"sums": 0, "stories": 0}, "stories": {"sums": 0, "stories": 0}},
     }
     # Three of each are compared; of stories the second `own` is left out or in, by distance.
     assert metrics["diversity"]["sums"]["n"] == metrics["diversity"]["stories"]["n"] == 3
@@ -405,7 +429,10 @@ BAD = [
 
 def test_bad_input_gets_a_verdict(tmp_path: Path):
     rows = [question(i, text) for i, (_, text, _, _) in enumerate(BAD)]
-    params = settings(language="lingua", min_words=3, near_duplicate_jaccard=0.85, decontaminate_ngram=13)
+    params = settings(
+        language="lingua", min_words=3, near_duplicate_jaccard=0.85, decontaminate_ngram=13, paraphrase_cosine=0.9,
+        semantic_duplicate_cosine=0.9,
+    )  # fmt: skip
     screened = screen(rows, [{"id": "exam/0", "question": EXAM}], params)
     assert [(r["verdict"], r["evidence"].split(" 0.")[0].split(" 1.")[0]) for r in screened] == [bad[2:] for bad in BAD]
     # The ledger can be written and read, whatever it holds.
