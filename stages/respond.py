@@ -39,10 +39,11 @@ def response_rows(question: dict[str, Any], answers: Sequence[Completion]) -> li
 
 def main(args: argparse.Namespace, run: StageRun) -> None:
     """Sample n responses per question."""
-    params, ask = run.params.respond, wording(run.params.domain).solve_prompt
+    params, words = run.params.respond, wording(run.params.domain)
     questions = read_rows(args.questions, FILTERED)
     answers = sample(
-        run, args.model, questions, prompts=lambda row: [ask(row["question"])], sampling=params, n_samples=params.n_samples
+        run, args.model, questions, prompts=lambda row: [words.solve_prompt(row["question"], params.form)], sampling=params,
+        n_samples=params.n_samples,
     )  # fmt: skip
     rows = [row for question, n in zip(questions, answers, strict=True) for row in response_rows(question, n)]
     write_rows(args.out, rows, RESPONSE)

@@ -20,8 +20,8 @@ from scalequest.sampling.score import score
 
 def main(args: argparse.Namespace, run: StageRun) -> None:
     """Score all responses."""
-    ask = wording(run.params.domain).solve_prompt
-    prompts = {row["id"]: ask(row["question"]) for row in read_rows(args.questions, FILTERED)}
+    ask, asked_for = wording(run.params.domain).solve_prompt, run.params.respond.form
+    prompts = {row["id"]: ask(row["question"], asked_for) for row in read_rows(args.questions, FILTERED)}
     responses = read_rows(args.responses, RESPONSE)
 
     rewards = score(

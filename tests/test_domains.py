@@ -2,7 +2,7 @@
 
 import pytest
 
-from scalequest.domains import DIFFICULTY, DOMAINS, SOLVABILITY, wording
+from scalequest.domains import DIFFICULTY, DOMAINS, SHORT, SOLVABILITY, WORKED, wording
 
 
 @pytest.mark.parametrize("name", DOMAINS)
@@ -13,6 +13,28 @@ def test_every_domain_has_the_whole_wording(name: str):
     assert "harder" in words.rewrite_turns("Q", DIFFICULTY, "sections")[-1]
     assert "harder" not in words.rewrite_turns("Q", SOLVABILITY, "sections")[-1]
     assert words.judge_turns("Q", "few_shot")[-1] == "Q"
+
+
+@pytest.mark.parametrize("name", DOMAINS)
+def test_the_short_form_asks_for_the_same_answer_in_other_words(name: str):
+    ask = wording(name).solve_prompt
+    assert ask("Q") == ask("Q", WORKED)
+    assert ask("Q", SHORT) != ask("Q")
+    assert ask("Q", SHORT).startswith("Q\n")
+    mark = "```python" if name == "code" else "\\boxed{}"  # what the presence rule looks for
+    assert mark in ask("Q", SHORT)
+    assert mark in ask("Q", WORKED)
+
+
+def test_the_papers_request_keeps_its_bytes():
+    # docs/paper-differences.md: the responder's instruction is Qwen-Math's.
+    assert (
+        wording("maths").solve_prompt("Q?")
+        == "Q?\nPlease reason step by step, and put your final answer within \\boxed{}."
+    )
+    assert wording("code").solve_prompt("Q?") == (
+        "Q?\nPlease reason briefly, then write the complete Python code in one ```python block."
+    )
 
 
 def test_a_domain_is_chosen_by_its_exact_name():

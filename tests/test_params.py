@@ -228,7 +228,14 @@ def test_a_contradiction_is_named(data: dict[str, Any], changes: dict[str, Any],
         pytest.param({"qft.learning_rate": 1}, id="whole_number_for_a_real_one"),
         pytest.param(
             {
-                "seeds.file": {"kind": "jsonl", "path": "x.jsonl", "n": None, "sha256": None, "where": {}},
+                "seeds.file": {
+                    "kind": "jsonl",
+                    "path": "x.jsonl",
+                    "n": None,
+                    "sha256": None,
+                    "where": {},
+                    "calculator_marks": False,
+                },
                 "generators.sums.seed_mix": {"file": 9},
             },
             id="a_whole_file_has_as_many_as_it_has",

@@ -10,14 +10,17 @@ from typing import Protocol, cast
 
 SOLVABILITY, DIFFICULTY = "solvability", "difficulty"
 
+# How long an answer is asked for (`respond.form`).
+WORKED, SHORT = "worked", "short"
+
 DOMAINS = ("maths", "code")
 
 
 class Wording(Protocol):
     """The functions that every domain's module has."""
 
-    def solve_prompt(self, question: str) -> str:
-        """Ask for a worked solution."""
+    def solve_prompt(self, question: str, form: str = WORKED) -> str:
+        """Ask for a worked solution, or a short one."""
 
     def judge_turns(self, question: str, style: str) -> list[str]:
         """Ask whether a question can be solved: the turns of a conversation, the user's first and last."""

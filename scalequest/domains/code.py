@@ -10,14 +10,20 @@ import re
 import warnings
 
 from scalequest.answers.stubs import is_stub
-from scalequest.domains import DIFFICULTY, SOLVABILITY, judge_conversation, rewrite_conversation
+from scalequest.domains import DIFFICULTY, SHORT, SOLVABILITY, WORKED, judge_conversation, rewrite_conversation
 
 # ------------------------------------------------------------------------------------------------------------- solving
 
 
-def solve_prompt(question: str) -> str:
-    """Ask for a program in a block of its own."""
-    return f"{question}\nPlease reason briefly, then write the complete Python code in one ```python block."
+_SOLVE = {
+    WORKED: "Please reason briefly, then write the complete Python code in one ```python block.",
+    SHORT: "Please write only the complete Python code in one ```python block, without explanations.",
+}
+
+
+def solve_prompt(question: str, form: str = WORKED) -> str:
+    """Ask for a program in a block of its own, or for nothing but it (``respond.form``)."""
+    return f"{question}\n{_SOLVE[form]}"
 
 
 # ------------------------------------------------------------------------------------------------------------- judging

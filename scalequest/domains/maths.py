@@ -2,15 +2,24 @@
 
 import re
 
-from scalequest.domains import DIFFICULTY, SOLVABILITY, judge_conversation, rewrite_conversation
+from scalequest.domains import DIFFICULTY, SHORT, SOLVABILITY, WORKED, judge_conversation, rewrite_conversation
 from scalequest.signs import plain
 
 # ------------------------------------------------------------------------------------------------------------- solving
 
 
-def solve_prompt(question: str) -> str:
-    """Ask for a worked solution (the Qwen-Math instruction that the paper's responder gets)."""
-    return f"{question}\nPlease reason step by step, and put your final answer within \\boxed{{}}."
+_SOLVE = {
+    # The Qwen-Math instruction that the paper's responder gets.
+    WORKED: "Please reason step by step, and put your final answer within \\boxed{}.",
+    # As long as GSM8K's own solutions. A small student learns little from long, talkative answers.
+    SHORT: "Please solve it in few short lines, one calculation per line, without headings or explanations, and put your final "
+    "answer within \\boxed{}.",
+}
+
+
+def solve_prompt(question: str, form: str = WORKED) -> str:
+    """Ask for a worked solution, or for a short one (``respond.form``)."""
+    return f"{question}\n{_SOLVE[form]}"
 
 
 # ------------------------------------------------------------------------------------------------------------- judging

@@ -204,6 +204,7 @@ class Respond(Sampling):
     """Best-of-n candidates."""
 
     n_samples: Positive
+    form: Literal["worked", "short"]
 
 
 class RewardModel(OptionalTraining):

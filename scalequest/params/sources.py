@@ -40,8 +40,10 @@ class FileSource(Section):
     n: Positive | None
     # Of the file's bytes; null = whatever is there (the stage then prints the hash to pin).
     sha256: str | None
-    # Column values that a row must have, {split: train}. The one key that may be left out: few files hold more than is wanted.
+    # These two may be left out. Column values that a row must have, {split: train}: few files hold more than is wanted.
     where: dict[str, str | int | bool] = {}
+    # Keep the calculator marks of GSM8K's solutions, <<48/2=24>>, so that solver and controls are taught them.
+    calculator_marks: bool = False
 
 
 class JsonlSource(FileSource):

@@ -13,9 +13,12 @@ def benchmark_row(problem: Problem) -> Problem:
     return {key: problem[key] for key in keys}
 
 
-def worked_solution(solution: str, answer: str) -> str:
-    """A solution in the form that the solver is taught: GSM8K's calculator marks and ``####`` line gone, answer boxed."""
-    text = re.sub(r"<<[^<>]*>>", "", solution)
+def worked_solution(solution: str, answer: str, calculator_marks: bool = False) -> str:
+    """A solution in the form that the solver is taught: GSM8K's ``####`` line gone, answer boxed.
+
+    Its calculator marks (``<<48/2=24>>``) go as well, unless ``calculator_marks`` keeps them.
+    """
+    text = solution if calculator_marks else re.sub(r"<<[^<>]*>>", "", solution)
     text = re.sub(r"\n?####.*\s*$", "", text).strip()
     return text if boxed(text) else f"{text}\nThe answer is \\boxed{{{answer}}}.".strip()
 

@@ -181,7 +181,7 @@ def _from_file(
             continue
         seen.add(key)
         is_code = not answer or is_test_program(answer)
-        taught = solution if is_code else worked_solution(solution, answer)
+        taught = solution if is_code else worked_solution(solution, answer, source.calculator_marks)
         problems.append(new_problem(name, str(number), question, taught, answer, stratum(raw)))
         if not solution:
             bare.add(problems[-1]["id"])

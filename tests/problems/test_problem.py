@@ -1,5 +1,7 @@
 import pytest
 
+from scalequest.answers.arithmetic import Arithmetic, check_arithmetic
+from scalequest.answers.check import final_answer
 from scalequest.problems.problem import worked_solution
 
 
@@ -19,3 +21,12 @@ from scalequest.problems.problem import worked_solution
 )  # fmt: skip
 def test_a_worked_solution_ends_in_a_box(solution: str, answer: str, expected: str):
     assert worked_solution(solution, answer) == expected
+
+
+def test_calculator_marks_can_be_kept():
+    solution = "She sold 48/2 = <<48/2=24>>24 clips.\n#### 24"
+    kept = worked_solution(solution, "24", calculator_marks=True)
+    assert kept == "She sold 48/2 = <<48/2=24>>24 clips.\nThe answer is \\boxed{24}."
+    # What reads answers and steps is not disturbed by them.
+    assert final_answer("maths", kept) == "24"
+    assert check_arithmetic(kept) == Arithmetic(1, 0)

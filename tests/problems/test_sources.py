@@ -300,3 +300,10 @@ def test_math_train_keeps_its_boxes_and_loses_the_two_empty_ones(caplog: pytest.
 def test_original_files_are_read_in_their_own_form(write, original: dict[str, str], expected: tuple[str, str, str]):
     [problem] = load_problems("x", jsonl(write(original)), 17, need_solution=True)
     assert (problem["question"], problem["solution"], problem["answer"]) == expected
+
+
+def test_a_source_can_keep_the_calculator_marks_of_gsm8k(write):
+    path = write({"question": "Q?", "answer": "He has 48/2 = <<48/2=24>>24.\n#### 24"})
+    source = jsonl(path).model_copy(update={"calculator_marks": True})
+    [problem] = load_problems("x", source, 17, need_solution=True)
+    assert problem["solution"] == "He has 48/2 = <<48/2=24>>24.\nThe answer is \\boxed{24}."

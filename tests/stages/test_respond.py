@@ -18,7 +18,7 @@ from tests.fakes import QueueEngine, changed, cut
 
 @pytest.fixture
 def stage(tmp_path: Path, laptop: Params, chatml: ChatFormat, monkeypatch: pytest.MonkeyPatch):
-    def run(n_questions: int, answers: list, n_samples: int = 2):
+    def run(n_questions: int, answers: list, n_samples: int = 2, form: str = "worked"):
         engine = QueueEngine(chatml, answers)
         monkeypatch.setattr(sampling, "Engine", engine)
         rows = [
@@ -28,10 +28,17 @@ def stage(tmp_path: Path, laptop: Params, chatml: ChatFormat, monkeypatch: pytes
         args = Namespace(
             model=tmp_path, questions=tmp_path / "filtered.parquet", out=tmp_path / "responses", metrics=tmp_path / "m.json"
         )  # fmt: skip
-        respond.main(args, StageRun(changed(laptop, respond={"n_samples": n_samples, "shard_size": 2})))
+        respond.main(args, StageRun(changed(laptop, respond={"n_samples": n_samples, "shard_size": 2, "form": form})))
         return engine, read_rows(tmp_path / "responses", RESPONSE), json.loads((tmp_path / "m.json").read_text())
 
     return run
+
+
+def test_the_solver_is_asked_in_the_form_of_the_run(stage):
+    engine, _, _ = stage(1, ["one"], n_samples=1, form="short")
+    [prompt] = engine.prompts
+    assert prompt == engine.chat.decode(engine.chat.user_turn(solve_prompt("Q0?", "short")))
+    assert prompt != engine.chat.decode(engine.chat.user_turn(solve_prompt("Q0?")))
 
 
 def test_each_question_is_asked_n_times_and_every_response_is_kept(stage, laptop: Params):

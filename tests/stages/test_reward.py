@@ -80,3 +80,7 @@ def test_a_released_reward_model_reads_closed_turns_and_its_own_end(
     reward.main(args, StageRun(changed(laptop, reward_model={"method": "none"})))
     # The prompt is the question with the asking for a boxed answer.
     assert seen == [[len(solve_prompt("Why?")), len("So."), 99]]
+    # As the responder read it, so in its form.
+    seen.clear()
+    reward.main(args, StageRun(changed(laptop, reward_model={"method": "none"}, respond={"form": "short"})))
+    assert seen == [[len(solve_prompt("Why?", "short")), len("So."), 99]]
