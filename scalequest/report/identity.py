@@ -1,5 +1,6 @@
 """What the report is about: the models by role, and the paper's numbers that ours can be read beside."""
 
+from collections.abc import Sequence
 from typing import Any
 
 from scalequest.publish.cards import LICENCES, ROLES, UNKNOWN
@@ -103,14 +104,22 @@ def paper_scores(run: Run) -> list[Block]:
     return [Table("The paper's students (Table 1), for orientation", head, rows, "l" + "r" * 5), Text(note)]
 
 
-def _work(run: Run, stage: str) -> tuple[str, str]:
-    """Samples of a stage in this run, and its tokens where the stage counts them."""
-    found: list[dict[str, Any]] = [m for name, m in run.metrics.items() if name.split("@")[0] == stage]
+def samples_and_tokens(found: Sequence[dict[str, Any]]) -> tuple[int, int]:
+    """Samples of a stage, and its tokens where the stage counts them; else 0.
+
+    Args:
+        found: metrics of its instances.
+    """
     keys = ("responses", "examples", "questions")
     samples = sum(next((m[key] for key in keys if isinstance(m.get(key), int)), 0) for m in found)
     tokens = sum(m.get("tokens", 0) for m in found)
     if not tokens and all("mean_tokens" in m for m in found):
         tokens = round(sum(m["mean_tokens"] * next((m[key] for key in keys if key in m), 0) for m in found))
+    return samples, tokens
+
+
+def _work(run: Run, stage: str) -> tuple[str, str]:
+    samples, tokens = samples_and_tokens([m for name, m in run.metrics.items() if name.split("@")[0] == stage])
     return f"{samples:,}", f"{tokens:,}" if tokens else DASH
 
 
@@ -121,7 +130,8 @@ def work(run: Run) -> Section:
     head = ["stage", "samples", "tokens", "paper's samples", "paper's GPU-hours (A100)"]
     note = (
         "Tokens are those of training, or those that were written, where the stage counts them. Seconds are no part of the report, "
-        "because an equal result must have equal bytes: MLflow has them for each run of each stage."
+        "because an equal result must have equal bytes: `scalequest cost` prints time, tokens per second and GPU hours of each "
+        "stage where it ran."
     )
     return Section(
         "Work of each step",

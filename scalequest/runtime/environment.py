@@ -4,7 +4,7 @@ They are in no metrics file and in no DVC output, because an equal result must h
 
 - ``reports/environment.json`` is in Git, one file for all stages, rewritten only when a fact changed. A commit and an
   experiment (also one of ``dvc exp run --temp``) carry it along.
-- ``.work/facts/STAGE/GIVEN.json`` keeps every run of this checkout with all it was given and what it wrote.
+- ``.work/facts/STAGE/GIVEN.json`` keeps every run of this checkout with all it was given, what it wrote and what it took.
 
 An entry counts only for the run that had the same inputs, code and parameters (``StageFacts.given``).
 """
@@ -12,7 +12,7 @@ An entry counts only for the run that had the same inputs, code and parameters (
 import json
 import logging
 import time
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
@@ -75,16 +75,37 @@ class Recorded:
         return {"environments": self.environments, "stages": self.stages}
 
 
-def record(facts: StageFacts) -> None:
+@dataclass(frozen=True)
+class Spent:
+    """What one run of a stage took. Times differ from run to run, so no DVC output and no file of Git has them.
+
+    Attributes:
+        wall_s: seconds from the stage's start to its outputs.
+        gpus: GPUs that it could use.
+        rows: rows that it worked on in shards.
+        resumed: rows that were there from an earlier attempt, whose time is not in ``wall_s``.
+        tokens: of ``rows``: written by a model, or read by a scorer.
+    """
+
+    wall_s: float
+    gpus: int = 0
+    rows: int = 0
+    resumed: int = 0
+    tokens: int = 0
+
+
+def record(facts: StageFacts, spent: Spent) -> None:
     """Keep the environment of a finished stage, in the workspace (it may be an experiment's) and in the repository.
 
     Args:
         facts: with the hashes of what the stage wrote.
+        spent: what it took; kept in the repository's ``.work`` alone.
     """
     lines = environment()
     full = {
         "stage": facts.name, "given": facts.given, "deps": facts.deps, "params": facts.params, "outs": facts.written,
         "environment": lines, "git": git_facts(), "ended": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
+        "spent": asdict(spent),
     }  # fmt: skip
     write_json(local_file(facts.root, facts.name, facts.given), full)
     file = Path(ENVIRONMENT_FILE)

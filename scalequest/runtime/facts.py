@@ -254,11 +254,24 @@ def hardware() -> dict[str, str]:
 
 def gpu_kinds() -> list[str]:
     """Names of the machine's NVIDIA GPUs, each kind once, by the driver's own tool: a fingerprint must not wait for torch."""
+    return sorted(set(_gpu_names()))
+
+
+def visible_gpus() -> int:
+    """How many GPUs this process may use; no part of a fingerprint, because one GPU of a kind is as good as another."""
+    visible = os.environ.get("CUDA_VISIBLE_DEVICES")
+    names = _gpu_names()
+    return (
+        len(names) if visible is None else min(len(names), len([name for name in visible.split(",") if name.strip()]))
+    )
+
+
+def _gpu_names() -> tuple[str, ...]:
     if not shutil.which("nvidia-smi"):
-        return []
+        return ()
     command = ["nvidia-smi", "--query-gpu=name", "--format=csv,noheader"]
     result = subprocess.run(command, capture_output=True, text=True, check=False)
-    return sorted({line.strip() for line in result.stdout.splitlines()}) if result.returncode == 0 else []
+    return tuple(line.strip() for line in result.stdout.splitlines()) if result.returncode == 0 else ()
 
 
 def environment() -> list[str]:

@@ -27,7 +27,7 @@ from scalequest.outcomes import WARNINGS
 from scalequest.params import PARAMS_FILE, Params, load_all
 from scalequest.redaction import keep_secret, redacted, refuse_secrets
 from scalequest.runtime import environment
-from scalequest.runtime.facts import StageFacts, current_stage, differences, hardware, package_versions
+from scalequest.runtime.facts import StageFacts, current_stage, differences, hardware, package_versions, visible_gpus
 from scalequest.runtime.journal import Journal, only_writer
 from scalequest.runtime.progress import Progress
 from scalequest.runtime.rows import RowStore
@@ -68,6 +68,7 @@ class StageRun:
     logged: dict[str, float] = field(default_factory=dict)
     curves: list[dict[str, float]] = field(default_factory=list)
     stores: list[RowStore] = field(default_factory=list)
+    worked: list[Progress] = field(default_factory=list)
 
     @cached_property
     def journal(self) -> Journal:
@@ -76,7 +77,14 @@ class StageRun:
 
     def progress(self, total: int, resumed: int) -> Progress:
         """Progress lines over ``total`` rows, of which ``resumed`` were there before."""
-        return Progress(self.name, total, resumed)
+        self.worked.append(Progress(self.name, total, resumed))
+        return self.worked[-1]
+
+    def spent(self, started: float) -> environment.Spent:
+        """What the stage took since ``started``, in seconds since the epoch."""
+        resumed = sum(work.resumed for work in self.worked)
+        rows, tokens = sum(work.done for work in self.worked) - resumed, sum(work.tokens for work in self.worked)
+        return environment.Spent(round(time.time() - started, 3), visible_gpus(), rows, resumed, tokens)
 
     def work(
         self, start: Callable[[], Work], shards: Sequence[Shard], schema: pa.Schema, environment: Mapping[str, str]
@@ -225,7 +233,7 @@ def _attempt(main: Callable[[argparse.Namespace, StageRun], None], args: argpars
             if facts:
                 ended.facts = confirm(run, started)
                 run.journal.finish()
-                environment.record(ended.facts)
+                environment.record(ended.facts, run.spent(started))
         return 0, ""
     except UserError as error:
         hint = (

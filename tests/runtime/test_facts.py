@@ -16,6 +16,7 @@ from scalequest.runtime.facts import (
     git_facts,
     hardware,
     package_versions,
+    visible_gpus,
 )
 
 BASE = StageFacts(
@@ -202,8 +203,14 @@ def test_the_gpu_is_known_before_torch_is_loaded(tmp_path: Path, monkeypatch: py
     tool.write_text("#!/bin/sh\necho NVIDIA H100 80GB HBM3\necho NVIDIA H100 80GB HBM3\n")
     tool.chmod(0o755)
     assert hardware.__wrapped__()["gpu"] == "NVIDIA H100 80GB HBM3"
+    for visible, n in (("0,1", 2), ("1", 1), ("", 0), ("0,1,2,3", 2)):
+        monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
+        assert visible_gpus() == n
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES")
+    assert visible_gpus() == 2
     tool.write_text("#!/bin/sh\necho no driver\nexit 9\n")
     assert "gpu" not in hardware.__wrapped__()
+    assert visible_gpus() == 0
 
 
 def test_the_environment_is_lines_that_name_packages_and_machine(monkeypatch: pytest.MonkeyPatch):

@@ -202,6 +202,7 @@ def test_an_experiment_in_a_temporary_folder_carries_its_facts(checkout: Checkou
     assert set(runs) == {mine.stages["second"]["given"], theirs.stages["second"]["given"]}
     run = runs[theirs.stages["second"]["given"]]
     assert run["params"] == {"qpo.beta": 0.5}
+    assert 0 < run["spent"]["wall_s"] < 600
     assert run["environment"] == mine.environments[theirs.stages["second"]["environment"]]
 
 
