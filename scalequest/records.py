@@ -3,11 +3,13 @@
 Row ids hold no content and never change: ``generator/shard/row``. A million equal prompts stay a million rows.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import chain
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from scalequest.errors import UserError
@@ -118,31 +120,42 @@ def write_parts(path: Path, data: pa.Table) -> None:
 
 
 def write_stream(path: Path, tables: Iterable[pa.Table], schema: pa.Schema) -> int:
-    """Write tables that come one after another as ``path/part-00000.parquet``, ...; the number of rows.
+    """Write tables that come one after another as ``path`` (a .parquet file) or its parts; the number of rows.
 
-    The files are those of ``write_parts`` with all tables at once, but only one part is in memory.
+    The files are those of ``write_parts`` with all tables at once, but only one part is in memory. Nothing is written before
+    the first table, and no file is there when a table could not be made.
     """
-    waiting: list[pa.Table] = []
-    total = written = number = 0
+    parts = _cut(tables, schema)
+    if not path.suffix:
+        total = 0
+        for number, part in enumerate(parts):
+            write_table(path / f"part-{number:05d}.parquet", part)
+            total += part.num_rows
+        return total
+    first = next(parts)
+    with atomic_path(path) as temporary, pq.ParquetWriter(temporary, schema, compression=COMPRESSION) as writer:
+        total = 0
+        for part in chain([first], parts):
+            writer.write_table(part, row_group_size=ROWS_PER_PART)
+            total += part.num_rows
+    return total
 
-    def flush(least: int) -> None:
-        nonlocal waiting, number, written
-        data = pa.concat_tables([schema.empty_table(), *waiting])
-        while data.num_rows >= least:
-            write_table(path / f"part-{number:05d}.parquet", data.slice(0, ROWS_PER_PART).combine_chunks())
-            number, written, data = number + 1, written + ROWS_PER_PART, data.slice(ROWS_PER_PART)
-            if not data.num_rows:
-                break
-        waiting = [data]
 
+def _cut(tables: Iterable[pa.Table], schema: pa.Schema) -> Iterator[pa.Table]:
+    """The rows of all tables in tables of 50,000, the last one with the rest; one without rows where there are none."""
+    waiting, rows, none = [schema.empty_table()], 0, True
     for data in tables:
         waiting.append(data)
-        total += data.num_rows
-        if total - written >= ROWS_PER_PART:
-            flush(ROWS_PER_PART)
-    if total > written or not number:
-        flush(0)
-    return total
+        rows += data.num_rows
+        if rows < ROWS_PER_PART:
+            continue
+        joined = pa.concat_tables(waiting)
+        for start in range(0, rows - rows % ROWS_PER_PART, ROWS_PER_PART):
+            yield joined.slice(start, ROWS_PER_PART).combine_chunks()
+            none = False
+        waiting, rows = [joined.slice(rows - rows % ROWS_PER_PART)], rows % ROWS_PER_PART
+    if rows or none:
+        yield pa.concat_tables(waiting).combine_chunks()
 
 
 def parts_of(path: Path, schema: pa.Schema) -> list[Path]:
@@ -178,3 +191,130 @@ def read_rows(path: Path, schema: pa.Schema, columns: Sequence[str] | None = Non
     """Read a Parquet file or a folder of parts as dictionaries."""
     rows: list[dict[str, Any]] = read_table(path, schema, columns).to_pylist()
     return rows
+
+
+# ---------------------------------------------------------------------------------------------- by row group
+
+
+class RowGroup(NamedTuple):
+    """The rows that are read at once.
+
+    Attributes:
+        path: the file.
+        number: of the row group in its file.
+        rows: how many.
+    """
+
+    path: Path
+    number: int
+    rows: int
+
+    def read(self, columns: Sequence[str] | None = None) -> pa.Table:
+        """All rows, of all columns or of those named."""
+        with pq.ParquetFile(self.path) as file:
+            return file.read_row_group(self.number, columns=columns)
+
+
+def row_groups(path: Path, schema: pa.Schema) -> list[RowGroup]:
+    """The row groups of a file or a folder of parts, in the order of ``parts_of``; those without rows are left out."""
+    found = []
+    for part in parts_of(path, schema):
+        facts = pq.read_metadata(part)
+        rows = [facts.row_group(number).num_rows for number in range(facts.num_row_groups)]
+        found += [RowGroup(part, number, n) for number, n in enumerate(rows) if n]
+    return found
+
+
+def places(names: pa.Array, ids: pa.Array, after: int = 0) -> pa.Array:
+    """Where each of N names is among M different ids; null for one that is not there.
+
+    Args:
+        names: to look up.
+        ids: all ids.
+        after: place from which the names are expected, in order: where they are there, the other ids are not read.
+    """
+    near = pc.index_in(names, value_set=ids.slice(after, len(names)))
+    return pc.add(near, pa.scalar(after, pa.int32())) if not near.null_count else pc.index_in(names, value_set=ids)
+
+
+def spans(groups: Sequence[RowGroup], column: str, ids: pa.Array) -> list[tuple[int, int]]:
+    """The first and the last place among ``ids`` that the rows of each group name in ``column``.
+
+    Raises:
+        UserError: a row names an id that is not among them.
+    """
+    found, after = [], 0
+    for group in groups:
+        names = group.read([column])[column].combine_chunks()
+        at = places(names, ids, after)
+        if at.null_count:
+            unknown = names.filter(pc.is_null(at))[0].as_py()
+            raise UserError(
+                f"{group.path}: {column} '{unknown}' is not among the {len(ids):,} rows that it should name. Expected rows that were "
+                "made from them. Rerun the stage that writes this file: dvc repro"
+            )
+        ends = pc.min_max(at).as_py()
+        found.append((ends["min"], ends["max"]))
+        after = at[-1].as_py()
+    return found
+
+
+class Piece(NamedTuple):
+    """Rows that are worked on at once, and where the rows of other tables are that name them.
+
+    Attributes:
+        group: the row group that holds them.
+        start: the first one's place in it.
+        rows: how many.
+        others: for each other table, the row groups that name some of them.
+    """
+
+    group: RowGroup
+    start: int
+    rows: int
+    others: list[list[RowGroup]]
+
+    def read(self, schemas: Sequence[pa.Schema], column: str) -> tuple[pa.Table, list[pa.Table]]:
+        """The rows, and of each other table those that name one of them in ``column``; all in the order of their files."""
+        own = self.group.read().slice(self.start, self.rows).combine_chunks()
+        found = []
+        for schema, groups in zip(schemas, self.others, strict=True):
+            parts = [schema.empty_table()]
+            for group in groups:
+                data = group.read()
+                parts.append(data.filter(pc.is_in(data[column], value_set=own["id"])))
+            found.append(pa.concat_tables(parts).combine_chunks())
+        return own, found
+
+
+def pieces(
+    groups: Sequence[RowGroup], ids: pa.ChunkedArray, others: Sequence[Sequence[RowGroup]], column: str, size: int
+) -> list[Piece]:
+    """Pieces of N rows, in order.
+
+    Tables that stages write one after another have one order, and their row groups are read once or twice. In another order the
+    pieces are the same, but row groups are read more often. In memory are the ids.
+
+    Args:
+        groups: of the N rows.
+        ids: theirs, no two the same.
+        others: for each other table, its row groups.
+        column: the column in which their rows name one of the ids.
+        size: rows per piece at most.
+
+    Raises:
+        UserError: a row names an id that is not there.
+    """
+    every = pa.concat_arrays([pa.array([], pa.string()), *ids.chunks])
+    named = [(table, spans(table, column, every)) for table in others]
+    found, first = [], 0
+    for group in groups:
+        for start in range(0, group.rows, size):
+            low, high = first + start, first + min(start + size, group.rows)
+            own = [
+                [part for part, (a, b) in zip(table, ends, strict=True) if a < high and b >= low]
+                for table, ends in named
+            ]
+            found.append(Piece(group, start, high - low, own))
+        first += group.rows
+    return found

@@ -5,7 +5,7 @@ scipy computes distributions and ranks. It is imported where it is used, because
 """
 
 import math
-from collections.abc import Hashable, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -72,6 +72,24 @@ def mean_error(values: Sequence[float], groups: Sequence[Hashable] | None = None
     if n < 2:
         return math.nan
     return math.sqrt(sum(r * r for r in residuals.values()) * n / (n - 1)) / len(x)
+
+
+def ratio_error(groups: Mapping[tuple[int, int], int]) -> float:
+    """Standard error of a share of successes that come in groups: ``mean_error`` of the single outcomes, from counts.
+
+    Args:
+        groups: number of groups by their size and their successes; at least one has a size above 0.
+
+    Returns:
+        The error of all successes over all sizes; NaN for fewer than two groups. The order of the counts does not matter.
+    """
+    counted = sorted((size, right, n) for (size, right), n in groups.items() if size)
+    n, total = sum(n for _, _, n in counted), sum(size * n for size, _, n in counted)
+    if n < 2:
+        return math.nan
+    mean = sum(right * n for _, right, n in counted) / total
+    squares = sum(times * (right - mean * size) ** 2 for size, right, times in counted)
+    return math.sqrt(squares * n / (n - 1)) / total
 
 
 def worse_error(*errors: float) -> float:

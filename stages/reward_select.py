@@ -14,10 +14,15 @@ drops those that do not pass. (A program that waits for input gets none, and rai
 
 import argparse
 from collections import Counter
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from itertools import combinations
-from typing import Any
+from multiprocessing.util import Finalize
+from typing import Any, NamedTuple
 
+import pyarrow as pa
+
+from scalequest.answers import compare as comparing
 from scalequest.answers.arithmetic import asked_value, check_arithmetic
 from scalequest.answers.best_of import RULES, choose, group_answers
 from scalequest.answers.check import final_answer, with_examples
@@ -27,14 +32,33 @@ from scalequest.answers.sandbox import EXITED, PASSED, consent, run_programs
 from scalequest.errors import UserError
 from scalequest.io import rounded
 from scalequest.outcomes import RIGHT
-from scalequest.records import FILTERED, INSTRUCTION, RESPONSE, REWARD, read_rows, write_rows
+from scalequest.params import RewardSelect
+from scalequest.records import (
+    FILTERED,
+    INSTRUCTION,
+    RESPONSE,
+    REWARD,
+    Piece,
+    pieces,
+    read_table,
+    row_groups,
+    table,
+    write_stream,
+)
+from scalequest.runtime.processes import cores, map_tasks
 from scalequest.runtime.stage import StageRun, run_stage
 from scalequest.seeding import row_seed
-from scalequest.statistics import mean_error, proportion_above_chance, reported
+from scalequest.statistics import proportion_above_chance, ratio_error, reported
 
 STAGE = "reward_select"
 # Share of wrong steps, and of wrong answers to plain arithmetic, that needs no warning.
 TOLERATED = 0.05
+# Questions that a process reads at once, with their responses: with five each, one row group of them.
+QUESTIONS_READ = 10_000
+# Fewer questions are worked on in this process: others take seconds to start.
+LEAST_FOR_PROCESSES = 5_000
+# Questions whose rows are Python objects at once.
+QUESTIONS_HELD = 1_000
 NONE = Demands()
 # Outcomes that need no demand.
 ALWAYS = ("no_answer", "crashed", "low_reward")
@@ -152,32 +176,40 @@ def fulfilling_candidates(
     return fulfilling(demands, candidates, group_of, pass_rate(groups, len(candidates) if executed else None))
 
 
-def same_choices(chosen: dict[str, dict[str, str]]) -> dict[str, float]:
+def same_choices(equal: Mapping[tuple[str, str], int], n: int) -> dict[str, float]:
     """How often two rules take the same response.
 
     Args:
-        chosen: by rule, the response's id by question.
+        equal: by pair of rules, the number of questions for which they do.
+        n: number of questions that have a candidate.
 
     Returns:
         By pair of rules (``first_majority``) a share of the questions, in [0, 1].
     """
-    return {
-        f"{one}_{other}": rounded(
-            sum(chosen[one][q] == chosen[other][q] for q in chosen[one]) / max(1, len(chosen[one])), 4
-        )
-        for one, other in combinations(RULES, 2)
-    }
+    return {f"{one}_{other}": rounded(equal[one, other] / max(1, n), 4) for one, other in combinations(RULES, 2)}
 
 
-def arithmetic_of(rows: Sequence[dict[str, Any]]) -> tuple[dict[str, Any], bool]:
-    """Steps of written arithmetic in N responses, how many are wrong, and whether more than 5% are, by two standard errors.
+def steps_of(rows: Sequence[dict[str, Any]]) -> Counter[tuple[int, int]]:
+    """Number of questions by their steps of written arithmetic, and how many of these are wrong."""
+    found: dict[str, tuple[int, int]] = {}
+    for row in rows:
+        checked, wrong = found.get(row["id"], (0, 0))
+        own = check_arithmetic(row["response"])
+        found[row["id"]] = checked + own.checked, wrong + own.wrong
+    return Counter(found.values())
+
+
+def arithmetic_of(found: Mapping[tuple[int, int], int]) -> tuple[dict[str, Any], bool]:
+    """Steps of written arithmetic, how many are wrong, and whether more than 5% are, by two standard errors.
 
     The steps of one response are not independent; ``standard_error`` is that of the responses.
+
+    Args:
+        found: as from ``steps_of``.
     """
-    found = [(row["id"], check_arithmetic(row["response"])) for row in rows]
-    steps, wrong = sum(a.checked for _, a in found), sum(a.wrong for _, a in found)
-    outcomes = [(name, float(k < a.wrong)) for name, a in found for k in range(a.checked)]
-    error = mean_error([value for _, value in outcomes], [name for name, _ in outcomes])
+    steps = sum(checked * n for (checked, _), n in found.items())
+    wrong = sum(wrong * n for (_, wrong), n in found.items())
+    error = ratio_error(found)
     values = {
         "steps": steps,
         "wrong": wrong,
@@ -188,16 +220,20 @@ def arithmetic_of(rows: Sequence[dict[str, Any]]) -> tuple[dict[str, Any], bool]
     return values, proportion_above_chance(wrong, steps, TOLERATED, known)
 
 
-def checkable_of(rows: Sequence[dict[str, Any]]) -> tuple[dict[str, Any], bool]:
-    """Answers to questions of plain arithmetic, which a program can answer, and whether more than 5% are wrong, by two errors."""
+def checkable_outcomes(rows: Sequence[dict[str, Any]]) -> Counter[str]:
+    """Outcomes of the answers to questions of plain arithmetic, which a program can answer."""
     known = [(row, value) for row in rows if (value := asked_value(row["question"])) is not None]
-    outcomes = compare([str(value) for _, value in known], [row["final_answer"] for row, _ in known])
-    n, right = len(known), outcomes.count(RIGHT)
+    return Counter(compare([str(value) for _, value in known], [row["final_answer"] for row, _ in known]))
+
+
+def checkable_of(outcomes: Counter[str]) -> tuple[dict[str, Any], bool]:
+    """How many answers that a program can check are right, and whether more than 5% are wrong, by two errors."""
+    n, right = outcomes.total(), outcomes[RIGHT]
     values = {"n": n, "right": right, "right_frac": rounded(right / n, 4) if n else None}
     return values, proportion_above_chance(n - right, n, TOLERATED)
 
 
-def find_crashes(questions: list[dict[str, Any]], responses: dict[str, list[dict[str, Any]]]) -> set[str]:
+def find_crashes(questions: Sequence[dict[str, Any]], responses: Mapping[str, list[dict[str, Any]]]) -> set[str]:
     """Ids of the responses whose program does not pass its question's assertions.
 
     Without assertions a program has to end without an error; ``sys.exit`` is an end then. With assertions it is not, because they
@@ -222,79 +258,205 @@ def _relax(demands: Demands) -> str:
     return f". Or relax what gives {', '.join(demands.outcomes)} (reward_select)" if demands.outcomes else ""
 
 
-def _seed(run: StageRun, question: dict[str, Any]) -> int:
-    return row_seed(run.params.seed, STAGE, question["id"])
+# ---------------------------------------------------------------------------------------------- a piece of the questions
+
+
+class Settings(NamedTuple):
+    """What decides about a question."""
+
+    params: RewardSelect
+    domain: str
+    seed: int
+
+
+@dataclass
+class Found:
+    """What some questions came to, their training rows apart; parts add up to the whole.
+
+    Attributes:
+        counts: numbers of questions and responses, by name.
+        dropped: questions without a row, by reason.
+        same: questions for which two rules choose alike, by pair of rules.
+        steps: as from ``steps_of``, of the training rows.
+        outcomes: as from ``checkable_outcomes``, of the training rows.
+        values: numbers by name, in the order of the rows.
+    """
+
+    counts: Counter[str] = field(default_factory=Counter)
+    dropped: Counter[str] = field(default_factory=Counter)
+    same: Counter[tuple[str, str]] = field(default_factory=Counter)
+    steps: Counter[tuple[int, int]] = field(default_factory=Counter)
+    outcomes: Counter[str] = field(default_factory=Counter)
+    values: dict[str, list[float]] = field(default_factory=lambda: {"all": [], "kept": [], "agreement": []})
+
+    def add(self, other: "Found") -> None:
+        """Add the next part."""
+        for mine, theirs in zip(self._counters(), other._counters(), strict=True):
+            mine.update(theirs)
+        for name, values in other.values.items():
+            self.values[name] += values
+
+    def fold(self) -> None:
+        """Keep only the sum of the values: added one by one, so that the parts' sizes change no bit of it."""
+        self.values = {name: [sum(values)] for name, values in self.values.items()}
+
+    def _counters(self) -> list[Counter[Any]]:
+        return [self.counts, self.dropped, self.same, self.steps, self.outcomes]
+
+
+def select_some(
+    questions: Sequence[dict[str, Any]],
+    responses: Mapping[str, list[dict[str, Any]]],
+    rewards: dict[str, float],
+    settings: Settings,
+) -> tuple[list[dict[str, Any]], Found]:
+    """The training rows of some questions, and what the metrics need.
+
+    Args:
+        questions: their rows.
+        responses: by question id.
+        rewards: by response id.
+        settings: what decides.
+    """
+    params, domain, seed = settings
+    crashed = find_crashes(questions, responses) if params.execute else set()
+    groups = group_answers(
+        domain, {q["id"]: [final_answer(domain, r["response"]) for r in responses[q["id"]]] for q in questions}
+    )
+    demands, executed = Demands.of(params), params.execute
+    found, rows = Found(), []
+    for q in questions:
+        own, group, draw = responses[q["id"]], groups[q["id"]], row_seed(seed, STAGE, q["id"])
+        taken = select_all(
+            q, own, rewards, params.min_reward, domain, crashed, params.by, draw, group, demands, executed, params.keep
+        )
+        if isinstance(taken, str):
+            found.dropped[taken] += 1
+        else:
+            rows += taken
+            found.counts["kept"] += 1
+            found.counts["several"] += len(taken) if len(own) > 1 else 0
+            found.counts["alone"] += sum(
+                len(own) > 1 and row["agreement"] * len(own) < 1.5 for row in taken
+            )  # its answer alone
+        if candidates := fulfilling_candidates(own, group, crashed, demands, executed)[0]:
+            group_of = {row["id"]: g for row, g in zip(own, group, strict=True)}
+            chosen = {rule: choose(rule, candidates, rewards, group_of, draw)["id"] for rule in RULES}
+            found.counts["with_candidates"] += 1
+            found.same.update(pair for pair in combinations(RULES, 2) if chosen[pair[0]] == chosen[pair[1]])
+    found.counts.update(
+        questions=len(questions),
+        rows=len(rows),
+        crashed=len(crashed),
+        candidates=sum(row["n_candidates"] for row in rows),
+    )
+    found.values |= {"kept": [r["reward"] for r in rows], "agreement": [r["agreement"] for r in rows]}
+    if domain != "code":
+        found.steps, found.outcomes = steps_of(rows), checkable_outcomes(rows)
+    return rows, found
+
+
+_settings: Settings | None = None
+
+
+def _start(settings: Settings) -> None:
+    global _settings
+    _settings = settings
+
+
+def _start_process(settings: Settings) -> None:
+    """Prepare one of several processes: each compares formulas in one process of its own, which ends with it."""
+    _start(settings)
+    comparing.PROCESSES = 1
+    Finalize(None, comparing.close_pools, exitpriority=100)
+
+
+def select_piece(piece: Piece) -> tuple[pa.Table, Found]:
+    """The training rows of a piece, read here, and what the metrics need."""
+    assert _settings is not None
+    questions, (responses, scores) = piece.read([RESPONSE, REWARD], "question_id")
+    ids = questions["id"]
+    rewards = dict(zip(scores["id"].to_pylist(), scores["reward"].to_pylist(), strict=True))
+    at: dict[str, list[int]] = {row_id: [] for row_id in ids.to_pylist()}
+    for place, question in enumerate(responses["question_id"].to_pylist()):
+        at[question].append(place)
+    tables, whole = [INSTRUCTION.empty_table()], Found()
+    for start in range(0, piece.rows, QUESTIONS_HELD):
+        some = questions.slice(start, QUESTIONS_HELD).to_pylist()
+        taken = responses.take(pa.array([place for q in some for place in at[q["id"]]], pa.int64())).to_pylist()
+        if missing := [row["id"] for row in taken if row["id"] not in rewards]:
+            raise UserError(
+                f"reward of response '{missing[0]}': none ({len(missing)} of {len(taken)} have none). Expected one per response. Rerun: "
+                "dvc repro reward"
+            )
+        own: dict[str, list[dict[str, Any]]] = {q["id"]: [] for q in some}
+        for row in taken:
+            own[row["question_id"]].append(row)
+        rows, found = select_some(some, own, rewards, _settings)
+        tables.append(table(rows, INSTRUCTION))
+        whole.add(found)
+    whole.values["all"] = list(rewards.values())
+    whole.counts["rewards"] = len(rewards)
+    return pa.concat_tables(tables), whole
+
+
+# --------------------------------------------------------------------------------------------------------- all of them
+
+
+def select_pieces(work: Sequence[Piece], settings: Settings, processes: int) -> Iterator[tuple[pa.Table, Found]]:
+    """What each piece came to, in order. The number of processes changes only the time."""
+    if settings.params.execute or sum(piece.rows for piece in work) < LEAST_FOR_PROCESSES:
+        processes = 1  # the sandbox has processes of its own
+    start = _start if processes < 2 or len(work) < 2 else _start_process
+    return map_tasks(select_piece, work, processes, start, (settings,))
+
+
+def selected(found: Found, parts: Iterator[tuple[pa.Table, Found]], demands: Demands) -> Iterator[pa.Table]:
+    """The training rows of all parts; what the metrics need is added to ``found``.
+
+    Raises:
+        UserError: no question is left.
+    """
+    for rows, part in parts:
+        found.add(part)
+        found.fold()
+        yield rows
+    if not found.counts["kept"]:
+        raise UserError(
+            f"no question is left after reward_select: of {found.counts['questions']}, {dict(found.dropped)}. Expected at least one. "
+            "Raise respond.max_tokens or n_samples, lower reward_select.min_reward, or use a solver that answers in the form that its "
+            f"prompt asks for (a box, a Python block){_relax(demands)}"
+        )
 
 
 def main(args: argparse.Namespace, run: StageRun) -> None:
     """Select for every question."""
     consent(run.params.runtime.sandbox)
-    params, domain = run.params.reward_select, run.params.domain
-    questions = read_rows(args.questions, FILTERED)
-    rewards = {row["id"]: row["reward"] for row in read_rows(args.rewards, REWARD)}
-    responses: dict[str, list[dict[str, Any]]] = {row["id"]: [] for row in questions}
-    for row in read_rows(args.responses, RESPONSE):
-        responses[row["question_id"]].append(row)
-    crashed = find_crashes(questions, responses) if params.execute else set()
-    groups = group_answers(
-        domain, {q: [final_answer(domain, r["response"]) for r in rows] for q, rows in responses.items()}
-    )
-
-    demands = Demands.of(params)
-    taken = [
-        select_all(
-            q,
-            responses[q["id"]],
-            rewards,
-            params.min_reward,
-            domain,
-            crashed,
-            params.by,
-            _seed(run, q),
-            groups[q["id"]],
-            demands,
-            params.execute,
-            params.keep,
-        )
-        for q in questions
-    ]
-    rows = [row for found in taken if not isinstance(found, str) for row in found]
-    dropped = Counter(found for found in taken if isinstance(found, str))
-    if not rows:
-        raise UserError(
-            f"no question is left after reward_select: of {len(questions)}, {dict(dropped)}. Expected at least one. Raise "
-            "respond.max_tokens or n_samples, lower reward_select.min_reward, or use a solver that answers in the form that its "
-            f"prompt asks for (a box, a Python block){_relax(demands)}"
-        )
-    write_rows(args.out, rows, INSTRUCTION)
-    choices: dict[str, dict[str, str]] = {rule: {} for rule in RULES}
-    for q in questions:
-        candidates, _ = fulfilling_candidates(responses[q["id"]], groups[q["id"]], crashed, demands, params.execute)
-        group_of = {row["id"]: g for row, g in zip(responses[q["id"]], groups[q["id"]], strict=True)}
-        for rule in RULES if candidates else ():
-            choices[rule][q["id"]] = choose(rule, candidates, rewards, group_of, _seed(run, q))["id"]
-    several = [row for row in rows if len(responses[row["id"]]) > 1]
-    alone = sum(row["agreement"] * len(responses[row["id"]]) < 1.5 for row in several)  # its own answer alone
+    settings = Settings(run.params.reward_select, run.params.domain, run.params.seed)
+    tables = [row_groups(args.responses, RESPONSE), row_groups(args.rewards, REWARD)]
+    ids = read_table(args.questions, FILTERED, ["id"])["id"]
+    work, found = pieces(row_groups(args.questions, FILTERED), ids, tables, "question_id", QUESTIONS_READ), Found()
+    demands = Demands.of(settings.params)
+    write_stream(args.out, selected(found, select_pieces(work, settings, cores()), demands), INSTRUCTION)
+    counts, sums = found.counts, {name: sum(values) for name, values in found.values.items()}
+    n, several, alone = counts["rows"], counts["several"], counts["alone"]
     metrics: dict[str, Any] = {
-        "questions": len(questions),
-        "kept": len(taken) - dropped.total(),
-        "dropped": {name: dropped[name] for name in (*ALWAYS, *demands.outcomes)},
-        "crashed_responses": len(crashed),
-        "mean_reward": {
-            "kept": rounded(sum(r["reward"] for r in rows) / len(rows), 4),
-            "all": rounded(sum(rewards.values()) / len(rewards), 4),
-        },
-        "mean_agreement": rounded(sum(r["agreement"] for r in rows) / len(rows), 4),
-        "agrees_with_none": {"n": alone, "frac": rounded(alone / len(several), 4) if several else None},
-        "mean_candidates": rounded(sum(r["n_candidates"] for r in rows) / len(rows), 4),
-        "same_choice": same_choices(choices),
+        "questions": counts["questions"],
+        "kept": counts["kept"],
+        "dropped": {name: found.dropped[name] for name in (*ALWAYS, *demands.outcomes)},
+        "crashed_responses": counts["crashed"],
+        "mean_reward": {"kept": rounded(sums["kept"] / n, 4), "all": rounded(sums["all"] / counts["rewards"], 4)},
+        "mean_agreement": rounded(sums["agreement"] / n, 4),
+        "agrees_with_none": {"n": alone, "frac": rounded(alone / several, 4) if several else None},
+        "mean_candidates": rounded(counts["candidates"] / n, 4),
+        "same_choice": same_choices(found.same, counts["with_candidates"]),
     }
-    warnings = {"no_agreement": proportion_above_chance(alone, len(several), 0.5)}
-    if params.keep != "best":
-        metrics["rows"] = len(rows)
-    if domain != "code":
-        metrics["arithmetic"], warnings["wrong_arithmetic"] = arithmetic_of(rows)
-        metrics["checkable"], warnings["wrong_checkable"] = checkable_of(rows)
+    warnings = {"no_agreement": proportion_above_chance(alone, several, 0.5)}
+    if settings.params.keep != "best":
+        metrics["rows"] = n
+    if settings.domain != "code":
+        metrics["arithmetic"], warnings["wrong_arithmetic"] = arithmetic_of(found.steps)
+        metrics["checkable"], warnings["wrong_checkable"] = checkable_of(found.outcomes)
     run.metrics(args.metrics, metrics, warnings)
 
 

@@ -105,12 +105,64 @@ def test_what_is_not_there_is_named(tmp_path: Path, make_folder: bool):
 
 
 @pytest.mark.parametrize("sizes", [[], [0], [3], [50_000], [70_000, 1, 60_000], [20_000] * 5, [49_999, 1, 50_000, 2]])
-def test_a_stream_of_tables_gives_the_files_of_the_whole(tmp_path: Path, sizes: list[int]):
+@pytest.mark.parametrize("suffix", ["", ".parquet"], ids=["folder", "file"])
+def test_a_stream_of_tables_gives_the_files_of_the_whole(tmp_path: Path, sizes: list[int], suffix: str):
     ids = [str(n) for n in range(sum(sizes))]
     whole = pa.Table.from_pydict({"id": ids, "score": [n / 4 for n in range(len(ids))]}, schema=records.SCORE)
     starts = [sum(sizes[:k]) for k in range(len(sizes))]
     tables = (whole.slice(start, size) for start, size in zip(starts, sizes, strict=True))
-    assert records.write_stream(tmp_path / "stream", tables, records.SCORE) == len(ids)
-    records.write_parts(tmp_path / "whole", whole)
-    read = [{path.name: path.read_bytes() for path in (tmp_path / name).iterdir()} for name in ("stream", "whole")]
+    paths = [tmp_path / f"{name}{suffix}" for name in ("stream", "whole")]
+    assert records.write_stream(paths[0], tables, records.SCORE) == len(ids)
+    records.write_parts(paths[1], whole)
+    read = [{f.name: f.read_bytes() for f in path.iterdir()} if not suffix else path.read_bytes() for path in paths]
     assert read[0] == read[1]
+
+
+def test_a_stream_that_fails_leaves_no_file(tmp_path: Path):
+    def tables():
+        yield table(scores(60_000), SCORE)
+        raise UserError("no more")
+
+    with pytest.raises(UserError, match="no more"):
+        records.write_stream(tmp_path / "s.parquet", tables(), SCORE)
+    assert not list(tmp_path.iterdir())
+
+
+# ----------------------------------------------------------------------------------------------------- by row group
+
+
+def test_row_groups_are_the_file_in_order(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(records, "ROWS_PER_PART", 4)
+    write_rows(tmp_path / "s.parquet", scores(9), SCORE)
+    groups = records.row_groups(tmp_path / "s.parquet", SCORE)
+    assert [(group.number, group.rows) for group in groups] == [(0, 4), (1, 4), (2, 1)]
+    assert [row for group in groups for row in group.read().to_pylist()] == scores(9)
+    assert groups[0].read(["id"]).column_names == ["id"]
+    write_rows(tmp_path / "none", [], SCORE)
+    assert records.row_groups(tmp_path / "none", SCORE) == []
+
+
+@pytest.mark.parametrize("after", [0, 2, 4, 5], ids=["from_the_start", "in_order", "behind", "at_the_end"])
+def test_places_are_found_wherever_they_are_expected(after: int):
+    ids = pa.array(["a", "b", "c", "d", "e"])
+    assert records.places(pa.array(["c", "c", "e"]), ids, after).to_pylist() == [2, 2, 4]
+    assert records.places(pa.array(["c", "x"]), ids, after).to_pylist() == [2, None]
+
+
+@pytest.mark.parametrize(
+    ("rows", "expected"),
+    [
+        (["a", "a", "b", "c", "c", "e"], [(0, 0), (1, 2), (2, 4)]),  # of two rows each: a a, b c, c e
+        (["e", "d", "a", "b", "c", "c"], [(3, 4), (0, 1), (2, 2)]),
+    ],
+    ids=["in_order", "in_another_order"],
+)
+def test_spans_are_the_first_and_last_place_of_each_group(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, rows: list[str], expected: list[tuple[int, int]]
+):
+    monkeypatch.setattr(records, "ROWS_PER_PART", 2)
+    write_rows(tmp_path / "s.parquet", [{"id": name, "score": 0.0} for name in rows], SCORE)
+    groups = records.row_groups(tmp_path / "s.parquet", SCORE)
+    assert records.spans(groups, "id", pa.array(["a", "b", "c", "d", "e"])) == expected
+    with pytest.raises(UserError, match=r"s.parquet: id '\w' is not among the 2 rows"):
+        records.spans(groups, "id", pa.array(["a", "b"]))

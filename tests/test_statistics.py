@@ -2,6 +2,7 @@
 
 import math
 import random
+from collections import Counter
 
 import pytest
 from scipy import stats
@@ -17,6 +18,7 @@ from scalequest.statistics import (
     rank_correlation,
     rank_correlation_above_chance,
     rank_correlation_error,
+    ratio_error,
 )
 
 
@@ -162,3 +164,20 @@ def test_the_bootstrap_covers_the_mean():
         low, high = bootstrap_interval([rng.gauss(0, 1) for _ in range(60)], repeat, resamples=300)
         covered += low <= 0 <= high
     assert covered >= 88  # of 100, at 95%: fewer with probability 0.1%
+
+
+@pytest.mark.parametrize(
+    "groups",
+    [
+        [(2, 2), (2, 2), *[(2, 0)] * 8],
+        [(3, 1), (1, 0), (0, 0), (5, 5), (2, 1)],
+        [(1, 1), (1, 0)],
+        [(4, 2)],
+        [],
+    ],
+)
+def test_the_error_of_a_ratio_is_that_of_its_single_outcomes(groups: list[tuple[int, int]]):
+    outcomes = [(k, float(i < right)) for k, (size, right) in enumerate(groups) for i in range(size)]
+    expected = mean_error([value for _, value in outcomes], [name for name, _ in outcomes])
+    found = ratio_error(Counter(groups))
+    assert found == pytest.approx(expected, rel=1e-12, nan_ok=True)

@@ -44,6 +44,8 @@ from scalequest.outcomes import MISSING, RIGHT, TIMEOUT, WRONG
 TIMEOUT_S = 5.0
 # Memory of one comparing process, code included; what needs more is wrong.
 MEMORY_BYTES = 2 << 30
+# Processes that compare formulas, where the caller names no number. One of several processes that compare sets 1.
+PROCESSES = 2
 # An answer beyond these is wrong without a comparison, unless it is spelled as the gold answer is: it would cost the limits above
 # to find out. Of all answers in MATH's 12,200 problems the longest has 159 characters and the deepest is 3 brackets deep.
 LONGEST, DEEPEST = 1_000, 20
@@ -70,7 +72,7 @@ def normalise(answer: str) -> str:
     return format(number if number != 0 else Decimal(0), "f")
 
 
-def compare(gold: Sequence[str], answers: Sequence[str | None], workers: int = 2) -> list[str]:
+def compare(gold: Sequence[str], answers: Sequence[str | None], workers: int | None = None) -> list[str]:
     """Compare N extracted answers with N gold answers, in order.
 
     What needs no sympy is decided here. The rest goes to processes; a comparison that takes longer than 5 s is killed with its
@@ -82,7 +84,7 @@ def compare(gold: Sequence[str], answers: Sequence[str | None], workers: int = 2
     pairs = list(zip(gold, answers, strict=True))
     decided = {pair: _without_sympy(*pair) for pair in dict.fromkeys(pairs)}
     asked = sorted((g, a) for (g, a), outcome in decided.items() if outcome is None and a is not None)
-    settled = _verify(asked, workers) if asked else {}
+    settled = _verify(asked, workers or PROCESSES) if asked else {}
     return [decided[g, a] or settled[g, a or ""] for g, a in pairs]
 
 

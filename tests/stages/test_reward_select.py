@@ -1,20 +1,35 @@
 import json
 import subprocess
 import sys
+import tracemalloc
 from argparse import Namespace
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
+from scalequest import records
 from scalequest.answers.best_of import RULES
 from scalequest.errors import UserError
 from scalequest.outcomes import SELECT_OUTCOMES
 from scalequest.params import Params
-from scalequest.records import FILTERED, INSTRUCTION, RESPONSE, REWARD, read_rows, write_rows
+from scalequest.records import FILTERED, INSTRUCTION, RESPONSE, REWARD, read_rows, write_rows, write_table
 from scalequest.runtime.stage import StageRun
 from scalequest.sampling.scorer import check_finite
-from stages.reward_select import arithmetic_of, checkable_of, find_crashes, main, same_choices, select
+from stages import reward_select
+from stages.reward_select import (
+    arithmetic_of,
+    checkable_of,
+    checkable_outcomes,
+    find_crashes,
+    main,
+    same_choices,
+    select,
+    steps_of,
+)
 from tests.fakes import ROOT, changed
 
 QUESTION = {"id": "q", "generator": "sums", "question": "Q?", "difficulty": 0.5}
@@ -117,15 +132,11 @@ def test_a_threshold_holds_for_every_rule():
 
 
 def test_how_often_two_rules_choose_alike():
-    by_rule = {
-        "reward": {"a": "1", "b": "2"},
-        "first": {"a": "1", "b": "1"},
-        "random": {"a": "2", "b": "2"},
-        "majority": {"a": "1", "b": "2"},
-    }
-    assert same_choices(by_rule) == {
-        "reward_first": 0.5, "reward_random": 0.5, "reward_majority": 1.0, "first_random": 0.0, "first_majority": 0.5, "random_majority": 0.5,
+    equal = Counter({("reward", "majority"): 2, ("reward", "first"): 1, ("first", "majority"): 1})
+    assert same_choices(equal, 2) == {
+        "reward_first": 0.5, "reward_random": 0.0, "reward_majority": 1.0, "first_random": 0.0, "first_majority": 0.5, "random_majority": 0.0,
     }  # fmt: skip
+    assert not any(same_choices(Counter(), 0).values())
 
 
 # ----------------------------------------------------------------------------------------------- what the answers are worth
@@ -140,22 +151,22 @@ def rows_of(*pairs: tuple[str, str]) -> list[dict[str, Any]]:
 def test_written_arithmetic_is_counted_with_the_error_of_the_responses():
     # 2 steps in each of 10 responses, 4 of 20 wrong: 20% against 5% tolerated. Both wrong ones of a response count as one.
     rows = rows_of(*[("Q?", "1 + 1 = 3 and 2 + 2 = 5")] * 2, *[("Q?", "1 + 1 = 2 and 2 + 2 = 4")] * 8)
-    values, warned = arithmetic_of(rows)
+    values, warned = arithmetic_of(steps_of(rows))
     # Mean 0.2; residuals of the ten responses: 2 of 1.6 and 8 of -0.4, so the error is sqrt(6.4 * 10 / 9) / 20 = 0.1333.
     assert values == {"steps": 20, "wrong": 4, "wrong_frac": 0.2, "standard_error": 0.133333}
     assert not warned  # 0.15 above is less than twice 0.1333
-    _, warned = arithmetic_of(rows_of(*[("Q?", "1 + 1 = 3")] * 20, *[("Q?", "1 + 1 = 2")] * 20))
+    _, warned = arithmetic_of(steps_of(rows_of(*[("Q?", "1 + 1 = 3")] * 20, *[("Q?", "1 + 1 = 2")] * 20)))
     assert warned
-    assert arithmetic_of(rows_of(("Q?", "nothing"))) == (
+    assert arithmetic_of(steps_of(rows_of(("Q?", "nothing")))) == (
         {"steps": 0, "wrong": 0, "wrong_frac": None, "standard_error": None}, False,
     )  # fmt: skip
 
 
 def test_plain_arithmetic_is_checked_by_calculating():
     rows = rows_of(("What is 12 - 5 + 3?", "It is 10"), ("What is 3 * 4?", "It is 13"), ("How many?", "It is 3"))
-    assert checkable_of(rows) == ({"n": 2, "right": 1, "right_frac": 0.5}, True)
-    assert checkable_of(rows[:1]) == ({"n": 1, "right": 1, "right_frac": 1.0}, False)
-    assert checkable_of([]) == ({"n": 0, "right": 0, "right_frac": None}, False)
+    assert checkable_of(checkable_outcomes(rows)) == ({"n": 2, "right": 1, "right_frac": 0.5}, True)
+    assert checkable_of(checkable_outcomes(rows[:1])) == ({"n": 1, "right": 1, "right_frac": 1.0}, False)
+    assert checkable_of(checkable_outcomes([])) == ({"n": 0, "right": 0, "right_frac": None}, False)
 
 
 def test_the_warnings_are_up_where_the_answers_are_bad(stage, tmp_path: Path):
@@ -199,6 +210,12 @@ def test_the_check_needs_no_engine():
 
 
 # --------------------------------------------------------------------------------------------------------- whole stage
+
+
+def again(folder: Path, laptop: Params) -> None:
+    """Run the stage on the tables that are there."""
+    paths = {"questions": "filtered.parquet", "responses": "responses", "rewards": "rewards", "out": "instruct.parquet", "metrics": "m.json"}  # fmt: skip
+    main(Namespace(**{name: folder / path for name, path in paths.items()}), StageRun(laptop))
 
 
 @pytest.fixture
@@ -311,6 +328,83 @@ def test_nothing_left_is_an_error_that_says_why(stage, tmp_path: Path):
     with pytest.raises(UserError, match=r"of 2, \{'no_answer': 2\}. Expected at least one. Raise respond.max_tokens"):
         stage({"a": ["no"], "b": ["no"]}, {"a": [1.0], "b": [1.0]})
     assert not (tmp_path / "instruct.parquet").exists()
+
+
+# ------------------------------------------------------------------------------------------------------- by row group
+
+
+def made_up(n: int) -> tuple[dict[str, list[str]], dict[str, list[float]]]:
+    """Answers and rewards of N questions: right and wrong sums, fractions in two spellings, some without an answer."""
+    answers = {
+        f"q{k}": [f"{k} + 1 = {k + 1}, \\boxed{{{k + 1}}}", f"The answer is {k + 1}.0.", f"{k} + 1 = {k}, \\boxed{{1/2}}", "\\boxed{0.5}"]
+        if k % 7 else ["none"] * 4
+        for k in range(n)
+    }  # fmt: skip
+    return answers, {q: [(7 * at + 3 * k) % 5 / 4 for k in range(4)] for at, q in enumerate(answers)}
+
+
+def outputs(folder: Path) -> tuple[bytes, str]:
+    return (folder / "instruct.parquet").read_bytes(), (folder / "m.json").read_text()
+
+
+@pytest.fixture
+def in_small_pieces(monkeypatch: pytest.MonkeyPatch) -> pytest.MonkeyPatch:
+    """Row groups of 16 rows, and pieces of 5 questions."""
+    monkeypatch.setattr(records, "ROWS_PER_PART", 16)
+    monkeypatch.setattr(reward_select, "QUESTIONS_READ", 5)
+    monkeypatch.setattr(reward_select, "QUESTIONS_HELD", 2)
+    return monkeypatch
+
+
+def test_pieces_shards_and_processes_change_nothing(
+    stage, in_small_pieces: pytest.MonkeyPatch, tmp_path: Path, laptop: Params
+):
+    whole = outputs(stage(*made_up(40)))
+    in_small_pieces.setattr(reward_select, "LEAST_FOR_PROCESSES", 0)
+    in_small_pieces.setattr(reward_select, "cores", lambda: 2)
+    assert outputs(stage(*made_up(40))) == whole
+    # The shards in another order: what was part 0 is now the last one.
+    for folder in ("responses", "rewards"):
+        (tmp_path / folder / "part-00000.parquet").rename(tmp_path / folder / "part-9.parquet")
+    in_small_pieces.setattr(reward_select, "cores", lambda: 1)
+    again(tmp_path, laptop)
+    assert outputs(tmp_path) == whole
+
+
+@pytest.mark.parametrize(
+    ("file", "column", "message"),
+    [
+        ("responses", "question_id", "question_id 'q8x' is not among the 9 rows"),
+        ("rewards", "question_id", "question_id 'q8x' is not among the 9 rows"),
+        ("rewards", "id", r"reward of response 'q8#3': none \(1 of \d+ have none\)"),
+    ],
+)
+def test_rows_of_other_questions_are_refused(
+    stage, tmp_path: Path, laptop: Params, file: str, column: str, message: str
+):
+    stage(*made_up(9))
+    part = tmp_path / file / "part-00000.parquet"
+    data = pq.read_table(part)
+    names = data[column].to_pylist()
+    changed_names = [*names[:-1], names[-1].replace("q8", "q8x")]
+    write_table(part, data.set_column(data.schema.get_field_index(column), column, pa.array(changed_names)))
+    with pytest.raises(UserError, match=message):
+        again(tmp_path, laptop)
+
+
+def test_memory_does_not_grow_with_the_questions(
+    stage, in_small_pieces: pytest.MonkeyPatch, tmp_path: Path, laptop: Params
+):
+    peaks = []
+    for n in (40, 240):
+        # 10 kB of text per question, which a piece of 5 holds as Python's.
+        stage({f"q{k}": [f"{'word ' * 2_000}\\boxed{{{k}}}"] for k in range(n)}, {f"q{k}": [0.0] for k in range(n)})
+        tracemalloc.start()
+        again(tmp_path, laptop)
+        peaks.append(tracemalloc.get_traced_memory()[1])
+        tracemalloc.stop()
+    # Six times the questions. All of them at once would be 2 MB more.
+    assert peaks[1] < peaks[0] + 200_000
 
 
 # --------------------------------------------------------------------------------------------------------------- code
