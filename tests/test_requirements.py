@@ -11,7 +11,16 @@ FOLDER = ROOT / "requirements"
 LOCKS = sorted(path.name for path in FOLDER.glob("*.lock"))
 LINE = re.compile(r"([A-Za-z0-9._-]+)==([^\s;]+)((?: --hash=sha256:[0-9a-f]{64})+)")
 # Packages of which the index has no wheel: built with the locked setuptools, from archives with a hash.
-NO_WHEEL = {"antlr4-python3-runtime", "cellpylib", "pycosat", "rouge-score", "sqlitedict", "word2number", "zss"}
+NO_WHEEL = {
+    "antlr4-python3-runtime",
+    "cellpylib",
+    "jsonpath-rw",
+    "pycosat",
+    "rouge-score",
+    "sqlitedict",
+    "word2number",
+    "zss",
+}
 
 
 def packages(name: str) -> dict[str, str]:

@@ -236,10 +236,26 @@ class Tables:
             names = [column[0] for column in cursor.description]
             return [dict(zip(names, row, strict=True)) for row in cursor.fetchall()]
         except duckdb.Error as error:
-            raise UserError(
-                f"a table of {self.lock.revision} cannot be read: {str(error).splitlines()[0]}; if its bytes are damaged, `scalequest "
-                "verify hashes` names it, else it was written by other code: ask at the revision that wrote it (--rev)"
-            ) from None
+            raise self._unreadable(error) from None
+
+    def stream(self, sql: str, rows: int) -> Any:
+        """Rows of a query as Arrow batches of at most this many rows, one after another, in the order of the query.
+
+        Raises:
+            UserError: a file is damaged, or was written with other columns.
+        """
+        import duckdb
+
+        try:
+            return self.connection.execute(sql).to_arrow_reader(rows)
+        except duckdb.Error as error:
+            raise self._unreadable(error) from None
+
+    def _unreadable(self, error: Exception) -> UserError:
+        return UserError(
+            f"a table of {self.lock.revision} cannot be read: {str(error).splitlines()[0]}; if its bytes are damaged, `scalequest "
+            "verify hashes` names it, else it was written by other code: ask at the revision that wrote it (--rev)"
+        )
 
     def value(self, sql: str, *parameters: Any) -> Any:
         """The one value of a query."""

@@ -5,12 +5,16 @@ Everything comes from ``Facts``, which ``scalequest.publish.command`` gathers; t
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from scalequest.audit.show import chain_mermaid
 from scalequest.report.page import markdown_line
 
-PAPER = "Ding et al., *Unleashing LLM Reasoning Capability via Scalable Question Synthesis from Scratch*, ACL 2025, [arXiv:2410.18693](https://arxiv.org/abs/2410.18693)"
+if TYPE_CHECKING:
+    from scalequest.publish.dataset import Config
+
+PAPER_URL = "https://arxiv.org/abs/2410.18693"
+PAPER = f"Ding et al., *Unleashing LLM Reasoning Capability via Scalable Question Synthesis from Scratch*, ACL 2025, [arXiv:2410.18693]({PAPER_URL})"
 UNKNOWN = "not stated"
 # What ships with this repository's profiles. A model folder's own card, the hub and --licence come before it.
 LICENCES = {
@@ -27,16 +31,6 @@ ROLES = {
     "reward": "scores the answers",
     "student": "is trained on the data set",
 }
-COLUMNS = {
-    "id": "generator/shard/row; `scalequest audit --row ID` prints the row's history",
-    "generator": "which of the tuned generators wrote the question",
-    "question": "the problem",
-    "response": "the best-rewarded of the sampled answers",
-    "final_answer": "what the response announces as its answer; checked by no one",
-    "reward": "the reward model's logit of the response, higher is better",
-    "agreement": "share of all sampled answers that end in the same final answer",
-    "n_candidates": "how many of the sampled answers ended and gave an answer",
-}
 CONTAMINATED_SEEDS = (
     "The seeds include `gsm_symbolic`, whose templates are those of GSM8K's **test** set: a model trained on this data must not "
     "quote a GSM8K score as clean."
@@ -45,12 +39,25 @@ CONTAMINATED_SEEDS = (
 
 @dataclass(frozen=True)
 class Source:
-    """Something that this was made from: a model or seeds, where it comes from, and under which licence."""
+    """Something that this was made from: a model or seeds, where it comes from, and under which licence.
+
+    Attributes:
+        name: the model's role, or the seeds' name in params.yaml.
+        use: what it did, as a phrase.
+        source: as params.yaml names it, without what is this machine's or this user's.
+        licence: its id, or UNKNOWN.
+        is_model: whether it is a model; else seeds.
+        purl: its package URL, ``pkg:huggingface/ORG/NAME@COMMIT``; empty where it has none.
+        place: an address that names these very bytes; empty where there is none.
+    """
 
     name: str
     use: str
     source: str
     licence: str
+    is_model: bool = True
+    purl: str = ""
+    place: str = ""
 
 
 @dataclass(frozen=True)
@@ -69,6 +76,7 @@ class Facts:
         hashes: published path to md5.
         scores: task to its scores, of the student and of its base.
         experiment: whether the revision is an experiment, which `git clone` does not bring.
+        date: when the revision's commit was made, in ISO 8601; empty where there is no commit.
     """
 
     name: str
@@ -82,6 +90,7 @@ class Facts:
     scores: dict[str, dict[str, Any]] = field(default_factory=dict)
     not_repeatable: Sequence[str] = ()
     experiment: bool = False
+    date: str = ""
 
 
 def licence(sources: Sequence[Source]) -> dict[str, Any]:
@@ -100,8 +109,8 @@ def table(head: Sequence[str], rows: Sequence[Sequence[Any]]) -> str:
     return "\n".join("| " + " | ".join(line) + " |" for line in cells)
 
 
-def dataset_card(facts: Facts) -> str:
-    """README.md of the data set."""
+def dataset_card(facts: Facts, configs: Sequence["Config"]) -> str:
+    """README.md of the data set; ``configs`` are the tables that were written."""
     from huggingface_hub import DatasetCardData
 
     selected = facts.metrics.get("reward_select", {})
@@ -114,8 +123,9 @@ def dataset_card(facts: Facts) -> str:
         tags=["synthetic", "reasoning", "scalequest"],
         size_categories=[size_category(rows)],
         configs=[
-            {"config_name": "default", "default": True, "data_files": [{"split": "train", "path": "data/train.parquet"}]},
-            {"config_name": "ledger", "data_files": [{"split": "train", "path": "ledger/ledger.parquet"}]},
+            {"config_name": config.name, "data_files": [{"split": "train", "path": config.path}]}
+            | ({"default": True} if config.name == "default" else {})
+            for config in configs
         ],
     )  # fmt: skip
     body = [
@@ -124,8 +134,8 @@ def dataset_card(facts: Facts) -> str:
         "ask, their questions are filtered, each is answered several times, and the answer that a reward model likes best is kept.",
         "**No person checked the answers.** They are what a model wrote and another model preferred.",
         "## Columns",
-        table(("column", "meaning"), list(COLUMNS.items())),
-        "The configuration `ledger` holds every generated question with what became of it and why.",
+        "`datasets.load_dataset(NAME, CONFIGURATION)` reads each table; TRL's trainers take `default` and `preferences` as they are.",
+        *_columns(configs),
         "## How many, and what was dropped",
         *_funnel(facts),
         "## Contamination",
@@ -184,6 +194,13 @@ def size_category(rows: int) -> str:
     """The hub's class of a data set's size."""
     steps = ((10**3, "n<1K"), (10**4, "1K<n<10K"), (10**5, "10K<n<100K"), (10**6, "100K<n<1M"), (10**7, "1M<n<10M"))
     return next((name for limit, name in steps if rows < limit), "n>10M")
+
+
+def _columns(configs: Sequence["Config"]) -> Iterator[str]:
+    for config in configs:
+        yield f"### `{config.name}`"
+        yield config.summary
+        yield table(("column", "meaning"), list(config.columns.items()))
 
 
 def _funnel(facts: Facts) -> Iterator[str]:

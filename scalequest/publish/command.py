@@ -8,28 +8,31 @@ makes the same bytes again. Addresses in the cards hold no password and no path 
 """
 
 import argparse
-import re
 import shutil
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from scalequest.audit.chain import Chain
 from scalequest.audit.facts import chain_facts
 from scalequest.audit.history import History
-from scalequest.audit.lock import PARAMS, Artifact, Lock, Stage, flatten, parse_yaml, read_lock
+from scalequest.audit.lock import PARAMS, Artifact, Lock, flatten, parse_yaml, read_lock
 from scalequest.audit.repository import WORKSPACE, Repository, nearest
 from scalequest.audit.tables import Store, Tables, read_metrics
 from scalequest.audit.verify import verify
 from scalequest.errors import UserError
-from scalequest.io import write_text
-from scalequest.publish.cards import LICENCES, ROLES, UNKNOWN, Facts, Source, dataset_card, model_card
-from scalequest.publish.public import not_repeatable, public_address, public_source, secrets
+from scalequest.io import write_json, write_text
+from scalequest.publish.bom import bill
+from scalequest.publish.cards import Facts, dataset_card, model_card
+from scalequest.publish.croissant import croissant
+from scalequest.publish.dataset import write_configs
+from scalequest.publish.public import not_repeatable, public_address, secrets
+from scalequest.publish.scores import write_eval_results
+from scalequest.publish.sources import LICENCE_ID, find_sources
 
+# The name that CycloneDX recommends.
+BILL = "bom.cdx.json"
 # The published student and its training rows, by the stages that make them.
-# What a licence may look like: the cards are Markdown and YAML, and a model's README is anybody's.
-LICENCE_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9.+_-]{0,63}")
-MAX_CARD = 1 << 20
 MODEL_STAGE, DATA_STAGE, LEDGER_STAGE = "instruct_tune", "reward_select", "filter"
 
 
@@ -114,15 +117,13 @@ def write_hub_folder(
         raise UserError(refusal("publish", lock, reasons) + ", or publish it marked as not repeatable: --uncommitted")
     store, history = Store(repository), History(repository)
     model = _output(lock, MODEL_STAGE, "out")
-    data, ledger = _output(lock, DATA_STAGE, "out"), _output(lock, LEDGER_STAGE, "ledger")
-    files = {artifact: store.files(artifact, lock.revision) for artifact in (model, data, ledger)}
+    data, _ = _output(lock, DATA_STAGE, "out"), _output(lock, LEDGER_STAGE, "ledger")
+    files, tables = store.files(model, lock.revision), Tables(lock, store)
     shutil.rmtree(out / "dataset", ignore_errors=True)
     shutil.rmtree(out / "model", ignore_errors=True)
-    _copy(files[data][""], out / "dataset" / "data" / "train.parquet")
-    _copy(files[ledger][""], out / "dataset" / "ledger" / "ledger.parquet")
-    for path, file in files[model].items():
+    configs = write_configs(tables, out / "dataset")
+    for path, file in files.items():
         _copy(file, out / "model" / path)
-    tables = Tables(lock, store)
     facts = {
         artifact: gather(Chain(repository, history, lock, artifact.path), tables, name, licences, reasons)
         for artifact in (data, model)
@@ -130,8 +131,12 @@ def write_hub_folder(
     known = [source.name for source in facts[model].sources]  # a superset of the data set's
     if unknown := sorted(licences.keys() - set(known)):
         raise UserError(f"--licence {unknown[0]}: no such source{nearest(unknown[0], known)}")
-    write_text(out / "dataset" / "README.md", dataset_card(facts[data]))
+    write_text(out / "dataset" / "README.md", dataset_card(facts[data], configs))
+    write_json(out / "dataset" / "croissant.json", croissant(facts[data], out / "dataset", configs, dataset))
+    write_json(out / "dataset" / BILL, bill(facts[data]))
     write_text(out / "model" / "README.md", model_card(facts[model], dataset))
+    write_json(out / "model" / BILL, bill(facts[model]))
+    write_eval_results(facts[model], out / "model")
     if found := list(secrets(out, key_variable(repository, lock))):
         shutil.rmtree(out / "dataset")
         shutil.rmtree(out / "model")
@@ -195,77 +200,13 @@ def gather(chain: Chain, tables: Tables, name: str, licences: dict[str, str], re
         origin=origin,
         not_repeatable=reasons,
         experiment=revision.experiment,
+        date=repository.git("show", "-s", "--format=%cI", commit).decode().strip() if commit else "",
         sources=sources,
         metrics=metrics,
         params=params,
         hashes={out.path: out.md5 for stage in (f"{MODEL_STAGE}@student", MODEL_STAGE, DATA_STAGE, LEDGER_STAGE) if stage in lock.stages for out in lock.stages[stage].outs},
         scores={Path(path).stem: {task: v for task, v in values.items() if isinstance(v, dict) and "n" in v} for path, values in scores.items()},
     )  # fmt: skip
-
-
-def find_sources(chain: Chain, store: Store, licences: dict[str, str]) -> Iterator[Source]:
-    """The models that were fetched and the seeds that were collected for an output, with their licences."""
-    for stage in reversed(chain.stages):
-        if stage.base == "seeds":
-            yield from _seed_sources(stage, licences)
-    for stage in reversed(chain.stages):
-        if stage.base == "fetch_model":
-            role = stage.option("role") or stage.name
-            source = str(stage.params.get(f"models.{role}", UNKNOWN))
-            found = licences.get(role) or _model_licence(stage, source, store, chain.lock)
-            yield Source(role, ROLES.get(role, "is tuned to generate questions"), public_source(source), found)
-
-
-def _seed_sources(stage: Stage, licences: dict[str, str]) -> Iterator[Source]:
-    names = dict.fromkeys(key.split(".")[1] for key in stage.params if key.startswith("seeds."))
-    for name in names:
-        settings = {key.split(".", 2)[2]: value for key, value in stage.params.items() if key.startswith(f"seeds.{name}.")}  # fmt: skip
-        if settings.get("kind") == "reasoning_gym":
-            source = f"reasoning_gym/{settings['dataset']}"
-            known = LICENCES.get(source, LICENCES["reasoning_gym"])
-        else:
-            # A data set of the hub, a package, or a file.
-            place = settings.get("repo") or settings.get("package") or Path(str(settings.get("path", UNKNOWN))).name
-            source, known = str(place), UNKNOWN
-        yield Source(name, "seed problems", source, licences.get(name, known))
-
-
-def _model_licence(stage: Stage, source: str, store: Store, lock: Lock) -> str:
-    """What the model says of itself: its folder's card, else its page on the hub; else what this repository knows."""
-    folder = stage.outs[0]
-    card = store.files(folder, lock.revision).get("README.md") if store.has(folder, lock.revision) else None
-    if card and (stated := stated_licence(card)):
-        return stated
-    if source.startswith("hf:"):
-        from huggingface_hub import HfApi
-        from huggingface_hub.errors import HfHubHTTPError
-
-        repo, _, commit = source.removeprefix("hf:").partition("@")
-        try:
-            data = HfApi().model_info(repo, revision=commit, timeout=10).card_data
-        except (HfHubHTTPError, OSError):
-            return UNKNOWN
-        return licence_id(data.to_dict().get("license") if data else None) or UNKNOWN
-    return LICENCES.get(source.split("==")[0], UNKNOWN)
-
-
-def licence_id(stated: Any) -> str:
-    """A licence as the hub writes one, ``apache-2.0``; empty for anything else that a model may state."""
-    return stated if isinstance(stated, str) and LICENCE_ID.fullmatch(stated) else ""
-
-
-def stated_licence(card: Path) -> str:
-    """The licence in the head of a model's README; empty where it has none or cannot be read."""
-    from yaml import YAMLError, safe_load
-
-    with card.open("rb") as file:
-        text = file.read(MAX_CARD).decode(errors="replace").replace("\r\n", "\n")
-    head = text.split("\n---", 1)[0].removeprefix("---\n") if text.startswith("---\n") else ""
-    try:
-        data = safe_load(head)
-    except (YAMLError, ValueError, RecursionError, TypeError):
-        return ""
-    return licence_id(data.get("license")) if isinstance(data, dict) else ""
 
 
 def push(folder: Path, name: str, kind: str, token: str | None, private: bool) -> str:

@@ -3,11 +3,13 @@
 from pathlib import Path
 from typing import Any
 
+import pyarrow.parquet as pq
 import pytest
 
 from scalequest.audit.lock import read_lock
 from scalequest.errors import UserError
 from scalequest.publish import command as publish
+from scalequest.publish import sources
 from scalequest.publish.cards import Source, licence, size_category, table
 from scalequest.publish.public import public_address, public_source, secrets
 from scalequest.records import INSTRUCTION, LEDGER, read_rows
@@ -25,11 +27,17 @@ def write(
     return out
 
 
+def ids(dataset: Path) -> list[str]:
+    return pq.read_table(dataset / "data" / "train.parquet")["id"].to_pylist()
+
+
 def test_the_data_set_loads_with_its_ledger(pipeline: Pipeline) -> None:
     out = write(pipeline) / "dataset"
-    assert [row["id"] for row in read_rows(out / "data" / "train.parquet", INSTRUCTION)] == ["sums/0/0", "sums/0/1"]
+    assert ids(out) == ["sums/0/0", "sums/0/1"]
     assert len(read_rows(out / "ledger" / "ledger.parquet", LEDGER)) == 6
-    assert sorted(p.name for p in out.rglob("*") if p.is_file()) == ["README.md", "ledger.parquet", "train.parquet"]
+    assert sorted(p.relative_to(out).as_posix() for p in out.rglob("*") if p.is_file()) == [
+        "README.md", "bom.cdx.json", "croissant.json", "data/train.parquet", "ledger/ledger.parquet", "responses/train.parquet",
+    ]  # fmt: skip
 
 
 def test_the_data_sets_card_says_what_the_lock_says(pipeline: Pipeline) -> None:
@@ -39,7 +47,9 @@ def test_the_data_sets_card_says_what_the_lock_says(pipeline: Pipeline) -> None:
     data = card.data.to_dict()
     assert data["pretty_name"] == "Tiny run"
     assert data["size_categories"] == ["n<1K"]
-    assert [c["data_files"][0]["path"] for c in data["configs"]] == ["data/train.parquet", "ledger/ledger.parquet"]
+    assert [c["data_files"][0]["path"] for c in data["configs"]] == [
+        "data/train.parquet", "responses/train.parquet", "ledger/ledger.parquet",
+    ]  # fmt: skip
     assert data["license"] == "apache-2.0"  # wheel and reasoning_gym; the student took no part in the data
     for line in (
         "| generated | 6 |", "| dropped: exact_duplicate | -1 |", "| dropped: unsolvable | -1 |", "| kept by the filters | 3 |",
@@ -59,7 +69,12 @@ def test_the_models_card_has_scores_base_and_data(pipeline: Pipeline) -> None:
     pipeline.lock("fetch_model@student")
     pipeline.commit()
     out = write(pipeline, {"student": "mit"}, dataset="me/data") / "model"
-    assert sorted(path.name for path in out.iterdir()) == ["README.md", "config.json", "model.safetensors"]
+    assert sorted(path.name for path in out.iterdir()) == [
+        "README.md",
+        "bom.cdx.json",
+        "config.json",
+        "model.safetensors",
+    ]
     card = ModelCard.load(out / "README.md")
     data = card.data.to_dict()
     assert (data["base_model"], data["datasets"]) == ("org/base", ["me/data"])
@@ -113,7 +128,7 @@ def test_an_experiment_is_published_without_being_applied(pipeline: Pipeline) ->
     pipeline.experiment("cut")
     pipeline.checkout()
     out = write(pipeline, rev="cut") / "dataset"
-    assert len(read_rows(out / "data" / "train.parquet", INSTRUCTION)) == 1
+    assert ids(out) == ["sums/0/0"]
     assert "Revision `cut " in (out / "README.md").read_text()
 
 
@@ -301,14 +316,14 @@ def test_a_token_in_a_training_row_stops_the_publication(tmp_path: Path) -> None
 )
 def test_a_hostile_licence_of_a_models_readme_is_not_stated(head: str, tmp_path: Path) -> None:
     (tmp_path / "README.md").write_text(f"---\n{head}\n---\n# Model\n")
-    assert publish.stated_licence(tmp_path / "README.md") == ""
+    assert sources.stated_licence(tmp_path / "README.md") == ""
 
 
 def test_a_readme_of_any_size_is_read_to_its_limit(tmp_path: Path) -> None:
     with (tmp_path / "README.md").open("wb") as file:
         file.write(b"---\nlicense: mit\n---\n")
         file.truncate(20 << 30)  # sparse
-    assert publish.stated_licence(tmp_path / "README.md") == "mit"
+    assert sources.stated_licence(tmp_path / "README.md") == "mit"
 
 
 def test_a_hostile_licence_stays_in_its_cell() -> None:
