@@ -76,6 +76,8 @@ REWRITE_OUTCOMES = {
     "leaks_solution": "the rewrite holds its solution",
     "asks_nothing": "the rewrite asks for nothing",
     "original_asks_nothing": "the original asks for nothing, so that asking alone would tell the two apart",
+    "is_chosen": "the question is the chosen side of another pair (`preferences.source: solver`)",
+    "no_partner": "no question was left to pair it with (`preferences.source: solver`)",
     "original_leaks_solution": "the original holds its solution, so that the leak alone would tell the two apart",
 }
 

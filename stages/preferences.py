@@ -5,6 +5,11 @@
 
 Each rewrite has one aim, solvability or difficulty (paper 2.3). Rejects stay in the output with
 their reason.
+
+`preferences.source: solver` makes the pairs from the solver's own answers instead (after MathSmith and R-Zero, who train
+generators on solver feedback): no rewriting model and no key. Chosen is a question whose answers agree, but not all of them;
+rejected is one whose answers do not agree (direction solvability), or all but always do (direction difficulty).
+`--optimizer` is the solver's folder then.
 """
 
 import argparse
@@ -15,13 +20,17 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+from scalequest.answers.best_of import group_answers
+from scalequest.answers.demands import pass_rate
+from scalequest.answers.find import announced_answer
 from scalequest.answers.thoughts import without_thoughts
 from scalequest.domains import DIFFICULTY, SOLVABILITY, Wording, wording
 from scalequest.errors import UserError
 from scalequest.io import rounded
 from scalequest.models.source import parse_source
 from scalequest.outcomes import KEPT
-from scalequest.params import Preferences
+from scalequest.params import Preferences, SolverFeedback
+from scalequest.problems.draw import hash_place
 from scalequest.records import PREFERENCE, QUESTION, read_rows, write_rows
 from scalequest.runtime.stage import StageRun, run_stage
 from scalequest.sampling.completion import Completion
@@ -216,19 +225,132 @@ def rewrites(
     return [answer for [answer] in answers]
 
 
-def main(args: argparse.Namespace, run: StageRun) -> None:
+# ---------------------------------------------------------------------------------------------------- solver's feedback
+
+CHOSEN = "chosen"
+
+
+def solver_rates(questions: Sequence[dict[str, Any]], answers: Sequence[Sequence[Completion]]) -> list[float]:
+    """Pass rate of each of N questions, in [0, 1]: the share of the n answers that are its most frequent; a cut one is none."""
+    finals = {
+        row["id"]: [announced_answer(answer.text) if answer.finish_reason == "stop" else None for answer in n]
+        for row, n in zip(questions, answers, strict=True)
+    }
+    groups = group_answers("maths", finals)
+    return [pass_rate(groups[row["id"]]) for row in questions]
+
+
+def side_of(rate: float, limits: SolverFeedback) -> str:
+    """CHOSEN, or the direction in which a question of that pass rate is the rejected side."""
+    if rate < limits.min_pass_rate:
+        return SOLVABILITY
+    return DIFFICULTY if rate > limits.max_pass_rate else CHOSEN
+
+
+def partners(
+    sides: dict[str, str], lengths: dict[str, int], seed: int, solvability_frac: float, max_growth: float
+) -> dict[str, str]:
+    """The chosen question of each rejected one, by id; every question is in one pair at most.
+
+    A chosen question has one direction, by its coin, as a rewrite has. It takes the first rejected question of that direction, in
+    the order of a hash, that it is not more than ``max_growth`` times as long as.
+
+    Args:
+        sides: of the questions that may be in a pair, as from ``side_of``.
+        lengths: of the same questions, in characters.
+        seed: of the run.
+        solvability_frac: share of the pairs for solvability.
+        max_growth: ``preferences.max_growth``.
+    """
+    order = sorted(sides, key=lambda name: hash_place(seed, name, "preferences"))
+    pools = {aim: [name for name in order if sides[name] == aim] for aim in (SOLVABILITY, DIFFICULTY)}
+    found = {}
+    for chosen in (name for name in order if sides[name] == CHOSEN):
+        pool = pools[flip(chosen, seed, solvability_frac)]
+        rejected = next((name for name in pool if lengths[chosen] <= max_growth * lengths[name]), None)
+        if rejected is not None:
+            pool.remove(rejected)
+            found[rejected] = chosen
+    return found
+
+
+def feedback_rows(
+    questions: Sequence[dict[str, Any]], rates: Sequence[float], params: Preferences, words: Wording, seed: int
+) -> list[dict[str, Any]]:
+    """One row per question: as the rejected side of a pair (``kept``), or why it is none.
+
+    The rules about questions that ask nothing or hold their solution are those for rewrites, on both sides.
+    """
+    text = {row["id"]: row["question"] for row in questions}
+    sides = {row["id"]: side_of(rate, params.solver) for row, rate in zip(questions, rates, strict=True)}
+    why = {name: _unfit(question, words) for name, question in text.items()}
+    fit = {name: side for name, side in sides.items() if not why[name]}
+    lengths = {name: len(question) for name, question in text.items()}
+    chosen = partners(fit, lengths, seed, params.solvability_frac, params.max_growth)
+    used = set(chosen.values())
+    rows = []
+    for row, rate in zip(questions, rates, strict=True):
+        name = row["id"]
+        verdict = why[name] or (KEPT if name in chosen else "is_chosen" if name in used else "no_partner")
+        rows.append(
+            {
+                "id": name,
+                "generator": row["generator"],
+                "direction": flip(name, seed, params.solvability_frac) if sides[name] == CHOSEN else sides[name],
+                "question": row["question"],
+                "rewrite": text[chosen[name]] if name in chosen else "",
+                "completion": f"pass rate {rate:.3f}",
+                "finish_reason": "stop",
+                "verdict": verdict,
+            }
+        )
+    return rows
+
+
+def _unfit(question: str, words: Wording) -> str:
+    if not words.asks(question):
+        return "original_asks_nothing"
+    return "original_leaks_solution" if words.leaks_solution(question) else ""
+
+
+def solver_pairs(run: StageRun, solver: Path, questions: list[dict[str, Any]], words: Wording) -> list[dict[str, Any]]:
+    """Ask the solver about each question, and pair the questions by how its answers agree."""
+    params = run.params.preferences
+    answers = sample(
+        run, solver, questions, prompts=lambda row: [words.solve_prompt(row["question"])], sampling=params,
+        n_samples=params.solver.n_samples,
+    )  # fmt: skip
+    return feedback_rows(questions, solver_rates(questions, answers), params, words, run.params.seed)
+
+
+def rewritten_pairs(
+    run: StageRun, optimizer: Path, questions: list[dict[str, Any]], words: Wording
+) -> list[dict[str, Any]]:
     """Flip, rewrite, parse, filter."""
+    params = run.params.preferences
+    aims = {row["id"]: flip(row["id"], run.params.seed, params.solvability_frac) for row in questions}
+    answers = rewrites(
+        run, optimizer, questions, lambda row: words.rewrite_turns(row["question"], aims[row["id"]], params.style)
+    )
+    return [
+        rewrite_row(row, aims[row["id"]], answer, params, words) for row, answer in zip(questions, answers, strict=True)
+    ]
+
+
+def main(args: argparse.Namespace, run: StageRun) -> None:
+    """Make the pairs, and count what became of every usable question."""
     params, words = run.params.preferences, wording(run.params.domain)
     sampled = read_rows(args.questions, QUESTION)
     questions = usable(sampled)
-    aims = {row["id"]: flip(row["id"], run.params.seed, params.solvability_frac) for row in questions}
-    answers = rewrites(
-        run, args.optimizer, questions, lambda row: words.rewrite_turns(row["question"], aims[row["id"]], params.style)
-    )  # fmt: skip
-    pairs = [
-        rewrite_row(row, aims[row["id"]], answer, params, words) for row, answer in zip(questions, answers, strict=True)
-    ]
+    make = solver_pairs if params.source == "solver" else rewritten_pairs
+    pairs = make(run, args.optimizer, questions, words)
     verdicts = Counter(pair["verdict"] for pair in pairs)
+    if not verdicts[KEPT] and params.source == "solver":
+        raise UserError(
+            f"{args.generator}: no preference pair: {len(sampled)} questions sampled, {len(questions)} usable, {dict(verdicts)}. "
+            "Expected questions inside and outside of the pass rates of preferences.solver. Move min_pass_rate or max_pass_rate, or "
+            "raise preferences.max_tokens, so that answers end, or qpo_questions.n_questions"
+        )
     if not verdicts[KEPT]:
         raise UserError(
             f"{args.generator}: no preference pair survived: {len(sampled)} questions sampled, {len(questions)} usable, all "
@@ -236,7 +358,7 @@ def main(args: argparse.Namespace, run: StageRun) -> None:
             f"preferences.style, or more qpo_questions.n_questions"
         )
     write_rows(args.out, pairs, PREFERENCE)
-    directions = Counter(aims.values())
+    directions = Counter(pair["direction"] for pair in pairs)
     run.metrics(
         args.metrics,
         {

@@ -307,6 +307,24 @@ def test_demands_on_answers_that_cannot_hold_are_named(data: dict[str, Any], sec
     assert expected in message(data)
 
 
+@pytest.mark.parametrize(
+    ("section", "domain", "expected"),
+    [
+        ({}, "code", "preferences.source: solver compares final answers, which domain 'code' has none of"),
+        ({"temperature": 0.0}, "maths", "preferences.temperature: 0 gives 4 equal answers to each question"),
+        ({"solver": {"n_samples": 4, "min_pass_rate": 0.9, "max_pass_rate": 0.5}}, "maths", "min_pass_rate: 0.9 is above max_pass_rate 0.5"),
+        ({"solver": {"n_samples": 1, "min_pass_rate": 0.5, "max_pass_rate": 0.5}}, "maths", "preferences.solver.n_samples: got 1"),
+    ],
+)  # fmt: skip
+def test_what_the_solver_cannot_make_pairs_of_is_named(data: dict[str, Any], section: Any, domain: str, expected: str):
+    data["preferences"] |= section
+    data["domain"] = domain
+    if "n_samples" not in expected:
+        parse_params(data)  # no matter to rewrites
+    data["preferences"]["source"] = "solver"
+    assert expected in message(data)
+
+
 def test_programs_are_run_in_the_code_domain_only(data: dict[str, Any]):
     data["reward_select"]["execute"] = True
     assert "reward_select.execute: true runs responses as programs, which domain 'maths' has none of" in message(data)

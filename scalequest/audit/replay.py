@@ -201,6 +201,8 @@ class Replay:
                 return "no training: the model is used as it was fetched"
             if not self._curve(stage):
                 return "its loss curve is not recorded"
+        elif stage.base == "preferences" and stage.params.get("preferences.source") == "solver":
+            return "its pairs depend on all questions, so a part cannot be made again"
         elif stage.base == "preferences" and str(stage.params.get("models.optimizer", "")).startswith("api:"):
             return "the optimizer is behind an endpoint; its answers are kept, not made again"
         elif stage.base in ("seeds", "benchmarks"):

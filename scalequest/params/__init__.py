@@ -18,6 +18,7 @@ from pydantic import Field, ValidationError, model_validator
 from scalequest.errors import UserError
 from scalequest.models.source import parse_consent, parse_source
 from scalequest.params.file import PARAMS_FILE, check_there, parse_yaml, read_yaml
+from scalequest.params.selection import Fraction, Preferences, RewardSelect, Sampling, SolverFeedback
 from scalequest.params.sources import (
     FileSource,
     HubSource,
@@ -36,7 +37,11 @@ __all__ = [
     "HubSource",
     "JsonlSource",
     "PackageSource",
+    "Preferences",
     "ReasoningGymSource",
+    "RewardSelect",
+    "Sampling",
+    "SolverFeedback",
     "check_there",
     "parse_yaml",
     "read_yaml",
@@ -48,8 +53,6 @@ NAME = re.compile(r"[a-z][a-z0-9_]*")
 # What a scores file holds beside its tasks (scalequest.evaluation.summarize).
 NO_TASK = ("dev", "few_shot", "warnings")
 
-Fraction = Annotated[float, Field(ge=0.0, le=1.0)]
-
 
 class Engine(Section):
     """vLLM settings that are part of what makes the bytes."""
@@ -57,15 +60,6 @@ class Engine(Section):
     dtype: Literal["float32", "bfloat16"]
     max_num_seqs: Positive
     max_model_len: Annotated[int, Field(ge=64)]
-
-
-class Sampling(Section):
-    """How completions are drawn, and how many rows make a shard."""
-
-    temperature: Annotated[float, Field(ge=0.0)]
-    top_p: Annotated[float, Field(gt=0.0, le=1.0)]
-    max_tokens: Positive
-    shard_size: Positive
 
 
 class Training(Section):
@@ -115,14 +109,6 @@ class QpoQuestions(Sampling):
     """Questions sampled to be rewritten."""
 
     n_questions: Positive
-
-
-class Preferences(Sampling):
-    """How the optimizer rewrites."""
-
-    solvability_frac: Fraction
-    style: Literal["sections", "few_shot"]
-    max_growth: Annotated[float, Field(gt=1.0)]
 
 
 class PreferenceCheck(Section):
@@ -213,30 +199,6 @@ class RewardModel(OptionalTraining):
     pairs_per_question: Positive
     gold: bool
     holdout_frac: Annotated[float, Field(gt=0.0, lt=1.0)]
-
-
-class RewardSelect(Section):
-    """Best-of-n selection."""
-
-    by: Literal["reward", "first", "random", "majority"]
-    keep: Literal["best", "all_agreeing"]
-    execute: bool
-    min_reward: float | None
-    min_agreement: Positive
-    min_pass_rate: Fraction
-    max_pass_rate: Fraction
-    check_arithmetic: bool
-
-    def problems(self, domain: str, n_samples: int) -> Iterator[str]:
-        """Yield each contradiction as one line."""
-        if self.execute and domain != "code":
-            yield f"reward_select.execute: true runs responses as programs, which domain '{domain}' has none of; set false"
-        if self.check_arithmetic and domain == "code":
-            yield "reward_select.check_arithmetic: true reads written calculations, which programs have none of; set false"
-        if self.min_agreement > n_samples:
-            yield f"reward_select.min_agreement: {self.min_agreement} of {n_samples} answers (respond.n_samples) can never agree; lower it"
-        if self.min_pass_rate > self.max_pass_rate:
-            yield f"reward_select.min_pass_rate: {self.min_pass_rate} is above max_pass_rate {self.max_pass_rate}, so no question is left"
 
 
 class InstructTune(Training):
@@ -425,6 +387,8 @@ class Params(Section):
             for name in getattr(self, section):
                 if not NAME.fullmatch(name):
                     yield f"{section}: '{name}' becomes part of ids and file names; expected lower-case letters, digits and _"
+        if self.preferences.source == "solver":
+            yield from self.preferences.solver_problems(self.domain)
         yield from self.reward_select.problems(self.domain, self.respond.n_samples)
         yield from self.instruct_tune.problems()
         for task in self.evaluate.tasks:

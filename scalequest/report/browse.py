@@ -215,7 +215,8 @@ def rewrite_browser(run: Run, args: argparse.Namespace) -> Browser:
                 ("Rewrite", clip(rewrite), f"no pair: {meaning or verdict}"),
             ]
         if row["completion"].strip() != rewrite.strip():
-            texts.append(("What the optimizer wrote", clip(row["completion"]), row["finish_reason"]))
+            wrote = "The solver's answers" if run.params.preferences.source == "solver" else "What the optimizer wrote"
+            texts.append((wrote, clip(row["completion"]), row["finish_reason"]))
         growth = round(len(rewrite) / len(row["question"]), 3) if row["question"] and rewrite else None
         cells = [row["id"], snippet(row["question"]), verdict, row["direction"], row["generator"], growth]
         made.append({"cells": cells, "texts": texts})

@@ -16,6 +16,12 @@ Each usable question (ended, not empty, no exact duplicate) is rewritten for one
 rewrite, rejected = original. Pairs and the rejects of each reason sum to the usable questions, and so do the aims."""
 
 
+FEEDBACK_NOTE = """
+Each usable question (ended, not empty, no exact duplicate) was answered by the solver (`preferences.source: solver`). In a pair,
+chosen is a question whose pass rate is in the band of `preferences.solver`, and rejected is one below it (for solvability) or
+above it (for difficulty). Pairs and the reasons for none sum to the usable questions, and so do the aims."""
+
+
 def funnel_line(run: Run) -> str:
     """Say the funnel in a sentence."""
     select, tune = run.metrics["reward_select"], run.student_metrics
@@ -253,4 +259,11 @@ def preferences(run: Run) -> Section:
     meanings = Table(
         "Why a rewrite makes no pair", ["reason", "meaning"], [[f"`{r}`", REWRITE_OUTCOMES[r]] for r in reasons], "ll"
     )
-    return Section("Preference data", [Text(PAIRS_NOTE), table, *([meanings] if reasons else [])])
+    return Section(
+        "Preference data",
+        [
+            Text(FEEDBACK_NOTE if run.params.preferences.source == "solver" else PAIRS_NOTE),
+            table,
+            *([meanings] if reasons else []),
+        ],
+    )

@@ -130,8 +130,19 @@ def workload(params: Params, assumed: Assumptions, sizes: dict[str, float], with
         engines=n_mix,
         written=sampled * question * BYTES_PER_TOKEN,
     )
+    feedback = params.preferences.source == "solver"
     rewrite = sampled * token[f"rewrite_{params.preferences.style}"]
-    if size["optimizer"] is None:
+    if feedback:
+        solved = sampled * params.preferences.solver.n_samples * min(token["response"], params.preferences.max_tokens)
+        add(
+            "preferences",
+            sampled,
+            size["solver"],
+            generated=solved,
+            read=sampled * (question + template),
+            engines=n_mix,
+        )
+    elif size["optimizer"] is None:
         prices = params.runtime.api
         usd = (sampled * (question + token["judge_examples"]) * prices.usd_per_million_input + rewrite * prices.usd_per_million_output) / 1e6  # fmt: skip
         add("preferences", sampled, None, generated=rewrite, api_usd=usd)

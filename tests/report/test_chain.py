@@ -117,6 +117,17 @@ def test_training_runs_have_losses_and_checks(folder: Folder) -> None:
     )
 
 
+def test_pairs_of_the_solver_are_explained_as_such(folder: Folder) -> None:
+    assert "is rewritten for one aim" in section(folder.run()[0], "Preference data")
+    feedback = folder.params.preferences.model_copy(update={"source": "solver"})
+    folder.params = folder.params.model_copy(update={"preferences": feedback})
+    folder.change("preferences/stories", rejected={"is_chosen": 8})
+    text = section(folder.run()[0], "Preference data")
+    assert "was answered by the solver" in text
+    assert "is rewritten for one aim" not in text
+    assert row(text, "`is_chosen`")[1] == REWRITE_OUTCOMES["is_chosen"]
+
+
 def test_what_stages_measured_of_themselves_is_shown(folder: Folder) -> None:
     folder.change("judge", calibration={"problems": 25, "sound": {"share": 0.8}, "difference_p_value": None})
     text = section(folder.run()[0], "Quality of each step")

@@ -140,6 +140,16 @@ def test_generators_of_two_sizes_count_by_their_mean(table: dict[str, Any]):
     assert {w.stage: w.billions for w in found}["generate"] == pytest.approx(4.3)  # 1 and 7.6
 
 
+def test_pairs_of_the_solver_cost_its_answers_and_no_money(table: dict[str, Any]):
+    params = load_profile("paper-math", ROOT)
+    feedback = params.preferences.model_copy(update={"source": "solver"})
+    params = params.model_copy(update={"preferences": feedback})
+    found = {w.stage: w for w in workload(params, Assumptions(table["tokens"], table["keeps"]), table["sizes"], 14_969)}
+    assert found["preferences"].api_usd == 0
+    answer = min(table["tokens"]["response"], feedback.max_tokens)
+    assert found["preferences"].generated == round(20_000 * feedback.solver.n_samples * answer)
+
+
 def test_the_papers_dearest_stages_come_out_within_half_of_its_table(paper: dict[str, Work], table: dict[str, Any]):
     gpu = table["gpus"]["a100-40gb"]
     for stage in ("respond", "reward"):

@@ -9,16 +9,26 @@ from typing import Any
 import pytest
 
 from scalequest.domains import DIFFICULTY, SOLVABILITY, wording
-from scalequest.domains.maths import rewrite_turns
+from scalequest.domains.maths import rewrite_turns, solve_prompt
 from scalequest.errors import UserError
 from scalequest.models.chat import ChatFormat
-from scalequest.params import Params
+from scalequest.params import Params, SolverFeedback
 from scalequest.records import PREFERENCE, QUESTION, read_rows, write_rows
 from scalequest.runtime.stage import StageRun
 from scalequest.sampling import sample as sampling
 from scalequest.sampling.completion import Completion
 from stages import preferences
-from stages.preferences import flip, main, pair_verdict, parse_rewrite, rewrite_row, usable
+from stages.preferences import (
+    flip,
+    main,
+    pair_verdict,
+    parse_rewrite,
+    partners,
+    rewrite_row,
+    side_of,
+    solver_rates,
+    usable,
+)
 from tests.fakes import QueueEngine, changed, cut, stopped
 
 
@@ -192,7 +202,7 @@ def test_a_question_is_rewritten_once_and_only_if_it_ended():
 def stage(tmp_path: Path, laptop: Params, chatml: ChatFormat, monkeypatch: pytest.MonkeyPatch):
     """Run the stage over these questions with these answers of the optimizer."""
 
-    def run(rows: list[dict[str, Any]], answers: list[str | Completion]) -> QueueEngine:
+    def run(rows: list[dict[str, Any]], answers: list[str | Completion], **section: Any) -> QueueEngine:
         engine = QueueEngine(chatml, answers)
         monkeypatch.setattr(sampling, "Engine", engine)
         write_rows(tmp_path / "questions", rows, QUESTION)
@@ -200,7 +210,7 @@ def stage(tmp_path: Path, laptop: Params, chatml: ChatFormat, monkeypatch: pytes
             generator="sums", optimizer=tmp_path / "optimizer", questions=tmp_path / "questions",
             out=tmp_path / "out.parquet", metrics=tmp_path / "m.json",
         )  # fmt: skip
-        params = changed(laptop, preferences={"style": "few_shot", "shard_size": 2, "max_growth": 4.0})
+        params = changed(laptop, preferences={"style": "few_shot", "shard_size": 2, "max_growth": 4.0, **section})
         main(args, StageRun(params))
         return engine
 
@@ -241,6 +251,102 @@ def test_no_pair_at_all_is_an_error_that_says_why(stage, tmp_path: Path):
     assert "'identical': 1" in message
     assert "'cut': 1" in message
     assert not (tmp_path / "out.parquet").exists()
+
+
+# ------------------------------------------------------------------------------------------------- solver's feedback
+
+LIMITS = SolverFeedback(n_samples=4, min_pass_rate=0.5, max_pass_rate=0.75)
+BY_SOLVER = {"source": "solver", "solver": LIMITS, "solvability_frac": 1.0}
+
+
+def boxes(*values: int) -> list[str | Completion]:
+    return [f"So \\boxed{{{value}}}" for value in values]
+
+
+@pytest.mark.parametrize(
+    ("rate", "side"),
+    [(0.0, SOLVABILITY), (0.25, SOLVABILITY), (0.5, "chosen"), (0.75, "chosen"), (1.0, DIFFICULTY)],
+)
+def test_a_questions_side_is_that_of_its_pass_rate(rate: float, side: str):
+    assert side_of(rate, LIMITS) == side
+
+
+def test_a_cut_answer_agrees_with_none():
+    rows = [question(0, "How many?")]
+    answers = [stopped("\\boxed{1}"), stopped("\\boxed{1.0}"), cut("\\boxed{1}"), stopped("no idea")]
+    assert solver_rates(rows, [answers]) == [0.5]
+
+
+@pytest.mark.parametrize(
+    ("frac", "answers", "pair"),
+    [
+        # Question 1 agrees on 3 of 4 and is chosen. Question 0 agrees on nothing, 2 on everything.
+        (1.0, (boxes(1, 2, 3, 4), boxes(5, 5, 5, 6), boxes(7, 7, 7, 7)), (0, SOLVABILITY)),
+        (0.0, (boxes(1, 2, 3, 4), boxes(5, 5, 5, 6), boxes(7, 7, 7, 7)), (2, DIFFICULTY)),
+    ],
+)
+def test_the_solvers_answers_make_the_pairs(stage, tmp_path: Path, frac: float, answers: Any, pair: tuple[int, str]):
+    texts = ["How many is it?", "How many has Ann?", "How many has Tom?"]
+    engine = stage([question(i, text) for i, text in enumerate(texts)], [x for a in answers for x in a],
+                   **BY_SOLVER | {"solvability_frac": frac})  # fmt: skip
+    # The solver is asked for a solution, four times each; nothing is asked to be rewritten.
+    assert engine.prompts == [
+        engine.chat.decode(engine.chat.user_turn(solve_prompt(text))) for text in texts for _ in range(4)
+    ]
+    rejected, direction = pair
+    rows = read_rows(tmp_path / "out.parquet", PREFERENCE)
+    assert [row["verdict"] for row in rows] == [
+        {1: "is_chosen", rejected: "kept"}.get(number, "no_partner") for number in range(3)
+    ]
+    assert (rows[rejected]["question"], rows[rejected]["rewrite"]) == (texts[rejected], texts[1])
+    assert rows[rejected]["direction"] == direction
+    assert [row["completion"] for row in rows] == ["pass rate 0.250", "pass rate 0.750", "pass rate 1.000"]
+    metrics = json.loads((tmp_path / "m.json").read_text())
+    assert (metrics["usable"], metrics["pairs"], metrics["rejected"]) == (3, 1, {"is_chosen": 1, "no_partner": 1})
+    assert sum(metrics["direction"].values()) == 3
+
+
+@pytest.mark.parametrize(
+    ("text", "verdict"),
+    [
+        ("Tom has 3 apples.", "original_asks_nothing"),
+        ("What is 2 + 2? The answer is 4.", "original_leaks_solution"),
+    ],
+)
+@pytest.mark.parametrize("side", ["chosen", "rejected"])
+def test_what_leaks_or_asks_nothing_is_on_no_side(stage, tmp_path: Path, text: str, verdict: str, side: str):
+    good, bad = boxes(5, 5, 5, 6), boxes(1, 2, 3, 4)
+    texts = [text, "How many has Ann?", "How many is it?", "How many are there?"]
+    # The unfit question would be the first of its side.
+    rates = [good if side == "chosen" else bad, good, bad, bad]
+    stage([question(i, t) for i, t in enumerate(texts)], [x for a in rates for x in a], **BY_SOLVER)
+    rows = read_rows(tmp_path / "out.parquet", PREFERENCE)
+    assert rows[0]["verdict"] == verdict
+    assert all(text not in (row["question"], row["rewrite"]) for row in rows if row["verdict"] == "kept")
+    assert sum(row["verdict"] == "kept" for row in rows) == 1
+
+
+def test_each_question_is_in_one_pair_at_most_and_the_order_of_the_rows_does_not_matter():
+    sides = {f"q{k}": ("chosen", SOLVABILITY, DIFFICULTY)[k % 3] for k in range(90)}
+    lengths = dict.fromkeys(sides, 40)
+    found = partners(sides, lengths, 17, 0.5, 4.0)
+    assert len(found) == len(set(found.values())) == 30
+    assert all(sides[chosen] == "chosen" and sides[rejected] != "chosen" for rejected, chosen in found.items())
+    # The coin of the chosen question decides, as for rewrites.
+    assert all(sides[rejected] == flip(chosen, 17, 0.5) for rejected, chosen in found.items())
+    assert partners(dict(reversed(sides.items())), lengths, 17, 0.5, 4.0) == found
+    assert partners(sides, lengths, 18, 0.5, 4.0) != found
+
+
+def test_a_chosen_question_is_no_longer_than_a_rewrite_may_be():
+    sides = {"a": "chosen", "b": SOLVABILITY, "c": SOLVABILITY}
+    assert partners(sides, {"a": 41, "b": 10, "c": 10}, 17, 1.0, 4.0) == {}
+    assert partners(sides, {"a": 41, "b": 10, "c": 11}, 17, 1.0, 4.0) == {"c": "a"}
+
+
+def test_no_pair_of_the_solvers_is_an_error_that_says_why(stage):
+    with pytest.raises(UserError, match=r"1 usable, \{'no_partner': 1\}.*Move min_pass_rate"):
+        stage([question(0, "How many?")], boxes(1, 1, 1, 1), **BY_SOLVER)
 
 
 def test_no_usable_question_is_an_error_that_says_why(stage):
