@@ -419,35 +419,34 @@ def test_beta_reruns_qpo_and_what_follows_and_nothing_before(tiny: Checkout) -> 
     tiny.run("dvc", "checkout")
 
 
-@pytest.mark.parametrize(
-    ("number", "group"),
-    [
-        pytest.param(signal.SIGINT, True, id="ctrl-c"),
-        pytest.param(signal.SIGTERM, True, id="sigterm"),
-        pytest.param(signal.SIGKILL, True, id="sigkill"),
-        pytest.param(signal.SIGKILL, False, id="sigkill-of-dvc-alone"),
-    ],
-)
-def test_stopped_in_the_middle_it_goes_on_from_its_last_shard(tiny: Checkout, number: int, group: bool) -> None:
-    """DVC is not left locked, the finished shards are taken, and the lock file is what it was."""
+STOPS = [(signal.SIGINT, True), (signal.SIGTERM, True), (signal.SIGKILL, True), (signal.SIGKILL, False)]
+
+
+def test_stopped_four_times_it_goes_on_from_its_last_shard(tiny: Checkout) -> None:
+    """Ctrl-C, SIGTERM and SIGKILL for all, then SIGKILL for DVC alone, each after one more shard.
+
+    DVC is not left locked, the finished shards are taken, and the lock file is what it was.
+    """
     before = (tiny.path / "dvc.lock").read_bytes()
     journal = tiny.path / ".work" / "journal" / "generate@sums"
     shutil.rmtree(journal, ignore_errors=True)
-    process = tiny.start("dvc", "repro", "-f", "-s", "generate@sums")
+    for shard, (number, group) in enumerate(STOPS):
+        process = tiny.start("dvc", "repro", "-f", "-s", "generate@sums")
+        deadline = time.monotonic() + 200
+        while not list(journal.glob(f"*/shard-{shard:06d}.parquet")):
+            assert process.poll() is None, process.communicate()
+            assert time.monotonic() < deadline
+            time.sleep(0.01)
+        (os.killpg if group else os.kill)(process.pid, number)
+        assert process.wait() != 0, number
+        if group:  # else the stage still holds the other end of the pipe
+            assert ("rows are there from an earlier run" in process.communicate()[0]) is (shard > 0)
+        assert (tiny.path / "dvc.lock").read_bytes() == before
+    # The stage lives on without its DVC, as a rule; a second writer is refused for as long as it does.
     deadline = time.monotonic() + 200
-    while not list(journal.glob("*/shard-000000.parquet")):
-        assert process.poll() is None, process.communicate()
+    while (again := tiny.run("dvc", "repro", "-f", "-s", "generate@sums", check=False)).returncode:
+        assert "is still being run by process" in again.stderr
         assert time.monotonic() < deadline
-        time.sleep(0.01)
-    (os.killpg if group else os.kill)(process.pid, number)
-    process.communicate()
-    assert process.returncode != 0
-    assert (tiny.path / "dvc.lock").read_bytes() == before
-    if not group:  # the stage lives on without its DVC; a second writer is refused for as long as it does
-        refused = tiny.run("dvc", "repro", "-f", "-s", "generate@sums", check=False)
-        assert "is still being run by process" in refused.stderr or refused.returncode == 0
-    again = tiny.run("dvc", "repro", "-f", "-s", "generate@sums")
-    assert "rows are there from an earlier run" in again.stderr + again.stdout or not group
     assert (tiny.path / "dvc.lock").read_bytes() == before
     assert "up to date" in tiny.run("dvc", "status").stdout
 
