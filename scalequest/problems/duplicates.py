@@ -3,7 +3,8 @@
 Near duplicates are found by an exact similarity join with prefix filtering (Chaudhuri, Ganti and Kaushik 2006, ICDE;
 positions: Xiao et al. 2008, WWW): two sets whose Jaccard similarity is at least t share one of their rarest elements, so
 only those are looked up. MinHash buckets fill up where many questions come from one story template; the rarest shingles
-of such questions hold the numbers and names in which they differ. Duplicates do not enter the index, so a crowd of equal
+of such questions hold the numbers and names in which they differ. What still shares one is mostly ruled out by 64 bits of
+each set, before its elements are read (Sandes, Teodoro and Melo 2020, TKDE). Duplicates do not enter the index, so a crowd of equal
 questions costs one comparison each.
 """
 
@@ -70,7 +71,8 @@ def near_twins(values: Hashes, offsets: Offsets, threshold: float) -> Twins:
     lengths = np.diff(offsets)
     prefix = lengths - np.ceil(threshold * lengths - _EPSILON).astype(np.int64) + 1
     slots = int(np.clip(np.ceil(np.log2(max(2, prefix.sum()))), 10, 26))
-    first, similarity = _join(values, offsets, prefix, threshold, slots)
+    entries = np.empty(prefix.sum(), _ENTRY)
+    first, similarity = _join(values, offsets, prefix, threshold, slots, entries)
     return Twins(first, similarity)
 
 
@@ -97,50 +99,79 @@ def _order(values, offsets, counts, shift):
         values[offsets[row] : offsets[row + 1]].sort()
 
 
+# What is known of an indexed element without a look at its set: the set, its size, the element's place in it, the low half
+# of the element, and which of 64 bits the set's elements have.
+_ENTRY = np.dtype([("set", "i4"), ("size", "i4"), ("place", "i4"), ("half", "u4"), ("bits", "u8")])
+
+
+@njit(cache=True, inline="always")
+def _slot(value, shift):
+    return (value * np.uint64(0x9E3779B97F4A7C15)) >> shift
+
+
+@njit(cache=True, inline="always")
+def _number_of_ones(bits):
+    bits -= (bits >> np.uint64(1)) & np.uint64(0x5555555555555555)
+    bits = (bits & np.uint64(0x3333333333333333)) + ((bits >> np.uint64(2)) & np.uint64(0x3333333333333333))
+    bits = (bits + (bits >> np.uint64(4))) & np.uint64(0x0F0F0F0F0F0F0F0F)
+    return np.int64((bits * np.uint64(0x0101010101010101)) >> np.uint64(56))
+
+
 @njit(cache=True)
-def _join(values, offsets, prefix, threshold, slots):
+def _join(values, offsets, prefix, threshold, slots, entries):
     n = len(offsets) - 1
     first = np.full(n, NONE, np.int64)
     similarity = np.zeros(n, np.float64)
     compared_with = np.full(n, NONE, np.int32)
-    head = np.full(1 << slots, NONE, np.int32)
-    # One entry per indexed element, in one cache line: the next entry of its slot, its set, its place in that set, the
-    # set's size, and half of its bits.
-    entries = np.empty((prefix.sum(), 5), np.int32)
-    n_entries = 0
-    share = threshold / (1 + threshold)
     shift = np.uint64(64 - slots)
+    # The entries of a slot are in a row, because a slot of a million-row template has many.
+    ends = np.zeros((1 << slots) + 1, np.int32)
+    for x in range(n):
+        for at in range(offsets[x], offsets[x] + prefix[x]):
+            ends[_slot(values[at], shift) + np.uint64(1)] += 1
+    for slot in range(1 << slots):
+        ends[slot + 1] += ends[slot]
+    starts = ends[:-1].copy()
+    ends = starts.copy()  # they grow as the slots are filled
+    share = threshold / (1 + threshold)
     for x in range(n):
         start, size = offsets[x], offsets[x + 1] - offsets[x]
+        bits = np.uint64(0)
+        for at in range(start, offsets[x + 1]):
+            bits |= np.uint64(1) << (values[at] & np.uint64(63))
         best = 0.0
         for p in range(prefix[x]):
             value = values[start + p]
-            half = np.int32(np.uint32(value & np.uint64(0xFFFFFFFF)))
-            entry = head[(value * np.uint64(0x9E3779B97F4A7C15)) >> shift]
-            while entry != NONE:
-                y, q, other = entries[entry, 1], entries[entry, 2], entries[entry, 3]
-                if entries[entry, 4] == half and compared_with[y] != x:
-                    needed = int(np.ceil(share * (size + other) - _EPSILON))
-                    # This is the first element that both share, so no more can follow than the shorter rest holds.
-                    if 1 + min(size - p - 1, other - q - 1) >= needed and values[offsets[y] + q] == value:
-                        compared_with[y] = x
-                        common = _common(values, start + p, offsets[x + 1], offsets[y] + q, offsets[y + 1], needed)
-                        found = common / (size + other - common)
-                        if found >= threshold and (found > best or (found == best and y < first[x])):
-                            best, first[x] = found, y
-                entry = entries[entry, 0]
+            half = np.uint32(value & np.uint64(0xFFFFFFFF))
+            slot = _slot(value, shift)
+            for at in range(starts[slot], ends[slot]):
+                entry = entries[at]
+                if entry.half != half:
+                    continue
+                y, q, other = entry.set, entry.place, entry.size
+                needed = int(np.ceil(share * (size + other) - _EPSILON))
+                # This is the first element that both share, so no more can follow than the shorter rest holds. And each
+                # bit that only one set has is an element that only this set has.
+                if (
+                    1 + min(size - p - 1, other - q - 1) >= needed
+                    and size + other - _number_of_ones(bits ^ entry.bits) >= 2 * needed
+                    and compared_with[y] != x
+                    and values[offsets[y] + q] == value
+                ):
+                    compared_with[y] = x
+                    common = _common(values, start + p, offsets[x + 1], offsets[y] + q, offsets[y + 1], needed)
+                    found = common / (size + other - common)
+                    if found >= threshold and (found > best or (found == best and y < first[x])):
+                        best, first[x] = found, y
         similarity[x] = best
         if first[x] == NONE:
             for p in range(prefix[x]):
                 value = values[start + p]
-                slot = (value * np.uint64(0x9E3779B97F4A7C15)) >> shift
-                entries[n_entries, 0] = head[slot]
-                entries[n_entries, 1] = x
-                entries[n_entries, 2] = p
-                entries[n_entries, 3] = size
-                entries[n_entries, 4] = np.int32(np.uint32(value & np.uint64(0xFFFFFFFF)))
-                head[slot] = n_entries
-                n_entries += 1
+                slot = _slot(value, shift)
+                entry = entries[ends[slot]]
+                entry.set, entry.size, entry.place = x, size, p
+                entry.half, entry.bits = np.uint32(value & np.uint64(0xFFFFFFFF)), bits
+                ends[slot] += 1
     return first, similarity
 
 
