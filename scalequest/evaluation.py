@@ -19,7 +19,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from scalequest.answers import sandbox
-from scalequest.answers.code import is_test_program
+from scalequest.answers.check import kind_of
+from scalequest.domains import DOMAINS, PLAIN, wording
 from scalequest.errors import UserError
 from scalequest.io import read_jsonl, rounded, write_jsonl
 from scalequest.outcomes import MANY_CUT, MANY_UNPARSED, RIGHT, TIMEOUT, WARNINGS
@@ -39,7 +40,7 @@ log = logging.getLogger("scalequest")
 
 SHARES = ("strict", "flexible", "unparsed", "cut")
 # What a benchmark is scored by that has no task file of its own name.
-MATHS_TASK, CODE_TASK = "maths.yaml", "code.yaml"
+ANY_TASK = "domain.yaml"
 # Draws and splits of test items depend on their ids alone: runs with other seeds are scored on the same items.
 ITEMS_SEED = 0
 DEV, TEST = "dev", "test"
@@ -60,6 +61,7 @@ class Exam:
         max_tokens: new tokens per answer.
         limit: items drawn per task; None = all.
         dev_frac: share of the items, in [0, 1), that settings may be chosen on; their scores are kept apart.
+        domain: of the run; that of a benchmark can be another (``domain_of``).
     """
 
     tasks: Path
@@ -68,6 +70,7 @@ class Exam:
     max_tokens: int
     limit: int | None = None
     dev_frac: float = 0.0
+    domain: str = PLAIN
 
 
 # --------------------------------------------------------------------------------------------------------------- tasks
@@ -78,12 +81,27 @@ def split_of(item: str, dev_frac: float) -> str:
     return DEV if hash_place(ITEMS_SEED, item, "split") < dev_frac else TEST
 
 
-def resolve_tasks(source: Path, benchmarks: Path, target: Path, names: Sequence[str], limit: int | None = None) -> None:
+def domain_of(answer: str, own: str) -> str:
+    """The domain whose prompt and comparison fit a benchmark item, which need not be the run's: HumanEval in a mathematics run.
+
+    Args:
+        answer: the item's.
+        own: the run's domain. It takes what has its kind of answer, and plain answers unless its own are programs.
+    """
+    kinds = {name: wording(name).ANSWERS for name in dict.fromkeys((own, PLAIN, *DOMAINS))}
+    kind = kind_of(answer) or (kinds[PLAIN] if kinds[own] == "code" else kinds[own])
+    return next(name for name, other in kinds.items() if other == kind)
+
+
+def resolve_tasks(
+    source: Path, benchmarks: Path, target: Path, names: Sequence[str], limit: int | None = None, domain: str = PLAIN
+) -> None:
     """Write a task file and the items of each benchmark to ``target``.
 
-    The task file is the benchmark's own, else that of its kind, mathematics or code; task and benchmark have one name.
-    ``${task}`` and ``${benchmarks}`` are filled in (lm-eval wants absolute paths). Of more than ``limit`` items that many
-    are drawn by a hash of their ids, in proportion to their strata (subjects) where they have one.
+    The task file is the benchmark's own, else that of all; task and benchmark have one name. ``${task}`` and
+    ``${benchmarks}`` are filled in (lm-eval wants absolute paths). Each item says its domain, by the benchmark's first.
+    Of more than ``limit`` items that many are drawn by a hash of their ids, in proportion to their strata (subjects)
+    where they have one.
 
     Raises:
         UserError: the benchmark was not written, or has no item.
@@ -98,10 +116,10 @@ def resolve_tasks(source: Path, benchmarks: Path, target: Path, names: Sequence[
         strata = [str(item.get("stratum", "")) for item in items]
         ids = [str(item.get("id", at)) for at, item in enumerate(items)]
         places = draw(ids, limit, ITEMS_SEED, strata, purpose="evaluate.limit")
-        write_jsonl(target / f"{name}.jsonl", (items[at] for at in places))
+        asked_as = {"domain": domain_of(str(items[0].get("answer")), domain)}
+        write_jsonl(target / f"{name}.jsonl", (items[at] | asked_as for at in places))
         own = source / f"{name}.yaml"
-        kind = CODE_TASK if is_test_program(str(items[0].get("answer"))) else MATHS_TASK
-        text = (own if own.is_file() else source / kind).read_text(encoding="utf-8")
+        text = (own if own.is_file() else source / ANY_TASK).read_text(encoding="utf-8")
         text = text.replace("${task}", name).replace("${benchmarks}", str(target.resolve()))
         (target / f"{name}.yaml").write_text(text, encoding="utf-8")
     for helper in source.glob("*.py"):
@@ -175,7 +193,7 @@ def run_exam(
     sandbox.consent(runtime.sandbox)
     with tempfile.TemporaryDirectory() as folder:
         target = Path(folder)
-        resolve_tasks(exam.tasks, exam.benchmarks, target, exam.names, exam.limit)
+        resolve_tasks(exam.tasks, exam.benchmarks, target, exam.names, exam.limit, exam.domain)
         # Read when the libraries are imported. Everything is local: nothing after this may go to the network.
         os.environ |= {"HF_HUB_OFFLINE": "1", "HF_DATASETS_OFFLINE": "1", "HF_DATASETS_CACHE": str(target / "cache")}
         started = Engine(model, engine, runtime)
@@ -336,7 +354,9 @@ def warning_lines(scores: dict[str, Any]) -> list[str]:
 def evaluate_model(args: "argparse.Namespace", run: "StageRun", examples: Sequence[Solved] = ()) -> None:
     """The work of the evaluation stages: ask the model of ``args``, write its samples and scores."""
     params = run.params.evaluate
-    exam = Exam(args.tasks, args.benchmarks, params.tasks, params.max_tokens, params.limit, params.dev_frac)
+    exam = Exam(
+        args.tasks, args.benchmarks, params.tasks, params.max_tokens, params.limit, params.dev_frac, run.params.domain
+    )
     rows = run_exam(args.model, exam, run.params.engine, run.params.runtime, examples)
     scores = summarize(rows)
     write_rows(args.samples, rows, SAMPLE)

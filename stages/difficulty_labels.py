@@ -44,12 +44,12 @@ def pick_evenly(seeds: Sequence[dict[str, str]], n: int, seed: int) -> list[dict
 
 
 def attempt_rows(
-    problems: Sequence[dict[str, str]], answers: Sequence[Sequence[Completion]], domain: str
+    problems: Sequence[dict[str, str]], answers: Sequence[Sequence[Completion]], kind: str
 ) -> list[dict[str, Any]]:
     """One checked row per sample, the samples of one problem together."""
     samples = [(row, k, c) for row, n in zip(problems, answers, strict=True) for k, c in enumerate(n)]
-    finals = [final_answer(domain, c.text) for _, _, c in samples]
-    outcomes = check(domain, [row["answer"] for row, _, _ in samples], finals)
+    finals = [final_answer(kind, c.text) for _, _, c in samples]
+    outcomes = check(kind, [row["answer"] for row, _, _ in samples], finals)
     return [
         {
             "problem_id": row["id"],
@@ -100,8 +100,7 @@ def label_metrics(
 def main(args: argparse.Namespace, run: StageRun) -> None:
     """Sample and check."""
     sandbox.consent(run.params.runtime.sandbox)
-    params, domain = run.params.difficulty_labels, run.params.domain
-    ask = wording(domain).solve_prompt
+    params, words = run.params.difficulty_labels, wording(run.params.domain)
     seeds = read_rows(args.seeds, PROBLEM)
     taught, unseen = split_for_solver(seeds, run.params.solver.method, run.params.solver.seeds_frac, run.params.seed)
     checkable = [row for row in unseen if row["answer"]]
@@ -112,9 +111,9 @@ def main(args: argparse.Namespace, run: StageRun) -> None:
         )
     problems = pick_evenly(checkable, params.n_seeds, run.params.seed)
     answers = sample(
-        run, args.model, problems, prompts=lambda row: [ask(row["question"])], sampling=params, n_samples=params.n_samples
+        run, args.model, problems, prompts=lambda row: [words.solve_prompt(row["question"])], sampling=params, n_samples=params.n_samples
     )  # fmt: skip
-    attempts = attempt_rows(problems, answers, domain)
+    attempts = attempt_rows(problems, answers, words.ANSWERS)
     write_rows(args.out, attempts, ATTEMPT)
     metrics, warnings = label_metrics(attempts, {row["id"]: row["source"] for row in problems})
     known = {question_key(row["question"]) for row in taught}

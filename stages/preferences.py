@@ -21,8 +21,8 @@ from pathlib import Path
 from typing import Any
 
 from scalequest.answers.best_of import group_answers
+from scalequest.answers.check import final_answer
 from scalequest.answers.demands import pass_rate
-from scalequest.answers.find import announced_answer
 from scalequest.answers.thoughts import without_thoughts
 from scalequest.domains import DIFFICULTY, SOLVABILITY, Wording, wording
 from scalequest.errors import UserError
@@ -230,13 +230,15 @@ def rewrites(
 CHOSEN = "chosen"
 
 
-def solver_rates(questions: Sequence[dict[str, Any]], answers: Sequence[Sequence[Completion]]) -> list[float]:
+def solver_rates(
+    questions: Sequence[dict[str, Any]], answers: Sequence[Sequence[Completion]], kind: str = "maths"
+) -> list[float]:
     """Pass rate of each of N questions, in [0, 1]: the share of the n answers that are its most frequent; a cut one is none."""
     finals = {
-        row["id"]: [announced_answer(answer.text) if answer.finish_reason == "stop" else None for answer in n]
+        row["id"]: [final_answer(kind, answer.text) if answer.finish_reason == "stop" else None for answer in n]
         for row, n in zip(questions, answers, strict=True)
     }
-    groups = group_answers("maths", finals)
+    groups = group_answers(kind, finals)
     return [pass_rate(groups[row["id"]]) for row in questions]
 
 
@@ -320,7 +322,7 @@ def solver_pairs(run: StageRun, solver: Path, questions: list[dict[str, Any]], w
         run, solver, questions, prompts=lambda row: [words.solve_prompt(row["question"])], sampling=params,
         n_samples=params.solver.n_samples,
     )  # fmt: skip
-    return feedback_rows(questions, solver_rates(questions, answers), params, words, run.params.seed)
+    return feedback_rows(questions, solver_rates(questions, answers, words.ANSWERS), params, words, run.params.seed)
 
 
 def rewritten_pairs(

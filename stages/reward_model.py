@@ -91,10 +91,10 @@ def ranking(attempts: Mapping[str, Sequence[Mapping[str, Any]]]) -> tuple[dict[s
 
 
 def choosing(
-    domain: str, attempts: Mapping[str, Sequence[Mapping[str, Any]]], seed: int
+    kind: str, attempts: Mapping[str, Sequence[Mapping[str, Any]]], seed: int
 ) -> tuple[dict[str, Any], dict[str, bool]]:
     """Right share of best-of-n by reward beside random, first and majority on the same seeds, and whether it beats random."""
-    found = best_of_n(domain, list(attempts.values()), seed)
+    found = best_of_n(kind, list(attempts.values()), seed)
     if not found:
         return {"problems": 0}, {"best_of_n_is_random": True}
     metrics: dict[str, Any] = {"problems": found.problems}
@@ -110,25 +110,25 @@ def choosing(
 
 
 def quality(
-    domain: str, tested: Sequence[Mapping[str, Any]], rewards: Sequence[float], seed: int
+    kind: str, tested: Sequence[Mapping[str, Any]], rewards: Sequence[float], seed: int
 ) -> tuple[dict[str, Any], dict[str, bool]]:
     """What the rewards of N samples are worth: ``ranking`` and ``choosing``, seed problem by seed problem."""
     scored: dict[str, list[dict[str, Any]]] = {}
     for row, reward in zip(tested, rewards, strict=True):
         scored.setdefault(row["problem_id"], []).append({**row, "reward": reward})
     held, flags = ranking(scored)
-    best, more = choosing(domain, scored, seed)
+    best, more = choosing(kind, scored, seed)
     return {"held_out": {"problems": len(scored)} | held, "best_of_n": best}, flags | more
 
 
 def main(args: argparse.Namespace, run: StageRun) -> None:
     """Pair, split, train, test; or test the fetched model."""
-    params, ask = run.params.reward_model, wording(run.params.domain).solve_prompt
+    params, words = run.params.reward_model, wording(run.params.domain)
     attempts: dict[str, list[dict[str, Any]]] = {}
     for row in read_rows(args.attempts, ATTEMPT):
         attempts.setdefault(row["problem_id"], []).append(row)
     problems = {row["id"]: row for row in read_rows(args.seeds, PROBLEM) if row["id"] in attempts}
-    prompts = {i: ask(row["question"]) for i, row in problems.items()}
+    prompts = {i: words.solve_prompt(row["question"]) for i, row in problems.items()}
     if params.method == "none":
         link_model(args.base, args.out)
         tested = [row for rows in attempts.values() for row in rows if row["finish_reason"] == "stop"]
@@ -141,7 +141,7 @@ def main(args: argparse.Namespace, run: StageRun) -> None:
             form="answered",
             shard_size=AT_ONCE,
         )
-        metrics, flags = quality(run.params.domain, tested, rewards, run.params.seed)
+        metrics, flags = quality(words.ANSWERS, tested, rewards, run.params.seed)
         run.metrics(args.metrics, {"examples": 0} | metrics, flags)
         run.plot(args.plot, CURVE, [])
         return
@@ -168,7 +168,7 @@ def main(args: argparse.Namespace, run: StageRun) -> None:
         params,
         probe=[chat.solution(prompts[row["problem_id"]], row["response"]) for row in tested],
     )
-    metrics, flags = quality(run.params.domain, tested, trained.scores, run.params.seed)
+    metrics, flags = quality(words.ANSWERS, tested, trained.scores, run.params.seed)
     run.metrics(args.metrics, trained.metrics | metrics, trained.flags | flags)
     run.plot(args.plot, CURVE, trained.steps())
 

@@ -29,6 +29,7 @@ from scalequest.answers.check import final_answer, with_examples
 from scalequest.answers.compare import compare
 from scalequest.answers.demands import Demands, agreeing, fulfilling, pass_rate
 from scalequest.answers.sandbox import EXITED, PASSED, consent, run_programs
+from scalequest.domains import wording
 from scalequest.errors import UserError
 from scalequest.io import rounded
 from scalequest.outcomes import RIGHT
@@ -84,7 +85,7 @@ def select(
     responses: list[dict[str, Any]],
     rewards: dict[str, float],
     min_reward: float | None,
-    domain: str,
+    kind: str,
     crashed: Collection[str] = (),
     by: str = "reward",
     seed: int = 0,
@@ -94,7 +95,7 @@ def select(
 ) -> dict[str, Any] | str:
     """The training row of one question, or why it has none: the first row of ``select_all``."""
     found = select_all(
-        question, responses, rewards, min_reward, domain, crashed, by, seed, groups, demands, executed, keep="best"
+        question, responses, rewards, min_reward, kind, crashed, by, seed, groups, demands, executed, keep="best"
     )
     return found if isinstance(found, str) else found[0]
 
@@ -104,7 +105,7 @@ def select_all(
     responses: list[dict[str, Any]],
     rewards: dict[str, float],
     min_reward: float | None,
-    domain: str,
+    kind: str,
     crashed: Collection[str] = (),
     by: str = "reward",
     seed: int = 0,
@@ -125,7 +126,7 @@ def select_all(
         responses: its samples, in any order.
         rewards: by response id.
         min_reward: the least reward that is kept; None keeps all.
-        domain: `maths` or `code`.
+        kind: of the answers, as ``Wording.ANSWERS`` names it.
         crashed: ids of responses that failed their question's assertions.
         by: one of RULES.
         seed: of this question, for the rule `random`.
@@ -135,8 +136,8 @@ def select_all(
         keep: `best` (one row) or `all_agreeing`.
     """
     if groups is None:
-        found = {question["id"]: [final_answer(domain, row["response"]) for row in responses]}
-        groups = group_answers(domain, found)[question["id"]]
+        found = {question["id"]: [final_answer(kind, row["response"]) for row in responses]}
+        groups = group_answers(kind, found)[question["id"]]
     candidates, dropped = fulfilling_candidates(responses, groups, crashed, demands, executed)
     if not candidates:
         return dropped
@@ -151,7 +152,7 @@ def select_all(
             "generator": question["generator"],
             "question": question["question"],
             "response": row["response"],
-            "final_answer": final_answer(domain, row["response"]) or "",
+            "final_answer": final_answer(kind, row["response"]) or "",
             "reward": rewards[row["id"]],
             "agreement": sum(group == group_of[row["id"]] for group in groups) / len(responses),
             "n_candidates": len(candidates),
@@ -265,7 +266,7 @@ class Settings(NamedTuple):
     """What decides about a question."""
 
     params: RewardSelect
-    domain: str
+    kind: str
     seed: int
 
 
@@ -318,17 +319,17 @@ def select_some(
         rewards: by response id.
         settings: what decides.
     """
-    params, domain, seed = settings
+    params, kind, seed = settings
     crashed = find_crashes(questions, responses) if params.execute else set()
     groups = group_answers(
-        domain, {q["id"]: [final_answer(domain, r["response"]) for r in responses[q["id"]]] for q in questions}
+        kind, {q["id"]: [final_answer(kind, r["response"]) for r in responses[q["id"]]] for q in questions}
     )
     demands, executed = Demands.of(params), params.execute
     found, rows = Found(), []
     for q in questions:
         own, group, draw = responses[q["id"]], groups[q["id"]], row_seed(seed, STAGE, q["id"])
         taken = select_all(
-            q, own, rewards, params.min_reward, domain, crashed, params.by, draw, group, demands, executed, params.keep
+            q, own, rewards, params.min_reward, kind, crashed, params.by, draw, group, demands, executed, params.keep
         )
         if isinstance(taken, str):
             found.dropped[taken] += 1
@@ -351,7 +352,7 @@ def select_some(
         candidates=sum(row["n_candidates"] for row in rows),
     )
     found.values |= {"kept": [r["reward"] for r in rows], "agreement": [r["agreement"] for r in rows]}
-    if domain != "code":
+    if kind == "maths":
         found.steps, found.outcomes = steps_of(rows), checkable_outcomes(rows)
     return rows, found
 
@@ -432,7 +433,7 @@ def selected(found: Found, parts: Iterator[tuple[pa.Table, Found]], demands: Dem
 def main(args: argparse.Namespace, run: StageRun) -> None:
     """Select for every question."""
     consent(run.params.runtime.sandbox)
-    settings = Settings(run.params.reward_select, run.params.domain, run.params.seed)
+    settings = Settings(run.params.reward_select, wording(run.params.domain).ANSWERS, run.params.seed)
     tables = [row_groups(args.responses, RESPONSE), row_groups(args.rewards, REWARD)]
     ids = read_table(args.questions, FILTERED, ["id"])["id"]
     work, found = pieces(row_groups(args.questions, FILTERED), ids, tables, "question_id", QUESTIONS_READ), Found()
@@ -454,7 +455,7 @@ def main(args: argparse.Namespace, run: StageRun) -> None:
     warnings = {"no_agreement": proportion_above_chance(alone, several, 0.5)}
     if settings.params.keep != "best":
         metrics["rows"] = n
-    if settings.domain != "code":
+    if settings.kind == "maths":
         metrics["arithmetic"], warnings["wrong_arithmetic"] = arithmetic_of(found.steps)
         metrics["checkable"], warnings["wrong_checkable"] = checkable_of(found.outcomes)
     run.metrics(args.metrics, metrics, warnings)

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from scalequest.domains import wording
 from scalequest.io import read_jsonl, rounded
 from scalequest.params import FileSource, ReasoningGymSource
 from scalequest.problems.contamination import Contamination
@@ -47,7 +48,7 @@ def collect_seeds(
 ) -> Seeds:
     """The problems of all sources; a question that an earlier source or a benchmark has is left out.
 
-    A code problem may come without tests: its question teaches a generator all the same, only its difficulty has no label.
+    Whether a problem may come without an answer is said by the domain (``Wording.SEEDS_NEED_ANSWERS``).
 
     Args:
         sources: by name, in order.
@@ -57,10 +58,9 @@ def collect_seeds(
     """
     seeds = Seeds()
     seen: set[str] = set()
+    need_answer = wording(domain).SEEDS_NEED_ANSWERS
     for name, source in sources.items():
-        loaded = load_source(
-            name, source, seed, need_solution=True, need_answer=domain != "code", exclude=benchmark_keys
-        )
+        loaded = load_source(name, source, seed, need_solution=True, need_answer=need_answer, exclude=benchmark_keys)
         own = [p for p in loaded.problems if question_key(p["question"]) not in seen]
         seen |= {question_key(p["question"]) for p in own}
         seeds.problems += own

@@ -213,7 +213,8 @@ def test_a_tasks_files_are_filled_in_and_copied_with_their_helper(folders, monke
     resolve_tasks(tasks, Path("benchmarks"), target, ["exam"])
     assert sorted(p.name for p in target.iterdir()) == ["exam.jsonl", "exam.yaml", "maths.py"]
     # lm-eval resolves paths against its own folder: they must be absolute.
-    assert (target / "exam.jsonl").read_bytes() == (benchmarks / "exam.jsonl").read_bytes()
+    items = read_jsonl(benchmarks / "exam.jsonl")
+    assert list(read_jsonl(target / "exam.jsonl")) == [item | {"domain": "maths"} for item in items]
     assert f"test: {target.resolve()}/exam.jsonl\n" in (target / "exam.yaml").read_text()
     assert "!function maths.doc_to_text" in (target / "exam.yaml").read_text()
 
@@ -234,10 +235,11 @@ def test_a_limit_draws_from_the_whole_file_and_every_subject(folders):
         resolve_tasks(tasks, benchmarks, target, ["exam"], limit)
         drawn[limit] = list(read_jsonl(target / "exam.jsonl"))
     assert Counter(row["stratum"] for row in drawn[10]) == {"algebra": 5, "geometry": 3, "counting": 2}
-    assert [row for row in drawn[20] if row in drawn[10]] == drawn[10] != rows[:10]
+    assert [row for row in drawn[20] if row in drawn[10]] == drawn[10]
+    assert [row["id"] for row in drawn[10]] != [row["id"] for row in rows[:10]]
 
 
-def test_a_benchmark_without_a_task_of_its_own_is_a_mathematics_task(tmp_path: Path):
+def test_a_benchmark_without_a_task_of_its_own_gets_the_task_of_all(tmp_path: Path):
     (tmp_path / "benchmarks").mkdir()
     (tmp_path / "benchmarks" / "gsm8k.jsonl").write_text("{}\n")
     (tmp_path / "target").mkdir()
@@ -250,15 +252,15 @@ def test_a_benchmark_without_a_task_of_its_own_is_a_mathematics_task(tmp_path: P
 
 
 @pytest.fixture(scope="module")
-def maths():
-    spec = importlib.util.spec_from_file_location("maths", TASKS / "maths.py")
+def task():
+    spec = importlib.util.spec_from_file_location("domain", TASKS / "domain.py")
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     return module
 
 
-def test_the_models_are_asked_as_they_were_trained(maths):
-    assert maths.doc_to_text({"question": "Q?", "answer": "1"}) == solve_prompt("Q?")
+def test_the_models_are_asked_as_they_were_trained(task):
+    assert task.doc_to_text({"question": "Q?", "answer": "1", "domain": "maths"}) == solve_prompt("Q?")
 
 
 @pytest.mark.parametrize(
@@ -274,9 +276,9 @@ def test_the_models_are_asked_as_they_were_trained(maths):
     ],
 )
 def test_an_answer_is_scored_strictly_flexibly_and_for_being_readable(
-    maths, completion: str, strict: float, flexible: float, unparsed: float
+    task, completion: str, strict: float, flexible: float, unparsed: float
 ):
-    assert maths.process_results({"question": "Q?", "answer": "12"}, [completion]) == {
+    assert task.process_results({"question": "Q?", "answer": "12", "domain": "maths"}, [completion]) == {
         "strict": strict, "flexible": flexible, "unparsed": unparsed, "timeout": 0.0,
     }  # fmt: skip
 
@@ -284,14 +286,6 @@ def test_an_answer_is_scored_strictly_flexibly_and_for_being_readable(
 # ---------------------------------------------------------------------------------------------- any model, any benchmark
 
 TESTS = f"{SOLUTION_LINE}\nassert double(2) == 4"
-
-
-@pytest.fixture(scope="module")
-def coding():
-    spec = importlib.util.spec_from_file_location("coding", TASKS / "coding.py")
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
 
 
 @pytest.mark.parametrize(
@@ -310,24 +304,53 @@ def coding():
     ],
 )
 def test_a_program_is_scored_by_the_benchmarks_tests(
-    coding, completion: str, strict: float, flexible: float, unparsed: float, timeout: float
+    task, completion: str, strict: float, flexible: float, unparsed: float, timeout: float
 ):
-    assert coding.process_results({"question": "Q", "answer": TESTS}, [completion]) == {
+    assert task.process_results({"question": "Q", "answer": TESTS, "domain": "code"}, [completion]) == {
         "strict": strict, "flexible": flexible, "unparsed": unparsed, "timeout": timeout,
     }  # fmt: skip
 
 
-def test_code_models_are_asked_as_they_were_trained(coding):
-    assert coding.doc_to_text({"question": "Q?", "answer": TESTS}) == wording("code").solve_prompt("Q?")
+def test_code_models_are_asked_as_they_were_trained(task):
+    assert task.doc_to_text({"question": "Q?", "answer": TESTS, "domain": "code"}) == wording("code").solve_prompt("Q?")
 
 
-def test_the_items_say_whether_a_benchmark_is_code(tmp_path: Path):
-    write_jsonl(tmp_path / "b" / "humaneval.jsonl", [{"id": "0", "question": "Q", "answer": TESTS}])
-    write_jsonl(tmp_path / "b" / "gsm8k.jsonl", [{"id": "0", "question": "Q", "answer": "1"}])
+PUZZLE = '{"puzzle": "knights_knaves", "answer": "Ann is a knight, and Bob is a knave.", "metadata": {}}'
+
+
+@pytest.mark.parametrize(
+    ("completion", "strict", "flexible", "unparsed"),
+    [
+        pytest.param("So \\boxed{Bob is a knave, and Ann is a knight}.", 1.0, 1.0, 0.0, id="boxed_in_another_order"),
+        pytest.param("The answer is: Ann is a knight, and Bob is a knave.", 0.0, 1.0, 0.0, id="announced"),
+        pytest.param("Bob lies.\nAnn is a knight and Bob is a knave", 0.0, 1.0, 0.0, id="last_line"),
+        # The verifier gives 0.65 for one of two.
+        pytest.param("\\boxed{Ann is a knight, and Bob is a knight}", 0.0, 0.0, 0.0, id="half_right_is_wrong"),
+        pytest.param("", 0.0, 0.0, 1.0, id="empty"),
+    ],
+)
+def test_a_puzzle_is_scored_by_its_own_verifier(task, completion: str, strict: float, flexible: float, unparsed: float):
+    assert task.process_results({"question": "Q?", "answer": PUZZLE, "domain": "logic"}, [completion]) == {
+        "strict": strict, "flexible": flexible, "unparsed": unparsed, "timeout": 0.0,
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("own", "domains"),
+    [
+        pytest.param("maths", {"gsm8k": "maths", "humaneval": "code", "knights": "logic"}, id="maths"),
+        pytest.param("code", {"gsm8k": "maths", "humaneval": "code", "knights": "logic"}, id="code"),
+        # Plain answers may be words: the run's own comparison knows both words and numbers.
+        pytest.param("logic", {"gsm8k": "logic", "humaneval": "code", "knights": "logic"}, id="logic"),
+    ],
+)
+def test_the_items_say_which_domain_a_benchmark_is_of(tmp_path: Path, own: str, domains: dict[str, str]):
+    for name, answer in (("gsm8k", "1"), ("humaneval", TESTS), ("knights", PUZZLE)):
+        write_jsonl(tmp_path / "b" / f"{name}.jsonl", [{"id": "0", "question": "Q", "answer": answer}])
     (tmp_path / "t").mkdir()
-    resolve_tasks(TASKS, tmp_path / "b", tmp_path / "t", ["humaneval", "gsm8k"])
-    assert "!function coding.doc_to_text" in (tmp_path / "t" / "humaneval.yaml").read_text()
-    assert "!function maths.doc_to_text" in (tmp_path / "t" / "gsm8k.yaml").read_text()
+    resolve_tasks(TASKS, tmp_path / "b", tmp_path / "t", list(domains), domain=own)
+    assert {name: next(read_jsonl(tmp_path / "t" / f"{name}.jsonl"))["domain"] for name in domains} == domains
+    assert "!function domain.doc_to_text" in (tmp_path / "t" / "humaneval.yaml").read_text()
 
 
 def test_scores_are_printed_with_what_is_doubtful_about_them():

@@ -25,11 +25,11 @@ def batched(items: Iterable[Any], size: int) -> Iterator[list[Any]]:
         yield batch
 
 
-def group_answers(domain: str, answers: Mapping[str, Sequence[str | None]]) -> dict[str, list[int | None]]:
-    """Which final answers of each question are equal, as mathematics or as programs.
+def group_answers(kind: str, answers: Mapping[str, Sequence[str | None]]) -> dict[str, list[int | None]]:
+    """Which final answers of each question are equal, by their kind.
 
     Args:
-        domain: `maths` or `code`.
+        kind: of the answers, as ``check.KINDS`` has it.
         answers: by question, the final answer of each response; None for a response without one.
 
     Returns:
@@ -40,7 +40,7 @@ def group_answers(domain: str, answers: Mapping[str, Sequence[str | None]]) -> d
     for chunk in batched(answers.items(), QUESTIONS_AT_ONCE):
         distinct = {q: list(dict.fromkeys(a for a in row if a is not None)) for q, row in chunk}
         pairs = sorted({pair for row in distinct.values() for pair in combinations(row, 2)})
-        equal = {pair for pair, same in zip(pairs, same_answers(domain, pairs), strict=True) if same}
+        equal = {pair for pair, same in zip(pairs, same_answers(kind, pairs), strict=True) if same}
         for question, row in chunk:
             number = _numbered(distinct[question], equal)
             groups[question] = [None if a is None else number[a] for a in row]
@@ -102,13 +102,13 @@ class BestOfN:
     reward_minus: Mapping[str, Difference]
 
 
-def best_of_n(domain: str, problems: Sequence[Sequence[Mapping[str, Any]]], seed: int = 0) -> BestOfN | None:
+def best_of_n(kind: str, problems: Sequence[Sequence[Mapping[str, Any]]], seed: int = 0) -> BestOfN | None:
     """How often the highest reward chooses a right answer, beside the other rules; None without a candidate.
 
     The rules are those of ``choose``, so the ties of the majority go to the reward here, too.
 
     Args:
-        domain: maths or code.
+        kind: of the answers, as ``check.KINDS`` has it.
         problems: the samples of each problem, with ``sample``, ``final_answer``, ``finish_reason``, ``outcome``, ``reward``.
             Candidates ended by themselves and give an answer, as in stage ``reward_select``.
         seed: of the bootstrap.
@@ -118,7 +118,7 @@ def best_of_n(domain: str, problems: Sequence[Sequence[Mapping[str, Any]]], seed
         str(k): [row for row in samples if row["finish_reason"] == "stop" and row["final_answer"]]
         for k, samples in enumerate(problems)
     }
-    groups = group_answers(domain, {name: [row["final_answer"] for row in rows] for name, rows in candidates.items()})
+    groups = group_answers(kind, {name: [row["final_answer"] for row in rows] for name, rows in candidates.items()})
     for name, rows in candidates.items():
         if not rows:
             continue

@@ -31,7 +31,7 @@ Choices, where two answers may or may not be called the same:
 
 import atexit
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import TimeoutError as FutureTimeoutError
 from decimal import Decimal, InvalidOperation, localcontext
 from typing import Any
@@ -142,31 +142,35 @@ def _warm_up() -> None:
 
     Loading takes seconds on a busy machine, which must not count as comparing.
     """
-    import resource
-
-    resource.setrlimit(resource.RLIMIT_AS, (MEMORY_BYTES, MEMORY_BYTES))
+    limit_memory()
     _equivalent("\\sqrt{2}", "\\sqrt{3}")
 
 
-_pools: dict[int, Any] = {}
+def limit_memory() -> None:
+    """Limit the memory of this process."""
+    import resource
+
+    resource.setrlimit(resource.RLIMIT_AS, (MEMORY_BYTES, MEMORY_BYTES))
 
 
-def _pool(workers: int) -> Any:
-    """The running pool of that many processes; started once, because that takes seconds."""
-    if workers not in _pools:
+Judge = Callable[[str, str], bool]
+_pools: dict[tuple[Judge, int], Any] = {}
+
+
+def _pool(judge: Judge, workers: int, warm_up: Callable[[], None], known: tuple[str, str]) -> Any:
+    """The running pool of that many processes for a judge; started once, because that takes seconds."""
+    if (judge, workers) not in _pools:
         from multiprocessing import get_context
 
         from pebble import ProcessPool
 
         # forkserver: a fork of a process that runs torch's threads may hang.
         context = get_context("forkserver")
-        pool = ProcessPool(max_workers=workers, max_tasks=500, initializer=_warm_up, context=context)
+        pool = ProcessPool(max_workers=workers, max_tasks=500, initializer=warm_up, context=context)
         # A pool that cannot start would fail every comparison: ask it what must hold, and raise its failure.
-        assert pool.schedule(_equivalent, args=("2\\sqrt{3}", "\\sqrt{12}")).result(), (
-            "the comparing process does not know that the root of 12 is twice the root of 3"
-        )
-        _pools[workers] = pool
-    return _pools[workers]
+        assert pool.schedule(judge, args=known).result(), f"the comparing process does not know that {known} are one"
+        _pools[judge, workers] = pool
+    return _pools[judge, workers]
 
 
 @atexit.register
@@ -179,10 +183,28 @@ def close_pools() -> None:
 
 
 def _verify(pairs: Sequence[tuple[str, str]], workers: int) -> dict[tuple[str, str], str]:
+    return decide(_equivalent, pairs, workers, _warm_up, ("2\\sqrt{3}", "\\sqrt{12}"))
+
+
+def decide(
+    judge: Judge, pairs: Sequence[tuple[str, str]], workers: int, warm_up: Callable[[], None], known: tuple[str, str]
+) -> dict[tuple[str, str], str]:
+    """What a judge says of each pair, asked in processes that are killed after TIMEOUT_S with what they do.
+
+    Args:
+        judge: whether a pair of gold answer and answer is one; a function of a module.
+        pairs: to judge.
+        workers: number of processes; they stay for the next call.
+        warm_up: runs first in each process: it limits the memory and loads what takes seconds.
+        known: a pair that the judge says yes to.
+
+    Returns:
+        By pair ``right``, ``wrong`` or ``timeout``.
+    """
     from pebble import ProcessExpired
 
-    pool = _pool(workers)
-    futures = [pool.schedule(_equivalent, args=pair, timeout=TIMEOUT_S) for pair in pairs]
+    pool = _pool(judge, workers, warm_up, known)
+    futures = [pool.schedule(judge, args=pair, timeout=TIMEOUT_S) for pair in pairs]
     verdicts = {}
     for pair, future in zip(pairs, futures, strict=True):
         try:

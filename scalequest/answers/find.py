@@ -71,7 +71,7 @@ _ALONE = re.compile(
 _HEADING_NUMBER = re.compile(r"\d+[.)]\s+\S|\d+\s+[A-Z][a-z]")
 
 # "The answer is obvious": it speaks of the answer and gives none.
-_ABOUT_THE_ANSWER = re.compile(
+ABOUT_THE_ANSWER = re.compile(
     r"(?:(?:quite|very|so|also|really|fairly|pretty|now|rather|then|therefore|thus|just|simply|not|too|indeed|as|already)\s+)*+"
     r"(?:(?:obvious|obviously|evident|self-evident|apparent|surprising|interesting|important|ready|clear|clearly|simple|easy|trivial|straightforward|hard|difficult|tricky|complicated|known|unknown|unclear|"
     r"uncertain|correct|incorrect|right|wrong|given|found|shown|obtained|calculated|computed|determined|derived|based|follows|below|above|"
@@ -245,7 +245,7 @@ def _answer_in(line: str) -> str | None:
     words = line.split(". ")[0].strip().rstrip(".")
     if verdict := _YES_OR_NO.match(words):
         return verdict[1]
-    return None if _ABOUT_THE_ANSWER.match(words) else words or None
+    return None if ABOUT_THE_ANSWER.match(words) else words or None
 
 
 def _concluded(line: str) -> str | None:

@@ -1,11 +1,15 @@
 """What is asked of the model roles, by domain: one module each, chosen by exact name (``domain`` of params.yaml).
 
+A domain is one file here: its prompts, its rule of what a question may hold, and the kind of answer that it expects. The kinds are
+in ``scalequest/answers/check.py``; a domain whose answers are compared as those of another needs no other file.
+
 A stage that asks for ``wording(domain)`` depends on that domain's file alone (``scalequest/domains/${domain}.py`` in dvc.yaml): a
 changed word in the prompts for code reruns nothing of a mathematics run.
 """
 
 from collections.abc import Mapping, Sequence
 from importlib import import_module
+from pkgutil import iter_modules
 from typing import Protocol, cast
 
 SOLVABILITY, DIFFICULTY = "solvability", "difficulty"
@@ -13,11 +17,22 @@ SOLVABILITY, DIFFICULTY = "solvability", "difficulty"
 # How long an answer is asked for (`respond.form`).
 WORKED, SHORT = "worked", "short"
 
-DOMAINS = ("maths", "code")
+DOMAINS = tuple(sorted(module.name for module in iter_modules(__path__)))
+# Whose benchmarks have plain answers, which are compared as mathematics.
+PLAIN = "maths"
 
 
 class Wording(Protocol):
-    """The functions that every domain's module has."""
+    """What every domain's module has.
+
+    Attributes:
+        ANSWERS: kind of its answers, a key of ``answers.check.KINDS``.
+        SEEDS_NEED_ANSWERS: whether a seed without an answer is left out. Otherwise its question teaches a generator all the same,
+            only its difficulty has no label.
+    """
+
+    ANSWERS: str
+    SEEDS_NEED_ANSWERS: bool
 
     def solve_prompt(self, question: str, form: str = WORKED) -> str:
         """Ask for a worked solution, or a short one."""

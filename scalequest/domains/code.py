@@ -12,6 +12,9 @@ import warnings
 from scalequest.answers.stubs import is_stub
 from scalequest.domains import DIFFICULTY, SHORT, SOLVABILITY, WORKED, judge_conversation, rewrite_conversation
 
+ANSWERS = "code"
+SEEDS_NEED_ANSWERS = False  # CodeFeedback has no tests
+
 # ------------------------------------------------------------------------------------------------------------- solving
 
 

@@ -5,6 +5,9 @@ import re
 from scalequest.domains import DIFFICULTY, SHORT, SOLVABILITY, WORKED, judge_conversation, rewrite_conversation
 from scalequest.signs import plain
 
+ANSWERS = "maths"
+SEEDS_NEED_ANSWERS = True
+
 # ------------------------------------------------------------------------------------------------------------- solving
 
 

@@ -13,8 +13,9 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, ValidationError, model_validator
+from pydantic import AfterValidator, Field, ValidationError, model_validator
 
+from scalequest.domains import DOMAINS
 from scalequest.errors import UserError
 from scalequest.models.source import parse_consent, parse_source
 from scalequest.params.file import PARAMS_FILE, check_there, parse_yaml, read_yaml
@@ -52,6 +53,12 @@ ROLES = ("optimizer", "judge", "solver", "difficulty", "reward", "student")
 NAME = re.compile(r"[a-z][a-z0-9_]*")
 # What a scores file holds beside its tasks (scalequest.evaluation.summarize).
 NO_TASK = ("dev", "few_shot", "warnings")
+
+
+def _existing(domain: str) -> str:
+    if domain not in DOMAINS:
+        raise ValueError(f"no domain '{domain}'; expected one of {', '.join(DOMAINS)}")
+    return domain
 
 
 class Engine(Section):
@@ -284,7 +291,7 @@ class Params(Section):
     """The whole file."""
 
     seed: Annotated[int, Field(ge=0)]
-    domain: Literal["maths", "code"]
+    domain: Annotated[str, AfterValidator(_existing)]
     mix: Annotated[list[str], Field(min_length=1)]
     models: dict[str, str]
     chat_templates: dict[str, Literal["alpaca", "plain"]]

@@ -5,6 +5,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
+from scalequest.domains import wording
 from scalequest.params.sources import Positive, Section
 
 Fraction = Annotated[float, Field(ge=0.0, le=1.0)]
@@ -38,8 +39,8 @@ class Preferences(Sampling):
 
     def solver_problems(self, domain: str) -> Iterator[str]:
         """Yield what contradicts ``source: solver``."""
-        if domain == "code":
-            yield "preferences.source: solver compares final answers, which domain 'code' has none of; set optimizer"
+        if wording(domain).ANSWERS == "code":
+            yield f"preferences.source: solver compares final answers, which domain '{domain}' has none of; set optimizer"
         if self.temperature == 0:
             yield f"preferences.temperature: 0 gives {self.solver.n_samples} equal answers to each question; set one above 0"
         low, high = self.solver.min_pass_rate, self.solver.max_pass_rate
@@ -61,9 +62,10 @@ class RewardSelect(Section):
 
     def problems(self, domain: str, n_samples: int) -> Iterator[str]:
         """Yield each contradiction as one line."""
-        if self.execute and domain != "code":
+        kind = wording(domain).ANSWERS
+        if self.execute and kind != "code":
             yield f"reward_select.execute: true runs responses as programs, which domain '{domain}' has none of; set false"
-        if self.check_arithmetic and domain == "code":
+        if self.check_arithmetic and kind == "code":
             yield "reward_select.check_arithmetic: true reads written calculations, which programs have none of; set false"
         if self.min_agreement > n_samples:
             yield f"reward_select.min_agreement: {self.min_agreement} of {n_samples} answers (respond.n_samples) can never agree; lower it"

@@ -17,6 +17,7 @@ from scalequest.problems.draw import draw
 from scalequest.problems.files import read_file
 from scalequest.problems.known_datasets import canonical, stratum
 from scalequest.problems.problem import Problem, new_problem, worked_solution
+from scalequest.problems.puzzles import known_answer
 from scalequest.problems.reasoning_gym import draw_problems
 from scalequest.text import question_key
 
@@ -68,7 +69,8 @@ def load_source(
     """
     if isinstance(source, ReasoningGymSource):
         problems, excluded = draw_problems(name, source, exclude)
-        loaded = Loaded(problems, {"benchmark_item": excluded} if excluded else {})
+        bare = sum(p["solution"] == worked_solution("", known_answer(p["answer"])) for p in problems)
+        loaded = Loaded(problems, {"benchmark_item": excluded} if excluded else {}, bare)
     else:
         loaded = _from_file(name, source, seed, need_solution, need_answer, exclude)
     if not loaded.problems:
@@ -181,7 +183,7 @@ def _from_file(
             continue
         seen.add(key)
         is_code = not answer or is_test_program(answer)
-        taught = solution if is_code else worked_solution(solution, answer, source.calculator_marks)
+        taught = solution if is_code else worked_solution(solution, known_answer(answer), source.calculator_marks)
         problems.append(new_problem(name, str(number), question, taught, answer, stratum(raw)))
         if not solution:
             bare.add(problems[-1]["id"])

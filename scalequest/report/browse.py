@@ -5,6 +5,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from scalequest.outcomes import KEPT, OUTCOMES, REWRITE_OUTCOMES, Outcome
+from scalequest.problems.puzzles import known_answer
 from scalequest.report.blocks import Block, Browser, Column, Section, Text, clip
 from scalequest.report.page import browser_json, packed
 from scalequest.report.run import Run
@@ -169,7 +170,10 @@ def item_browser(run: Run) -> Browser | None:
     for task, name in order:
         found = {model: run.items[model].get((task, name)) for model in models}
         first = next(row for row in found.values() if row)
-        texts = [("Question", clip(first["question"]), task), ("Expected answer", clip(first["answer"]), "")]
+        texts = [
+            ("Question", clip(first["question"]), task),
+            ("Expected answer", clip(known_answer(first["answer"])), ""),
+        ]
         texts += [
             (model, clip(row["completion"]) if row else "", reading(row) if row else "not asked")
             for model, row in found.items()

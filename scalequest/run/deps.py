@@ -103,6 +103,10 @@ def closure(root: Path, start: list[Path]) -> list[Path]:
             files.add(root / "scalequest" / "domains" / "__init__.py")
             if reads_domain(path):
                 files.add(root / WORDING)
+            if "domains.DOMAINS" in names:  # chooses among all of them
+                files |= {
+                    file for file in (root / "scalequest" / "domains").glob("[a-z]*.py") if file.stem != "__init__"
+                }
         for file in files - set(found):
             found[file] = None
             waiting.append(file)

@@ -152,7 +152,7 @@ def evaluate(args: argparse.Namespace) -> dict[str, dict[str, float]]:
         known = known_benchmarks(params.benchmarks, Path("eval", "benchmarks.yaml"))
         write_benchmarks(names, known, params.seed, Path(folder))
         model = find_model(args.model)
-        exam = Exam(Path("eval", "tasks"), Path(folder), names, args.max_tokens, args.limit)
+        exam = Exam(Path("eval", "tasks"), Path(folder), names, args.max_tokens, args.limit, domain=params.domain)
         rows = run_exam(model, exam, engine, params.runtime)
     scores = summarize(rows)
     if args.samples:

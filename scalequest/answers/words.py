@@ -1,0 +1,67 @@
+r"""Finding and comparing answers that are words: a name, yes or no, who is a knight, a small grid.
+
+The readings go from strict to lenient as for mathematics: a box (``find.strict_answer``), what is announced (``stated_answer``),
+a short last line (``closing_answer``). Two answers are one if they differ in case, blanks, quotation marks, emphasis, LaTeX around
+words or a full stop alone.
+"""
+
+import re
+
+from scalequest.answers.find import ABOUT_THE_ANSWER, boxed
+from scalequest.answers.thoughts import without_thoughts
+from scalequest.signs import plain
+
+# Characters of a last line that is taken as the answer. The longest answer of a puzzle has 53 (problems/puzzles.py).
+LONGEST_LINE = 80
+
+_EMPHASIS = re.compile(r"\*\*|__|(?<!\w)[*_`](?=\w)|(?<=\w)[*_`](?!\w)|`")
+_ANNOUNCED = re.compile(
+    r"\banswer\b[ \t]*(?:(?:is|would be|must be|should be)\b(?! not\b)[ \t]*:?|[:=])[ \t]*", re.IGNORECASE
+)
+_SENTENCE_END = re.compile(r"(?<=[^\W\d_]{2})\.(?:\s|$)|(?<=\d)\.(?:\s+[A-Z]|\s*$)|(?<=[)\"'])\.(?:\s|$)")
+_LATEX_WORDS = re.compile(r"\\(?:text|textbf|textit|textrm|mathrm|mathbf|operatorname)\s*\{([^{}]*)\}")
+_LATEX_LAYOUT = re.compile(r"\\[,!:; ]|\\quad\b|\$")
+_AROUND = " \t\n\"'.,;:!*_`"
+
+
+def stated_answer(text: str) -> str | None:
+    """What a response states as its answer: the last box, else what follows the last "answer is" or "answer:"; None without."""
+    response = without_thoughts(text)
+    if found := boxed(response):
+        return found
+    response = _EMPHASIS.sub("", response)
+    for announcement in reversed(list(_ANNOUNCED.finditer(response))):
+        if found := _announced_by(response[announcement.end() :]):
+            return found
+    return None
+
+
+def closing_answer(text: str) -> str | None:
+    """The stated answer, else the last line if it is short; None for a response that ends in a long line, or holds nothing."""
+    if found := stated_answer(text):
+        return found
+    lines = [line.strip() for line in _EMPHASIS.sub("", without_thoughts(text)).splitlines()]
+    last = next((line for line in reversed(lines) if line), "")
+    return last if 0 < len(last) <= LONGEST_LINE and tidy(last) else None
+
+
+def _announced_by(rest: str) -> str | None:
+    """The answer at the start of a text: the sentence in its line, or the lines below it up to a blank one."""
+    line, _, below = rest.partition("\n")
+    if line.strip():
+        found = _SENTENCE_END.split(line, maxsplit=1)[0].strip()
+        return None if "\\boxed" in found or ABOUT_THE_ANSWER.match(found) else found or None
+    return re.split(r"\n[ \t]*\n", below.lstrip("\n"), maxsplit=1)[0].strip() or None
+
+
+def tidy(answer: str) -> str:
+    r"""An answer in plain signs, without LaTeX and emphasis around it; its lines stay, and ``\\`` is an end of a line."""
+    text = answer.replace("\\\\", "\n")
+    while (inner := _LATEX_WORDS.sub(r"\1", text)) != text:
+        text = inner
+    return plain(_EMPHASIS.sub("", _LATEX_LAYOUT.sub(" ", text))).strip(_AROUND)
+
+
+def spelling(answer: str) -> str:
+    """What two answers that are one have in common."""
+    return " ".join(tidy(answer).casefold().split())
