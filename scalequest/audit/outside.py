@@ -33,6 +33,12 @@ def changed_sources(params: Mapping[str, Any], root: Path) -> Iterator[tuple[str
         The stage that read the source, and what changed.
     """
     for role, source in params.get("models", {}).items():
+        if str(source).startswith("gguf:"):
+            name, _, pin = str(source).removeprefix("gguf:").partition("#sha256=")
+            gguf = root / Path(name).expanduser()
+            if pin and gguf.is_file() and (found := file_hash(gguf)) != pin:
+                yield f"fetch_model@{role}", _changed(f"models.{role}: {gguf}", found, pin)
+            continue
         folder, _, pin = str(source).removeprefix("path:").partition("#sha256=")
         place = root / Path(folder).expanduser()
         if str(source).startswith("path:") and pin and (place / "config.json").is_file():

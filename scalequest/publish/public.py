@@ -50,10 +50,10 @@ def _is_public(host: str) -> bool:
 
 
 def public_source(source: str) -> str:
-    """A model's source without what is this machine's or this user's: ``path:`` by its last name, ``api:`` by host and model."""
+    """A model's source without what is this machine's or this user's: ``path:`` and ``gguf:`` by their last name, ``api:`` by host and model."""
     kind, _, rest = source.partition(":")
-    if kind == "path":
-        return f"path:{Path(rest).name}"
+    if kind in ("path", "gguf"):
+        return f"{kind}:{Path(rest).name}"
     if kind == "api":
         address, _, model = rest.partition("#")
         return f"api:{public_address(address) or 'a private endpoint'}#{model}"

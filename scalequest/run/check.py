@@ -71,7 +71,7 @@ def unpinned(params: Params) -> list[str]:
 
 
 def _models(params: Params, online: bool) -> Iterator[str]:
-    from scalequest.models.folder import check_folder
+    from scalequest.models.folder import check_folder, file_sha256
 
     asked: set[str] = set()
     for role, source in params.models.items():
@@ -90,6 +90,10 @@ def _models(params: Params, online: bool) -> Iterator[str]:
                 check_folder(role, Path(name).expanduser().resolve(), commit)
             except UserError as error:
                 yield str(error)
+        elif kind == "gguf" and not (file := Path(name).expanduser()).is_file():
+            yield f"models.{role}: {file}: no such file. Expected a GGUF file, relative to here"
+        elif kind == "gguf" and (found := file_sha256(file)) != commit:
+            yield f"models.{role}: {file} has sha256 {found}, pinned is {commit or 'nothing'}. Write gguf:{name}#sha256={found}"
         elif kind == "api" and online:
             yield from _ask_endpoint(params, role, name)
         asked.add(source)

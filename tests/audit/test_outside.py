@@ -17,11 +17,13 @@ def given(tmp_path: Path) -> dict[str, Any]:
     model.mkdir()
     (model / "config.json").write_text("{}")
     (model / "model.safetensors").write_bytes(b"weights")
+    gguf = tmp_path / "q4.gguf"
+    gguf.write_bytes(b"GGUF")
     for name in ("seeds", "tests", "train", "marks"):
         (tmp_path / f"{name}.jsonl").write_text("{}\n")
     pin = file_hash(tmp_path / "seeds.jsonl")
     return {
-        "models": {"judge": f"path:model#sha256={folder_sha256(model)}", "solver": "pypi:llm-x==1.0", "student": f"hf:o/m@{'0' * 40}"},
+        "models": {"judge": f"path:model#sha256={folder_sha256(model)}", "solver": "pypi:llm-x==1.0", "student": f"hf:o/m@{'0' * 40}", "reward": f"gguf:q4.gguf#sha256={file_hash(gguf)}"},
         "seeds": {"own": {"kind": "jsonl", "path": "seeds.jsonl", "sha256": pin}, "sums": {"kind": "reasoning_gym", "n": 3}},
         "benchmarks": {"tests": {"kind": "jsonl", "path": str(tmp_path / "tests.jsonl"), "sha256": pin}},
         "instruct_tune": {"data": "train.jsonl", "data_sha256": pin},
@@ -38,6 +40,7 @@ def test_sources_with_their_pinned_bytes_are_not_complained_of(given: dict[str, 
     [
         ("model/model.safetensors", "fetch_model@judge", "models.judge: "),
         ("model/config.json", "fetch_model@judge", "models.judge: "),
+        ("q4.gguf", "fetch_model@reward", "models.reward: "),
         ("seeds.jsonl", "seeds", "seeds.own: "),
         ("tests.jsonl", "benchmarks", "benchmarks.tests: "),
         ("train.jsonl", "instruct_tune", "instruct_tune.data: "),

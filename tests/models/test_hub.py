@@ -116,6 +116,26 @@ def test_a_model_comes_checked_and_locked_and_a_second_fetch_downloads_nothing(s
     assert not [r for r in hub.requests if r[0] == "GET" and "/resolve/" in r[1]]
 
 
+def test_one_gguf_file_comes_checked(hub: Hub, tmp_path: Path):
+    hub.repositories["org/m"].files["q4.gguf"] = WEIGHTS
+    script = FETCH.replace("import fetch_hub", "import fetch_hub_file").replace(
+        'fetch_hub("judge", "org/m", sys.argv[1], Path(sys.argv[2]), with_code=sys.argv[3] == "code")\n    print(local_path(Path(sys.argv[2])))',
+        'print(*fetch_hub_file("judge", "org/m", sys.argv[1], sys.argv[2]))',
+    )  # fmt: skip
+    inherited = {k: v for k, v in os.environ.items() if not k.startswith("HF_")}
+    environment = inherited | {"HF_ENDPOINT": hub.url, "HF_HOME": str(tmp_path / "home")}
+
+    def run(name: str) -> subprocess.CompletedProcess[str]:
+        command = [sys.executable, "-c", script, COMMIT, name]
+        return subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False)
+
+    path, digest = run("q4.gguf").stdout.split()
+    assert Path(path).read_bytes() == WEIGHTS
+    assert digest == sha256(WEIGHTS).hexdigest()
+    assert not hub.asked_for("model.safetensors"), "nothing else of the repository is fetched"
+    assert "has no file q8.gguf. Expected one of ['q4.gguf']" in run("q8.gguf").stderr
+
+
 def test_code_comes_only_with_consent(start, hub: Hub):
     assert not (finished(start()) / "modeling_m.py").exists()
     assert hub.asked_for("modeling_m.py") == []

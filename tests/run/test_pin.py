@@ -1,6 +1,7 @@
 """`scalequest pin`: the hash of what is there now, printed or written into a parameter file."""
 
 import zipfile
+from hashlib import sha256
 from pathlib import Path
 
 import pytest
@@ -37,13 +38,17 @@ def folder(tmp_path: Path) -> Path:
 
 def test_a_wheel_and_a_folder_are_pinned_to_what_is_there_now(wheel: Path, folder: Path):
     assert pinned("pypi:llm-x==1.0") == f"pypi:llm-x==1.0#sha256={file_hash(wheel)}"
+    gguf = folder / "m.gguf"
+    gguf.write_bytes(b"x")
+    assert pinned(f"gguf:{gguf}") == f"gguf:{gguf}#sha256={sha256(b'x').hexdigest()}"
+    gguf.unlink()
     assert pinned(f"path:{folder}") == f"path:{folder}#sha256={folder_sha256(folder)}"
     assert pinned(f"pypi:llm-x==1.0#sha256={'a' * 64}") == f"pypi:llm-x==1.0#sha256={'a' * 64}"
 
 
-@pytest.mark.parametrize("source", ["path:/nowhere", "pypi:llm-x==2.0", "pypi:llm-x"])
+@pytest.mark.parametrize("source", ["path:/nowhere", "gguf:/nowhere.gguf", "pypi:llm-x==2.0", "pypi:llm-x"])
 def test_what_is_not_there_cannot_be_pinned(source: str, wheel: Path):
-    with pytest.raises(UserError, match=r"no model folder|could not download|has no version"):
+    with pytest.raises(UserError, match=r"no model folder|no such file|could not download|has no version"):
         pinned(source)
 
 

