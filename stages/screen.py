@@ -27,7 +27,7 @@ from scalequest.errors import UserError
 from scalequest.io import read_jsonl, rounded
 from scalequest.outcomes import DUPLICATES, KEPT, SCREEN_OUTCOMES
 from scalequest.params import Screen
-from scalequest.problems.diversity import vendi
+from scalequest.problems.diversity import SAMPLE, diversity, places
 from scalequest.problems.grouping import Grouping, Screened
 from scalequest.problems.paraphrases import PARAPHRASE
 from scalequest.problems.screening import CODES, VERDICTS, Batch, Checker, printable
@@ -37,8 +37,6 @@ from scalequest.runtime.stage import StageRun, run_stage
 
 # Fewer rows are checked in this process: another one takes seconds to start.
 LEAST_FOR_PROCESSES = 20_000
-# Questions of each generator whose diversity is measured; its time grows with the third power.
-DIVERSITY_SAMPLE = 1_000
 
 
 @dataclass(frozen=True)
@@ -249,24 +247,21 @@ def overlap(
     return found
 
 
-def diversity(work: Sequence[Piece], grouping: Grouping, mix: Sequence[str]) -> dict[str, dict[str, float]]:
-    """The Vendi score of each generator's questions, of as many of each: those that ended, are text and in the language.
-
-    Duplicates are among them. The sample is taken at equal distances.
-    """
+def sampled(work: Sequence[Piece], grouping: Grouping, mix: Sequence[str]) -> dict[str, Sequence[str]]:
+    """Questions of each generator, as many of each: those that ended, are text and in the language. Duplicates are among them."""
     generator = np.repeat([piece.generator for piece in work], [piece.rows for piece in work])
     usable = np.isin(grouping.verdicts, [CODES[name] for name in (KEPT, *DUPLICATES)])
     own = [np.flatnonzero(usable & (generator == place)) for place in range(len(mix))]
-    n = min(DIVERSITY_SAMPLE, *(len(places) for places in own))
-    chosen = np.concatenate([places[np.linspace(0, len(places) - 1, n).astype(int)] for places in own]) if n else []
-    found: dict[int, list[str]] = {place: [] for place in range(len(mix))}
+    n = min(SAMPLE, *(len(rows) for rows in own))
+    chosen = np.concatenate([rows[places(len(rows), n)] for rows in own])
+    found: dict[str, list[str]] = {name: [] for name in mix}
     start = 0
     for piece in work:
         if len(here := [int(at) - start for at in chosen if start <= at < start + piece.rows]):
             column = pq.ParquetFile(piece.path).read_row_group(piece.group, columns=["question"])["question"]
-            found[piece.generator] += column.take(pa.array(here)).to_pylist()
+            found[mix[piece.generator]] += column.take(pa.array(here)).to_pylist()
         start += piece.rows
-    return {name: {"n": n, "vendi": rounded(vendi(found[place]), 1)} for place, name in enumerate(mix)}
+    return dict(found)
 
 
 def main(args: argparse.Namespace, run: StageRun) -> None:
@@ -286,7 +281,7 @@ def main(args: argparse.Namespace, run: StageRun) -> None:
             f"screen dropped all {metrics['questions']} questions: {found}; loosen the `screen` parameter that removed them"
         )
     write_stream(args.out, written(work, grouping), SCREENED)
-    run.metrics(args.metrics, metrics | {"diversity": diversity(work, grouping, run.params.mix)})
+    run.metrics(args.metrics, metrics | {"diversity": diversity(sampled(work, grouping, run.params.mix))})
 
 
 if __name__ == "__main__":

@@ -4,8 +4,8 @@ Near duplicates are found by an exact similarity join with prefix filtering (Cha
 positions: Xiao et al. 2008, WWW): two sets whose Jaccard similarity is at least t share one of their rarest elements, so
 only those are looked up. MinHash buckets fill up where many questions come from one story template; the rarest shingles
 of such questions hold the numbers and names in which they differ. What still shares one is mostly ruled out by 64 bits of
-each set, before its elements are read (Sandes, Teodoro and Melo 2020, TKDE). Duplicates do not enter the index, so a crowd of equal
-questions costs one comparison each.
+each set, before its elements are read (Sandes, Teodoro and Melo 2020, TKDE). Duplicates do not enter the index, so a
+crowd of equal questions costs one comparison each.
 """
 
 from dataclasses import dataclass

@@ -3,7 +3,7 @@ import random
 import pytest
 
 from scalequest.io import read_jsonl
-from scalequest.problems.diversity import vendi
+from scalequest.problems.diversity import SAMPLE, diversity, vendi, vendi_of_meaning
 from tests.fakes import real_data
 
 
@@ -31,3 +31,24 @@ def test_real_questions_are_more_diverse_than_one_template():
 def test_the_order_does_not_matter():
     texts = [f"Tom has {i} apples." for i in range(30)]
     assert vendi(texts) == pytest.approx(vendi(texts[::-1]))
+
+
+def test_other_words_for_the_same_count_little_by_meaning():
+    texts = [
+        "How many apples does Tom buy?",
+        "What number of apples does Tom purchase?",
+        "Find the area of a triangle.",
+    ]
+    assert vendi_of_meaning(texts) < 2.2 < vendi(texts)
+    assert vendi_of_meaning(texts[:1] * 5) == pytest.approx(1)
+    assert vendi_of_meaning([]) == vendi_of_meaning([""]) == 0
+
+
+def test_sets_are_compared_at_the_size_of_the_smallest():
+    same, others = ["a b c"] * (SAMPLE + 5), [f"a{i} b{i} c{i}" for i in range(10)]
+    found = diversity({"same": same, "others": others})
+    assert [own["n"] for own in found.values()] == [10, 10]
+    assert found["same"]["vendi"] == 1.0
+    assert found["others"]["vendi"] > 9
+    assert diversity({"same": same})["same"]["n"] == SAMPLE
+    assert diversity({}) == {}

@@ -321,13 +321,15 @@ def test_overlap_and_diversity_are_measured_by_generator(stage, tmp_path: Path):
     # Three of each are compared; of stories the second `own` is left out or in, by distance.
     assert metrics["diversity"]["sums"]["n"] == metrics["diversity"]["stories"]["n"] == 3
     assert 1 < metrics["diversity"]["sums"]["vendi"] <= 3
+    assert 1 < metrics["diversity"]["sums"]["vendi_of_meaning"] <= 3
     assert metrics["template_matches"] == {"kept": 0, "items": 0}
 
 
 def test_an_empty_generator_has_no_diversity(stage, tmp_path: Path):
     stage(sums=["What is 1 + 1?"], stories=["Hm?"])
     metrics = json.loads((tmp_path / "m.json").read_text())
-    assert metrics["diversity"] == {"sums": {"n": 0, "vendi": 0.0}, "stories": {"n": 0, "vendi": 0.0}}
+    none = {"n": 0, "vendi": 0.0, "vendi_of_meaning": 0.0}
+    assert metrics["diversity"] == {"sums": none, "stories": none}
 
 
 def test_generators_are_screened_together():
