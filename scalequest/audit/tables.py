@@ -247,7 +247,7 @@ class Tables:
         import duckdb
 
         try:
-            return self.connection.execute(sql).to_arrow_reader(rows)
+            return self.connection.sql(sql).to_arrow_reader(rows)
         except duckdb.Error as error:
             raise self._unreadable(error) from None
 

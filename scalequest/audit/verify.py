@@ -1,6 +1,7 @@
 """Compare every claim of dvc.lock with the files; exit code 1 if a link is broken.
 
     scalequest verify [CHECK ...] [--rev REV] [--replay 1%|SHARDS [--seed N]]
+    scalequest verify --key PUBLIC_KEY [FOLDER ...]
 
     stages   every stage has run, with its revision's parameters, code and package lock, on what the stages before it wrote
              last; local models and data files still have the bytes that the parameters pin
@@ -10,6 +11,8 @@
 
     --replay draws shards by chance, runs the stages' code for them again on this machine, and compares the rows. It finds
              what the four checks cannot: rows that were changed together with lock, counts and hashes
+
+    --key    checks the signatures of what `scalequest publish --sign` wrote (by default in hub/), anywhere, without a repository
 
 Checks run in the pipeline's order. The first broken link printed is the one furthest upstream; the others may follow
 from it.
@@ -21,7 +24,7 @@ import secrets
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from functools import cached_property
 from hashlib import md5
@@ -399,6 +402,9 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--replay", metavar="AMOUNT", help="also run this part again: a share (1%%) or a number of shards (3)"
     )
+    parser.add_argument(
+        "--key", type=Path, metavar="PUBLIC_KEY", help="check signatures with this key, of folders instead of checks"
+    )
     parser.add_argument("--seed", type=int, help="with --replay: draw the same shards again; by default by chance")
 
 
@@ -440,6 +446,12 @@ def taken_over_lines(repository: Repository, lock: Lock) -> list[str]:
 
 def run(args: argparse.Namespace) -> int:
     """Check, print each group, and return 1 if a link is broken."""
+    if args.key is not None:
+        from scalequest.publish.sign import verify_signatures
+
+        if args.replay is not None or args.seed is not None or args.rev != WORKSPACE:
+            raise UserError("verify --key: checks published folders, which have no --rev, --replay and --seed. Expected --key KEY.pub FOLDER alone. Run the other checks in the repository")  # fmt: skip
+        return report(verify_signatures([Path(name) for name in args.checks or ["hub"]], args.key), args.json, "what was signed")  # fmt: skip
     if unknown := [name for name in args.checks if name not in CHECKS]:
         raise UserError(f"verify: no check '{unknown[0]}'{nearest(unknown[0], CHECKS)}")
     repository = Repository.find()
@@ -452,17 +464,21 @@ def run(args: argparse.Namespace) -> int:
         checks.append(
             replayed(repository, lock, args.replay, args.seed, lambda line: print(line, file=stream, flush=True))
         )
+    facts = [] if args.json else [*taken_over_lines(repository, lock), *environments({s.name: environment_of(repository, lock, s) for s in lock.stages.values()})]  # fmt: skip
+    return report(checks, args.json, str(lock.revision), facts)
+
+
+def report(checks: list[Check], as_json: bool, of: str, facts: Sequence[str] = ()) -> int:
+    """Print groups of checks, other ``facts``, and the broken links of what was checked; 1 if there are any."""
     broken = [link for check in checks for link in check.broken]
-    if args.json:
+    if as_json:
         print(json.dumps([asdict(check) for check in checks], indent=2, ensure_ascii=False))
         return bool(broken)
     for check in checks:
         print(f"{check.name}: {check.links:,} links, {f'{len(check.broken)} broken' if check.broken else 'all hold'}")
-    for line in taken_over_lines(repository, lock):
-        print(line)
-    print(*environments({s.name: environment_of(repository, lock, s) for s in lock.stages.values()}), sep="\n")
+    print(*facts, sep="\n", end="\n" if facts else "")
     if broken:
-        print(f"\nfirst broken link of {lock.revision}:\n  {broken[0]}")
+        print(f"\nfirst broken link of {of}:\n  {broken[0]}")
         if more := broken[1:]:
             print("\nand after it:", *(f"  {link}" for link in more[:SHOWN]), sep="\n")
             if len(more) > SHOWN:

@@ -2,6 +2,7 @@
 
     scalequest publish [--rev REV] [--out hub] [--licence NAME=ID ...]
     scalequest publish --dataset ORG/NAME --model ORG/NAME       # also upload; needs HF_TOKEN or `hf auth login`
+    scalequest publish --sign KEY                                # also sign; `scalequest verify --key KEY.pub` checks it
 
 The run is verified first: every row has its origin, all counts add up, and the revision's commit
 makes the same bytes again. Addresses in the cards hold no password and no path of this machine.
@@ -28,7 +29,9 @@ from scalequest.publish.croissant import croissant
 from scalequest.publish.dataset import write_configs
 from scalequest.publish.public import not_repeatable, public_address, secrets
 from scalequest.publish.scores import write_eval_results
+from scalequest.publish.sign import SIGNATURE, private_key, require_package, sign_folder, write_lock
 from scalequest.publish.sources import LICENCE_ID, find_sources
+from scalequest.publish.statements import publication_statement, stage_statements
 
 # The name that CycloneDX recommends.
 BILL = "bom.cdx.json"
@@ -46,6 +49,12 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--model", metavar="ORG/NAME", help="upload the model there")
     parser.add_argument("--public", action="store_true", help="make the uploads public; they are private by default")
     parser.add_argument(
+        "--sign",
+        type=Path,
+        metavar="KEY",
+        help="sign both folders with this private key (PEM, elliptic curve, no password)",
+    )
+    parser.add_argument(
         "--uncommitted", action="store_true", help="also publish what no commit reproduces; the cards then say so"
     )
 
@@ -56,8 +65,10 @@ def run(args: argparse.Namespace) -> int:
     lock = read_lock(repository, repository.revision(args.rev))
     given = dict(_licence(item) for item in args.licence)
     token = _token() if args.dataset or args.model else None
-    write_hub_folder(repository, lock, args.out, args.name, given, args.dataset or "", args.uncommitted)
+    write_hub_folder(repository, lock, args.out, args.name, given, args.dataset or "", args.uncommitted, args.sign)
     print(f"written: {args.out / 'dataset'} and {args.out / 'model'}")
+    if args.sign:
+        print(f"signed: {SIGNATURE} in both; scalequest verify --key PUBLIC_KEY {args.out}")
     for kind, name in (("dataset", args.dataset), ("model", args.model)):
         if name:
             print(f"pushed: {push(args.out / kind, name, kind, token, private=not args.public)}")
@@ -90,6 +101,7 @@ def write_hub_folder(
     licences: dict[str, str],
     dataset: str,
     anyway: bool = False,
+    sign: Path | None = None,
 ) -> None:
     """Write ``out/dataset`` and ``out/model``, files and cards.
 
@@ -101,11 +113,15 @@ def write_hub_folder(
         licences: of model roles and seed sources, where they state none.
         dataset: the data set's name on the hub, or empty.
         anyway: also publish what the revision's commit does not make again; the cards then say so.
+        sign: file of the private key to sign with; None leaves both folders unsigned.
 
     Raises:
         UserError: a link is broken, a stage has not run, the data are not here, ``licences`` names what is no source, the
-            commit does not make these bytes, or a file holds a secret.
+            commit does not make these bytes, a file holds a secret, or ``sign`` holds no key.
     """
+    if sign:
+        require_package()
+    key = private_key(sign, out) if sign else None
     broken = [link for check in verify(repository, lock, ["counts", "rows"]) for link in check.broken]
     if broken:
         raise UserError(
@@ -137,12 +153,21 @@ def write_hub_folder(
     write_text(out / "model" / "README.md", model_card(facts[model], dataset))
     write_json(out / "model" / BILL, bill(facts[model]))
     write_eval_results(facts[model], out / "model")
+    if sign:
+        for name in ("dataset", "model"):
+            write_lock(repository, lock, out / name)
     if found := list(secrets(out, key_variable(repository, lock))):
         shutil.rmtree(out / "dataset")
         shutil.rmtree(out / "model")
         raise UserError(
             f"publish: {found[0]}. Expected files without secrets; nothing was kept. Remove it where it comes from"
         )
+    if sign:
+        origin = facts[data].origin
+        stages = list(stage_statements(repository, history, lock, origin))
+        for name in ("dataset", "model"):
+            last = publication_statement(repository, lock, out / name, origin)
+            sign_folder(out / name, [*stages, last], sign, key)
 
 
 def key_variable(repository: Repository, lock: Lock) -> str:

@@ -41,6 +41,8 @@ CITATION = (
     "@inproceedings{ding2025scalequest, title={Unleashing LLM Reasoning Capability via Scalable Question Synthesis from "
     "Scratch}, author={Ding, Yuyang and others}, booktitle={ACL}, year={2025}, url={https://arxiv.org/abs/2410.18693}}"
 )
+# Configurations with one row per id: a question may have several training rows, and a rewrite for each direction.
+UNIQUE = ("responses", "ledger")
 # A URL-safe form of the hub's licence ids; the hub's own Croissant files have the same address.
 LICENCE_PAGE = "https://choosealicense.com/licenses"
 
@@ -92,7 +94,7 @@ def croissant(facts: Facts, folder: Path, configs: Sequence[Config], dataset: st
                 "@id": config.name,
                 "name": config.name,
                 "description": config.summary,
-                "key": {"@id": f"{config.name}/id"},
+                **({"key": {"@id": f"{config.name}/id"}} if config.name in UNIQUE else {}),
                 "field": [_field(config, column) for column in pq.read_schema(folder / config.path)],
             }
             for config in configs

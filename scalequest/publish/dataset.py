@@ -56,7 +56,7 @@ CONFIGS = (
     Config(
         "default",
         ("instruct",),
-        "One row per question with the answer that was kept, ready for supervised fine-tuning.",
+        "The training rows: each kept question with the answer that was kept, ready for supervised fine-tuning.",
         {
             "messages": "question and response as a conversation; the user's turn is the prompt that the student was trained on",
             "id": _ID,
@@ -68,7 +68,7 @@ CONFIGS = (
             "agreement": "share of all sampled answers that end in the same final answer",
             "n_candidates": "how many of the sampled answers ended and gave an answer",
         },
-        f"SELECT * FROM {{instruct}} ORDER BY {_BY_ID.format('id')}",
+        f"SELECT * FROM {{instruct}} ORDER BY {_BY_ID.format('id')}, reward DESC, response",
     ),
     Config(
         "responses",
@@ -83,12 +83,13 @@ CONFIGS = (
             "finish_reason": "`stop`; or `length`, where it was cut",
             "n_tokens": "tokens of the response",
             "reward": "the reward model's logit, higher is better; null where it was not scored",
-            "kept": "whether it is the response of the training row",
+            "kept": "whether it is the response of a training row",
         },
         f"""SELECT r.id, r.question_id, r.sample, q.question, r.response, r.finish_reason, r.n_tokens, w.reward,
-        coalesce(i.response = r.response AND i.reward = w.reward, false) AS kept
+        i.id IS NOT NULL AS kept
         FROM {{responses}} r JOIN {{filtered}} q ON q.id = r.question_id LEFT JOIN {{rewards}} w ON w.id = r.id
-        LEFT JOIN {{instruct}} i ON i.id = r.question_id ORDER BY {_BY_ID.format("r.question_id")}, r.sample""",
+        LEFT JOIN (SELECT DISTINCT id, reward, response FROM {{instruct}}) i
+        ON i.id = r.question_id AND i.reward = w.reward AND i.response = r.response ORDER BY {_BY_ID.format("r.question_id")}, r.sample""",
     ),
     Config(
         "preferences",

@@ -4,6 +4,7 @@ import ipaddress
 import re
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 from urllib.parse import urlsplit
 
 from scalequest.audit.lock import LOCK, PARAMS, PIPELINE, Lock, read_lock
@@ -13,6 +14,8 @@ from scalequest.redaction import TOKENS, secret_in
 
 # host:path as SSH takes it; a drive letter is no host.
 _SCP = re.compile(r"(?:[^@/\s]+@)?([\w.-]{2,}):(?!//)([^\s]+)")
+# A folder of this machine: from its root or a user's home.
+_LOCAL = re.compile(r"(?:/|~[\w-]*/|file://)\S*\w$")
 WEIGHTS = (".safetensors", ".bin", ".gguf")
 
 
@@ -58,6 +61,19 @@ def public_source(source: str) -> str:
         address, _, model = rest.partition("#")
         return f"api:{public_address(address) or 'a private endpoint'}#{model}"
     return source
+
+
+def public_values(data: Any) -> Any:
+    """Nested data of a lock with every model's source as ``public_source``, and folders of this machine by their last name."""
+    if isinstance(data, dict):
+        return {key: public_values(value) for key, value in data.items()}
+    if isinstance(data, list | tuple):
+        return [public_values(value) for value in data]
+    if isinstance(data, str) and data.startswith(("path:", "api:")):
+        return public_source(data)
+    if isinstance(data, str) and _LOCAL.match(data):
+        return Path(data).name
+    return data
 
 
 def secrets(folder: Path, key_variable: str = "") -> Iterator[str]:
