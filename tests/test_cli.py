@@ -200,7 +200,7 @@ def test_an_old_lock_of_another_schema_is_named_and_stops_no_answer(
         (["audit", "models/student", "--row", "sums/0/0"], "expected one of PATH"),
         (["audit", "a", "b"], "one PATH expected, got 2: a b"),
         (["audit", "diff", "main", "models/student"], "expected two revisions and a path"),
-        (["audit", "--row", "sums/0/0", "--mermaid"], "--mermaid: draws the chain of a PATH"),
+        (["audit", "--row", "sums/0/0", "--mermaid"], "--mermaid: shows the chain of a PATH"),
         (["audit", "models/student", "--ignore-case"], "--ignore-case: goes with --contains TEXT"),
         (["audit", "models/studnt"], "Did you mean 'models/student'?"),
         (["audit", "models/student", "--rev", "cutt"], "revision 'cutt': looked among"),

@@ -36,6 +36,9 @@ def configure(parser: argparse.ArgumentParser) -> None:
     form = parser.add_mutually_exclusive_group()
     form.add_argument("--json", action="store_true", help="print everything as JSON")
     form.add_argument("--mermaid", action="store_true", help="the chain of PATH as a Mermaid drawing")
+    form.add_argument(
+        "--openlineage", action="store_true", help="the chain of PATH as OpenLineage events, one per line"
+    )
 
 
 def run(args: argparse.Namespace) -> int:
@@ -45,6 +48,13 @@ def run(args: argparse.Namespace) -> int:
     history = History(Repository.find())
     facts, text = answer(args, history)
     facts["not_looked_at"] = [*facts.get("not_looked_at", []), *history.unread]
+    if args.openlineage:
+        from scalequest.audit import lineage
+
+        when = lineage.event_time(history.repository, facts["revision"]["commit"])
+        for event in lineage.events(facts, when, lineage.namespace_of(history.repository)):
+            print(json.dumps(event, ensure_ascii=False))
+        return 0
     if args.json:
         print(json.dumps(facts, indent=2, ensure_ascii=False, default=str))
     else:
@@ -65,8 +75,9 @@ def answer(args: argparse.Namespace, history: History) -> tuple[dict[str, Any], 
     asked = [option for option in ("row", "data", "contains") if getattr(args, option) is not None]
     if bool(args.what) == bool(asked):
         raise UserError("audit: expected one of PATH, diff A B PATH, --row ID, --data FILE, --contains TEXT; see: scalequest audit --help")  # fmt: skip
-    if args.mermaid and (asked or args.what[0] == "diff"):
-        raise UserError("--mermaid: draws the chain of a PATH; for other answers take --json")
+    drawing = "--mermaid" if args.mermaid else "--openlineage" if args.openlineage else ""
+    if drawing and (asked or args.what[0] == "diff"):
+        raise UserError(f"{drawing}: shows the chain of a PATH; for other answers take --json")
     if args.ignore_case and args.contains is None:
         raise UserError("--ignore-case: goes with --contains TEXT")
     repository, store = history.repository, Store(history.repository)

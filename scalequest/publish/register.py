@@ -98,7 +98,18 @@ def register(chain: Chain, store: Store, uri: str, name: str) -> str:
     made = client.create_model_version(
         name, copy.resolve().as_uri(), run_id=run.info.run_id if run else None, tags=tags(chain)
     )
+    _link_version(client, run, name, str(made.version))
     return str(made.version)
+
+
+def _link_version(client: Any, run: Any, name: str, version: str) -> None:
+    """Name the version on the LoggedModel that the training run made, as ``mlflow.register_model`` does."""
+    from mlflow.utils.mlflow_tags import MLFLOW_MODEL_VERSIONS
+
+    for output in run.outputs.model_outputs if run and run.outputs else ():
+        before = json.loads(client.get_logged_model(output.model_id).tags.get(MLFLOW_MODEL_VERSIONS, "[]"))
+        versions = [*before, {"name": name, "version": version}]
+        client.set_logged_model_tags(output.model_id, {MLFLOW_MODEL_VERSIONS: json.dumps(versions)})
 
 
 def frozen_copy(folder: Path, md5: str, files: dict[str, Path], hashes: dict[str, str]) -> Path:

@@ -11,6 +11,7 @@ import json
 import logging
 import math
 import os
+import re
 import subprocess
 import sys
 import time
@@ -35,6 +36,8 @@ log = logging.getLogger("scalequest")
 EXPERIMENT = "scalequest"
 # MLflow refuses parameter values longer than this; tags may be longer.
 MAX_PARAM = 6000
+# Where the pipeline keeps models.
+MODELS = "models/"
 # MLflow's limit of metrics in one request.
 BATCH = 1000
 # More waiting stages than this are not just the last ones still being posted.
@@ -212,6 +215,8 @@ def describe(
         "params": {k: str(v)[:MAX_PARAM] for k, v in leaves(facts.params)},
         "metrics": [(k, v, 0) for k, v in (run.logged | {"wall_s": now - started}).items()] + curves,
         "inputs": {path: md5 for path, md5 in facts.deps.items() if path.startswith("data/")},
+        "models_read": {path: md5 for path, md5 in facts.deps.items() if path.startswith(MODELS)},
+        "models_made": {path: md5 for path, md5 in facts.written.items() if path.startswith(MODELS)},
     }
 
 
@@ -250,7 +255,11 @@ def post(described: dict[str, Any], root: Path) -> None:
         else client.create_run(experiment_id, described["started_ms"], tags=tags, run_name=described["stage"])
     )
     run_id = child.info.run_id
-    metrics = [Metric(name, value, described["ended_ms"], step) for name, value, step in described["metrics"]]
+    model_id = link_models(client, experiment_id, run_id, described)
+    metrics = [
+        Metric(name, value, described["ended_ms"], step, model_id=model_id)
+        for name, value, step in described["metrics"]
+    ]
     for start in range(0, len(metrics), BATCH):
         client.log_batch(run_id, metrics=metrics[start : start + BATCH])
     client.log_batch(run_id, params=[Param(k, v) for k, v in described["params"].items()])
@@ -269,6 +278,55 @@ def post(described: dict[str, Any], root: Path) -> None:
     before = client.get_run(parent.info.run_id).info.status
     whole = next((word for word in ("FAILED", "KILLED") if word in (before, status)), status)
     client.set_terminated(parent.info.run_id, whole, described["ended_ms"])
+
+
+def link_models(client: Any, experiment_id: str, run_id: str, described: dict[str, Any]) -> str | None:
+    """Link a run to the models that it read and made, as MLflow's lineage view shows them.
+
+    A model is a LoggedModel with the hash of its folder as a tag, made by the run that wrote it. A run that reads this hash
+    has it as an input, so data, model and scores are one graph.
+
+    Returns:
+        The model that the run's metrics are of: the one it made, or the one it evaluated; None for other stages, and where
+        the store knows no LoggedModels.
+    """
+    from mlflow.entities import LoggedModelInput, LoggedModelOutput
+    from mlflow.exceptions import MlflowException
+
+    read, made = described.get("models_read", {}), described.get("models_made", {})
+    if described.get("status", "FINISHED") != "FINISHED" or not (read or made):
+        return None
+    try:
+        written = [_logged_model(client, experiment_id, path, md5, run_id) for path, md5 in made.items()]
+        known = [model for path, md5 in read.items() if (model := _find_model(client, experiment_id, path, md5))]
+        # The store refuses a link that it has: one of a post that was interrupted.
+        before = client.get_run(run_id)
+        there = {one.model_id for one in (*before.inputs.model_inputs, *before.outputs.model_outputs)}
+        if new := [LoggedModelOutput(one.model_id, step=0) for one in written if one.model_id not in there]:
+            client.log_outputs(run_id, new)
+        if old := [LoggedModelInput(one.model_id) for one in known if one.model_id not in there]:
+            client.log_inputs(run_id, models=old)
+    except MlflowException as error:
+        print(f"models of {described['stage']} are not linked: {redacted(str(error))}", file=sys.stderr, flush=True)
+        return None
+    of = written or (known if described["stage"].startswith("evaluate") else [])
+    return of[0].model_id if len(of) == 1 else None
+
+
+def _find_model(client: Any, experiment_id: str, path: str, md5: str, run_id: str = "") -> Any:
+    """The newest LoggedModel of these bytes at this path (with ``run_id`` made by that run); None where there is none."""
+    wanted = f"tags.`dvc.md5` = '{md5}' AND tags.`dvc.path` = '{path}'"
+    found = client.search_logged_models([experiment_id], wanted)
+    return next((model for model in found if run_id in ("", model.source_run_id)), None)
+
+
+def _logged_model(client: Any, experiment_id: str, path: str, md5: str, run_id: str) -> Any:
+    """The LoggedModel of what a run wrote: a post that was interrupted finds the one that it made."""
+    if found := _find_model(client, experiment_id, path, md5, run_id):
+        return found
+    tags = {"dvc.path": path, "dvc.md5": md5, "audit": f"scalequest audit {md5}"}
+    model = client.create_logged_model(experiment_id, re.sub(r"[/:.%\"']", "-", path), run_id, tags)
+    return client.finalize_logged_model(model.model_id, "READY")
 
 
 def post_waiting(folder: Path) -> int:

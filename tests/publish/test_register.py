@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -14,6 +15,12 @@ from tests.audit.pipeline import Pipeline
 from tests.tiny import make_model
 
 
+@pytest.fixture(autouse=True)
+def _store_beside(new_store: Path, tmp_path: Path) -> None:
+    """A store where the tests of this file expect one."""
+    shutil.copyfile(new_store, tmp_path / "mlflow.db")
+
+
 def test_a_version_carries_the_hashes_of_its_data_and_its_run(pipeline: Pipeline, tmp_path: Path) -> None:
     import mlflow
 
@@ -22,10 +29,16 @@ def test_a_version_carries_the_hashes_of_its_data_and_its_run(pipeline: Pipeline
     experiment = client.create_experiment("scalequest", artifact_location=(tmp_path / "artifacts").as_uri())
     client.create_run(experiment, tags={"dvc.outs": json.dumps({"models/student": "another"})})
     run = client.create_run(experiment, tags={"dvc.outs": json.dumps({"models/student": chain.target.md5})})
+    model = client.create_logged_model(experiment, "models-student", run.info.run_id)
+    client.log_outputs(run.info.run_id, [mlflow.entities.LoggedModelOutput(model.model_id, step=0)])
     assert register.register(chain, store, uri, "student") == "1"
     assert register.register(chain, store, uri, "student") == "2"
     version = client.get_model_version("student", "2")
     assert version.run_id == run.info.run_id
+    # The model in MLflow's lineage view names both versions.
+    assert json.loads(client.get_logged_model(model.model_id).tags["mlflow.modelVersions"]) == [
+        {"name": "student", "version": "1"}, {"name": "student", "version": "2"},
+    ]  # fmt: skip
     assert version.tags["dvc.md5"] == chain.target.md5
     assert json.loads(version.tags["dvc.inputs"]) == {path: pipeline.md5(path) for path in ("data/instruct.parquet", "models/base/student")}  # fmt: skip
     assert version.tags["git.commit"] == pipeline.git("rev-parse", "HEAD")

@@ -2,6 +2,7 @@
 
 import json
 import logging
+import shutil
 from pathlib import Path
 
 import pytest
@@ -11,6 +12,12 @@ from scalequest.params import Params
 from scalequest.runtime import tracking
 from scalequest.runtime.facts import StageFacts
 from scalequest.runtime.stage import StageRun
+
+
+@pytest.fixture(autouse=True)
+def _store_beside(new_store: Path, tmp_path: Path) -> None:
+    """A store where the tests of this file expect one."""
+    shutil.copyfile(new_store, tmp_path / "mlflow.db")
 
 
 def told(uri: str, stage: str = "qpo@sums", key: str = "k") -> dict:
@@ -197,9 +204,103 @@ def test_a_moved_checkout_posts_to_the_store_beside_it(
     with tracking.tracked(StageRun(laptop, StageFacts("seeds", old)), laptop, 0.0):
         pass
     old.rename(new)
+    shutil.move(tmp_path / "mlflow.db", new)
     assert tracking.post_waiting(new / ".work" / "tracking") == 0
     assert not old.exists()
     assert set(runs_of(f"sqlite:///{new / 'mlflow.db'}")) == {"pipeline", "seeds"}
+
+
+# ------------------------------------------------------------------------------------------- lineage, locked store
+
+
+@pytest.fixture(scope="module")
+def store(new_store: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An MLflow store of a training and of the evaluation of its model, whose post was interrupted and repeated."""
+    folder = tmp_path_factory.mktemp("lineage") / ".work" / "tracking"
+    shutil.copyfile(new_store, folder.parents[1] / "mlflow.db")
+    trained = told("", "instruct_tune@student") | {
+        "models_read": {"models/base/student": "2" * 32 + ".dir"},
+        "models_made": {"models/student": "1" * 32 + ".dir"},
+        "metrics": [("train_loss", 0.5, 0)],
+    }
+    scored = told("", "evaluate_student@student") | {
+        "models_read": {"models/student": "1" * 32 + ".dir"},
+        "inputs": {"data/benchmarks": "3" * 32 + ".dir"},
+        "metrics": [("sums.flexible", 0.25, 0)],
+    }
+    failed = told("", "qft@sums", "b") | {"status": "FAILED", "models_made": {"models/qft/sums": "4" * 32 + ".dir"}}
+    for number, described in enumerate((trained, trained, scored, failed)):
+        # Twice the same record: as after a process that ended between its requests.
+        write_json(folder / f"{max(1, number)}.json", described)
+        assert tracking.post_waiting(folder) == 0
+    return folder.parents[1]
+
+
+def test_data_model_and_scores_are_one_graph(store: Path) -> None:
+    import mlflow
+
+    client = mlflow.MlflowClient(tracking.beside(store))
+    runs = runs_of(tracking.beside(store))
+    experiment = client.get_experiment_by_name("scalequest").experiment_id
+    runs = {name: client.get_run(run.info.run_id) for name, run in runs.items()}  # a search leaves out the models
+    [model] = client.search_logged_models([experiment])  # once, although it was posted twice; none of the failed stage
+    assert (model.name, model.tags["dvc.md5"]) == ("models-student", "1" * 32 + ".dir")
+    assert str(model.status) == "READY"
+    trained, scored = runs["instruct_tune@student"], runs["evaluate_student@student"]
+    assert model.source_run_id == trained.info.run_id
+    assert [one.model_id for one in trained.outputs.model_outputs] == [model.model_id]
+    assert [one.model_id for one in scored.inputs.model_inputs] == [model.model_id]
+    assert [one.dataset.digest for one in scored.inputs.dataset_inputs] == ["3" * 32 + ".dir"]
+    # The model's own page has the loss of its training and its scores.
+    assert {one.key: one.value for one in client.get_logged_model(model.model_id).metrics} == {
+        "train_loss": 0.5, "sums.flexible": 0.25,
+    }  # fmt: skip
+
+
+def test_a_failed_stage_is_a_failed_run_with_its_data_and_without_a_model(store: Path) -> None:
+    failed = runs_of(tracking.beside(store))["qft@sums"]
+    assert failed.info.status == "FAILED"
+    assert [one.dataset.digest for one in failed.inputs.dataset_inputs] == ["0" * 32]
+    assert not (failed.outputs and failed.outputs.model_outputs)
+
+
+def test_a_locked_database_loses_no_run_and_the_next_post_has_it(
+    store: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    import sqlite3
+
+    folder = store / ".work" / "tracking"
+    write_json(folder / "9.json", told(f"{tracking.beside(store)}?timeout=0.1", "judge", "c"))
+    with sqlite3.connect(store / "mlflow.db") as other:
+        other.execute("BEGIN EXCLUSIVE")
+        assert tracking.post_waiting(folder) == 1
+        other.rollback()
+    assert "9.json was not posted and stays" in capsys.readouterr().err
+    assert tracking.post_waiting(folder) == 0
+    assert runs_of(tracking.beside(store))["judge"].info.status == "FINISHED"
+
+
+def test_a_store_without_logged_models_has_the_run_all_the_same(store: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    import mlflow
+    from mlflow.exceptions import MlflowException
+
+    def old_server(*_: object, **__: object) -> None:
+        raise MlflowException("ENDPOINT_NOT_FOUND")
+
+    monkeypatch.setattr(mlflow.MlflowClient, "search_logged_models", old_server)
+    folder = store / ".work" / "tracking"
+    write_json(folder / "10.json", told("", "qpo@sums", "d") | {"models_made": {"models/qpo/sums": "5" * 32 + ".dir"}})
+    assert tracking.post_waiting(folder) == 0
+    assert runs_of(tracking.beside(store))["qpo@sums"].info.status == "FINISHED"
+
+
+def test_what_a_stage_read_and_made_is_handed_over_with_its_hashes(laptop: Params, tmp_path: Path) -> None:
+    deps = {"data/p.parquet": "2" * 32, "models/base/student": "3" * 32 + ".dir", "stages/qft.py": "4" * 32}
+    facts = StageFacts("qft@sums", tmp_path, deps, written={"models/qft/sums": "1" * 32 + ".dir", "reports/m.json": "5" * 32})  # fmt: skip
+    found = tracking.describe(StageRun(laptop, facts), facts, laptop, 0.0)
+    assert found["inputs"] == {"data/p.parquet": "2" * 32}
+    assert found["models_read"] == {"models/base/student": "3" * 32 + ".dir"}
+    assert found["models_made"] == {"models/qft/sums": "1" * 32 + ".dir"}
 
 
 class Process:
