@@ -7,6 +7,7 @@ from typing import Any
 from urllib.parse import quote
 
 from scalequest.audit.chain import Chain
+from scalequest.audit.facts import environment_of
 from scalequest.audit.lock import Lock, Stage
 from scalequest.audit.tables import Store
 from scalequest.publish.cards import LICENCES, ROLES, UNKNOWN, Source
@@ -23,7 +24,8 @@ def find_sources(chain: Chain, store: Store, licences: dict[str, str]) -> Iterat
     """The models that were fetched and the seeds that were collected for an output, with their licences."""
     for stage in reversed(chain.stages):
         if stage.base == "seeds":
-            yield from _seed_sources(stage, licences)
+            environment = environment_of(chain.repository, chain.lock, stage)
+            yield from _seed_sources(stage, licences, dict(line.split("==", 1) for line in environment if "==" in line))
     for stage in reversed(chain.stages):
         if stage.base == "fetch_model":
             role = stage.option("role") or stage.name
@@ -51,13 +53,16 @@ def package_url(name: str, version: str = "") -> str:
     return f"pkg:pypi/{name.lower().replace('_', '-')}{f'@{quote(version)}' if version else ''}"
 
 
-def _seed_sources(stage: Stage, licences: dict[str, str]) -> Iterator[Source]:
+def _seed_sources(stage: Stage, licences: dict[str, str], packages: dict[str, str]) -> Iterator[Source]:
     names = dict.fromkeys(key.split(".")[1] for key in stage.params if key.startswith("seeds."))
     for name in names:
         settings = {key.split(".", 2)[2]: value for key, value in stage.params.items() if key.startswith(f"seeds.{name}.")}  # fmt: skip
         purl = address = ""
         if settings.get("kind") == "reasoning_gym":
-            source, purl = f"reasoning_gym/{settings['dataset']}", package_url("reasoning-gym")
+            source, purl = (
+                f"reasoning_gym/{settings['dataset']}",
+                package_url("reasoning-gym", packages.get("reasoning-gym", "")),
+            )
             known = LICENCES.get(source, LICENCES["reasoning_gym"])
         else:
             # A data set of the hub, a package, or a file.
