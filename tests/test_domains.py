@@ -1,8 +1,17 @@
 """What every domain has, and how one is chosen."""
 
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
 import pytest
 
+from scalequest.answers.check import KINDS
 from scalequest.domains import DIFFICULTY, DOMAINS, SHORT, SOLVABILITY, WORKED, wording
+from tests.fakes import ROOT
 
 
 @pytest.mark.parametrize("name", DOMAINS)
@@ -10,6 +19,8 @@ def test_every_domain_has_the_whole_wording(name: str):
     words = wording(name)
     for function in ("solve_prompt", "judge_turns", "rewrite_turns", "leaks_solution", "asks"):
         assert callable(getattr(words, function))
+    assert words.ANSWERS in KINDS
+    assert isinstance(words.SEEDS_NEED_ANSWERS, bool)
     assert "harder" in words.rewrite_turns("Q", DIFFICULTY, "sections")[-1]
     assert "harder" not in words.rewrite_turns("Q", SOLVABILITY, "sections")[-1]
     assert words.judge_turns("Q", "few_shot")[-1] == "Q"
@@ -44,3 +55,32 @@ def test_a_domain_is_chosen_by_its_exact_name():
     assert "boxed" in wording("maths").solve_prompt("Q")
     with pytest.raises(AssertionError):
         wording("code-maths")
+
+
+USE_IT = """
+import json
+from pathlib import Path
+from scalequest.evaluation import domain_of
+from scalequest.params import load_all
+from scalequest.run.deps import code_dependencies
+from stages.seeds import collect_seeds
+
+params = load_all()
+evaluate = code_dependencies(Path.cwd(), "evaluate", ["eval/tasks"])
+print(json.dumps([params.domain, domain_of("7", params.domain), "scalequest/domains/physics.py" in evaluate]))
+"""
+
+
+def test_a_domain_is_one_file(tmp_path: Path):
+    for name in ("scalequest", "stages", "eval/tasks"):
+        shutil.copytree(ROOT / name, tmp_path / name, ignore=shutil.ignore_patterns("__pycache__"))
+    maths = (ROOT / "scalequest" / "domains" / "maths.py").read_text()
+    (tmp_path / "scalequest" / "domains" / "physics.py").write_text(maths)
+    params = (ROOT / "params.yaml").read_text()
+    (tmp_path / "params.yaml").write_text(params.replace("domain: maths", "domain: physics", 1))
+    result = subprocess.run(
+        [sys.executable, "-c", USE_IT], cwd=tmp_path, capture_output=True, text=True, check=True,
+        env=os.environ | {"PYTHONPATH": str(tmp_path)},
+    )  # fmt: skip
+    # Legal as a parameter; its benchmarks with plain answers are asked in its words; the evaluation depends on it.
+    assert json.loads(result.stdout) == ["physics", "physics", True]

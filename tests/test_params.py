@@ -142,6 +142,7 @@ def test_a_missing_key_is_named(data: dict[str, Any], key: str):
         pytest.param("seeds.products.kind", "csv", "seeds.products", id="unknown_kind_of_source"),
         pytest.param("filter.shares", {"sums": 0, "stories": 1}, "filter.shares.sums: got 0; input should be greater than 0", id="empty_share"),
         pytest.param("evaluate.tasks", [], "evaluate.tasks: got [];", id="no_task"),
+        pytest.param("domain", "physics", "domain: no domain 'physics'; expected one of code, logic, maths", id="no_such_domain"),
     ],
 )  # fmt: skip
 def test_an_ill_typed_value_is_named_with_what_was_expected(data: dict[str, Any], key: str, value: Any, expected: str):

@@ -191,3 +191,20 @@ def test_seeds_without_tests_alone_stop_the_stage(stage):
         match="none of 2 seeds that the solver was not trained on has an answer or tests to check a response by",
     ):
         stage([problem("feedback", 0, ""), problem("feedback", 1, "")], [], domain="code")
+
+
+# -------------------------------------------------------------------------------------------------------------- puzzles
+
+
+def test_a_puzzle_is_right_if_its_own_verifier_says_so(stage):
+    answer = '{"puzzle": "knights_knaves", "answer": "Ann is a knight, and Bob is a knave.", "metadata": {}}'
+    answers = [
+        "So \\boxed{Bob is a knave, and Ann is a knight}.",
+        "The answer is Ann is a knight, and Bob is a knight.",
+        "Ann is a knight and Bob is a knave",
+        "Final answer: Ann is a knight and Bob is a knave.",
+    ]
+    engine, rows, _ = stage([problem("knights", 0, answer), problem("knights", 1, answer)], answers, domain="logic")
+    # The third states no answer. Half of an answer is none.
+    assert [row["outcome"] for row in rows] == ["right", "wrong", "no_answer", "right"]
+    assert "in the form that the puzzle asks for" in engine.prompts[0]

@@ -277,6 +277,11 @@ def test_a_cut_answer_agrees_with_none():
     assert solver_rates(rows, [answers]) == [0.5]
 
 
+def test_answers_in_words_agree_by_their_words():
+    answers = [stopped("\\boxed{Ann}"), stopped("The answer is ann."), stopped("\\boxed{Bob}"), stopped("no idea")]
+    assert solver_rates([question(0, "Who lies?")], [answers], "puzzle") == [0.5]
+
+
 @pytest.mark.parametrize(
     ("frac", "answers", "pair"),
     [
