@@ -1,5 +1,6 @@
 import json
 import random
+import tracemalloc
 from argparse import Namespace
 from collections import Counter
 from hashlib import sha256
@@ -8,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from scalequest import records
 from scalequest.errors import UserError
 from scalequest.params import Filter, Marks, Params
 from scalequest.problems.marks import BAD, GOOD, Mark
@@ -28,6 +30,10 @@ def screened(generator: str, *verdicts: str) -> list[dict[str, Any]]:
          "matched": "twin" if v != "kept" else "", "evidence": v if v != "kept" else ""}
         for i, v in enumerate(verdicts)
     ]  # fmt: skip
+
+
+def counted(ledger: list[dict[str, Any]]) -> Counter[tuple[str, str]]:
+    return Counter((row["generator"], row["outcome"]) for row in ledger)
 
 
 def outcomes(ledger: list[dict[str, Any]]) -> dict[str, str]:
@@ -191,7 +197,10 @@ def test_a_question_marked_bad_is_dropped_first_and_a_good_one_is_not_forced_in(
     # What the screen took keeps its outcome, and the threshold is half of the six that are left: 2 to 7.
     assert (found["a/0/8"], found["a/0/9"]) == ("unsolvable", "language")
     assert {i for i, o in found.items() if o == "too_easy"} == {"a/0/2", "a/0/3", "a/0/4"}
-    assert marked(ledger, marks) == {"good": {"unsolvable": 1}, "bad": {"marked_bad": 2, "language": 1}}
+    assert marked(outcomes(ledger).items(), marks) == {
+        "good": {"unsolvable": 1},
+        "bad": {"marked_bad": 2, "language": 1},
+    }
 
 
 def test_more_questions_than_wanted_move_no_kept_one_out():
@@ -223,7 +232,7 @@ def test_a_scarce_generator_is_named_when_it_shrinks_the_set(left, shares, n: in
     rows = [row for g, count in left.items() for row in screened(g, *["kept"] * count)]
     params = settings(require_solvable=False, shares=shares, n_questions=n)
     ledger = apply_filters(rows, {}, {row["id"]: 0.5 for row in rows}, params, ["a", "b"], 17)
-    metrics, warnings = supply(ledger, params, ["a", "b"])
+    metrics, warnings = supply(counted(ledger), params, ["a", "b"])
     assert {name: found["kept"] for name, found in metrics["by_generator"].items()} == kept
     assert {name: found["left"] for name, found in metrics["by_generator"].items()} == left
     assert metrics["asked"] == n
@@ -236,7 +245,7 @@ def test_nothing_left_names_the_filter_that_took_most():
     verdicts = dict.fromkeys(["a/0/0", "a/0/1", "b/0/0"], "unsolvable")
     ledger = apply_filters(rows, verdicts, dict.fromkeys(verdicts, 0.5), settings(), ["a", "b"], 17)
     with pytest.raises(UserError) as caught:
-        require_some(ledger)
+        require_some(counted(ledger))
     assert "of 4 generated, 'unsolvable' took 3 (a: 1 language, a: 2 unsolvable, b: 1 unsolvable)" in str(caught.value)
 
 
@@ -245,14 +254,14 @@ def test_a_generator_with_nothing_left_is_named_where_the_shares_take_the_rest()
     verdicts |= {f"a/0/{i}": "no_verdict" for i in range(3)}
     ledger = apply_filters(rows, verdicts, scores, settings(), ["a", "b"], 17)
     with pytest.raises(UserError, match=r"a: 3 no_verdict.*the generator that has none left"):
-        require_some(ledger)
+        require_some(counted(ledger))
 
 
 def test_one_question_is_enough():
     ledger = [{"outcome": "kept", "generator": "a"}, {"outcome": "cut", "generator": "a"}]
-    require_some(ledger)
+    require_some(counted(ledger))
     with pytest.raises(UserError, match="'cut' took 1"):  # without the one it would be refused
-        require_some(ledger[1:])
+        require_some(counted(ledger[1:]))
 
 
 # -------------------------------------------------------------------------------------------------------- whole stage
@@ -315,3 +324,85 @@ def test_the_ledger_and_the_counts_sum_to_what_was_generated(
     # a has 8 left, so b gives 8 of its 9.
     assert json.loads((tmp_path / "m.json").read_text())["warnings"] == {"fewer_than_asked": 1}
     assert "16 kept of 40 asked for. Generator 'a' has 8 questions left and would need 20" in caplog.text
+
+
+# ------------------------------------------------------------------------------------------------------- by row group
+
+
+def write_inputs(folder: Path, rows: list[dict[str, Any]], verdicts: dict[str, str], scores: dict[str, float]) -> None:
+    judged = [{"id": i, "verdict": v, "completion": "", "finish_reason": "stop"} for i, v in verdicts.items()]
+    write_rows(folder / "screened", rows, SCREENED)
+    write_rows(folder / "judged", judged, JUDGED)
+    write_rows(folder / "difficulty", [{"id": i, "score": s} for i, s in scores.items()], SCORE)
+
+
+def write_outputs(folder: Path, laptop: Params, params: Filter) -> None:
+    names = ("screened", "judged", "difficulty", "out.parquet", "ledger.parquet", "metrics.json")
+    args = Namespace(**{name.split(".")[0]: folder / name for name in names})
+    main(args, StageRun(laptop.model_copy(update={"mix": ["a", "b"], "filter": params})))
+
+
+def filtered(folder: Path, laptop: Params, params: Filter) -> list[dict[str, Any]]:
+    """The ledger that the stage writes."""
+    write_outputs(folder, laptop, params)
+    return read_rows(folder / "ledger.parquet", LEDGER)
+
+
+def some_of_all(n: int) -> tuple[list[dict[str, Any]], dict[str, str], dict[str, float]]:
+    """N questions of each generator; every third is no question of the screen's, every seventh cannot be solved."""
+    rows = [row for g in "ab" for row in screened(g, *("language" if k % 3 == 1 else "kept" for k in range(n)))]
+    kept = [row["id"] for row in rows if row["verdict"] == "kept"]
+    verdicts = {name: "unsolvable" if k % 7 == 0 else "solvable" for k, name in enumerate(kept)}
+    return rows, verdicts, {name: k * 5 % 16 / 16 for k, name in enumerate(kept)}
+
+
+def test_the_stage_writes_the_ledger_of_its_rows_whatever_the_order_of_shards(
+    tmp_path: Path, laptop: Params, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(records, "ROWS_PER_PART", 8)
+    rows, verdicts, scores = some_of_all(30)
+    params = settings(drop_easiest_frac={"a": 0.3, "b": 0.0}, n_questions=20)
+    write_inputs(tmp_path, rows, verdicts, scores)
+    expected = apply_filters(rows, verdicts, scores, params, ["a", "b"], laptop.seed)
+    assert {row["outcome"] for row in expected} == {"kept", "language", "unsolvable", "too_easy", "over_share"}
+    assert filtered(tmp_path, laptop, params) == expected
+    whole = {name: (tmp_path / name).read_bytes() for name in ("out.parquet", "ledger.parquet", "metrics.json")}
+    for folder in ("judged", "difficulty"):
+        (tmp_path / folder / "part-00000.parquet").rename(tmp_path / folder / "part-9.parquet")
+    filtered(tmp_path, laptop, params)
+    assert {name: (tmp_path / name).read_bytes() for name in whole} == whole
+    # Judged and scored before the screen dropped them: the ledger still says how.
+    more = verdicts | {"a/0/1": "solvable"}
+    write_inputs(tmp_path, rows, more, scores | {"a/0/1": 0.5})
+    ledger = filtered(tmp_path, laptop, params)
+    assert ledger[1] == expected[1] | {"verdict": "solvable", "difficulty": 0.5}
+    assert ledger[2:] == expected[2:]
+
+
+@pytest.mark.parametrize(
+    ("missing", "message"),
+    [
+        ("verdict", r"judgement of 1 questions that passed the screen: none.*dvc repro judge"),
+        ("score", r"score of 1 questions that passed the screen: none.*dvc repro difficulty"),
+    ],
+)
+def test_a_question_that_a_stage_left_out_is_an_error(tmp_path: Path, laptop: Params, missing: str, message: str):
+    rows, verdicts, scores = some_of_all(5)
+    del (verdicts if missing == "verdict" else scores)["b/0/3"]
+    write_inputs(tmp_path, rows, verdicts, scores)
+    with pytest.raises(UserError, match=message):
+        filtered(tmp_path, laptop, settings())
+
+
+def test_memory_grows_by_bytes_and_not_by_rows(tmp_path: Path, laptop: Params, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(records, "ROWS_PER_PART", 250)
+    peaks = []
+    for n in (250, 2_500):
+        rows, verdicts, scores = some_of_all(n)
+        write_inputs(tmp_path, [row | {"question": "word " * 200} for row in rows], verdicts, scores)
+        tracemalloc.start()
+        write_outputs(tmp_path, laptop, settings(n_questions=200))
+        peaks.append(tracemalloc.get_traced_memory()[1])
+        tracemalloc.stop()
+    # 4,500 questions more: 1 kB of text and some 500 bytes of objects each would be 6 MB.
+    assert peaks[1] < peaks[0] + 4_500 * 150
