@@ -102,6 +102,8 @@ def steps(text: str) -> list[Step]:
     """The steps of a text in order. One that a line repeats counts once, so a calculator mark and its sentence are one step."""
     found: list[Step] = []
     for line in text.splitlines():
+        if not _EQUALS.search(plain(line)):  # most lines state no step
+            continue
         marked = [step for mark in _MARK.findall(line) for step in _steps_of(mark)]
         line = _MARK.sub("", line)
         readings = [_MARK_OR_SIGN.sub("", plain(line)), _MARK_OR_SIGN.sub("-", plain(line))]

@@ -2,9 +2,9 @@
 
 import random
 from collections import Counter
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import combinations, islice
+from itertools import count, islice
 from typing import Any
 
 from scalequest.answers.check import same_answers
@@ -39,24 +39,31 @@ def group_answers(kind: str, answers: Mapping[str, Sequence[str | None]]) -> dic
     groups = {}
     for chunk in batched(answers.items(), QUESTIONS_AT_ONCE):
         distinct = {q: list(dict.fromkeys(a for a in row if a is not None)) for q, row in chunk}
-        pairs = sorted({pair for row in distinct.values() for pair in combinations(row, 2)})
-        equal = {pair for pair, same in zip(pairs, same_answers(kind, pairs), strict=True) if same}
+        numbers = _numbered(kind, distinct)
         for question, row in chunk:
-            number = _numbered(distinct[question], equal)
+            number = numbers[question]
             groups[question] = [None if a is None else number[a] for a in row]
     return groups
 
 
-def _numbered(distinct: list[str], equal: Collection[tuple[str, str]]) -> dict[str, int]:
-    """The group of each answer of one question: that of the first answer it equals, else its own."""
-    firsts: list[str] = []
-    number: dict[str, int] = {}
-    for answer in distinct:
-        found = next((k for k, first in enumerate(firsts) if (first, answer) in equal), len(firsts))
-        if found == len(firsts):
-            firsts.append(answer)
-        number[answer] = found
-    return number
+def _numbered(kind: str, distinct: Mapping[str, list[str]]) -> dict[str, dict[str, int]]:
+    """By question the group of each answer: that of the first answer it equals, else its own.
+
+    A group at a time, for all questions together: what is found equal is not compared again.
+    """
+    numbers: dict[str, dict[str, int]] = {question: {} for question in distinct}
+    left = dict(distinct)
+    for number in count():
+        left = {question: row for question, row in left.items() if row}
+        if not left:
+            return numbers
+        pairs = sorted({(row[0], answer) for row in left.values() for answer in row[1:]})
+        equal = {pair for pair, same in zip(pairs, same_answers(kind, pairs), strict=True) if same}
+        for question, (first, *others) in left.items():
+            own = [answer for answer in others if (first, answer) in equal]
+            numbers[question] |= dict.fromkeys([first, *own], number)
+            left[question] = [answer for answer in others if answer not in numbers[question]]
+    raise AssertionError  # a row loses its first answer each time
 
 
 def choose(

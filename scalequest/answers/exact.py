@@ -12,6 +12,7 @@ a variable, a root that is not whole, or a number of more than ``MAX_BITS`` bits
 import math
 import re
 from fractions import Fraction
+from functools import lru_cache
 
 # No number in MATH, OlympiadBench or College Math comes near; 5,000! has 54,000 bits.
 MAX_BITS = 200_000
@@ -28,10 +29,15 @@ _TOKEN = re.compile(
 _CLOSING = {"(": ")", "{": "}", "[": "]"}
 
 
+# Texts whose value is kept: those of some thousand answers, which are compared with each other.
+REMEMBERED = 1 << 14
+
+
 class _NotPlainError(ValueError):
     """The text is no plain arithmetic, or its value is too large."""
 
 
+@lru_cache(REMEMBERED)
 def exact_value(text: str) -> Fraction | None:
     r"""The value of an arithmetic expression; None if it is none.
 
@@ -134,6 +140,8 @@ def _item(tokens: list[str], at: int, depth: int) -> tuple[Fraction, int]:
 
 
 def _number(token: str) -> Fraction:
+    if token.isascii() and token.isdigit():
+        return Fraction(int(token))
     if "\\" not in token:
         return Fraction(token.rstrip(".") if token[-1] == "." else token)
     plain, period = token[:-1].split("\\overline{")

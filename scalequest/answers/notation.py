@@ -5,6 +5,7 @@ looked at here; ``compare`` does that.
 """
 
 import re
+from functools import lru_cache
 
 from scalequest.answers.units import LETTER_UNITS
 from scalequest.signs import plain, plain_latex, spoken_signs, with_commands, without_wording
@@ -35,10 +36,13 @@ _ROOT = re.compile(r"\\sqrt\s*([A-Za-z0-9]|\\[A-Za-z]+(?![A-Za-z{]))")
 # Groups of three digits. Within brackets a comma separates.
 _GROUPS_BY_BLANKS = re.compile(r"(?<![\w.,])\d{1,3}(?: \d{3})+(?!\d)")
 _GROUPS_BY_EITHER = re.compile(r"(?<![\w.,])\d{1,3}(?:(?:,\d{3})+|(?: \d{3})+)(?!\d|,\d)")
+# Answers whose notation is kept: each of a question's n is compared with several others.
+REMEMBERED = 1 << 14
 _ROW = "\x00"
 _BRACKETS = re.compile(r"[()\[\]]|\\[{}]")
 
 
+@lru_cache(REMEMBERED)
 def clean(answer: str) -> str:
     """An answer in the one notation: signs, commands and blanks alike, no dollars around, no blank that means nothing.
 

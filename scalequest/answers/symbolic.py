@@ -7,6 +7,7 @@ and compares differences with zero, which makes all small numbers one.)
 
 import re
 from fractions import Fraction
+from functools import lru_cache
 from typing import Any
 
 import sympy
@@ -61,6 +62,7 @@ def _with_names_as_symbols(*texts: str) -> list[str]:
     return [_LETTERS.sub(symbol, text) for text in texts]
 
 
+@lru_cache(4_096)  # each of a question's answers is compared with several others, and parsing takes most of the time
 def _parsed(text: str) -> Any:
     """The expression of a text. Variables are real, and ``i`` is the imaginary unit."""
     expression = latex2sympy(
