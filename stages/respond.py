@@ -6,15 +6,20 @@ python -m stages.respond --model models/solver --questions data/filtered.parquet
 
 import argparse
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
+
+import pyarrow as pa
 
 from scalequest.domains import wording
 from scalequest.io import rounded
-from scalequest.records import FILTERED, RESPONSE, read_rows, write_rows
+from scalequest.records import FILTERED, RESPONSE, read_rows, table, write_stream
 from scalequest.runtime.stage import StageRun, run_stage
 from scalequest.sampling.completion import Completion
 from scalequest.sampling.sample import sample
+
+# Questions whose responses are rows in memory at once.
+QUESTIONS_HELD = 1_000
 
 
 def distinct_responses(rows: list[dict[str, Any]]) -> Counter[str]:
@@ -37,6 +42,24 @@ def response_rows(question: dict[str, Any], answers: Sequence[Completion]) -> li
     ]
 
 
+def response_tables(
+    questions: Sequence[dict[str, Any]], answers: Sequence[Sequence[Completion]], found: Counter[str]
+) -> Iterator[pa.Table]:
+    """The rows of all answers, some questions at a time; what the metrics need is added to ``found``."""
+    for start in range(0, len(questions), QUESTIONS_HELD):
+        some = slice(start, start + QUESTIONS_HELD)
+        rows = [row for q, n in zip(questions[some], answers[some], strict=True) for row in response_rows(q, n)]
+        distinct = distinct_responses(rows)
+        found.update(row["finish_reason"] for row in rows)
+        found.update(
+            responses=len(rows),
+            tokens=sum(row["n_tokens"] for row in rows),
+            distinct=distinct.total(),
+            single=sum(n == 1 for n in distinct.values()),
+        )
+        yield table(rows, RESPONSE)
+
+
 def main(args: argparse.Namespace, run: StageRun) -> None:
     """Sample n responses per question."""
     params, words = run.params.respond, wording(run.params.domain)
@@ -45,21 +68,19 @@ def main(args: argparse.Namespace, run: StageRun) -> None:
         run, args.model, questions, prompts=lambda row: [words.solve_prompt(row["question"], params.form)], sampling=params,
         n_samples=params.n_samples,
     )  # fmt: skip
-    rows = [row for question, n in zip(questions, answers, strict=True) for row in response_rows(question, n)]
-    write_rows(args.out, rows, RESPONSE)
-    distinct = distinct_responses(rows)
-    single = sum(n == 1 for n in distinct.values())
+    found: Counter[str] = Counter()
+    n = write_stream(args.out, response_tables(questions, answers, found), RESPONSE)
     run.metrics(
         args.metrics,
         {
             "questions": len(questions),
-            "responses": len(rows),
-            "cut_at_max_tokens": sum(row["finish_reason"] == "length" for row in rows),
-            "prompt_too_long": sum(row["finish_reason"] == "too_long" for row in rows),
-            "mean_tokens": rounded(sum(row["n_tokens"] for row in rows) / len(rows), 2),
-            "mean_distinct": rounded(sum(distinct.values()) / len(questions), 4),
+            "responses": n,
+            "cut_at_max_tokens": found["length"],
+            "prompt_too_long": found["too_long"],
+            "mean_tokens": rounded(found["tokens"] / n, 2),
+            "mean_distinct": rounded(found["distinct"] / len(questions), 4),
         },
-        {"one_response": params.n_samples > 1 and single > len(questions) / 2},
+        {"one_response": params.n_samples > 1 and found["single"] > len(questions) / 2},
     )
 
 

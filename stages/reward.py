@@ -11,9 +11,11 @@ logits, higher is better.
 
 import argparse
 
+import pyarrow as pa
+
 from scalequest.domains import wording
 from scalequest.io import rounded
-from scalequest.records import FILTERED, RESPONSE, REWARD, read_rows, write_rows
+from scalequest.records import FILTERED, RESPONSE, REWARD, read_rows, read_table, write_parts
 from scalequest.runtime.stage import StageRun, run_stage
 from scalequest.sampling.score import score
 
@@ -22,21 +24,18 @@ def main(args: argparse.Namespace, run: StageRun) -> None:
     """Score all responses."""
     ask, asked_for = wording(run.params.domain).solve_prompt, run.params.respond.form
     prompts = {row["id"]: ask(row["question"], asked_for) for row in read_rows(args.questions, FILTERED)}
-    responses = read_rows(args.responses, RESPONSE)
+    responses = read_table(args.responses, RESPONSE, ["id", "question_id", "sample", "response"])
 
     rewards = score(
         run,
         args.model,
-        responses,
-        sequences=lambda row: (prompts[row["question_id"]], row["response"]),
+        list(zip(responses["question_id"].to_pylist(), responses["response"].to_pylist(), strict=True)),
+        sequences=lambda row: (prompts[row[0]], row[1]),
         form="answered" if run.params.reward_model.method == "none" else "solutions",
         shard_size=run.params.reward.shard_size,
     )
-    rows = [
-        {"id": row["id"], "question_id": row["question_id"], "sample": row["sample"], "reward": reward}
-        for row, reward in zip(responses, rewards, strict=True)
-    ]
-    write_rows(args.out, rows, REWARD)
+    columns = [responses[name] for name in ("id", "question_id", "sample")]
+    write_parts(args.out, pa.table([*columns, pa.array(rewards, pa.float32())], schema=REWARD).combine_chunks())
     run.metrics(
         args.metrics,
         {

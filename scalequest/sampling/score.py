@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from hashlib import sha256
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from scalequest.params import Engine as EngineParams
 from scalequest.params import Runtime
@@ -21,6 +21,8 @@ if TYPE_CHECKING:
     from scalequest.runtime.stage import StageRun
 
 Row = dict[str, Any]
+# What a stage scores: a row, or a part of one.
+Item = TypeVar("Item")
 # What a model reads: a question, or a prompt and its response.
 Texts = str | tuple[str, str]
 
@@ -48,9 +50,9 @@ class Scoring:
 def score(
     run: "StageRun",
     model: Path,
-    rows: Sequence[Row],
+    rows: Sequence[Item],
     *,
-    sequences: Callable[[Row], Texts],
+    sequences: Callable[[Item], Texts],
     form: str,
     shard_size: int,
 ) -> list[float]:

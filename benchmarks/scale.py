@@ -1,0 +1,214 @@
+"""CPU time and peak memory of the stages without a model, on made-up rows, one size at a time.
+
+    python benchmarks/scale.py filter --rows 2000000 --folder /tmp/scale
+    python benchmarks/scale.py reward_select --rows 1000000 --folder /tmp/scale
+    python benchmarks/scale.py respond --rows 100000 --folder /tmp/scale
+    python benchmarks/scale.py reward --rows 100000 --folder /tmp/scale
+    python benchmarks/scale.py report --rows 1000000 --folder /tmp/scale --run FOLDER_OF_A_FINISHED_RUN
+    python benchmarks/scale.py store --rows 1000000 --folder /tmp/scale
+    python benchmarks/scale.py dvc --rows 1000000 --folder /tmp/scale
+
+Rows are generated questions for `filter` and `report`, kept ones with five responses each for the others. `respond` and
+`reward` run with an engine that answers at once, so what is measured is the work around it. `store` writes and reads a row
+store of five responses per row, `dvc` adds the response shards to DVC and checks them out.
+
+The stage is a process of its own. CPU seconds and memory are those of it and of all processes below it: proportional set
+size, so that shared pages count once. On a machine with other work the wall-clock time says little; the load stands beside it.
+"""
+
+import argparse
+import json
+import os
+import shutil
+import subprocess
+import sys
+import time
+from argparse import Namespace
+from collections.abc import Callable, Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import psutil
+from scale_data import SOLUTION, write_generated, write_kept
+
+from scalequest.params import load_all
+from scalequest.records import COMPLETION, RESPONSE, parts_of, row_groups, table
+from scalequest.runtime.rows import RowStore
+from scalequest.runtime.stage import StageRun
+
+ROOT = Path(__file__).parents[1]
+SAMPLES = 5
+ANSWER = {"text": SOLUTION, "finish_reason": "stop", "n_tokens": 180}
+
+
+class Instant:
+    """An engine that answers at once: the same text, or the same score."""
+
+    def __init__(self, *_: Any) -> None: ...
+
+    def __call__(self, items: Sequence[Any], _seed: int, _shard: int) -> tuple[list[dict[str, Any]], int]:
+        """A row per item."""
+        from scalequest.sampling.score import text_key
+
+        if items and hasattr(items[0], "key"):
+            return [{"key": item.key, **ANSWER} for item in items], 180 * len(items)
+        return [{"key": text_key(item), "score": 0.5} for item in items], 180 * len(items)
+
+
+def filter_rows(folder: Path, out: Path, rows: int) -> None:
+    """Run `filter`."""
+    from stages import filter as stage
+
+    params = load_all(ROOT / "params.yaml")
+    params = params.model_copy(update={"filter": params.filter.model_copy(update={"n_questions": rows // 2})})
+    names = {"screened": folder / "screened", "judged": folder / "judged", "difficulty": folder / "difficulty"}
+    names |= {"out": out / "filtered.parquet", "ledger": out / "ledger.parquet", "metrics": out / "metrics.json"}
+    stage.main(Namespace(**names), StageRun(params))
+
+
+def reward_select(folder: Path, out: Path, _: int) -> None:
+    """Run `reward_select`."""
+    from stages import reward_select as stage
+
+    names = {"questions": folder / "filtered.parquet", "responses": folder / "responses", "rewards": folder / "rewards"}
+    names |= {"out": out / "instruct.parquet", "metrics": out / "metrics.json"}
+    stage.main(Namespace(**names), StageRun(load_all(ROOT / "params.yaml")))
+
+
+def respond(folder: Path, out: Path, _: int) -> None:
+    """Run `respond` without a model."""
+    from scalequest.sampling import sample
+    from stages import respond as stage
+
+    sample.Answering = Instant  # type: ignore[assignment,misc]
+    params = load_all(ROOT / "params.yaml")
+    params = params.model_copy(update={"respond": params.respond.model_copy(update={"n_samples": SAMPLES})})
+    names = {"model": folder / "model", "questions": folder / "filtered.parquet", "out": out / "responses"}
+    stage.main(Namespace(**names, metrics=out / "metrics.json"), StageRun(params))
+
+
+def reward(folder: Path, out: Path, _: int) -> None:
+    """Run `reward` without a model."""
+    from scalequest.sampling import score
+    from stages import reward as stage
+
+    score.Scoring = Instant  # type: ignore[assignment,misc]
+    names = {"model": folder / "model", "questions": folder / "filtered.parquet", "responses": folder / "responses"}
+    names |= {"out": out / "rewards", "metrics": out / "metrics.json"}
+    stage.main(Namespace(**names), StageRun(load_all(ROOT / "params.yaml")))
+
+
+def store(folder: Path, out: Path, _: int) -> None:
+    """Write a row store shard by shard, as `respond` does, then open it again and read all rows."""
+    groups = row_groups(folder / "responses", RESPONSE)
+    keys = {f"{number:08d}{at:024d}" for number, group in enumerate(groups) for at in range(group.rows)}
+    opened = RowStore.open(out, "respond", {}, COMPLETION, keys)
+    for number, group in enumerate(groups):
+        texts = group.read(["response", "finish_reason", "n_tokens"]).to_pylist()
+        rows = [{"key": f"{number:08d}{at:024d}", "text": row.pop("response")} | row for at, row in enumerate(texts)]
+        opened.add(table(rows, COMPLETION))
+    written = time.process_time()
+    del opened
+    found = RowStore.open(out, "respond", {}, COMPLETION, keys)
+    assert len(found.rows) == len(keys)
+    print(json.dumps({"write_cpu_s": round(written, 1), "read_cpu_s": round(time.process_time() - written, 1)}))
+
+
+def dvc(folder: Path, out: Path, _: int) -> None:
+    """`dvc add` of the response shards, `dvc status`, and a checkout after they were removed."""
+    shutil.copytree(folder / "responses", out / "responses")
+    run = partial(subprocess.run, cwd=out, check=True, stdout=subprocess.DEVNULL)
+    program = [sys.executable, "-m", "dvc"]
+    run([*program, "init", "--no-scm", "-q"])
+    found = {"files": len(parts_of(out / "responses", RESPONSE))}
+    found["bytes"] = sum(path.stat().st_size for path in (out / "responses").iterdir())
+    for name, command in (("add", ["add", "responses"]), ("status", ["status"]), ("checkout", ["checkout"])):
+        if name == "checkout":
+            shutil.rmtree(out / "responses")
+        before = psutil.Process().cpu_times()
+        run([*program, *command])
+        after = psutil.Process().cpu_times()
+        cpu = after.children_user + after.children_system - before.children_user - before.children_system
+        found[f"{name}_cpu_s"] = round(cpu, 1)
+    print(json.dumps(found))
+
+
+def report(folder: Path, out: Path, rows: int) -> None:
+    """Run `report` on a finished run whose ledger, training rows, verdicts, responses and rewards are the made-up ones."""
+    finished = Path(os.environ["FINISHED_RUN"])
+    for name in ("data", "eval", "reports", "params.yaml", "dvc.yaml", "dvc.lock"):
+        source = finished / name
+        (shutil.copytree if source.is_dir() else shutil.copy)(source, out / name)
+    filter_rows(folder, out / "filter", rows)
+    reward_select(folder, out / "select", rows)
+    for name, made in (("ledger.parquet", "filter/ledger.parquet"), ("instruct.parquet", "select/instruct.parquet")):
+        (out / "data" / name).unlink()
+        shutil.move(out / made, out / "data" / name)
+    for name in ("judged", "responses", "rewards"):
+        shutil.rmtree(out / "data" / name)
+        (out / "data" / name).symlink_to((folder / name).resolve())
+
+
+STAGES: dict[str, Callable[[Path, Path, int], None]] = {
+    "filter": filter_rows,
+    "reward_select": reward_select,
+    "respond": respond,
+    "reward": reward,
+    "store": store,
+    "dvc": dvc,
+}
+
+
+def measured(command: Sequence[str]) -> dict[str, Any]:
+    """Run a command; CPU seconds and peak memory of it and of all processes below it, sampled twice a second."""
+    started, peak, cpu = time.time(), 0, {}
+    process = psutil.Popen(command, cwd=ROOT, env=os.environ | {"PYTHONPATH": str(ROOT)})
+    while process.poll() is None:
+        total = 0
+        try:
+            family = [process, *process.children(recursive=True)]
+        except psutil.NoSuchProcess:
+            break
+        for one in family:
+            try:
+                total += one.memory_full_info().pss
+                times = one.cpu_times()
+                cpu[one.pid] = times.user + times.system
+            except (psutil.NoSuchProcess, psutil.AccessDenied):
+                continue
+        peak = max(peak, total)
+        time.sleep(0.5)
+    if process.wait():
+        raise SystemExit(f"{' '.join(command)}: exit code {process.returncode}")
+    return {
+        "cpu_s": round(sum(cpu.values()), 1),
+        "wall_s": round(time.time() - started, 1),
+        "peak_gib": round(peak / 2**30, 2),
+        "load": round(os.getloadavg()[0], 1),
+    }
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("stage", choices=STAGES)
+    parser.add_argument("--rows", type=int, default=100_000)
+    parser.add_argument(
+        "--folder", type=Path, required=True, help="for the tables; they are made where they are missing"
+    )
+    parser.add_argument("--child", action="store_true", help=argparse.SUPPRESS)
+    args = parser.parse_args()
+    kind, make = ("generated", write_generated) if args.stage == "filter" else ("kept", write_kept)
+    tables, out = args.folder / f"{kind}-{args.rows}", args.folder / f"out-{args.stage}-{args.rows}"
+    if args.child:
+        STAGES[args.stage](tables, out, args.rows)
+    else:
+        if not tables.exists():
+            making = tables.with_suffix(".making")
+            make(making, args.rows)
+            making.rename(tables)
+        shutil.rmtree(out, ignore_errors=True)
+        out.mkdir(parents=True)
+        found = measured([sys.executable, __file__, *sys.argv[1:], "--child"])
+        shutil.rmtree(out)
+        print(json.dumps({"stage": args.stage, "rows": args.rows} | found))
