@@ -31,6 +31,9 @@ COMMANDS = {
     "parallel": Command(
         "scalequest.run.parallel", "run the pipeline with independent stages side by side, one per GPU"
     ),
+    "experiment": Command(
+        "scalequest.run.experiment.command", "test the paper's claims: cells as experiments, a verdict for each claim"
+    ),
     "track": Command("scalequest.run.track", "post finished stages to MLflow that are still waiting"),
     "journal": Command("scalequest.runtime.journal", "list what unfinished stages have kept, or delete it"),
     "evaluate": Command("scalequest.run.evaluate", "score a model on benchmarks: mathematics or code"),

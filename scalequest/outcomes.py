@@ -64,6 +64,12 @@ SELECT_OUTCOMES = {
     "low_reward": "the chosen response scores below `reward_select.min_reward`",
 }
 
+# -------------------------------------------------------------------------------------------------------- experiments
+
+# What an experiment says of a claim (scalequest.run.experiment), and the state of its cells.
+HOLDS, DOES_NOT_HOLD, CANNOT_BE_TOLD = "holds", "does not hold", "cannot be told"
+FINISHED, MISSING_CELL, OUTDATED, NOT_RUN = "finished", "missing", "outdated", "not run"
+
 # ---------------------------------------------------------------------------------------------------------- rewrites
 
 # Why the optimizer's rewrite of a question makes no preference pair, in the order of the checks.

@@ -1,0 +1,122 @@
+"""An experiment as text: the list, the plan and the table with the verdicts."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from scalequest.outcomes import NOT_RUN
+from scalequest.report.results import p_in_words, signed
+from scalequest.run.experiment.grid import Claim, Grid
+from scalequest.run.experiment.results import CellResult, Judged
+
+DASH = "–"
+HOW = """
+Differences are in points of 100, ± one standard error. Scores are paired: the same benchmark items, one student beside the
+other, and the error is that of the items and, with several training seeds, of the seeds. Shares and means of questions are
+not paired. A claim **holds** where the difference is more than two errors above zero. It **does not hold** where the
+difference plus two errors is below the least one that counts. Otherwise it **cannot be told**, and the verdict names the
+number that settles it whatever the difference is. One training seed says nothing of how much another would change."""
+
+
+def markdown(head: Sequence[str], rows: Sequence[Sequence[str]], align: str) -> str:
+    """Return a Markdown table; ``align`` has one letter per column, l or r."""
+    marks = {"l": ":---", "r": "---:"}
+    cells = [list(head), [marks[a] for a in align], *([cell.replace("|", "\\|") for cell in row] for row in rows)]
+    return "\n".join(f"| {' | '.join(row)} |" for row in cells)
+
+
+def difference_cell(judged: Judged) -> list[str]:
+    """Difference, counts and p-value of one claim."""
+    m = judged.measured
+    if m is None:
+        return [DASH] * 3
+    counts = f"{m.higher:,} / {m.lower:,}" if m.higher is not None and m.lower is not None else DASH
+    unit = m.what if m.seeds == 1 else f"{m.what} × {m.seeds} seeds"
+    p = f", {p_in_words(m.p_value)}" if m.p_value is not None else ""
+    return [f"{signed(m.value)} ± {m.error:.1f}", counts, f"{m.n:,} {unit}{p}"]
+
+
+def claims_table(judged: Sequence[Judged]) -> str:
+    """One row per claim."""
+    rows = []
+    for entry in judged:
+        claim = entry.claim
+        sign = "−" if claim.direction == "above" else "not below"
+        rows.append([
+            claim.says, claim.paper, f"{claim.better} {sign} {claim.than}", claim.measured, *difference_cell(entry),
+            f"{claim.matters:g}", f"**{entry.verdict.outcome}**" + (f": {entry.verdict.needs}" if entry.verdict.needs else ""),
+        ])  # fmt: skip
+    head = ["claim", "paper", "cells", "metric", "difference", "higher / lower", "of", "counts from", "verdict"]
+    return markdown(head, rows, "llllrrlrl")
+
+
+def cells_table(grid: Grid, results: Mapping[str, CellResult], states: Mapping[str, str]) -> str:
+    """One row per cell: what it sets, its rows and its value by each metric of the claims."""
+    metrics: dict[str, Claim] = {}
+    for claim in grid.spec.claims:
+        metrics.setdefault(claim.measured, claim)
+    rows = []
+    for cell in grid.cells.values():
+        result = results.get(cell.name)
+        values = []
+        for claim in metrics.values():
+            value = result.value(claim) if result else None
+            values.append(DASH if value is None else f"{value[0]:.1f} ± {value[1]:.1f}")
+        trained = ", ".join(f"{n:,}" for n in dict.fromkeys(result.rows.values())) if result else ""
+        commit = f"{result.lock.revision.commit or ''}"[:7] if result else ""
+        rows.append([
+            cell.name, "; ".join(f"`{line}`" for line in cell.changes) or "the base", states[cell.name],
+            trained or DASH, *values, f"`{commit}`" if commit else DASH,
+        ])  # fmt: skip
+    return markdown(["cell", "sets", "state", "rows", *metrics, "commit"], rows, "lllr" + "r" * len(metrics) + "l")
+
+
+def page(grid: Grid, results: Mapping[str, CellResult], states: Mapping[str, str], judged: Sequence[Judged], gpu: Mapping[str, float | None]) -> str:  # fmt: skip
+    """The page of one experiment, from its finished cells.
+
+    Args:
+        grid: the experiment.
+        results: finished cells by name.
+        states: state of every cell.
+        judged: its claims.
+        gpu: estimated hours of the cells that are not finished; None where a model's size is not known.
+    """
+    spec = grid.spec
+    done = sum(name in results for name in grid.cells)
+    lines = [
+        f"# {grid.name}: {spec.question}",
+        "",
+        f"Paper: {spec.paper}. Parameters: `{spec.on}`. {done} of {len(grid.cells)} cells are finished. Written by",
+        f"`scalequest experiment {grid.name} --table` from `experiments/{grid.name}.yaml`.",
+        "",
+        "## Claims",
+        "",
+        claims_table(judged),
+        HOW,
+        "",
+        "## Cells",
+        "",
+        cells_table(grid, results, states),
+    ]
+    left = {name: hours for name, hours in gpu.items() if name not in results}
+    if left:
+        listed = ", ".join(f"{name} {DASH if hours is None else f'{hours:.2f}'}" for name, hours in left.items())
+        why = f" Marked as not run: {spec.why.rstrip('.')}." if NOT_RUN in states.values() else ""
+        lines += ["", "## Not run", "", f"Hours of one H100: {listed}; evaluation is not estimated.{why}"]
+    notes = list(dict.fromkeys(note for entry in judged for note in entry.notes))
+    if notes:
+        lines += ["", "## Notes", "", *(f"- {note}." for note in notes)]
+    return "\n".join(lines) + "\n"
+
+
+def plain(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """Columns for a terminal."""
+    table = [list(head), *(list(row) for row in rows)]
+    widths = [max(len(row[i]) for row in table) for i in range(len(head))]
+    return "\n".join(
+        "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in table
+    )
+
+
+def where(root: Path, name: str) -> Path:
+    """The page of an experiment."""
+    return root / "reports" / "experiments" / f"{name}.md"
