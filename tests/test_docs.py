@@ -26,7 +26,11 @@ RECORDS = [
     ROOT / "benchmarks" / "README.md",
     *sorted((ROOT / "reports" / "results").glob("*/README.md")),
 ]
-YAML_FILES = ["dvc.yaml", "params.yaml", *(f"profiles/{p.name}" for p in sorted((ROOT / "profiles").glob("*.yaml")))]
+YAML_FILES = [
+    "dvc.yaml",
+    "params.yaml",
+    *(f"{folder}/{p.name}" for folder in ("profiles", "experiments") for p in sorted((ROOT / folder).glob("*.yaml"))),
+]
 # "Three tokens a second": per second.
 A_FOR_PER = re.compile(
     r"\b(?:tokens|rows|questions|sequences|comparisons|lines|seconds|minutes|hours|samples|answers|requests|one|two|three|[\d.,]*\d"

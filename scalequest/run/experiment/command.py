@@ -17,7 +17,9 @@ import argparse
 import os
 import sys
 from collections import Counter
+from functools import cache
 from pathlib import Path
+from typing import Any
 
 from scalequest.audit.repository import Repository
 from scalequest.errors import UserError
@@ -35,14 +37,21 @@ from scalequest.run.parallel import Node, Runner, log_tail
 GPU = "h100"
 
 
+@cache
+def rates() -> dict[str, Any]:
+    """The table of measured rates."""
+    return read_yaml(TABLE)
+
+
 def stage_hours(cell: Cell) -> dict[str, float]:
     """Estimated hours of one H100 by stage, all its branches together; empty where a model's size is not known."""
-    rates = read_yaml(TABLE)
+    measured = rates()
+    assumed = Assumptions(measured["tokens"], measured["keeps"])
     try:
-        found = workload(cell.params, Assumptions(rates["tokens"], rates["keeps"]), rates["sizes"], seed_problems(cell.params))  # fmt: skip
+        found = workload(cell.params, assumed, measured["sizes"], seed_problems(cell.params))
     except UserError:
         return {}
-    return {work.stage: hours(work, rates["gpus"][GPU], rates) for work in found}
+    return {work.stage: hours(work, measured["gpus"][GPU], measured) for work in found}
 
 
 def estimate(cell: Cell, keys: dict[str, str] | None = None, done: set[str] | None = None) -> float | None:

@@ -14,7 +14,7 @@ Differences are in points of 100, ± one standard error. Scores are paired: the 
 other, and the error is that of the items and, with several training seeds, of the seeds. Shares and means of questions are
 not paired. A claim **holds** where the difference is more than two errors above zero. It **does not hold** where the
 difference plus two errors is below the least one that counts. Otherwise it **cannot be told**, and the verdict names the
-number that settles it whatever the difference is. One training seed says nothing of how much another would change."""
+number that settles it whatever the difference is. With one training seed, the error lacks what another would change."""
 
 
 def markdown(head: Sequence[str], rows: Sequence[Sequence[str]], align: str) -> str:
@@ -35,6 +35,14 @@ def difference_cell(judged: Judged) -> list[str]:
     return [f"{signed(m.value)} ± {m.error:.1f}", counts, f"{m.n:,} {unit}{p}"]
 
 
+def verdict_cell(judged: Judged) -> str:
+    """The verdict, what it needs, and a hint where one training seed is behind it."""
+    m = judged.measured
+    single = m is not None and judged.claim.of_students and m.seeds == 1
+    needs = f": {judged.verdict.needs}" if judged.verdict.needs else ""
+    return f"**{judged.verdict.outcome}**{needs}{' (one training seed)' * single}"
+
+
 def claims_table(judged: Sequence[Judged]) -> str:
     """One row per claim."""
     rows = []
@@ -43,7 +51,7 @@ def claims_table(judged: Sequence[Judged]) -> str:
         sign = "−" if claim.direction == "above" else "not below"
         rows.append([
             claim.says, claim.paper, f"{claim.better} {sign} {claim.than}", claim.measured, *difference_cell(entry),
-            f"{claim.matters:g}", f"**{entry.verdict.outcome}**" + (f": {entry.verdict.needs}" if entry.verdict.needs else ""),
+            f"{claim.matters:g}", verdict_cell(entry),
         ])  # fmt: skip
     head = ["claim", "paper", "cells", "metric", "difference", "higher / lower", "of", "counts from", "verdict"]
     return markdown(head, rows, "llllrrlrl")
