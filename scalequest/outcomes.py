@@ -67,7 +67,7 @@ SELECT_OUTCOMES = {
 # -------------------------------------------------------------------------------------------------------- experiments
 
 # What an experiment says of a claim (scalequest.run.experiment), and the state of its cells.
-HOLDS, DOES_NOT_HOLD, CANNOT_BE_TOLD = "holds", "does not hold", "cannot be told"
+HOLDS, DOES_NOT_HOLD, UNDECIDED = "holds", "does not hold", "undecided"
 FINISHED, MISSING_CELL, OUTDATED, NOT_RUN = "finished", "missing", "outdated", "not run"
 
 # ---------------------------------------------------------------------------------------------------------- rewrites

@@ -19,7 +19,7 @@ from scalequest import cli
 from scalequest.audit.lock import parse_yaml as parse_fast
 from scalequest.audit.repository import Repository
 from scalequest.errors import UserError
-from scalequest.outcomes import CANNOT_BE_TOLD, DOES_NOT_HOLD, FINISHED, HOLDS, MISSING_CELL, NOT_RUN, OUTDATED
+from scalequest.outcomes import DOES_NOT_HOLD, FINISHED, HOLDS, MISSING_CELL, NOT_RUN, OUTDATED, UNDECIDED
 from scalequest.records import JUDGED, SAMPLE, write_rows
 from scalequest.run.experiment import cells, command
 from scalequest.run.experiment.grid import Grid, read_all, read_grid
@@ -56,15 +56,15 @@ def test_a_paired_difference_and_its_error():
     ("value", "error", "matters", "direction", "outcome"),
     [
         (12.0, 4.3, 5.0, "above", HOLDS),
-        (8.5, 4.3, 5.0, "above", CANNOT_BE_TOLD),
+        (8.5, 4.3, 5.0, "above", UNDECIDED),
         (-12.0, 4.3, 5.0, "above", DOES_NOT_HOLD),
         (0.1, 0.4, 1.0, "above", DOES_NOT_HOLD),
-        (0.1, 0.6, 1.0, "above", CANNOT_BE_TOLD),
+        (0.1, 0.6, 1.0, "above", UNDECIDED),
         (0.9, 0.4, 1.0, "above", HOLDS),
         (0.1, 0.4, 1.0, "not_below", HOLDS),
         (-0.9, 0.4, 1.0, "not_below", DOES_NOT_HOLD),
-        (-0.9, 0.6, 1.0, "not_below", CANNOT_BE_TOLD),
-        (0.0, math.nan, 1.0, "above", CANNOT_BE_TOLD),
+        (-0.9, 0.6, 1.0, "not_below", UNDECIDED),
+        (0.0, math.nan, 1.0, "above", UNDECIDED),
     ],
 )
 def test_a_verdict(value: float, error: float, matters: float, direction: str, outcome: str):
@@ -76,7 +76,7 @@ def test_no_differing_item_is_no_proof_of_equality():
     assert m.value == 0
     assert m.error == pytest.approx(100 / 32), "sqrt(0 + 1) / 32"
     # 30 · (4 · 3.125 / 2)² = 1171.9
-    assert str(decide(m, 2.0)) == "cannot be told: needs 1,172 items, has 30"
+    assert str(decide(m, 2.0)) == "undecided: needs 1,172 items, has 30"
     assert decide(paired(one(set(), 2000), one(set(), 2000)), 2.0).outcome == DOES_NOT_HOLD
 
 
@@ -95,7 +95,7 @@ def test_the_number_of_items_it_asks_for_settles_the_claim(won: int, lost: int):
         return paired(one(right, 100 * times), one(left, 100 * times))
 
     found = decide(grid(1), 2.0)
-    assert found.outcome == CANNOT_BE_TOLD
+    assert found.outcome == UNDECIDED
     n = int(found.needs.split()[1].replace(",", ""))
     assert decide(grid(math.ceil(n / 100)), 2.0).outcome in (HOLDS, DOES_NOT_HOLD)
 
@@ -113,7 +113,7 @@ def test_training_seeds_add_to_the_error():
     # that is the items' (0.3² · 400 · 3 observations: 0.87).
     assert spread.seed_error == pytest.approx(math.sqrt(5.7735**2 - 0.866**2), abs=0.01)
     assert decide(equal, 2.0).outcome == HOLDS
-    assert decide(spread, 2.0).outcome == CANNOT_BE_TOLD
+    assert decide(spread, 2.0).outcome == UNDECIDED
     # 3 · 2 · (4 · 5.708 / 2)² = 782
     assert "training seeds, has 3" in needed(spread, 2.0)
     assert int(needed(spread, 2.0).split()[1]) == pytest.approx(782, abs=2)
@@ -397,8 +397,8 @@ def test_finished_cells_give_the_verdict(repository: Repository, folder: Path, c
 @pytest.mark.parametrize(
     ("change", "verdict"),
     [
-        ({"rows": 3}, "cannot be told: trained on 2 and 3 rows"),
-        ({"code": "other"}, "cannot be told: made with other code (code.txt)"),
+        ({"rows": 3}, "undecided: trained on 2 and 3 rows"),
+        ({"code": "other"}, "undecided: made with other code (code.txt)"),
         ({"edit": lambda values: values["qpo"].update(beta=0.5)}, "not run: random"),
         ({"edit": lambda values: values["runtime"].update(threads=7)}, HOLDS),
     ],

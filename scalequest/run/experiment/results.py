@@ -14,7 +14,7 @@ from scalequest.audit.lock import Lock, Stage
 from scalequest.audit.repository import Repository
 from scalequest.audit.tables import Store, read_metrics
 from scalequest.errors import UserError
-from scalequest.outcomes import CANNOT_BE_TOLD, NOT_RUN, SOLVABLE
+from scalequest.outcomes import NOT_RUN, SOLVABLE, UNDECIDED
 from scalequest.records import SAMPLE, read_rows
 from scalequest.run.experiment.grid import STAGE_OF, Claim, Grid
 from scalequest.run.experiment.verdict import Measured, Verdict, decide, paired, unpaired
@@ -127,9 +127,9 @@ def judge(grid: Grid, results: Mapping[str, CellResult]) -> list[Judged]:
         reasons, notes = incomparable(claim, better, than), other_machines(claim, better, than)
         measured = measure(claim, better, than)
         if measured is None:
-            verdict = Verdict(CANNOT_BE_TOLD, "the cells share no item")
+            verdict = Verdict(UNDECIDED, "the cells share no item")
         elif reasons:
-            verdict = Verdict(CANNOT_BE_TOLD, "; ".join(reasons))
+            verdict = Verdict(UNDECIDED, "; ".join(reasons))
         else:
             verdict = decide(measured, claim.matters, claim.direction)
         judged.append(Judged(claim, measured, verdict, tuple(notes)))

@@ -13,7 +13,7 @@ HOW = """
 Differences are in points of 100, ± one standard error. Scores are paired: the same benchmark items, one student beside the
 other, and the error is that of the items and, with several training seeds, of the seeds. Shares and means of questions are
 not paired. A claim **holds** where the difference is more than two errors above zero. It **does not hold** where the
-difference plus two errors is below the least one that counts. Otherwise it **cannot be told**, and the verdict names the
+difference plus two errors is below the least one that counts. Otherwise it is **undecided**, and the verdict names the
 number that settles it whatever the difference is. With one training seed, the error lacks what another would change."""
 
 

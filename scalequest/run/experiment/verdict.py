@@ -4,7 +4,7 @@ With d the measured difference, e its standard error and m the least difference 
 
 - holds where d > 2e (and at least five values differ),
 - does not hold where d + 2e < m,
-- cannot be told otherwise.
+- is undecided otherwise.
 
 If 2e is at most m / 2, one of the first two is true for every d. So the number of items that gives e = m / 4 settles the
 claim whatever the difference is, and that number is the N of "needs N items". For ``not_below`` d + m takes the place of d.
@@ -18,7 +18,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from scalequest.outcomes import CANNOT_BE_TOLD, DOES_NOT_HOLD, HOLDS
+from scalequest.outcomes import DOES_NOT_HOLD, HOLDS, UNDECIDED
 from scalequest.statistics import FEWEST, REQUIRED, mcnemar, mean_error, proportion_error, student, worse_error
 
 # Errors that fit into the least difference that counts, so that every difference is decided.
@@ -59,7 +59,7 @@ class Measured:
 
 @dataclass(frozen=True)
 class Verdict:
-    """A verdict and, where it cannot be told, what is needed."""
+    """A verdict and, where it is undecided, what is needed."""
 
     outcome: str
     needs: str = ""
@@ -149,13 +149,13 @@ def decide(measured: Measured, matters: float, direction: str = "above") -> Verd
     """
     d = measured.value + (matters if direction == "not_below" else 0.0)
     if math.isnan(measured.error):
-        return Verdict(CANNOT_BE_TOLD, f"its error is not known from {measured.n} {measured.what}")
+        return Verdict(UNDECIDED, f"its error is not known from {measured.n} {measured.what}")
     reach = REQUIRED * measured.error
     if d > reach and (direction == "not_below" or _enough(measured)):
         return Verdict(HOLDS)
     if d + reach < matters:
         return Verdict(DOES_NOT_HOLD)
-    return Verdict(CANNOT_BE_TOLD, needed(measured, matters))
+    return Verdict(UNDECIDED, needed(measured, matters))
 
 
 def _enough(measured: Measured) -> bool:
