@@ -81,7 +81,7 @@ def local_folders(params: Params, root: Path) -> list[str]:
     named = [source.path for source in sources if isinstance(source, JsonlSource)]
     for role, source in params.models.items():
         kind, name, _ = parse_source(role, source)
-        named += [name] if kind == "path" else []
+        named += [name] if kind in ("path", "gguf") else []
     named += [params.instruct_tune.data] if params.instruct_tune.data_sha256 else []
     named += [params.filter.marks.path] if params.filter.marks else []
     tops = sorted({Path(name).parts[0] for name in named if name and not Path(name).is_absolute()} - {"~", ".."})
