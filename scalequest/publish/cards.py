@@ -134,7 +134,7 @@ def dataset_card(facts: Facts, configs: Sequence["Config"]) -> str:
         "ask, their questions are filtered, each is answered several times, and the answer that a reward model likes best is kept.",
         "**No person checked the answers.** They are what a model wrote and another model preferred.",
         "## Columns",
-        "`datasets.load_dataset(NAME, CONFIGURATION)` reads each table; TRL's trainers take `default` and `preferences` as they are.",
+        "`datasets.load_dataset(NAME, CONFIGURATION)` reads each table; `default` and `preferences` are in TRL's formats (conversations, pairs).",
         *_columns(configs),
         "## How many, and what was dropped",
         *_funnel(facts),

@@ -1,7 +1,7 @@
-"""The published data set's tables, one folder each: ``datasets.load_dataset(FOLDER, NAME)`` and TRL read them as they are.
+"""The published data set's tables, one folder each, as ``datasets.load_dataset(FOLDER, NAME)`` reads them.
 
 Rows come from the tables of the lock, in the order of the questions' ids. Only the columns that
-trainers expect are made here: ``messages``, ``prompt``, ``chosen`` and ``rejected``.
+TRL's formats have are made here: ``messages``, ``prompt``, ``chosen`` and ``rejected``.
 """
 
 import shutil
