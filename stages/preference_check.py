@@ -1,10 +1,12 @@
 """Measure the preference pairs: are chosen questions better than rejected ones (paper, Fig. 4)?
 
-    python -m stages.preference_check --by solvability --model models/base/judge --preferences data/preferences --metrics M.json
-    python -m stages.preference_check --by difficulty --model models/difficulty --preferences data/preferences --metrics M.json
+    python -m stages.preference_check --by solvability --model models/base/judge --preferences data/preferences
+        --out data/preference_check/solvability.parquet --metrics M.json
+    python -m stages.preference_check --by difficulty --model models/difficulty --preferences data/preferences
+        --out data/preference_check/difficulty.parquet --metrics M.json
 
 A sample of pairs is asked about on both sides: the judge says which can be solved, the difficulty scorer which are harder. Nothing
-is filtered by it. One engine fits into a process, so each measure is a run of its own.
+is filtered by it. Both sides are written with their verdict or score, ids ending in `/chosen` and `/rejected`. One engine fits into a process, so each measure is a run of its own.
 """
 
 import argparse
@@ -19,7 +21,7 @@ from scalequest.errors import UserError
 from scalequest.io import rounded
 from scalequest.outcomes import KEPT, SOLVABLE
 from scalequest.problems.draw import draw
-from scalequest.records import PREFERENCE, read_rows
+from scalequest.records import JUDGED, PREFERENCE, SCORE, read_rows, write_rows
 from scalequest.runtime.stage import StageRun, run_stage
 from scalequest.sampling.sample import sample
 from scalequest.sampling.score import score
@@ -99,16 +101,20 @@ def quality(
     return {"measure": by, "quality": metrics}, {"rewrites_no_better": not improved}
 
 
-def measure(run: StageRun, by: str, model: Path, questions: Sequence[dict[str, Any]]) -> list[float]:
-    """One number per question: 1 if the judge calls it solvable and else 0, or its difficulty."""
+def measure(run: StageRun, by: str, model: Path, questions: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+    """One row per question: its difficulty (records.SCORE), or the judge's word (records.JUDGED)."""
     if by == DIFFICULTY:
         size = run.params.difficulty.shard_size
-        return score(run, model, questions, sequences=itemgetter("question"), form="user_turns", shard_size=size)
+        scores = score(run, model, questions, sequences=itemgetter("question"), form="user_turns", shard_size=size)
+        return [{"id": row["id"], "score": value} for row, value in zip(questions, scores, strict=True)]
     params, words = run.params.judge, wording(run.params.domain)
     answers = sample(
         run, model, questions, prompts=lambda row: words.judge_turns(row["question"], params.style), sampling=params
     )
-    return [float(verdict_of(answer, params.style) == SOLVABLE) for [answer] in answers]
+    return [
+        {"id": row["id"], "verdict": verdict_of(answer, params.style), "completion": answer.text, "finish_reason": answer.finish_reason}
+        for row, [answer] in zip(questions, answers, strict=True)
+    ]  # fmt: skip
 
 
 def main(args: argparse.Namespace, run: StageRun) -> None:
@@ -121,9 +127,11 @@ def main(args: argparse.Namespace, run: StageRun) -> None:
         for generator in run.params.mix
         for row in draw_pairs(read_rows(args.preferences / f"{generator}.parquet", PREFERENCE), n, seed)
     ]
-    values = measure(run, args.by, args.model, sides(pairs))
+    rows = measure(run, args.by, args.model, sides(pairs))
+    write_rows(args.out, rows, SCORE if args.by == DIFFICULTY else JUDGED)
+    values = [row["score"] if args.by == DIFFICULTY else float(row["verdict"] == SOLVABLE) for row in rows]
     run.metrics(args.metrics, *quality(pairs, values, args.by, seed))
 
 
 if __name__ == "__main__":
-    run_stage(main, __doc__, paths=("model", "preferences", "metrics"), names=("by",))
+    run_stage(main, __doc__, paths=("model", "preferences", "out", "metrics"), names=("by",))

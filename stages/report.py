@@ -3,8 +3,9 @@
     python -m stages.report --scores eval/scores --metrics reports/metrics --ledger data/ledger.parquet
         --data data/instruct.parquet --samples data/samples --markdown reports/report.md --page reports/index.html
         --scores-plot reports/plots/scores.csv --funnel-plot reports/plots/funnel.csv --seeds data/seeds.parquet
-        --attempts data/attempts --qpo-questions data/qpo_questions --preferences data/preferences --judged data/judged
-        --responses data/responses --rewards data/rewards --curves reports/plots/train
+        --attempts data/attempts --qpo-questions data/qpo_questions --preferences data/preferences
+        --preference-check data/preference_check --judged data/judged --responses data/responses --rewards data/rewards
+        --curves reports/plots/train
 
 Nothing in report.md depends on when, where or how fast the run was: a second run writes the same bytes. The exceptions are
 two warnings: of a local source and of a package lock that changed since the stages ran. The page also has the record of the
@@ -156,6 +157,7 @@ if __name__ == "__main__":
             "attempts",
             "qpo_questions",
             "preferences",
+            "preference_check",
             "judged",
             "responses",
             "rewards",

@@ -9,7 +9,7 @@ from scalequest.problems.puzzles import known_answer
 from scalequest.report.blocks import Block, Browser, Column, Section, Text, clip
 from scalequest.report.page import browser_json, packed
 from scalequest.report.run import Run
-from scalequest.report.tables import answers, judged, preference_rows, shuffled, with_ids
+from scalequest.report.tables import answers, checked_pairs, judged, preference_rows, shuffled, with_ids
 
 # Rows of a browser, and bytes of its packed rows: the page must stay under 5 MB.
 QUESTIONS, ITEMS, REWRITES = 5_000, 2_000, 1_000
@@ -196,41 +196,67 @@ def item_browser(run: Run) -> Browser | None:
 
 
 def rewrite_browser(run: Run, args: argparse.Namespace) -> Browser:
-    """Drawn rewrites beside their originals."""
-    rewrites = preference_rows(args, run.params.mix)
-    rows = [rewrites[place] for place in shuffled(row["id"] for row in rewrites)[:REWRITES]]
+    """Drawn rewrites beside their originals, those that `preference_check` measured first."""
+    rewrites, checked = preference_rows(args, run.params.mix), checked_pairs(args)
+    order = sorted(shuffled(row["id"] for row in rewrites), key=lambda place: rewrites[place]["id"] not in checked)
     columns = [
         Column("id", "id", "text"),
         Column("question", "original", "text"),
         Column("verdict", "verdict", "category"),
         Column("direction", "aim", "category"),
         Column("generator", "generator", "category"),
+        Column("judge", "judge, original → rewrite", "category"),
+        Column("harder", "difficulty gained", "number"),
         Column("growth", "length, of the original's", "number"),
     ]
-    made = []
-    for row in rows:
-        verdict = "pair" if row["verdict"] == KEPT else row["verdict"]
-        rewrite = row["rewrite"] or ""
-        meaning = REWRITE_OUTCOMES.get(row["verdict"], "").replace("`", "")
-        texts = [("Original (rejected)", clip(row["question"]), ""), ("Rewrite (chosen)", clip(rewrite), "")]
-        if verdict != "pair":
-            texts = [
-                ("Original", clip(row["question"]), ""),
-                ("Rewrite", clip(rewrite), f"no pair: {meaning or verdict}"),
-            ]
-        if row["completion"].strip() != rewrite.strip():
-            wrote = "The solver's answers" if run.params.preferences.source == "solver" else "What the optimizer wrote"
-            texts.append((wrote, clip(row["completion"]), row["finish_reason"]))
-        growth = round(len(rewrite) / len(row["question"]), 3) if row["question"] and rewrite else None
-        cells = [row["id"], snippet(row["question"]), verdict, row["direction"], row["generator"], growth]
-        made.append({"cells": cells, "texts": texts})
+    wrote = "The solver's answers" if run.params.preferences.source == "solver" else "What the optimizer wrote"
+    made = [_rewrite(row, checked.get(row["id"]), wrote) for row in (rewrites[place] for place in order[:REWRITES])]
 
     def make(n: int) -> Browser:
         title = f"Rewrites beside their originals: {n:,} of {len(rewrites):,}"
-        note = f"{DRAWN} A pair teaches the generator to prefer the rewrite. `aim` is what it was rewritten for."
+        note = (
+            f"{DRAWN} A pair teaches the generator to prefer the rewrite. `aim` is what it was rewritten for. The {len(checked):,} pairs "
+            "that `preference_check` measured come first, with the judge's word and the scorer's difficulty of both."
+        )
         return Browser("rewrites", title, note, columns, made[:n], beside=(0, 1))
 
     return fitting(make, len(made), REWRITE_BYTES)
+
+
+def _rewrite(row: dict[str, Any], checked: dict[str, Any] | None, wrote: str) -> dict[str, Any]:
+    verdict = "pair" if row["verdict"] == KEPT else row["verdict"]
+    original, rewrite = ((checked or {}).get(side, {}) for side in ("rejected", "chosen"))
+    text = row["rewrite"] or ""
+    if verdict == "pair":
+        names, remarks = ("Original (rejected)", "Rewrite (chosen)"), [_measured(side) for side in (original, rewrite)]
+    else:
+        meaning = REWRITE_OUTCOMES.get(row["verdict"], "").replace("`", "")
+        names, remarks = ("Original", "Rewrite"), ["", f"no pair: {meaning or verdict}"]
+    texts = [(names[0], clip(row["question"]), remarks[0]), (names[1], clip(text), remarks[1])]
+    if "completion" in original and "completion" in rewrite:
+        texts += [
+            (f"Judge on the {name}", clip(side["completion"]), side["verdict"])
+            for name, side in (("original", original), ("rewrite", rewrite))
+        ]
+    if row["completion"].strip() != text.strip():
+        texts.append((wrote, clip(row["completion"]), row["finish_reason"]))
+    judge = (
+        f"{original['verdict']} → {rewrite['verdict']}"
+        if "verdict" in original and "verdict" in rewrite
+        else "not asked"
+    )
+    harder = rewrite["score"] - original["score"] if "score" in original and "score" in rewrite else None
+    growth = len(text) / len(row["question"]) if row["question"] and text else None
+    cells = [
+        row["id"], snippet(row["question"]), verdict, row["direction"], row["generator"], judge, _number(harder), _number(growth),
+    ]  # fmt: skip
+    return {"cells": cells, "texts": texts}
+
+
+def _measured(side: dict[str, Any]) -> str:
+    """What the judge and the scorer say of one side of a pair."""
+    parts = [side["verdict"]] if "verdict" in side else []
+    return " · ".join(parts + ([f"difficulty {side['score']:.3f}"] if "score" in side else []))
 
 
 def data_browser(run: Run, args: argparse.Namespace) -> Section:

@@ -5,7 +5,7 @@ from typing import Any
 
 from scalequest.outcomes import KEPT, NEXT_STEPS, OUTCOMES, REWRITE_OUTCOMES, SELECT_OUTCOMES, WARNINGS, Outcome
 from scalequest.report.blocks import Block, Funnel, Section, Table, Text
-from scalequest.report.results import DASH, percent
+from scalequest.report.results import DASH, p_in_words, percent
 from scalequest.report.run import Run
 
 # An outcome that only other code knows.
@@ -241,6 +241,36 @@ def training(run: Run) -> Section:
     return Section("Training runs", [Table(title, head, rows, "lrrrrrl")])
 
 
+def pair_quality(run: Run) -> Table | None:
+    """Make a row per aim and measure: both sides of the pairs that `preference_check` measured; None without any."""
+    rows = []
+    for name, what, scale in (
+        ("solvability", "called solvable by the judge, %", 100),
+        ("difficulty", "difficulty by the scorer", 1),
+    ):
+        found = run.metrics.get(f"preference_check@{name}", {}).get("quality", {}).get("by_direction", {})
+        for aim in sorted(found, reverse=True):
+            sides = [
+                f"{scale * found[aim][side]['mean']:.{1 if scale > 1 else 3}f}"
+                + plus_minus(found[aim][side]["standard_error"], scale)
+                for side in ("rejected", "chosen")
+            ]
+            gain = f"{scale * found[aim]['difference']:+.{1 if scale > 1 else 3}f}".replace("-", "−")
+            gain += plus_minus(found[aim]["difference_standard_error"], scale)
+            rows.append([aim, what, f"{found[aim]['pairs']:,}", *sides, gain, p_in_words(found[aim]["p_value"])])
+    head = [
+        "aim of the rewrite",
+        "measured",
+        "pairs",
+        "original ± s.e.",
+        "rewrite ± s.e.",
+        "rewrite minus original",
+        "paired test",
+    ]
+    title = "Original and rewrite of the same pairs, by what they were rewritten for (paper, Figure 4)"
+    return Table(title, head, rows, "llrrrrl") if rows else None
+
+
 def preferences(run: Run) -> Section:
     """Show how many rewrites made a pair, and why the others did not."""
     found = {generator: run.metrics[f"preferences@{generator}"] for generator in run.params.mix}
@@ -259,11 +289,11 @@ def preferences(run: Run) -> Section:
     meanings = Table(
         "Why a rewrite makes no pair", ["reason", "meaning"], [[f"`{r}`", REWRITE_OUTCOMES[r]] for r in reasons], "ll"
     )
-    return Section(
-        "Preference data",
-        [
-            Text(FEEDBACK_NOTE if run.params.preferences.source == "solver" else PAIRS_NOTE),
-            table,
-            *([meanings] if reasons else []),
-        ],
-    )
+    measured_pairs = pair_quality(run)
+    blocks: list[Block] = [
+        Text(FEEDBACK_NOTE if run.params.preferences.source == "solver" else PAIRS_NOTE),
+        table,
+        *([meanings] if reasons else []),
+        *([measured_pairs] if measured_pairs else []),
+    ]
+    return Section("Preference data", blocks)

@@ -11,7 +11,7 @@ import pyarrow.parquet as pq
 
 from scalequest.errors import UserError
 from scalequest.problems.draw import hash_place
-from scalequest.records import JUDGED, PREFERENCE, QUESTION, RESPONSE, REWARD, parts_of, read_rows
+from scalequest.records import JUDGED, PREFERENCE, QUESTION, RESPONSE, REWARD, SCORE, parts_of, read_rows
 
 
 def shuffled(ids: Iterable[str]) -> list[int]:
@@ -62,6 +62,16 @@ def answers(args: argparse.Namespace, ids: Collection[str]) -> dict[str, list[di
 def preference_rows(args: argparse.Namespace, generators: Iterable[str]) -> list[dict[str, Any]]:
     """Every rewrite of these generators, with its verdict."""
     return [row for name in generators for row in read_rows(args.preferences / f"{name}.parquet", PREFERENCE)]
+
+
+def checked_pairs(args: argparse.Namespace) -> dict[str, dict[str, Any]]:
+    """What `preference_check` measured, by pair: ``chosen`` and ``rejected`` to verdict, completion and score of that side."""
+    found: dict[str, dict[str, Any]] = {}
+    for name, schema in (("solvability", JUDGED), ("difficulty", SCORE)):
+        for row in read_rows(args.preference_check / f"{name}.parquet", schema):
+            pair, _, side = row["id"].rpartition("/")
+            found.setdefault(pair, {"chosen": {}, "rejected": {}})[side] |= row
+    return found
 
 
 def question_texts(folder: Path, generator: str) -> list[str]:

@@ -18,6 +18,7 @@ from scalequest.records import (
     RESPONSE,
     REWARD,
     SAMPLE,
+    SCORE,
     write_rows,
 )
 from scalequest.report.provenance import SETTINGS
@@ -61,6 +62,10 @@ HELD_OUT_REWARD = {
     "accuracy": 0.85,
     "accuracy_standard_error": 0.09,
 }
+BY_AIM = {
+    "pairs": 20, "chosen": {"mean": 0.6, "standard_error": 0.1}, "rejected": {"mean": 0.75, "standard_error": 0.09},
+    "difference": -0.15, "difference_standard_error": 0.08, "p_value": 0.25, "better": False,
+}  # fmt: skip
 METRICS: dict[str, dict[str, Any]] = {
     "seeds": {"problems": 270},
     "benchmarks": {"embedded_sums": 101},
@@ -88,7 +93,10 @@ METRICS: dict[str, dict[str, Any]] = {
     "qpo_questions/stories": {"questions": 40, "warnings": {"one_question": 0, "no_end": 0}},
     "preferences/sums": PAIRS | {"direction": {"solvability": 16, "difficulty": 14}},
     "preferences/stories": PAIRS | {"rejected": {"over_long": 8}, "direction": {"solvability": 10, "difficulty": 20}},
-    "preference_check/solvability": {"measure": "solvability", "quality": {"difference": 0.123456}, "warnings": {"rewrites_no_better": 0}},
+    "preference_check/solvability": {
+        "measure": "solvability", "quality": {"difference": 0.123456, "by_direction": {"solvability": BY_AIM}},
+        "warnings": {"rewrites_no_better": 0},
+    },
     "qpo/sums": TRAINED | {"reloaded": {"pairs": 20, "pairs_from": "held out", "margin_trained": 0.4, "margin": 0.3, "accuracy_trained": 0.7, "accuracy": 0.6}},
     "qpo/stories": TRAINED
     | {"reloaded": {"pairs": 8, "pairs_from": "held out", "margin_trained": 0.408, "margin": 0.052, "accuracy_trained": 0.9, "accuracy": 0.75}},
@@ -179,7 +187,7 @@ class Folder:
             data=root / "instruct.parquet", samples=root / "samples", markdown=root / "reports/report.md",
             page=root / "reports/index.html", scores_plot=root / "scores.csv", funnel_plot=root / "funnel.csv",
             seeds=root / "seeds.parquet", attempts=root / "attempts", qpo_questions=root / "qpo_questions",
-            preferences=root / "preferences", judged=root / "judged", responses=root / "responses", rewards=root / "rewards",
+            preferences=root / "preferences", preference_check=root / "preference_check", judged=root / "judged", responses=root / "responses", rewards=root / "rewards",
             curves=root / "curves",
         )  # fmt: skip
         for name, metrics in METRICS.items():
@@ -199,6 +207,17 @@ class Folder:
         for name in ("sums", "stories"):
             write_rows(self.args.qpo_questions / name, [question(f"{name}/0/{n}") for n in range(3)], QUESTION)
             write_rows(self.args.preferences / f"{name}.parquet", rewrites(name), PREFERENCE)
+        sides = [("sums/0/0/chosen", "unsolvable", 0.75), ("sums/0/0/rejected", "solvable", 0.5)]
+        write_rows(
+            self.args.preference_check / "solvability.parquet",
+            [{"id": i, "verdict": v, "completion": f"{HOSTILE} {v}", "finish_reason": "stop"} for i, v, _ in sides],
+            JUDGED,
+        )
+        write_rows(
+            self.args.preference_check / "difficulty.parquet",
+            [{"id": i, "score": score} for i, _, score in sides],
+            SCORE,
+        )
         asked = [row for row in ledger if row["outcome"] not in ("language", "contaminated", "near_duplicate")]
         verdicts = [
             {"id": row["id"], "verdict": row["verdict"], "completion": f"{HOSTILE} Yes", "finish_reason": "stop"}

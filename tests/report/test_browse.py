@@ -108,6 +108,17 @@ def test_rewrites_are_beside_their_originals(folder: Folder) -> None:
     pair = cells(found, "sums/0/0")
     assert (pair["verdict"], pair["growth"]) == ("pair", 1.5)
     assert found["beside"] == [0, 1]
+    # What was measured of both sides, and first of all rows.
+    assert (pair["judge"], pair["harder"]) == ("solvable → unsolvable", 0.25)
+    assert found["rows"][0]["cells"][0] == "sums/0/0"
+    life = texts(found, "sums/0/0")
+    assert [life[0][2], life[1][2]] == ["solvable · difficulty 0.500", "unsolvable · difficulty 0.750"]
+    assert [text[0] for text in life[2:]] == [
+        "Judge on the original",
+        "Judge on the rewrite",
+        "What the optimizer wrote",
+    ]
+    assert (cells(found, "stories/0/0")["judge"], cells(found, "stories/0/0")["harder"]) == ("not asked", None)
     assert texts(found, "sums/0/1")[1][2] == "no pair: the rewrite is the original question"
 
 

@@ -137,6 +137,14 @@ def test_what_stages_measured_of_themselves_is_shown(folder: Folder) -> None:
     assert "margin trained 0.408" in row(text, "`qpo@stories`")[-1]
 
 
+def test_both_sides_of_pairs_are_compared_by_aim_and_measure(folder: Folder) -> None:
+    text = section(folder.run()[0], "Preference data")
+    measured = row(text, "solvability", "called solvable by the judge, %")
+    assert measured[2:] == ["20", "75.0 ± 9.0", "60.0 ± 10.0", "−15.0 ± 8.0", "p = 0.25"]
+    folder.change("preference_check/solvability", quality={})
+    assert "called solvable" not in section(folder.run()[0], "Preference data")
+
+
 def test_overlap_and_diversity_are_shown_by_generator(folder: Folder) -> None:
     none = {"sums": 0, "stories": 0}
     folder.change(

@@ -11,7 +11,7 @@ from scalequest.domains.maths import judge_turns
 from scalequest.errors import UserError
 from scalequest.models.chat import ChatFormat
 from scalequest.params import Params
-from scalequest.records import PREFERENCE, write_rows
+from scalequest.records import JUDGED, PREFERENCE, SCORE, read_rows, write_rows
 from scalequest.runtime.stage import StageRun
 from scalequest.sampling import sample as sampling
 from stages import preference_check
@@ -90,7 +90,10 @@ def stage(tmp_path: Path, laptop: Params, chatml: ChatFormat, monkeypatch: pytes
                 [pair(i, by, generator) for i in range(3)],
                 PREFERENCE,
             )
-        args = Namespace(by=by, model=tmp_path, preferences=tmp_path / "preferences", metrics=tmp_path / "m.json")
+        args = Namespace(
+            by=by, model=tmp_path, preferences=tmp_path / "preferences", out=tmp_path / "out.parquet",
+            metrics=tmp_path / "m.json",
+        )  # fmt: skip
         main(
             args,
             StageRun(changed(laptop, preference_check={"n_pairs": 2}, judge={"style": "few_shot", "shard_size": 4})),
@@ -100,7 +103,7 @@ def stage(tmp_path: Path, laptop: Params, chatml: ChatFormat, monkeypatch: pytes
     return run
 
 
-def test_the_judge_is_asked_about_both_sides_of_each_generators_pairs(stage):
+def test_the_judge_is_asked_about_both_sides_of_each_generators_pairs(stage, tmp_path: Path):
     engine, metrics = stage(SOLVABILITY, ["Yes", "No"] * 4)
     assert len(engine.prompts) == 8
     texts = {
@@ -113,12 +116,19 @@ def test_the_judge_is_asked_about_both_sides_of_each_generators_pairs(stage):
     assert (found["pairs"], found["chosen"]["mean"], found["rejected"]["mean"]) == (4, 1.0, 0.0)
     assert set(found["by_generator"]) == {"sums", "stories"}
     assert metrics["warnings"] == {"rewrites_no_better": 1}  # four pairs prove nothing
+    rows = read_rows(tmp_path / "out.parquet", JUDGED)
+    assert [(row["id"].rpartition("/")[2], row["verdict"], row["completion"]) for row in rows] == [
+        ("chosen", "solvable", "Yes"), ("rejected", "unsolvable", "No"),
+    ] * 4  # fmt: skip
 
 
-def test_the_scorer_scores_both_sides(stage):
+def test_the_scorer_scores_both_sides(stage, tmp_path: Path):
     _, metrics = stage(DIFFICULTY, scores=[0.9, 0.1] * 4)
     assert metrics["quality"]["difference"] == pytest.approx(0.8)
     assert metrics["measure"] == DIFFICULTY
+    rows = read_rows(tmp_path / "out.parquet", SCORE)
+    assert len({row["id"] for row in rows}) == 8
+    assert [row["score"] for row in rows] == pytest.approx([0.9, 0.1] * 4)
 
 
 def test_another_measure_is_refused(stage):
