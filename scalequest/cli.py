@@ -41,6 +41,7 @@ COMMANDS = {
         "scalequest.audit.command", "trace a file, model or row to its data, code and parameters, and back"
     ),
     "verify": Command("scalequest.audit.verify", "compare every claim of dvc.lock with the files"),
+    "report": Command("scalequest.report.kept", "write the page of a finished run that Git keeps"),
     "cost": Command("scalequest.report.cost", "print time, tokens and GPU hours of each stage beside the paper's"),
     "compare": Command("scalequest.audit.compare", "compare two runs, output by output, and name where they part"),
     "publish": Command("scalequest.publish.command", "write data set and model with their cards, ready for the hub"),

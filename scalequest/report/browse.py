@@ -207,7 +207,7 @@ def rewrite_browser(run: Run, args: argparse.Namespace) -> Browser:
         Column("generator", "generator", "category"),
         Column("judge", "judge, original → rewrite", "category"),
         Column("harder", "difficulty gained", "number"),
-        Column("growth", "length, of the original's", "number"),
+        Column("growth", "length ratio", "number"),
     ]
     wrote = "The solver's answers" if run.params.preferences.source == "solver" else "What the optimizer wrote"
     made = [_rewrite(row, checked.get(row["id"]), wrote) for row in (rewrites[place] for place in order[:REWRITES])]

@@ -1,6 +1,6 @@
 """What the report is about: the models by role, and the paper's numbers that ours can be read beside."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from scalequest.publish.cards import LICENCES, ROLES, UNKNOWN
@@ -45,11 +45,16 @@ def licence_of(source: str) -> str:
     return LICENCES.get(source.split("==")[0], UNKNOWN)
 
 
-def models_table(run: Run) -> Table:
-    """A row per role."""
+def models_table(models: Mapping[str, str], mix: Sequence[str]) -> Table:
+    """A row per role.
+
+    Args:
+        models: role to source.
+        mix: names of the generators, whose rows come first.
+    """
     rows = []
-    roles = sorted(run.params.models, key=lambda role: (role not in run.params.mix, [*ROLES, role].index(role)))
-    for role, source in ((role, run.params.models[role]) for role in roles):
+    for role in sorted(models, key=lambda role: (role not in mix, [*ROLES, role].index(role))):
+        source = models[role]
         use = ROLES.get(role, "is tuned to generate questions")
         rows.append(
             [
@@ -72,7 +77,7 @@ def identity(run: Run) -> Section:
             f"A run of the ScaleQuest method in the domain `{run.params.domain}`, with the generators "
             f"{', '.join(f'`{name}`' for name in run.params.mix)}, taught by the seeds {seeds}. Seed of the run: {run.params.seed}."
         ),
-        models_table(run),
+        models_table(run.params.models, run.params.mix),
     ]
     if len(models) == 1:
         blocks.append(Text("One and the same model plays every role, so no role can know more than another."))

@@ -11,7 +11,7 @@ from scalequest.io import file_hash
 from scalequest.params import load_all
 from scalequest.problems.marks import check_marks, read_marks
 from scalequest.records import LEDGER, read_table
-from tests.fakes import LAPTOP
+from tests.fakes import LAPTOP, ROOT
 from tests.report.big import HOSTILE, BigFolder
 from tests.report.chromium import BINARY, REMOTE, Chromium
 
@@ -85,6 +85,15 @@ def test_it_opens_from_disk_without_an_error_or_a_request(
     assert light is not dark
     chromium.screenshot(tmp_path / "page.png")
     assert (tmp_path / "page.png").stat().st_size > 10_000
+
+
+def test_the_page_of_the_gpu_run_opens_without_an_error_or_a_request(chromium: Chromium) -> None:
+    kept = ROOT / "reports/results/gpu-135m/index.html"
+    chromium.open(kept.as_uri(), 390)
+    assert chromium.errors() == []
+    assert set(chromium.requests()) <= {kept.as_uri(), "about:blank"}
+    assert chromium.run("document.documentElement.scrollWidth") <= 390
+    assert matches(chromium) == 200
 
 
 @pytest.mark.parametrize("words", ["a", "an", "anna", "anna has 12", "marbles cards", "zzzz"])

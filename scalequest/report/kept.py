@@ -1,0 +1,354 @@
+"""Write the page of a finished run from what Git keeps of it: lock, parameters, metrics, scores, a sample of the rows.
+
+    scalequest report reports/results/gpu-135m          # writes index.html there
+
+A run on rented machines leaves no tables behind, and its code is older than this. The page shows what was kept and names
+what was not. It has seconds where the run kept them, because it is no output of a stage.
+"""
+
+import argparse
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+from scalequest.audit.lock import LOCK, PARAMS, Lock, parse_lock, parse_yaml
+from scalequest.audit.lock import flatten as dotted
+from scalequest.audit.repository import Revision
+from scalequest.errors import UserError
+from scalequest.io import read_json, read_jsonl, write_text
+from scalequest.outcomes import KEPT, OUTCOMES, Outcome
+from scalequest.redaction import refuse_secrets
+from scalequest.report import page
+from scalequest.report.blocks import Bar, Bars, Block, Browser, Column, Funnel, Report, Section, Table, Text, clip, code
+from scalequest.report.browse import snippet
+from scalequest.report.chain import check_in_words, flatten
+from scalequest.report.cost import clock
+from scalequest.report.identity import PAPER_COST, models_table, samples_and_tokens
+from scalequest.report.record import graph, size_in_words
+from scalequest.report.results import DASH, percent
+from scalequest.report.run import tasks_of
+
+MODELS = ("base", "solver", "student")
+# Training stages, in the order of the pipeline.
+TRAININGS = ("solver", "qft", "qpo", "difficulty_model", "reward_model", "instruct_tune")
+# Stages whose numbers the page cannot do without.
+NEEDED = ("filter", "reward_select", "instruct_tune")
+# What a page of a full run has and the files of a kept run do not hold.
+ABSENT = {
+    "Test items": "the models' answers to the test items; so models are compared by their standard errors, not item by item",
+    "Data browser": "all generated questions with their verdicts, answers and rewards",
+    "Distributions": "lengths, difficulties, rewards and agreement of all rows",
+    "Loss curves": "the loss and the gradient norm of each step",
+    "Preference data": "rewrites beside their originals",
+}
+
+
+class Kept:
+    """The files of one run below a folder.
+
+    Attributes:
+        folder: of the run.
+        params: its parameter file, as it was written for the code of that day.
+        metrics: stage, ``qft/school`` for one of several, to its metrics.
+        seconds: DVC's stage name to the seconds that it took; empty where they were not kept.
+        environments: package versions and machine, one list per kind.
+        scores: model to its scores file.
+        sample: rows of the training set.
+        lock: what each stage read and wrote.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        if missing := [name for name in (LOCK, PARAMS, "metrics.json", "scores") if not (folder / name).exists()]:
+            raise UserError(
+                f"{folder}: no {', '.join(missing)}. Expected a kept run: dvc.lock, params.yaml, metrics.json and scores/. "
+                "`dvc repro report` writes the page of the run in the workspace."
+            )
+        self.folder = folder
+        self.params = parse_yaml((folder / PARAMS).read_bytes(), str(folder / PARAMS))
+        found = read_json(folder / "metrics.json")
+        self.metrics: dict[str, dict[str, Any]] = found["metrics"]
+        if absent := [name for name in NEEDED if not self.of(name)]:
+            raise UserError(
+                f"{folder}/metrics.json: no metrics of {', '.join(absent)}. Expected those of {', '.join(NEEDED)}. Keep the metrics "
+                "of a whole run."
+            )
+        self.seconds: dict[str, float] = found.get("seconds", {})
+        self.environments: list[list[str]] = found.get("environments", [])
+        files = sorted((folder / "scores").glob("*.json"), key=lambda path: (*MODELS, path.stem).index(path.stem))
+        self.scores = {path.stem: tasks_of(read_json(path)) for path in files}
+        path = folder / "sample.jsonl"
+        self.sample = list(read_jsonl(path)) if path.is_file() else []
+        again = folder / "remeasured.json"
+        self.remeasured: dict[str, Any] = read_json(again) if again.is_file() else {}
+        self.lock = Lock(Revision(str(folder), None), parse_lock((folder / LOCK).read_bytes(), str(folder / LOCK)))
+
+    @property
+    def mix(self) -> list[str]:
+        """Names of the generators."""
+        return list(self.params["mix"])
+
+    @property
+    def tasks(self) -> list[str]:
+        """Benchmarks, in the order of the scores."""
+        return list(dict.fromkeys(task for scores in self.scores.values() for task in scores))
+
+    def of(self, stage: str) -> list[dict[str, Any]]:
+        """Metrics of a stage's instances."""
+        return [values for name, values in self.metrics.items() if name.split("/")[0] == stage]
+
+
+def warning(folder: Path) -> list[str]:
+    """The paragraph "Read this first" of the folder's README.md without its markup: what later checks put in doubt."""
+    file = folder / "README.md"
+    for text in file.read_text(encoding="utf-8").split("\n\n") if file.is_file() else []:
+        if text.startswith("**Read this first"):
+            plain = re.sub(r"\[([^\]]*)\]\([^)]*\)", r"\1", text).replace("**", "")
+            return [" ".join(plain.replace("this page", "this run").split())]
+    return []
+
+
+def in_words(run: Kept) -> list[str]:
+    """Base, solver and student of each benchmark in a sentence, with their standard errors."""
+    sentences = []
+    for task in run.tasks:
+        found = {model: scores[task] for model, scores in run.scores.items() if task in scores}
+        parts = [f"{model} {percent(s['flexible'], s['flexible_stderr'])} %" for model, s in found.items()]
+        sentences.append(f"`{task}`: {', '.join(parts)}.")
+    return sentences
+
+
+def results(run: Kept) -> Section:
+    """Scores with their standard errors."""
+    groups = [
+        (task, [Bar(model, 100 * s[task]["flexible"], 100 * s[task]["flexible_stderr"], strong=model == "student") for model, s in run.scores.items() if task in s])
+        for task in run.tasks
+    ]  # fmt: skip
+    rows = [
+        [
+            f"`{task}`", model, *(percent(found[score], found[f"{score}_stderr"]) for score in ("flexible", "strict")),
+            f"{found['n']:,}", percent(found["unparsed"]), percent(found["cut"]) if "cut" in found else DASH,
+        ]
+        for task in run.tasks
+        for model, scores in run.scores.items()
+        if (found := scores.get(task))
+    ]  # fmt: skip
+    head = ["task", "model", "flexible, %", "strict, %", "items", "unparsed, %", "cut, %"]
+    return Section(
+        "Results",
+        [
+            Bars("Flexible score; whiskers reach one standard error to each side", groups),
+            Table("Right answers in percent, ± one standard error", head, rows, "llrrrrr"),
+            Text(f"Not kept: {ABSENT['Test items']}. Standard errors are those that the run wrote."),
+        ],
+    )
+
+
+def funnel(run: Kept) -> Section:
+    """What every filter took."""
+    [filtered], [select], [tune] = run.of("filter"), run.of("reward_select"), run.of("instruct_tune")
+    left = filtered["generated"]
+    steps = [("generated", left, 0)]
+    rows = [["`generated`", f"{left:,}", "100.0", "", ""]]
+    order = [name for name in OUTCOMES if name in filtered["outcomes"]]
+    order += sorted(set(filtered["outcomes"]) - {*OUTCOMES, KEPT})
+    for name in order:
+        taken, outcome = filtered["outcomes"][name], OUTCOMES.get(name, Outcome(""))
+        left -= taken
+        steps.append((name, left, taken))
+        rows.append([f"`{name}`", f"{taken:,}", percent(taken / filtered["generated"]), outcome.paper, outcome.meaning])
+    rows.append([f"`{KEPT}`", f"{left:,}", percent(left / filtered["generated"]), "", ""])
+    steps.append(("no usable response", select["kept"], select["questions"] - select["kept"]))
+    steps.append(("too long to train on", tune["examples"], tune["dropped_too_long"]))
+    head = ["outcome", "all", "of generated, %", "paper, % of its 2M", "meaning"]
+    return Section(
+        "The funnel",
+        [
+            Funnel("Questions left after each step", steps),
+            Table("Every generated question, by the first filter that took it", head, rows, "lrrrl"),
+            Text(
+                "The paper's rates are shares of its 2M questions; its other filters and thresholds are not this run's."
+            ),
+        ],
+    )
+
+
+def training(run: Kept) -> Section:
+    """A row per training run."""
+    rows = []
+    for stage in TRAININGS:
+        for name, found in run.metrics.items():
+            if name.split("/")[0] == stage and "steps" in found:
+                cells = [f"{found[key]:.3f}" for key in ("first_loss", "last_loss")]
+                cells += [f"{found[key]:,}" for key in ("steps", "examples", "dropped_too_long")]
+                rows.append([f"`{name.replace('/', '@')}`", *cells, check_in_words(found)])
+    head = ["stage", "first loss", "last loss", "steps", "examples", "too long", "check"]
+    table = Table("Losses of the first and the last step", head, rows, "lrrrrrl")
+    return Section("Training runs", [table, Text(f"Not kept: {ABSENT['Loss curves']}.")])
+
+
+def cost(run: Kept) -> Section:
+    """Time and work of each stage beside the paper's."""
+    if not run.seconds:
+        return Section("Cost", [Text("Not kept: how long each stage took.")])
+    by_base: dict[str, list[str]] = {}
+    for name in run.seconds:
+        by_base.setdefault(name.split("@")[0], []).append(name)
+    rows = []
+    for stage, names in by_base.items():
+        samples, tokens = samples_and_tokens(run.of(stage))
+        epochs = run.params.get(stage, {}).get("epochs", 1) if any("steps" in m for m in run.of(stage)) else 1
+        seconds = sum(run.seconds[name] for name in names)
+        rows.append(
+            [
+                f"`{stage}`" + (f" × {len(names)}" if len(names) > 1 else ""),
+                clock(seconds),
+                f"{samples:,}" if samples else DASH,
+                f"{tokens * epochs:,}" if tokens else DASH,
+                f"{tokens * epochs / seconds:,.0f}" if tokens and seconds else DASH,
+                *PAPER_COST.get(stage, (DASH, DASH)),
+            ]
+        )
+    head = ["stage", "time", "samples", "tokens", "tokens/s", "paper's samples", "paper's GPU-hours (A100)"]
+    note = (
+        f"Times of all stages sum to {clock(sum(run.seconds.values()))}. Stages ran side by side and shared GPUs, so the run was "
+        "shorter, and these are no GPU hours. Tokens were written by a model or trained on (rows times epochs), where the stage "
+        "counted them; tokens per second are over the whole stage, with the start of the engine."
+    )
+    return Section("Cost", [Table("Each stage beside the paper's cost (Table 4)", head, rows, "lrrrrrr"), Text(note)])
+
+
+def rows_kept(run: Kept) -> Section:
+    """The sample of training rows, to be searched."""
+    absent = Text(f"Not kept: {ABSENT['Data browser']}; {ABSENT['Distributions']}; {ABSENT['Preference data']}.")
+    if not run.sample:
+        return Section("Data browser", [absent])
+    [select] = run.of("reward_select")
+    columns = [
+        Column("id", "id", "text"),
+        Column("question", "question", "text"),
+        Column("generator", "generator", "category"),
+        Column("reward", "reward", "number"),
+        Column("agreement", "agreement", "number"),
+        Column("answer", "final answer", "text"),
+    ]
+    rows = [
+        {
+            "cells": [row["id"], snippet(row["question"]), row["generator"], round(row["reward"], 4), row["agreement"], snippet(row["final_answer"])],
+            "texts": [("Question", clip(row["question"]), ""), ("Chosen answer", clip(row["response"]), f"reward {row['reward']:.3f}, of {row['n_candidates']} usable")],
+        }
+        for row in run.sample
+    ]  # fmt: skip
+    title = f"Training rows: {len(rows):,} of {select['kept']:,}"
+    note = "The sample that the run kept. Click a question to read it with its answer."
+    return Section("Data browser", [absent, Browser("questions", title, note, columns, rows)])
+
+
+def measured(run: Kept) -> Section:
+    """Every number that the stages wrote, and those of a later measurement."""
+
+    def table(title: str, metrics: dict[str, Any]) -> Table:
+        rows = [
+            [f"`{stage}`", "; ".join(f"{name.replace('_', ' ')} {value}" for name, value in flatten(_numbers(values)))]
+            for stage, values in metrics.items()
+        ]
+        return Table(title, ["stage", "numbers"], rows, "ll", folded=True)
+
+    blocks: list[Block] = [table("As the run wrote them", run.metrics)]
+    if run.remeasured:
+        blocks.append(table("Measured again later, with other code (README.md of the folder)", run.remeasured))
+    return Section("Numbers of each stage", blocks)
+
+
+def _numbers(values: dict[str, Any]) -> dict[str, Any]:
+    """Nested numbers without lists and texts of models."""
+    found = {key: _numbers(value) if isinstance(value, dict) else value for key, value in values.items()}
+    return {key: value for key, value in found.items() if not isinstance(value, list | str) and value != {}}
+
+
+def lineage(run: Kept) -> Section:
+    """What each stage read from which stage, from the lock."""
+    rows = []
+    for stage in run.lock.order():
+        makers = dict.fromkeys(maker.name for dep in stage.deps for maker, _ in run.lock.makers(dep.path))
+        outs = [out for out in stage.outs if not out.path.endswith((".json", ".csv"))] or list(stage.outs)
+        if outs:
+            rows.append(
+                [f"`{stage.name}`", " ".join(map(code, makers)) or "outside", " ".join(code(out.path) for out in outs),
+                 code(outs[0].md5[:10]), size_in_words(outs[0].size)]
+            )  # fmt: skip
+    head = ["stage", "made from", "wrote", "hash of the first", "size"]
+    environments = [[", ".join(lines)] for lines in run.environments]
+    return Section(
+        "Lineage",
+        [
+            Text("From the `dvc.lock` that the run left. The files themselves were not kept."),
+            graph(run.lock),
+            Table("Stages and what they wrote", head, rows, "llllr", folded=True),
+            Table("Packages and machines", ["environment"], environments, "l", folded=True),
+        ],
+    )
+
+
+def settings(run: Kept) -> Section:
+    """The parameters, as dotted names."""
+    rows = [[code(key), code(value if isinstance(value, str) else json.dumps(value))] for key, value in dotted(run.params).items() if not key.startswith("runtime.")]  # fmt: skip
+    return Section("Settings", [Table(f"All {len(rows)} parameters", ["parameter", "value"], rows, "ll", folded=True)])
+
+
+def build(run: Kept) -> Report:
+    """The page of a kept run as data."""
+    [filtered], [tune] = run.of("filter"), run.of("instruct_tune")
+    student = run.scores.get("student", {})
+    figures = [
+        (f"{filtered['generated']:,}", "questions generated"),
+        (f"{filtered['kept']:,}", f"kept by the filters ({percent(filtered['kept'] / filtered['generated'])} %)"),
+        (f"{tune['examples']:,}", "pairs trained on"),
+        *((f"{percent(found['flexible'])} %", f"student on `{task}`") for task, found in student.items()),
+    ]
+    identity: list[Block] = [
+        *(Text(words, alert=True) for words in warning(run.folder)),
+        models_table(run.params["models"], run.mix),
+    ]
+    record = [
+        f"Written from the files below {code(run.folder.name)} by `scalequest report`; the run's code was that of its day.",
+        *(f"Machine and packages: {code(', '.join(lines))}." for lines in run.environments),
+    ]
+    return Report(
+        name=f"ScaleQuest run {run.folder.name}",
+        headline=f"{filtered['generated']:,} questions generated, {tune['examples']:,} trained on",
+        lead=in_words(run),
+        figures=figures,
+        sections=[
+            Section("What this is", identity),
+            results(run),
+            funnel(run),
+            rows_kept(run),
+            training(run),
+            cost(run),
+            measured(run),
+            lineage(run),
+            settings(run),
+        ],
+        record=record,
+    )
+
+
+def configure(parser: argparse.ArgumentParser) -> None:
+    """Declare the options of ``scalequest report``."""
+    parser.add_argument(
+        "folder", type=Path, metavar="FOLDER", help="of a kept run: dvc.lock, params.yaml, metrics.json, scores"
+    )
+    parser.add_argument("--out", type=Path, help="the page; index.html in the folder by default")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Write the page."""
+    report = build(Kept(args.folder))
+    out = args.out or args.folder / "index.html"
+    text = page.html_page(report)
+    for words in (text, *map(page.browser_json, page.browsers(report))):
+        refuse_secrets(words, str(out))
+    write_text(out, text)
+    print(f"{out}: {len(text.encode()):,} bytes")
+    return 0
