@@ -3,21 +3,27 @@
 python docs/picture.py           # write it
 python docs/picture.py --check   # exit code 1 if the file is not what the results say
 
-The picture is plain SVG, so it needs no plotting package and its text stays text.
+The charts are those of the report (scalequest/report/charts.py) with its colours. The picture is plain SVG: its text stays text.
 """
 
 import argparse
+import re
 import sys
+from itertools import pairwise
 from pathlib import Path
 from xml.sax.saxutils import escape
 
-from scalequest.io import read_json, write_text
+from scalequest.io import write_text
+from scalequest.report.blocks import Bar, Bars, Funnel
+from scalequest.report.charts import bars_svg, funnel_svg
+from scalequest.report.kept import Kept
+from scalequest.report.page import STYLE
 
 ROOT = Path(__file__).resolve().parents[1]
 RUN = ROOT / "reports" / "results" / "gpu-135m"
 PICTURE = ROOT / "docs" / "overview.svg"
 
-INK, SOFT, PAPER, BLUE, GREEN, GREY = "#1f2933", "#52606d", "#ffffff", "#2f6fb0", "#2b8a5a", "#9aa5b1"
+INK, SOFT, PAPER, BLUE = "#1f2933", "#52606d", "#ffffff", "#2f6fb0"
 # Title, what happens, stages.
 STEPS = (
     ("Learn to ask", ("fine-tune on questions,", "then on preferences"), "qft · preferences · qpo"),
@@ -58,61 +64,60 @@ def pipeline(left: float, top: float, width: float) -> list[str]:
     return parts
 
 
-def counts(left: float, top: float, width: float) -> list[str]:
-    """How many questions each step of the run left, as bars."""
-    metrics = read_json(RUN / "metrics.json")["metrics"]
-    screen, judge = metrics["screen"], metrics["judge"]
-    kept, rows = (metrics[name]["kept"] for name in ("filter", "reward_select"))
-    bars = (
-        ("generated", screen["questions"]),
-        ("screened", screen["kept"]),
-        ("solvable", judge["solvable"]),
-        ("in the mix", kept),
-        ("training rows", rows),
-    )
-    parts = [text(left, top, "Questions left", 15, INK, weight=700)]
-    start, room = left + 104, width - 104 - 70
-    for i, (name, n) in enumerate(bars):
-        y = top + 16 + 30 * i
-        length = room * n / bars[0][1]
-        parts.append(text(start - 8, y + 15, name, 13, SOFT, "end"))
-        parts.append(f'<rect x="{start:g}" y="{y:g}" width="{length:.1f}" height="20" fill="{GREY}"/>')
-        parts.append(text(start + length + 8, y + 15, f"{n:,}", 13))
-    return parts
+def chart_style() -> str:
+    """The rules of the report's charts, in its light colours, for what is inside class ``chart``."""
+    light = dict(re.findall(r"(--[a-z-]+): (#[0-9a-f]{6})", STYLE.partition("}")[0]))
+    rules = re.findall(r"^svg (?:text|\.(?:group|number|tick|track|bar|strong|taken|whisker)) \{[^}]*\}", STYLE, re.M)
+    return "".join(re.sub(r"var\((--[a-z-]+)\)", lambda m: light[m[1]], f".chart {rule[4:]}") for rule in rules)
 
 
-def scores(left: float, top: float, width: float) -> list[str]:
-    """GSM8K scores of base, solver and student with one standard error, as bars."""
-    parts = [text(left, top, "GSM8K, % right ± one standard error", 15, INK, weight=700)]
+def chart(left: float, top: float, width: float, title: str, svg: str) -> list[str]:
+    """A chart of the report, whose widths are shares of the room that it gets."""
+    return [
+        text(left, top, title, 15, INK, weight=700),
+        f'<svg class="chart" x="{left:g}" y="{top + 14:g}" width="{width:g}" height="200">\n{svg}\n</svg>',
+    ]
+
+
+def counts() -> Funnel:
+    """How many questions each step of the run left."""
+    metrics = Kept(RUN).metrics
+    left = [
+        ("generated", metrics["screen"]["questions"]),
+        ("screened", metrics["screen"]["kept"]),
+        ("solvable", metrics["judge"]["solvable"]),
+        ("in the mix", metrics["filter"]["kept"]),
+        ("training rows", metrics["reward_select"]["kept"]),
+    ]
+    taken = [0, *(before - after for (_, before), (_, after) in pairwise(left))]
+    return Funnel("Questions left", [(name, n, lost) for (name, n), lost in zip(left, taken, strict=True)])
+
+
+def scores() -> Bars:
+    """GSM8K scores of base, student and solver with one standard error."""
     labels = {"base": "base model", "student": "student", "solver": "tuned on real data"}
-    start, room, most = left + 132, width - 132 - 80, 9.0
-    for i, (model, label) in enumerate(labels.items()):
-        score = read_json(RUN / "scores" / f"{model}.json")["gsm8k"]
-        value, error = 100 * score["flexible"], 100 * score["flexible_stderr"]
-        y, end = top + 16 + 44 * i, start + room * value / most
-        low, high = (start + room * (value + sign * error) / most for sign in (-1, 1))
-        fill = GREEN if model == "student" else GREY
-        parts.append(text(start - 8, y + 21, label, 13, SOFT, "end"))
-        parts.append(f'<rect x="{start:g}" y="{y:g}" width="{end - start:.1f}" height="32" fill="{fill}"/>')
-        parts.append(f'<path d="M{low:.1f} {y + 16:g} H{high:.1f}" stroke="{INK}" stroke-width="2"/>')
-        parts.append(text(high + 8, y + 21, f"{value:.1f} ± {error:.1f}", 14, INK, weight=700))
-    return parts
+    found = {model: scores["gsm8k"] for model, scores in Kept(RUN).scores.items()}
+    bars = [
+        Bar(label, 100 * found[model]["flexible"], 100 * found[model]["flexible_stderr"], strong=model == "student")
+        for model, label in labels.items()
+    ]
+    return Bars("GSM8K", [("GSM8K", bars)])
 
 
 def draw() -> str:
     """Return the whole picture."""
-    width, height = 1000, 372
+    width, height = 1000, 416
     parts = [
         *pipeline(20, 20, width - 40),
-        *counts(20, 172, 460),
-        *scores(540, 172, 440),
-        text(20, 354, "The run of profiles/gpu-135m.yaml: SmolLM2-135M in every role, two H100, 21 minutes.", 12, SOFT),
+        *chart(20, 172, 450, "Questions left after each step", funnel_svg(counts())),
+        *chart(530, 172, 450, "% right ± one standard error", bars_svg(scores())),
+        text(20, 398, "The run of profiles/gpu-135m.yaml: SmolLM2-135M in every role, two H100, 21 minutes.", 12, SOFT),
     ]
     title = "The pipeline, and what the GPU run gave: the student scores four times its base on GSM8K"
     return (
         f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {height}" role="img" '
         f'font-family="system-ui, -apple-system, Segoe UI, Helvetica, Arial, sans-serif">\n'
-        f"<title>{title}</title>\n"
+        f"<title>{title}</title>\n<style>{chart_style()}</style>\n"
         f'<rect width="{width}" height="{height}" rx="10" fill="{PAPER}"/>\n' + "\n".join(parts) + "\n</svg>\n"
     )
 

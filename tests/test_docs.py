@@ -110,6 +110,17 @@ def test_the_picture_shows_the_committed_results():
     assert done.returncode == 0, done.stderr
 
 
+def test_the_pictures_charts_are_those_of_the_report():
+    picture = (ROOT / "docs" / "overview.svg").read_text(encoding="utf-8")
+    gsm8k = json.loads((ROOT / "reports/results/gpu-135m/scores/student.json").read_text())["gsm8k"]
+    student = Bar("student", 100 * gsm8k["flexible"], 100 * gsm8k["flexible_stderr"], strong=True)
+    # The student's bar and whisker as the report draws them, in the second place of the same scale.
+    alone = bars_svg(Bars("", [("", [Bar("", 0, 0, False), student, Bar("", 7.9, 0, False)])]))
+    drawn = [line for line in alone.splitlines() if 'class="strong"' in line or 'class="whisker"' in line]
+    assert len(drawn) == 2
+    assert all(line in picture for line in drawn)
+
+
 @pytest.mark.parametrize("page", [*PAGES, *RECORDS], ids=name)
 def test_links_lead_somewhere(page: Path):
     for target in re.findall(r"\]\(([^)#\s]+)(?:#[\w-]+)?\)", page.read_text()):
