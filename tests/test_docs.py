@@ -13,6 +13,8 @@ import pytest
 
 from scalequest import cli
 from scalequest.params import read_yaml
+from scalequest.report.blocks import Bar, Bars
+from scalequest.report.charts import bars_svg
 from tests.fakes import ROOT
 
 PAGES = sorted(

@@ -1,6 +1,6 @@
 """Compare two runs, output by output: same bytes, same rows, weights and scores by how much, and where it begins.
 
-    scalequest compare A [B]
+    scalequest compare A [B [C ...]] [--page FILE]
 
 A and B are each a branch, tag, commit or experiment, the folder of another clone, or a `dvc.lock`. B is the workspace by
 default. Outputs are compared by what they hold: tables row by row, models tensor by tensor, scores by their standard
@@ -12,7 +12,7 @@ Exit code 0: equal, at most rounding apart. 1: different.
 import argparse
 import json
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from functools import cached_property
 from hashlib import md5
@@ -351,35 +351,70 @@ def verdict(first: Side, second: Side, outcomes: list[Outcome]) -> str:
     return f"The runs part at {begin.path} (stage {begin.stage}): {because}. {len(differing)} of {len(seen)} outputs differ{tail}{hidden}."  # fmt: skip
 
 
+def first_difference(outcomes: Sequence[Outcome]) -> Outcome | None:
+    """The furthest upstream output with other bytes, pages aside."""
+    return next((found for found in outcomes if found.level != BYTES and found.stage.split("@")[0] not in PAGES), None)
+
+
 def configure(parser: argparse.ArgumentParser) -> None:
     """Add the command's arguments."""
     parser.add_argument("first", metavar="A", help="revision or experiment, folder of a clone, or a dvc.lock")
     parser.add_argument("second", metavar="B", nargs="?", default=WORKSPACE, help="the same; the workspace by default")
-    parser.add_argument("--json", action="store_true", help="the result as JSON")
+    parser.add_argument("more", metavar="C", nargs="*", help="more runs, each compared with A")
+    parser.add_argument("--json", action="store_true", help="the result as JSON; a list for more than two runs")
+    parser.add_argument(
+        "--page",
+        type=Path,
+        metavar="FILE",
+        help="also write scores, funnels and distributions beside each other as HTML",
+    )
 
 
 def run(args: argparse.Namespace) -> int:
     """Compare, print each output that differs and the verdict; 1 if more than rounding differs."""
     here = Repository.find()
-    first, second = Side.of(args.first, here), Side.of(args.second, here)
-    outcomes = list(compare(first, second))
-    sentence = verdict(first, second, outcomes)
-    differing = [found for found in outcomes if found.level != BYTES]
-    code = int(not all(found.is_rounding for found in differing if found.stage.split("@")[0] not in PAGES))
+    first, *others = (Side.of(name, here) for name in (args.first, args.second, *args.more))
+    compared = [(other, list(compare(first, other))) for other in others]
     if args.json:
-        begin = next((found for found in differing if found.stage.split("@")[0] not in PAGES), None)
-        facts: dict[str, Any] = {"outputs": [asdict(found) | {"apart": None if math.isinf(found.apart) else found.apart} for found in outcomes], "verdict": sentence}  # fmt: skip
-        facts["first"] = {"path": begin.path, "stage": begin.stage, "why": reasons(first, second, begin.stage)} if begin else None  # fmt: skip
-        print(json.dumps(facts, indent=2, ensure_ascii=False))
-        return code
+        facts = [_facts(first, other, outcomes) for other, outcomes in compared]
+        print(json.dumps(facts if args.more else facts[0], indent=2, ensure_ascii=False))
+    else:
+        for other, outcomes in compared:
+            _print(first, other, outcomes)
+    if args.page:
+        from scalequest.report.versus import write_page
+
+        write_page(args.page, first, compared)
+    return int(
+        not all(
+            found.is_rounding
+            for _, outcomes in compared
+            for found in outcomes
+            if found.stage.split("@")[0] not in PAGES
+        )
+    )
+
+
+def _facts(first: Side, second: Side, outcomes: list[Outcome]) -> dict[str, Any]:
+    begin = first_difference(outcomes)
+    return {
+        "outputs": [asdict(found) | {"apart": None if math.isinf(found.apart) else found.apart} for found in outcomes],
+        "verdict": verdict(first, second, outcomes),
+        "first": {"path": begin.path, "stage": begin.stage, "why": reasons(first, second, begin.stage)}
+        if begin
+        else None,
+    }
+
+
+def _print(first: Side, second: Side, outcomes: list[Outcome]) -> None:
+    differing = [found for found in outcomes if found.level != BYTES]
     print(
         f"{first.name} and {second.name}: {len(outcomes) - len(differing)} of {len(outcomes)} outputs have the same bytes"
     )
     for found in differing:
         print(f"  {found.path}: {found.says}")
-    if differing and (begin := next((f for f in differing if f.stage.split("@")[0] not in PAGES), None)):
+    if begin := first_difference(outcomes):
         print(f"first that differs: {begin.path} (stage {begin.stage})")
         for line in reasons(first, second, begin.stage) or ["nothing that is recorded differs"]:
             print(f"  {line}")
-    print(sentence)
-    return code
+    print(verdict(first, second, outcomes))
