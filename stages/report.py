@@ -29,7 +29,7 @@ from scalequest.report.chain import funnel, funnel_steps, measured, preferences,
 from scalequest.report.data import look
 from scalequest.report.distributions import curves, distributions
 from scalequest.report.identity import identity, paper_scores, work
-from scalequest.report.overlap import overlap
+from scalequest.report.overlap import diversity_blocks, overlap
 from scalequest.report.provenance import contamination, repeatability, settings
 from scalequest.report.record import lineage, record_in_words
 from scalequest.report.results import percent, results, results_in_words
@@ -78,7 +78,7 @@ def build(run: Run, args: argparse.Namespace) -> Report:
         measured(run),
         more(training(run), *curves(run, args)),
         more(preferences(run), rewrite_browser(run, args)),
-        overlap(run),
+        more(overlap(run), *diversity_blocks(run, args)),
         look(run),
         contamination(run),
         work(run),

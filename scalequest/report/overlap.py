@@ -1,8 +1,19 @@
 """How much the generators' questions repeat each other, and how different they are."""
 
+import argparse
+from collections.abc import Collection, Sequence
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from scalequest.outcomes import KEPT
+from scalequest.problems.diversity import SAMPLE, diversity, places
+from scalequest.records import PROBLEM
 from scalequest.report.blocks import Block, Section, Table, Text
 from scalequest.report.results import percent
 from scalequest.report.run import Run
+from scalequest.report.tables import column_of, question_texts
 
 NOTE = """
 A duplicate is counted at the generator that wrote it, under the generator of the question that is kept: the first one in the
@@ -43,7 +54,7 @@ def overlap(run: Run) -> Section:
         Table("Duplicates within and between generators", head, rows, "lr" + "r" * (len(head) - 2)),
         Text(
             "The Vendi score is the effective number of different questions in a sample of equal size per generator, by shared "
-            "words and pairs of words. The same question in other words counts as a different one."
+            "words and pairs of words."
         ),
         Text(
             f"{templates['kept']:,} kept questions are one of {templates['items']:,} benchmark items with other numbers "
@@ -52,3 +63,40 @@ def overlap(run: Run) -> Section:
         ),
     ]
     return Section("Overlap and diversity", blocks)
+
+
+DIVERSITY_NOTE = """
+Vendi score: the effective number of different questions in a sample of equal size. By words, two questions are alike if
+they share words and pairs of words. By meaning, they are alike if static word vectors are, so other words for the same
+count little. Questions after QFT are those that the preference pairs are made of."""
+# Outcomes of questions that are no text in the language asked for.
+NOT_READ = ("cut", "empty", "unreadable", "language")
+
+
+def diversity_blocks(run: Run, args: argparse.Namespace) -> list[Block]:
+    """Make a table with a row per set of questions: seeds, and each generator's after QFT, as generated, and kept."""
+    sets: dict[str, Sequence[str]] = {"seeds": column_of(args.seeds, PROBLEM, "question")}
+    for name in run.params.mix:
+        sets[f"`{name}`, after QFT"] = question_texts(args.qpo_questions, name)
+        sets[f"`{name}`, generated"] = _asked(run, name, without=NOT_READ)
+        sets[f"`{name}`, kept"] = _asked(run, name, only=KEPT)
+    found = diversity({name: texts for name, texts in sets.items() if texts})
+    rows = [
+        [name, f"{own['n']:,}", f"{own['vendi']:.1f}", f"{own['vendi_of_meaning']:.1f}"] for name, own in found.items()
+    ]
+    head = ["questions", "compared", "Vendi score by words", "by meaning"]
+    return [
+        Text(DIVERSITY_NOTE.strip()),
+        Table("Diversity of the seeds and of what was made from them", head, rows, "lrrr"),
+    ]
+
+
+def _asked(run: Run, generator: str, only: str = "", without: Collection[str] = ()) -> list[str]:
+    """Questions of a generator with one outcome, or without some; SAMPLE of them at most, at equal distances."""
+    ledger = run.ledger
+    wanted = (
+        pc.equal(ledger["outcome"], only) if only else pc.invert(pc.is_in(ledger["outcome"], pa.array(list(without))))
+    )
+    own = np.flatnonzero(pc.and_(pc.equal(ledger["generator"], generator), wanted).to_numpy())
+    texts: list[str] = ledger["question"].take(pa.array(own[places(len(own), min(SAMPLE, len(own)))])).to_pylist()
+    return texts

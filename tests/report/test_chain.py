@@ -10,6 +10,7 @@ from scalequest.records import LEDGER, write_rows
 from tests.report.finished import (
     LEDGER_ROWS,
     SCORES,
+    SEEDS,
     Folder,
     row,
     section,
@@ -165,6 +166,17 @@ def test_overlap_and_diversity_are_shown_by_generator(folder: Folder) -> None:
     assert row(text, "`sums`")[1:] == ["6", no, no, no, no, "3.5 of 4"]
     assert "2 kept questions are one of 1 benchmark items" in text
     assert "3 may say what one of 2 items says" in text
+
+
+def test_the_diversity_of_seeds_and_of_each_step_is_shown(folder: Folder) -> None:
+    text = section(folder.run()[0], "Overlap and diversity")
+    # As many of each as the smallest set has: two questions of each generator are kept.
+    smallest = min(len(SEEDS), 3, 2)
+    for name in ("seeds", "`sums`, after QFT", "`sums`, generated", "`stories`, kept"):
+        n, by_words, by_meaning = row(text, name)[1:]
+        assert n == str(smallest)
+        assert 1 <= float(by_words) <= smallest
+        assert 1 <= float(by_meaning) <= smallest
 
 
 def test_a_screen_that_measured_no_overlap_is_named(folder: Folder) -> None:
