@@ -9,9 +9,8 @@ from scalequest.redaction import address_problem
 
 ENDPOINT = re.compile(r"(https?://[^\s#]+)#(\S+)")
 VERSION = re.compile(r"[A-Za-z0-9][A-Za-z0-9.+!_-]*")
-FORMS = (
-    "pypi:PACKAGE==VERSION, hf:ORG/NAME@COMMIT, hf:ORG/NAME@COMMIT#FILE.gguf, gguf:FILE#sha256=HASH or path:DIR#sha256=HASH"
-)
+FORMS = "pypi:PACKAGE==VERSION, hf:ORG/NAME@COMMIT or path:DIR#sha256=HASH"
+ONE_FILE = ". One GGUF file is hf:ORG/NAME@COMMIT#FILE.gguf or gguf:FILE#sha256=HASH"
 GGUF = ".gguf"
 
 
@@ -49,7 +48,7 @@ def parse_source(role: str, source: str) -> tuple[str, str, str]:
     separator = {"pypi": "==", "hf": "@"}.get(kind)
     if separator is None or not rest:
         hint = f". Did you mean 'hf:{source}'?" if PACKAGE.fullmatch(source.split("@")[0]) and "/" in source else ""
-        raise UserError(f"models.{role}: '{source}' is not a model source; expected {FORMS}{hint}")
+        raise UserError(f"models.{role}: '{source}' is not a model source; expected {FORMS}{hint}{ONE_FILE}")
     line, mark, pin = rest.partition("#sha256=")
     if kind == "hf":
         line, hash_sign, file = line.partition("#")
