@@ -191,9 +191,9 @@ def measured(run: Run) -> Section:
     return Section("Quality of each step", [table if rows else Text("No stage of this run has measured itself.")])
 
 
-def plus_minus(error: float | None, scale: float = 1.0) -> str:
+def plus_minus(error: float | None, scale: float = 1.0, digits: int | None = None) -> str:
     """A standard error behind its number; empty where there is none."""
-    return "" if error is None else f" ± {scale * error:.{1 if scale > 1 else 2}f}"
+    return "" if error is None else f" ± {scale * error:.{digits or (1 if scale > 1 else 2)}f}"
 
 
 def check_in_words(metrics: dict[str, Any]) -> str:
@@ -250,13 +250,14 @@ def pair_quality(run: Run) -> Table | None:
     ):
         found = run.metrics.get(f"preference_check@{name}", {}).get("quality", {}).get("by_direction", {})
         for aim in sorted(found, reverse=True):
+            digits = 1 if scale > 1 else 3
             sides = [
-                f"{scale * found[aim][side]['mean']:.{1 if scale > 1 else 3}f}"
-                + plus_minus(found[aim][side]["standard_error"], scale)
+                f"{scale * found[aim][side]['mean']:.{digits}f}"
+                + plus_minus(found[aim][side]["standard_error"], scale, digits)
                 for side in ("rejected", "chosen")
             ]
-            gain = f"{scale * found[aim]['difference']:+.{1 if scale > 1 else 3}f}".replace("-", "−")
-            gain += plus_minus(found[aim]["difference_standard_error"], scale)
+            gain = f"{scale * found[aim]['difference']:+.{digits}f}".replace("-", "−")
+            gain += plus_minus(found[aim]["difference_standard_error"], scale, digits)
             rows.append([aim, what, f"{found[aim]['pairs']:,}", *sides, gain, p_in_words(found[aim]["p_value"])])
     head = [
         "aim of the rewrite",

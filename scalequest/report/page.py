@@ -187,10 +187,13 @@ def _html_table(block: Table) -> str:
     head = "".join(
         f'<th scope="col" class="{a}">{inline(c)}</th>' for a, c in zip(block.align, block.head, strict=True)
     )
+    # A table of texts becomes blocks on a narrow screen, where its last columns, which carry the meaning, would be out of sight.
+    stack = set(block.align) == {"l"} and len(block.head) > 2
+    labels = [f' data-label="{html.escape(c.replace("`", ""), quote=True)}"' if stack else "" for c in block.head]
     rows = "\n".join(
         "<tr>"
         + "".join(
-            f'<td class="{side}">{inline(cell)}</td>'
+            f'<td class="{side}"{labels[column]}>{inline(cell)}</td>'
             if column
             else f'<th scope="row" class="{side}">{_linked(cell, link)}</th>'
             for column, (side, cell) in enumerate(zip(block.align, row, strict=True))
@@ -198,9 +201,9 @@ def _html_table(block: Table) -> str:
         + "</tr>"
         for row, link in zip(block.rows, [*block.links, *[""] * len(block.rows)], strict=False)
     )
-    label = html.escape(block.title.replace("`", ""))
+    label, kind = html.escape(block.title.replace("`", "")), ' class="stack"' if stack else ""
     table = (
-        f'<div class="scroll" role="region" tabindex="0" aria-label="{label}"><table aria-label="{label}">\n'
+        f'<div class="scroll" role="region" tabindex="0" aria-label="{label}"><table{kind} aria-label="{label}">\n'
         f"<thead><tr>{head}</tr></thead>\n<tbody>\n{rows}\n</tbody>\n</table></div>"
     )
     return _fold(block.title, table) if block.folded else f'<p class="caption">{inline(block.title)}</p>\n{table}'

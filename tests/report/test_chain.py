@@ -8,6 +8,7 @@ from scalequest.outcomes import NEXT_STEPS, REWRITE_OUTCOMES, SELECT_OUTCOMES, W
 from scalequest.params import JsonlSource
 from scalequest.records import LEDGER, write_rows
 from tests.report.finished import (
+    BY_AIM,
     LEDGER_ROWS,
     SCORES,
     SEEDS,
@@ -142,6 +143,11 @@ def test_both_sides_of_pairs_are_compared_by_aim_and_measure(folder: Folder) -> 
     text = section(folder.run()[0], "Preference data")
     measured = row(text, "solvability", "called solvable by the judge, %")
     assert measured[2:] == ["20", "75.0 ± 9.0", "60.0 ± 10.0", "−15.0 ± 8.0", "p = 0.25"]
+    # One pair has no standard error.
+    by_aim = BY_AIM | {"pairs": 1, "difference_standard_error": None}
+    folder.change("preference_check/difficulty", quality={"by_direction": {"difficulty": by_aim}})
+    measured = row(section(folder.run()[0], "Preference data"), "difficulty", "difficulty by the scorer")
+    assert measured[2:] == ["1", "0.750 ± 0.090", "0.600 ± 0.100", "−0.150", "p = 0.25"]
     folder.change("preference_check/solvability", quality={})
     assert "called solvable" not in section(folder.run()[0], "Preference data")
 

@@ -311,6 +311,9 @@ def test_on_a_telephone_the_question_comes_first(chromium: Chromium, page: Path)
     assert chromium.run(f"{first}.getBoundingClientRect().width") > 300
     assert chromium.run("document.querySelector('#questions .filters').open") is False
     assert chromium.run("document.querySelector('#questions tbody tr td:nth-child(2)').dataset.label") == "outcome"
+    # What a warning means and what to do next is on the screen, too, not beside it.
+    last = "document.querySelector('#warnings tbody td:last-child')"
+    assert chromium.run(f"{last}.getBoundingClientRect().right") <= 390
 
 
 def test_print_has_the_results_and_not_the_browsers(opened: Chromium) -> None:
