@@ -1,8 +1,8 @@
-"""Measure the screen on synthetic questions with ground truth, and compare it with a datasketch pipeline.
+"""Measure the screen on synthetic questions with ground truth, and compare it with other tools.
 
     python benchmarks/screen_data.py /tmp/screen --rows 200000 --sources FOLDER
     python benchmarks/screen.py run /tmp/screen --language ascii
-    python benchmarks/screen.py compare /tmp/screen          # needs datasketch in the environment
+    python benchmarks/screen.py others /tmp/screen           # after benchmarks/screen_others.py
 
 `run` prints seconds, CPU seconds and peak memory of all processes together, and what was found of what was planted.
 """
@@ -21,13 +21,15 @@ from typing import Any
 import numpy as np
 import psutil
 import pyarrow.parquet as pq
+from screen_others import read_texts as in_order
 
 from scalequest.params import Screen
 from scalequest.problems.duplicates import near_twins
 from scalequest.problems.grouping import Screened
-from scalequest.problems.shingles import jaccard, shingles
+from scalequest.problems.shingles import Tokenizer, jaccard, shingle_hashes, shingles
 from scalequest.records import SCREENED, read_table, write_stream
 from scalequest.statistics import proportion_error
+from scalequest.text import plain
 from stages import screen
 
 MIX = ("school", "competition")
@@ -172,41 +174,49 @@ def judged(folder: Path, verdicts: dict[str, tuple[str, str, str]], sample: int 
     return result
 
 
-def compare(folder: Path) -> dict[str, Any]:
-    """The same near-duplicate rule with datasketch: MinHash LSH proposes, exact Jaccard decides, in one process."""
-    from datasketch import MinHash, MinHashLSH
-
-    texts = read_texts(folder)
-    started, cpu = time.perf_counter(), time.process_time()
-    index = MinHashLSH(threshold=THRESHOLD, num_perm=128, params=(16, 8))
-    kept: dict[str, set[str]] = {}
-    verdicts = {}
-    for name, text in texts.items():
-        own = shingles(text)
-        sketch = MinHash(num_perm=128, seed=1)
-        sketch.update_batch([shingle.encode() for shingle in own])
-        best = max(((jaccard(own, kept[other]), other) for other in index.query(sketch)), default=(0.0, ""))
-        if best[0] >= THRESHOLD:
-            verdicts[name] = ("near_duplicate", best[1], "")
-        else:
-            verdicts[name] = ("kept", "", "")
-            kept[name] = own
-            index.insert(name, sketch, check_duplication=False)
-    seconds, cpu = time.perf_counter() - started, time.process_time() - cpu
+def others(folder: Path) -> dict[str, Any]:
+    """Near duplicates alone, in this process, and what the tools of `screen_others.py` removed from the same questions."""
+    texts = in_order(folder)
+    ids = list(texts)
+    cpu = time.process_time()
+    tokenizer = Tokenizer()
+    values, lengths = [], [np.zeros(1, np.int64)]
+    for start in range(0, len(ids), 50_000):
+        own = [plain(texts[name]).casefold() for name in ids[start : start + 50_000]]
+        hashes, offsets = shingle_hashes(tokenizer(own))
+        values.append(hashes)
+        lengths.append(np.diff(offsets))
+    twins = near_twins(np.concatenate(values), np.cumsum(np.concatenate(lengths)), THRESHOLD)
+    cpu = time.process_time() - cpu
+    close = np.flatnonzero(twins.first >= 0)
+    ours = {ids[at] for at in close}
+    in_pairs = ours | {ids[at] for at in twins.first[close]}
+    planted = [
+        (row["id"], row["source"])
+        for row in pq.read_table(folder / "truth.parquet").to_pylist()
+        if row["kind"] in ("exact", "light", "heavy")
+        and jaccard(shingles(texts[row["id"]]), shingles(texts[row["source"]])) >= THRESHOLD
+    ]
+    removed = {"ours": (ours, {"cpu_s": round(cpu, 1)})}
+    for path in sorted((folder / "others").glob("*.json")):
+        found = json.loads(path.read_text())
+        removed[path.stem] = (set(found.pop("removed")), found)
     return {
-        "rows": len(texts),
-        "seconds": round(seconds, 1),
-        "cpu_s": round(cpu, 1),
-        "peak_gib": round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20, 2),
-        "near_duplicates": sum(row[0] != "kept" for row in verdicts.values()),
-        "found": {name: value for name, value in judged(folder, verdicts).items() if "Jaccard" in name},
+        name: facts
+        | {
+            "removed": len(names),
+            # A pipeline may keep another one of a group than the first.
+            "recall": round(sum(one in names or source in names for one, source in planted) / len(planted), 4),
+            "right": round(len(names & in_pairs) / max(1, len(names)), 4),
+        }
+        for name, (names, facts) in removed.items()
     }
 
 
 def main() -> None:
     """Run one of the two."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("what", choices=("run", "compare", "judge"))
+    parser.add_argument("what", choices=("run", "others", "judge"))
     parser.add_argument("folder", type=Path)
     parser.add_argument("--language", default="ascii", choices=("ascii", "lingua", "any"))
     parser.add_argument("--processes", type=int, default=2)
@@ -215,8 +225,8 @@ def main() -> None:
         "--semantic-cosine", type=float, default=1.0, help="1.0: semantic duplicates are not looked for"
     )
     args = parser.parse_args()
-    if args.what == "compare":
-        found = compare(args.folder)
+    if args.what == "others":
+        found = others(args.folder)
     else:
         found = (
             run(args.folder, args.language, args.processes, args.paraphrase_cosine, args.semantic_cosine)

@@ -19,7 +19,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from scalequest.io import read_jsonl, write_jsonl
+from scalequest.problems.contamination import without_markup
 from scalequest.records import QUESTION, ROWS_PER_PART, write_table
+from scalequest.text import words
 
 TRUTH = pa.schema([("id", pa.string()), ("kind", pa.string()), ("source", pa.string())])
 GENERATORS = ("school", "competition")
@@ -130,9 +132,9 @@ def other_numbers(text: str, rng: random.Random) -> str:
     return _NUMBER.sub(other, text)
 
 
-def other_words(text: str, share: float, words: list[str], rng: random.Random) -> str:
+def other_words(text: str, share: float, vocabulary: list[str], rng: random.Random) -> str:
     """The text with a share of its longer words replaced."""
-    return _WORD.sub(lambda match: rng.choice(words) if rng.random() < share else match[0], text)
+    return _WORD.sub(lambda match: rng.choice(vocabulary) if rng.random() < share else match[0], text)
 
 
 def paraphrase(text: str, rng: random.Random) -> str:
@@ -217,11 +219,14 @@ def rows(n: int, train: list[str], tests: list[dict[str, str]], seed: int) -> It
             item = rng.choice(tests if kind == "leak_whole" else long)
             source, question = item["id"], item["question"]
             if kind == "leak_whole":
-                text = question if rng.random() < 0.5 else question.upper()
+                # A command in capitals is no LaTeX.
+                text = question if rng.random() < 0.5 or "\\" in question else question.upper()
             elif kind == "leak_inside":
                 text = f"{rng.choice(NAMES)} reads this aloud. {question} Think about number {rng.randint(1, 99999)}."
             elif kind == "leak_run":
-                tokens = re.findall(r"\w+", question)
+                tokens = words(without_markup(question))
+                if len(tokens) <= 13:
+                    tokens = words(question)
                 start = rng.randrange(len(tokens) - 13)
                 text = f"{rng.choice(NAMES)} starts: {' '.join(tokens[start : start + 13])} and {rng.randint(1, 99999)} more, how many?"
             elif kind == "template":
