@@ -94,7 +94,10 @@ def question_browser(run: Run, args: argparse.Namespace) -> Browser:
 
     def make(n: int) -> Browser:
         title = f"Questions: {n:,} of {len(run.ledger):,}"
-        note = f"{DRAWN} {HOW} Marks stay in your browser; saved, they are one JSON object per line with `id`, `mark` and `question`."
+        note = (
+            f"{DRAWN} {HOW} `g` and `b` mark the row good or bad. Marks stay in your browser; saved as JSONL, they are read by "
+            "`filter.marks`."
+        )
         return Browser("questions", title, note, columns, lives[:n], marks=True)
 
     return fitting(make, len(lives), QUESTION_BYTES)
