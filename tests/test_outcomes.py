@@ -24,11 +24,14 @@ def test_the_papers_rates_leave_its_million():
     assert 2 * (100 - sum(rates)) / 100 == pytest.approx(1.0, abs=0.03)
 
 
+def body(stage: str, function: str) -> ast.FunctionDef:
+    tree = ast.parse((ROOT / "stages" / f"{stage}.py").read_text())
+    return next(n for n in ast.walk(tree) if isinstance(n, ast.FunctionDef) and n.name == function)
+
+
 def returned(stage: str, function: str) -> set[str]:
     """Strings that a function returns first or alone: its verdicts."""
-    tree = ast.parse((ROOT / "stages" / f"{stage}.py").read_text())
-    inside = next(n for n in ast.walk(tree) if isinstance(n, ast.FunctionDef) and n.name == function)
-    values = [n.value for n in ast.walk(inside) if isinstance(n, ast.Return)]
+    values = [n.value for n in ast.walk(body(stage, function)) if isinstance(n, ast.Return)]
     values = [v.elts[0] if isinstance(v, ast.Tuple) else v for v in values]
     return {v.value for v in values if isinstance(v, ast.Constant) and isinstance(v.value, str)}
 
@@ -41,7 +44,10 @@ def test_every_outcome_of_screen_is_found_by_its_code():
 
 
 def test_preferences_returns_known_outcomes():
-    assert returned("preferences", "pair_verdict") == set(REWRITE_OUTCOMES)
+    """Of rewrites, and of the questions that the solver's feedback pairs."""
+    written = {n.value for n in ast.walk(body("preferences", "feedback_rows")) if isinstance(n, ast.Constant)}
+    of_feedback = {"is_chosen", "no_partner"} & written
+    assert returned("preferences", "pair_verdict") | of_feedback == set(REWRITE_OUTCOMES)
 
 
 @pytest.mark.parametrize("path", FILES, ids=lambda p: f"{p.parent.name}/{p.stem}")

@@ -32,7 +32,7 @@ STAGES: dict[str, tuple[str, list[str], list[str], list[str]]] = {
     "difficulty": (f"--model models/base/m --screened data/screened --out data/difficulty --metrics {M}/difficulty.json", ["data/screened", "models/base/m"], ["engine", "difficulty"], ["data/difficulty", f"{M}/difficulty.json"]),
     "filter": (f"--screened data/screened --judged data/judged --difficulty data/difficulty --out data/filtered.parquet --ledger data/ledger.parquet --metrics {M}/filter.json", ["data/difficulty", "data/judged", "data/screened"], ["seed", "mix", "filter"], ["data/filtered.parquet", "data/ledger.parquet", f"{M}/filter.json"]),
     "respond": (f"--model models/base/m --questions data/filtered.parquet --out data/responses --metrics {M}/respond.json", ["data/filtered.parquet", "models/base/m"], ["seed", "domain", "engine", "respond"], ["data/responses", f"{M}/respond.json"]),
-    "reward": (f"--model models/base/m --questions data/filtered.parquet --responses data/responses --out data/rewards --metrics {M}/reward.json", ["data/filtered.parquet", "data/responses", "models/base/m"], ["domain", "engine", "reward_model.method", "reward"], ["data/rewards", f"{M}/reward.json"]),
+    "reward": (f"--model models/base/m --questions data/filtered.parquet --responses data/responses --out data/rewards --metrics {M}/reward.json", ["data/filtered.parquet", "data/responses", "models/base/m"], ["domain", "engine", "respond.form", "reward_model.method", "reward"], ["data/rewards", f"{M}/reward.json"]),
 }  # fmt: skip
 RESULT = {
     "generate@sums": "data/questions/sums", "screen": "data/screened", "judge": "data/judged", "difficulty": "data/difficulty",
