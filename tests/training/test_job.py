@@ -3,6 +3,7 @@
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -11,6 +12,7 @@ from scalequest.io import read_json
 from scalequest.params import Params, Training
 from scalequest.runtime.stage import StageRun
 from scalequest.training import job, order
+from scalequest.training.divergence import StopsAtNonFinite
 from scalequest.training.dpo import DPO
 from scalequest.training.examples import Example, Pair, ScoredText
 from scalequest.training.job import Kind, train
@@ -244,8 +246,18 @@ def uneven(kind: Kind) -> list[Example] | list[Pair]:
 def test_rows_sorted_within_a_step_give_the_losses_of_unsorted_ones(
     kind: Kind, model: Path, laptop: Params, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    rows = uneven(kind)
+    rows, widths = uneven(kind), []
+    step = StopsAtNonFinite.training_step
+
+    def seen(trainer: Any, model: Any, inputs: dict[str, Any], *rest: Any) -> Any:
+        widths.append(inputs["input_ids"].shape[1])
+        return step(trainer, model, inputs, *rest)
+
+    monkeypatch.setattr(StopsAtNonFinite, "training_step", seen)
     by_length = train(StageRun(laptop), kind, model, tmp_path / "sorted", rows, settings(epochs=2))
+    # The passes are those of the order: two rows each, as wide as the longer one.
+    lengths = [len(rows[place]) for place in SortedSteps([len(row) for row in rows], 4, StageRun(laptop).seed())]
+    assert widths[: len(rows) // 2] == [max(lengths[at : at + 2]) for at in range(0, len(rows), 2)]
     # Rows of one length keep the order of the shuffle.
     for module in (job, order):
         monkeypatch.setattr(module, "SortedSteps", lambda lengths, *rest: SortedSteps([1] * len(lengths), *rest))
