@@ -395,13 +395,13 @@ def test_an_experiment_that_is_not_applied_is_audited(tiny: Checkout) -> None:
 
 
 def test_what_is_published_loads(tiny: Checkout) -> None:
+    from datasets import load_dataset
     from huggingface_hub import DatasetCard, ModelCard
 
     tiny.run("python", "-m", "scalequest.cli", "publish", "--out", "hub", "--licence", "student=apache-2.0")
-    assert (
-        len(read_rows(tiny.path / "hub" / "dataset" / "data" / "train.parquet", INSTRUCTION))
-        == tiny.metrics("reward_select")["kept"]
-    )
+    rows = load_dataset(str(tiny.path / "hub" / "dataset"), "default", split="train", cache_dir=str(tiny.path / "hub"))
+    assert len(rows) == tiny.metrics("reward_select")["kept"]
+    assert [message["role"] for message in rows[0]["messages"]] == ["user", "assistant"]
     assert DatasetCard.load(tiny.path / "hub" / "dataset" / "README.md").data.to_dict()["configs"]
     assert ModelCard.load(tiny.path / "hub" / "model" / "README.md").data.eval_results
     assert (tiny.path / "hub" / "model" / "model.safetensors").is_file()
