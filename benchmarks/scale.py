@@ -45,8 +45,6 @@ ANSWER = {"text": SOLUTION, "finish_reason": "stop", "n_tokens": 180}
 class Instant:
     """An engine that answers at once: the same text, or the same score."""
 
-    def __init__(self, *_: Any) -> None: ...
-
     def __call__(self, items: Sequence[Any], _seed: int, _shard: int) -> tuple[list[dict[str, Any]], int]:
         """A row per item."""
         from scalequest.sampling.score import text_key
@@ -81,7 +79,7 @@ def respond(folder: Path, out: Path, _: int) -> None:
     from scalequest.sampling import sample
     from stages import respond as stage
 
-    sample.Answering = Instant  # type: ignore[assignment,misc]
+    sample.Answering = lambda *_: Instant()  # type: ignore[assignment,misc]
     params = load_all(ROOT / "params.yaml")
     params = params.model_copy(update={"respond": params.respond.model_copy(update={"n_samples": SAMPLES})})
     names = {"model": folder / "model", "questions": folder / "filtered.parquet", "out": out / "responses"}
@@ -93,7 +91,7 @@ def reward(folder: Path, out: Path, _: int) -> None:
     from scalequest.sampling import score
     from stages import reward as stage
 
-    score.Scoring = Instant  # type: ignore[assignment,misc]
+    score.Scoring = lambda *_: Instant()  # type: ignore[assignment,misc]
     names = {"model": folder / "model", "questions": folder / "filtered.parquet", "responses": folder / "responses"}
     names |= {"out": out / "rewards", "metrics": out / "metrics.json"}
     stage.main(Namespace(**names), StageRun(load_all(ROOT / "params.yaml")))

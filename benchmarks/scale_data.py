@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+from screen_data import NAMES, PLACES, THINGS
 
 from scalequest.records import (
     FILTERED,
@@ -50,41 +51,6 @@ each of which has the area \( {square} / 2 \). The circle around it has the radi
 Multiplying by the {b} copies that the problem asks for, and simplifying the radical, we get
 
 {end}"""
-NAMES = [
-    "Ann",
-    "Tom",
-    "Maria",
-    "Ahmed",
-    "Wei",
-    "Lucas",
-    "Nia",
-    "Olga",
-    "Peter",
-    "Priya",
-    "Jose",
-    "Mina",
-    "Karl",
-    "Rosa",
-    "Ivan",
-    "Leila",
-]
-THINGS = [
-    "apples",
-    "pears",
-    "books",
-    "pens",
-    "marbles",
-    "tickets",
-    "boxes",
-    "shells",
-    "cards",
-    "coins",
-    "stamps",
-    "cookies",
-    "bricks",
-    "plants",
-]
-PLACES = ["market", "library", "garden", "school", "museum", "harbor", "station", "bakery", "stadium", "farm"]
 
 
 def identity(at: int, n: int) -> tuple[str, str]:
@@ -103,9 +69,12 @@ def question(at: int) -> tuple[str, Callable[[random.Random], str]]:
     """A question, and a function that writes one more answer to it."""
     rng = numbers(at)
     a, b, c, d = (rng.randint(2, 90) for _ in range(4))
-    name, thing, place = rng.choice(NAMES), rng.choice(THINGS), rng.choice(PLACES)
+    name, thing, place = rng.choice(NAMES[:16]), rng.choice(THINGS[:14]), rng.choice(PLACES)
     if at % 10 == 0:  # one question in ten has a formula for its answer
-        text = f"A square has side ${a}$. {name} draws {b} circles around copies of it. What is the total length, in simplest form?"
+        text = (
+            f"A square has side ${a}$. {name} draws {b} circles around copies of it. "
+            "What is the total length, in simplest form?"
+        )
         ends = [rf"\[ \boxed{{{a * b}\sqrt{{2}}\pi}} \]"] * 6 + [rf"\[ \boxed{{{b}\pi\cdot {a}\sqrt{{2}}}} \]"] * 2
         ends += [rf"\[ \boxed{{{a + k}\pi\sqrt{{{b}}}}} \]" for k in range(2)]
         return text, lambda draw: FORMULA.format(a=a, b=b, square=a * a, end=draw.choice(ends))
