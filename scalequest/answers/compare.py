@@ -44,6 +44,11 @@ from scalequest.outcomes import MISSING, RIGHT, TIMEOUT, WRONG
 TIMEOUT_S = 5.0
 # Memory of one comparing process, code included; what needs more is wrong.
 MEMORY_BYTES = 2 << 30
+# A process that came to hold this much is replaced after the pairs in work, long before its limit decides a pair. Without such
+# pairs a process stays: a new one loads sympy and learns its grammar again, a third of the time at 500 pairs per process.
+RECYCLED_BYTES = 512 << 20
+# Pairs between two looks at the memory.
+PAIRS_AT_ONCE = 1_000
 # Processes that compare formulas, where the caller names no number. One of several processes that compare sets 1.
 PROCESSES = 2
 # An answer beyond these is wrong without a comparison, unless it is spelled as the gold answer is: it would cost the limits above
@@ -166,7 +171,7 @@ def _pool(judge: Judge, workers: int, warm_up: Callable[[], None], known: tuple[
 
         # forkserver: a fork of a process that runs torch's threads may hang.
         context = get_context("forkserver")
-        pool = ProcessPool(max_workers=workers, max_tasks=500, initializer=warm_up, context=context)
+        pool = ProcessPool(max_workers=workers, initializer=warm_up, context=context)
         # A pool that cannot start would fail every comparison: ask it what must hold, and raise its failure.
         assert pool.schedule(judge, args=known).result(), f"the comparing process does not know that {known} are one"
         _pools[judge, workers] = pool
@@ -177,9 +182,13 @@ def _pool(judge: Judge, workers: int, warm_up: Callable[[], None], known: tuple[
 def close_pools() -> None:
     """End the processes that compare; the next comparison starts new ones."""
     while _pools:
-        _, pool = _pools.popitem()
-        pool.stop()
-        pool.join()
+        _close(next(iter(_pools)))
+
+
+def _close(key: tuple[Judge, int]) -> None:
+    pool = _pools.pop(key)
+    pool.stop()
+    pool.join()
 
 
 def _verify(pairs: Sequence[tuple[str, str]], workers: int) -> dict[tuple[str, str], str]:
@@ -203,12 +212,24 @@ def decide(
     """
     from pebble import ProcessExpired
 
-    pool = _pool(judge, workers, warm_up, known)
-    futures = [pool.schedule(judge, args=pair, timeout=TIMEOUT_S) for pair in pairs]
     verdicts = {}
-    for pair, future in zip(pairs, futures, strict=True):
-        try:
-            verdicts[pair] = RIGHT if future.result() else WRONG
-        except (FutureTimeoutError, ProcessExpired, MemoryError, RecursionError):
-            verdicts[pair] = TIMEOUT
+    for start in range(0, len(pairs), PAIRS_AT_ONCE):
+        some, largest = pairs[start : start + PAIRS_AT_ONCE], 0
+        pool = _pool(judge, workers, warm_up, known)
+        futures = [pool.schedule(_judged, args=(judge, *pair), timeout=TIMEOUT_S) for pair in some]
+        for pair, future in zip(some, futures, strict=True):
+            try:
+                same, peak = future.result()
+                verdicts[pair], largest = RIGHT if same else WRONG, max(largest, peak)
+            except (FutureTimeoutError, ProcessExpired, MemoryError, RecursionError):
+                verdicts[pair] = TIMEOUT
+        if largest > RECYCLED_BYTES:
+            _close((judge, workers))
     return verdicts
+
+
+def _judged(judge: Judge, gold: str, answer: str) -> tuple[bool, int]:
+    """What a judge says, and the most memory that its process has held, in bytes."""
+    import resource
+
+    return judge(gold, answer), resource.getrusage(resource.RUSAGE_SELF).ru_maxrss << 10

@@ -1,3 +1,4 @@
+import operator
 import subprocess
 import sys
 import time
@@ -140,6 +141,22 @@ def test_the_processes_stay_for_the_next_comparison():
     pool = compare_module._pools[compare_module._equivalent, 2]
     compare(["3\\sqrt{3}"], ["\\sqrt{27}"])
     assert compare_module._pools[compare_module._equivalent, 2] is pool
+
+
+def test_a_process_that_holds_much_is_replaced_between_pairs(monkeypatch: pytest.MonkeyPatch):
+    # Otherwise its limit would decide a pair by what the pairs before it left behind.
+    used: list[object] = []
+    pool_of = compare_module._pool
+    monkeypatch.setattr(compare_module, "_pool", lambda *args: used.append(pool_of(*args)) or used[-1])
+    monkeypatch.setattr(compare_module, "PAIRS_AT_ONCE", 2)
+    pairs = [(str(n), str(n % 3)) for n in range(5)]
+    expected = dict(zip(pairs, [RIGHT] * 3 + [WRONG] * 2, strict=True))
+    for limit, n_pools in ((1 << 40, 1), (1, 3)):  # 5 pairs are asked 2 at a time
+        monkeypatch.setattr(compare_module, "RECYCLED_BYTES", limit)
+        used.clear()
+        assert compare_module.decide(operator.eq, pairs, 1, int, ("x", "x")) == expected
+        assert len({id(pool) for pool in used}) == n_pools
+    compare_module.close_pools()
 
 
 def test_no_process_outlives_the_one_that_compared():
