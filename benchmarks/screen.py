@@ -34,6 +34,7 @@ from stages import screen
 
 MIX = ("school", "competition")
 THRESHOLD = 0.85
+BEFORE_BENCHMARKS = ("language", "too_short")
 
 
 class Memory(threading.Thread):
@@ -138,12 +139,17 @@ def read_texts(folder: Path) -> dict[str, str]:
 
 
 def judged(folder: Path, verdicts: dict[str, tuple[str, str, str]], sample: int = 20_000) -> dict[str, Any]:
-    """What was found of what was planted, with standard errors."""
+    """What was found of what was planted, with standard errors.
+
+    A rule that comes before the benchmarks (language, length) drops some of what was planted from them: those rows were not looked
+    at and are counted apart. What is said of a duplicate is what was said of the question that it repeats.
+    """
     texts = read_texts(folder)
     truth = pq.read_table(folder / "truth.parquet").to_pylist()
     found: dict[str, list[bool]] = {}
+    dropped_before: Counter[str] = Counter()
     for row in truth:
-        verdict, _, evidence = verdicts[row["id"]]
+        verdict, matched, evidence = verdicts[row["id"]]
         kind, source = row["kind"], row["source"]
         if kind in ("exact", "light", "heavy"):
             if verdicts[source][0] != "kept":
@@ -155,16 +161,20 @@ def judged(folder: Path, verdicts: dict[str, tuple[str, str, str]], sample: int 
                 else f"{kind}, Jaccard {'>=' if similarity >= THRESHOLD else '<'} {THRESHOLD}"
             )
             found.setdefault(name, []).append(verdict != "kept")
-        elif kind.startswith("leak"):
-            found.setdefault(kind, []).append(verdict != "kept")
         elif kind == "foreign":
             found.setdefault(kind, []).append(verdict == "language")
-        elif kind in ("template", "paraphrase"):
+        elif kind.startswith("leak") or kind in ("template", "paraphrase"):
+            if verdict in BEFORE_BENCHMARKS:
+                dropped_before[kind] += 1
+                continue
+            while verdict.endswith("duplicate"):
+                verdict, matched, evidence = verdicts[matched]
             found.setdefault(kind, []).append(verdict == "contaminated" or kind in evidence)
     result: dict[str, Any] = {}
     for name, hits in sorted(found.items()):
         error = proportion_error(sum(hits), len(hits))
         result[name] = f"{sum(hits)} of {len(hits)}: {sum(hits) / len(hits):.4f} ± {error:.4f}"
+    result["dropped by language or length"] = dict(dropped_before)
     near = [(name, row[1]) for name, row in verdicts.items() if row[0] == "near_duplicate"][:sample]
     right = sum(jaccard(shingles(texts[a]), shingles(texts[b])) >= THRESHOLD for a, b in near)
     result["near duplicates that are, by exact Jaccard"] = f"{right} of {len(near)}"
@@ -237,8 +247,7 @@ def main() -> None:
         verdicts = dict(
             zip(rows["id"], zip(rows["verdict"], rows["matched"], rows["evidence"], strict=True), strict=True)
         )
-        if found.get("rows", 0) <= 1_000_000:
-            found["planted"] = judged(args.folder, verdicts)
+        found["planted"] = judged(args.folder, verdicts)
     print(json.dumps(found, indent=2))
 
 
