@@ -29,7 +29,7 @@ COMMANDS = {
     "pin": Command("scalequest.run.pin", "print the source line of a hub model at its newest commit"),
     "estimate": Command("scalequest.run.estimate", "estimate tokens, GPU hours, disk and cost of a run"),
     "parallel": Command(
-        "scalequest.run.parallel", "run the pipeline with independent stages side by side, one per GPU"
+        "scalequest.run.parallel", "run the pipeline with independent stages side by side on several GPUs"
     ),
     "experiment": Command(
         "scalequest.run.experiment.command", "test the paper's claims: cells as experiments, a verdict for each claim"

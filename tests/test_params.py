@@ -190,6 +190,7 @@ CONTRADICTIONS = [
     ("template_for_a_stranger", {"chat_templates": {"critic": "plain"}}, "chat_templates: 'critic' is not a role of `models`, which has"),
     ("consent_without_a_commit", {"trust_remote_code": ["org/m"]}, "trust_remote_code: 'org/m' has no commit; expected ORG/NAME@ and 40 hex digits"),
     ("consent_to_another_commit", {"trust_remote_code": [f"org/m@{'1' * 40}"], "models.reward": f"hf:org/m@{'2' * 40}"}, f"trust_remote_code: 'org/m@{'1' * 40}' is not the source of a model"),
+    ("split_generator", {"runtime.tensor_parallel": {"sums": 2}}, "runtime.tensor_parallel: 'sums'. Expected optimizer, judge, solver, difficulty, reward: only"),
     ("judge_behind_an_api", {"models.judge": "api:https://host/v1#m"}, "models.judge: 'api:https://host/v1#m': only the optimizer can be behind an API"),
     ("plain_http_to_another_machine", {"models.optimizer": "api:http://10.0.0.5:8000/v1#m"}, "models.optimizer: http://10.0.0.5:8000/v1: plain http:// sends the key and the questions unencrypted"),
     ("templates_of_a_set_without", {"seeds.products.templates": "even"}, "templates 'even' needs dataset gsm_symbolic, got 'products'; set 'all'"),

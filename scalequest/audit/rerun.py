@@ -103,7 +103,12 @@ class Replayed(runtime.StageRun):
     found: Rerun = field(default_factory=Rerun)
 
     def work(
-        self, start: Callable[[], Work], shards: Sequence[Shard], schema: pa.Schema, environment: Mapping[str, str]
+        self,
+        start: Callable[[], Work],
+        shards: Sequence[Shard],
+        schema: pa.Schema,
+        environment: Mapping[str, str],
+        gpus_per_engine: int = 1,
     ) -> Iterator[tuple[int, pa.Table, int]]:
         """Yield number, rows and tokens of each shard: computed where it is drawn, else from what is recorded."""
         assert self.spec is not None

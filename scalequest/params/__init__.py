@@ -50,6 +50,8 @@ __all__ = [
 
 # Roles that every run fills; the generators' names come on top.
 ROLES = ("optimizer", "judge", "solver", "difficulty", "reward", "student")
+# Roles whose engine may span several GPUs. A generator's draws follow the generators of one process, and a student is small.
+SPLIT = ("optimizer", "judge", "solver", "difficulty", "reward")
 NAME = re.compile(r"[a-z][a-z0-9_]*")
 # What a scores file holds beside its tasks (scalequest.evaluation.summarize).
 NO_TASK = ("dev", "few_shot", "warnings")
@@ -271,6 +273,7 @@ class Runtime(Section):
     threads: Positive | None
     engine: Literal["local", "ray"]
     workers: Positive
+    tensor_parallel: dict[str, Positive]
     ray_address: str | None
     accelerate: str | None
     checkpoint_minutes: Annotated[float, Field(ge=0.0)]
@@ -285,6 +288,10 @@ class Runtime(Section):
     def gpu_part(self) -> float:
         """The part of a GPU's memory that is this stage's, in (0, 1]: all of it, unless stages share the GPU."""
         return 1 / max(1, int(os.environ.get(STAGES_PER_GPU) or 1))
+
+    def gpus_per_engine(self, model: Path) -> int:
+        """GPUs that an engine of this model spans; a model's folder is named after its role."""
+        return self.tensor_parallel.get(model.name, 1)
 
 
 class Params(Section):
@@ -353,6 +360,9 @@ class Params(Section):
                 yield str(error)
             if role not in ROLES and role not in self.generators:
                 yield f"models: '{role}' is neither a role {ROLES} nor a generator {sorted(self.generators)}"
+        for role in self.runtime.tensor_parallel:
+            if role not in SPLIT:
+                yield f"runtime.tensor_parallel: '{role}'. Expected {', '.join(SPLIT)}: only their engines can span several GPUs"
         for role in set(self.chat_templates) - set(self.models):
             yield f"chat_templates: '{role}' is not a role of `models`, which has {sorted(self.models)}"
         for consent in self.trust_remote_code:

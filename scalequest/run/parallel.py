@@ -1,10 +1,12 @@
-"""Run the pipeline with independent stages side by side, one per GPU.
+"""Run the pipeline with independent stages side by side on several GPUs.
 
     scalequest parallel --gpus 2 [--share] [STAGE ...]
 
 ``dvc repro`` runs one stage after another. This command starts ``dvc repro --single-item STAGE`` for every stage that is not
 up to date as soon as its inputs are ready. ``dvc.lock`` is the same as after ``dvc repro``, except for the order of its stages.
-A stage that samples, scores or trains gets a GPU to itself. With ``--share``, up to two trainings run beside an engine, which
+A stage that samples, scores or trains gets a GPU to itself. One that samples or scores gets further idle GPUs, up to
+``runtime.workers`` engines, when no other stage is ready for them. A training that ``runtime.accelerate`` spreads, and an engine
+that ``runtime.tensor_parallel`` spreads, get as many as they need. With ``--share``, up to two trainings run beside an engine, which
 pays off for models so small that a training leaves most of the GPU idle (docs/gpu-run.md). Among ready stages, the one with the
 longest estimated path to the end starts first. Each stage's output goes to ``.work/parallel/STAGE.log``. Ctrl-C stops all
 stages; unfinished ones are resumed by the next run.
@@ -22,7 +24,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from scalequest.errors import UserError
-from scalequest.params import STAGES_PER_GPU, Params, load_all, read_yaml
+from scalequest.params import STAGES_PER_GPU, Params, Runtime, load_all, read_yaml
 from scalequest.run.estimate import TABLE, Assumptions, hours, seed_problems, workload
 from scalequest.training.launch import n_processes
 
@@ -33,6 +35,8 @@ WORK = {
     "scalequest/sampling/scorer.py": "engine",
     "scalequest/training/job.py": "training",
 }
+# A stage of engines that depends on one of these maps them over shards, so several may work beside each other.
+SPREADS = frozenset({"scalequest/sampling/rows.py", "scalequest/sampling/shards.py"})
 # How many stages of a kind share one GPU, if any do.
 SHARED = {"engine": 1, "training": 2}
 # Stages on a GPU at most under --share. Each takes its part of the memory, however the others come and go.
@@ -55,19 +59,31 @@ class Node:
     Attributes:
         needs: names of the stages whose outputs it reads.
         work: what it does on a GPU, "engine" or "training"; None for a stage without one.
+        spreads: whether it can use several engines.
+        models: names of the models that it reads, which are their roles.
     """
 
     name: str
     needs: frozenset[str]
     work: str | None
+    spreads: bool = False
+    models: frozenset[str] = frozenset()
+
+
+@dataclass(frozen=True)
+class Gpus:
+    """How many GPUs a stage takes: as many as it needs, and further ones in multiples of that."""
+
+    least: int = 1
+    most: int = 1
 
 
 @dataclass(frozen=True)
 class Running:
-    """A started stage: its process, its GPU (None: without one) and its start time."""
+    """A started stage: its process, its GPUs and its start time."""
 
     process: subprocess.Popen[bytes]
-    gpu: str | None
+    gpus: tuple[str, ...]
     since: float
 
 
@@ -77,14 +93,24 @@ def read_pipeline(root: Path = Path()) -> dict[str, Node]:
 
     with Repo(str(root)) as repo:
         graph = repo.index.graph
-        return {
-            stage.addressing: Node(
-                stage.addressing,
-                frozenset(needed.addressing for needed in graph.successors(stage)),
-                work_of(dep.def_path for dep in stage.deps),
-            )
-            for stage in graph
-        }
+        nodes = {}
+        for stage in graph:
+            needs = frozenset(needed.addressing for needed in graph.successors(stage))
+            deps = {dep.def_path for dep in stage.deps}
+            work = work_of(deps)
+            models = frozenset(Path(dep).name for dep in deps if Path(dep).is_relative_to("models"))
+            spreads = work == "engine" and not SPREADS.isdisjoint(deps)
+            nodes[stage.addressing] = Node(stage.addressing, needs, work, spreads, models)
+        return nodes
+
+
+def gpus_of(node: Node, runtime: Runtime) -> Gpus:
+    """How many GPUs a stage that computes on one takes under these parameters."""
+    if node.work == "training":
+        processes = n_processes(runtime)
+        return Gpus(processes, processes)
+    per_engine = max((runtime.tensor_parallel.get(name, 1) for name in node.models), default=1)
+    return Gpus(per_engine, per_engine * (runtime.workers if node.spreads else 1))
 
 
 def work_of(deps: Iterable[str]) -> str | None:
@@ -215,14 +241,15 @@ class Runner:
         jobs: stages without a GPU at once, at least 1.
         share: whether trainings share a GPU with each other and with an engine.
         command: words before a stage's name that run it.
+        takes: GPUs of the stages that take another number than one.
     """
 
     def __init__(
         self, pipeline: Mapping[str, Node], way: Mapping[str, float], gpus: Sequence[str], jobs: int,
-        share: bool = False, command: Sequence[str] = (*DVC, "repro", "--single-item"),
+        share: bool = False, command: Sequence[str] = (*DVC, "repro", "--single-item"), takes: Mapping[str, Gpus] | None = None,
     ) -> None:  # fmt: skip
         self._pipeline, self._way, self._command = pipeline, way, command
-        self._gpus, self._jobs, self._share = gpus, jobs, share
+        self._gpus, self._jobs, self._share, self._takes = gpus, jobs, share, takes or {}
         self._waiting = set(pipeline)
         self._running: dict[str, Running] = {}
         self._failed: list[str] = []
@@ -258,40 +285,62 @@ class Runner:
     def _start_ready(self) -> None:
         undone = self._waiting | set(self._running)
         ready = [self._pipeline[name] for name in self._waiting if not self._pipeline[name].needs & undone]
-        for node in sorted(ready, key=lambda node: (-self._way[node.name], node.name)):
-            if node.work and (gpu := self._room(node.work)) is not None:
-                self._start(node.name, gpu)
-            elif not node.work and len(self._on(None)) < self._jobs:
-                self._start(node.name, None)
+        ready.sort(key=lambda node: (-self._way[node.name], node.name))
+        for name, gpus in self._plan([node for node in ready if node.work]).items():
+            self._start(name, tuple(gpus))
+        for node in (node for node in ready if not node.work):
+            if sum(not running.gpus for running in self._running.values()) < self._jobs:
+                self._start(node.name, ())
 
-    def _on(self, gpu: str | None) -> list[str | None]:
-        """The work of the stages that run on a GPU (None: without one)."""
-        return [self._pipeline[name].work for name, running in self._running.items() if running.gpu == gpu]
+    def _plan(self, ready: Sequence[Node]) -> dict[str, list[str]]:
+        """The GPUs of the stages that can start now. All get what they need before one gets more."""
+        busy: dict[str, list[str | None]] = {gpu: [] for gpu in self._gpus}
+        for name, running in self._running.items():
+            for gpu in running.gpus:
+                busy[gpu].append(self._pipeline[name].work)
+        plan: dict[str, list[str]] = {}
+        for node in ready:
+            assert node.work
+            fits = [g for g in busy if (busy[g].count(node.work) < SHARED[node.work] if self._share else not busy[g])]
+            fits.sort(key=lambda gpu: len(busy[gpu]))  # the emptiest first
+            least = self._of(node).least
+            if len(fits) >= least:
+                plan[node.name] = fits[:least]
+                for gpu in fits[:least]:
+                    busy[gpu].append(node.work)
+        more = True
+        while more:
+            more = False
+            for node in (node for node in ready if node.name in plan):
+                idle, takes = [gpu for gpu in busy if not busy[gpu]], self._of(node)
+                if len(idle) >= takes.least and len(plan[node.name]) + takes.least <= takes.most:
+                    plan[node.name] += idle[: takes.least]
+                    for gpu in idle[: takes.least]:
+                        busy[gpu].append(node.work)
+                    more = True
+        return plan
 
-    def _room(self, work: str) -> str | None:
-        """The emptiest GPU, the first of several, that has room for one more such stage."""
-        busy = {gpu: self._on(gpu) for gpu in self._gpus}
-        fits = [g for g in busy if (busy[g].count(work) < SHARED[work] if self._share else not busy[g])]
-        return min(fits, key=lambda gpu: len(busy[gpu]), default=None)
+    def _of(self, node: Node) -> Gpus:
+        return self._takes.get(node.name, Gpus())
 
-    def _start(self, name: str, gpu: str | None) -> None:
+    def _start(self, name: str, gpus: tuple[str, ...]) -> None:
         self._waiting.remove(name)
         log_file(name).parent.mkdir(parents=True, exist_ok=True)
         with log_file(name).open("wb") as log:
             # Its own session: Ctrl-C reaches only this process, which then ends the stages in order.
             process = subprocess.Popen(
                 [*self._command, name], stdout=log, stderr=subprocess.STDOUT, start_new_session=True,
-                env=self._environment(gpu),
+                env=self._environment(gpus),
             )  # fmt: skip
-        self._running[name] = Running(process, gpu, time.monotonic())
-        self._say(f"started  {name}" + ("" if gpu is None else f" on GPU {gpu}"))
+        self._running[name] = Running(process, gpus, time.monotonic())
+        self._say(f"started  {name}" + (f" on GPU {', '.join(gpus)}" if gpus else ""))
 
-    def _environment(self, gpu: str | None) -> dict[str, str]:
-        """What a stage on this GPU (None: without one) is started with."""
-        if gpu is None:
+    def _environment(self, gpus: tuple[str, ...]) -> dict[str, str]:
+        """What a stage on these GPUs is started with."""
+        if not gpus:
             return dict(os.environ)
         places = {STAGES_PER_GPU: str(PLACES)} if self._share else {}
-        return os.environ | {"CUDA_VISIBLE_DEVICES": gpu} | places
+        return os.environ | {"CUDA_VISIBLE_DEVICES": ",".join(gpus)} | places
 
     def _take_finished(self) -> None:
         for name, running in list(self._running.items()):
@@ -345,19 +394,21 @@ def run(args: argparse.Namespace) -> int:
     """Run the pipeline or the named part of it.
 
     Raises:
-        UserError: bad parameters or options, an unknown stage, too few GPUs, a stage that wants several, or a stage failed.
+        UserError: bad parameters or options, an unknown stage, too few GPUs, a stage that needs more, or a stage failed.
     """
     params = load_all()
     if args.jobs < 1:
         raise UserError(f"--jobs {args.jobs}: not a number of stages. Expected 1 or more. Change --jobs")
-    check_one_gpu(params)
+    check_engine(params.runtime)
     gpus = gpu_names(args.gpus)
     pipeline = read_pipeline()
+    takes = {name: gpus_of(node, params.runtime) for name, node in pipeline.items() if node.work}
     way = longest_way(pipeline, expected_seconds(pipeline, params))
     wanted = with_inputs(pipeline, args.stages)
     todo = outdated(wanted)
+    check_gpus({name: takes[name] for name, node in todo.items() if node.work}, len(gpus))
     print(f"{len(wanted) - len(todo)} of {len(wanted)} stages are up to date", flush=True)
-    failed = Runner(todo, way, gpus, args.jobs, args.share).run()
+    failed = Runner(todo, way, gpus, args.jobs, args.share, takes=takes).run()
     if failed:
         tails = "".join(f"\n--- {name}\n{log_tail(name)}" for name in failed)
         raise UserError(
@@ -366,25 +417,29 @@ def run(args: argparse.Namespace) -> int:
     return 0
 
 
-def check_one_gpu(params: Params) -> None:
-    """Refuse parameters that give one stage several GPUs: here each stage gets one.
+def check_engine(runtime: Runtime) -> None:
+    """Refuse Ray's actors, which Ray puts on GPUs without looking at what other stages use.
 
     Raises:
-        UserError: they do.
+        UserError: stages would start several.
     """
-    runtime = params.runtime
-    several = [
-        what
-        for what, wanted in (
-            (f"runtime.accelerate {runtime.accelerate}", n_processes(runtime) > 1),
-            (f"runtime.workers {runtime.workers}", runtime.engine == "ray" and runtime.workers > 1),
-        )
-        if wanted
-    ]
-    if several:
+    if runtime.engine == "ray" and runtime.workers > 1:
         raise UserError(
-            f"{' and '.join(several)}: a stage would take several GPUs, and `scalequest parallel` gives each stage one. "
-            "Run `dvc repro` instead, or set it to one."
+            f"runtime.engine ray with runtime.workers {runtime.workers}: Ray would use GPUs that `scalequest parallel` gave to other "
+            "stages. Expected `engine: local`, which starts as many engines on this machine. Or run `dvc repro`"
+        )
+
+
+def check_gpus(takes: Mapping[str, Gpus], there: int) -> None:
+    """Refuse stages that need more GPUs than there are.
+
+    Raises:
+        UserError: naming them.
+    """
+    if large := [f"{name} ({gpus.least})" for name, gpus in takes.items() if gpus.least > there]:
+        raise UserError(
+            f"--gpus {there}: too few for {', '.join(large)}. Expected as many as one stage needs by runtime.tensor_parallel and "
+            "runtime.accelerate. Raise --gpus, or lower those."
         )
 
 

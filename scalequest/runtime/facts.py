@@ -259,11 +259,15 @@ def gpu_kinds() -> list[str]:
 
 def visible_gpus() -> int:
     """How many GPUs this process may use; no part of a fingerprint, because one GPU of a kind is as good as another."""
+    return len(visible_gpu_names())
+
+
+def visible_gpu_names() -> list[str]:
+    """The GPUs that this process may use, as ``CUDA_VISIBLE_DEVICES`` names them; found without starting CUDA."""
+    there = len(_gpu_names())
     visible = os.environ.get("CUDA_VISIBLE_DEVICES")
-    names = _gpu_names()
-    return (
-        len(names) if visible is None else min(len(names), len([name for name in visible.split(",") if name.strip()]))
-    )
+    names = map(str, range(there)) if visible is None else (name.strip() for name in visible.split(","))
+    return [name for name in names if name][:there]
 
 
 def _gpu_names() -> tuple[str, ...]:

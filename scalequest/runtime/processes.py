@@ -65,12 +65,13 @@ def map_tasks(
 
 def _start(start: Callable[..., None] | None, arguments: Sequence[Any]) -> None:
     """Prepare a process, which ends when the stage is killed instead of waiting for work for ever."""
-    Thread(target=_end_with_parent, daemon=True).start()
+    Thread(target=end_with_parent, daemon=True).start()
     if start:
         start(*arguments)
 
 
-def _end_with_parent() -> None:
+def end_with_parent() -> None:
+    """Wait for the process that started this one to end, and end too."""
     parent = parent_process()
     assert parent is not None
     parent.join()

@@ -27,12 +27,21 @@ from scalequest.outcomes import WARNINGS
 from scalequest.params import PARAMS_FILE, Params, load_all
 from scalequest.redaction import keep_secret, redacted, refuse_secrets
 from scalequest.runtime import environment
-from scalequest.runtime.facts import StageFacts, current_stage, differences, hardware, package_versions, visible_gpus
+from scalequest.runtime.facts import (
+    StageFacts,
+    current_stage,
+    differences,
+    hardware,
+    package_versions,
+    visible_gpu_names,
+    visible_gpus,
+)
 from scalequest.runtime.journal import Journal, only_writer
 from scalequest.runtime.progress import Progress
 from scalequest.runtime.rows import RowStore
 from scalequest.runtime.threads import limit_spinning
 from scalequest.runtime.tracking import tracked
+from scalequest.runtime.worker_processes import places, work_in_processes
 from scalequest.runtime.workers import Shard, Work, work_here, work_on_ray
 from scalequest.seeding import shard_seed
 
@@ -87,11 +96,21 @@ class StageRun:
         return environment.Spent(round(time.time() - started, 3), visible_gpus(), rows, resumed, tokens)
 
     def work(
-        self, start: Callable[[], Work], shards: Sequence[Shard], schema: pa.Schema, environment: Mapping[str, str]
+        self,
+        start: Callable[[], Work],
+        shards: Sequence[Shard],
+        schema: pa.Schema,
+        environment: Mapping[str, str],
+        gpus_per_engine: int = 1,
     ) -> Iterator[tuple[int, pa.Table, int]]:
-        """Yield number, rows and tokens of each shard, worked on where ``runtime.engine`` says; ``environment`` is the workers'."""
-        if self.params.runtime.engine == "ray":
-            return work_on_ray(start, shards, schema, self.params.runtime, environment)
+        """Yield number, rows and tokens of each shard, worked on where ``runtime`` says; ``environment`` is the workers'."""
+        runtime = self.params.runtime
+        if runtime.engine == "ray":
+            return work_on_ray(start, shards, schema, runtime, environment, gpus_per_engine)
+        gpus = visible_gpu_names() if runtime.workers > 1 else []
+        devices = places(runtime.workers, len(shards), gpus, gpus_per_engine)
+        if len(devices) > 1:
+            return work_in_processes(start, shards, schema, environment, devices)
         return work_here(start, shards, schema)
 
     def row_store(

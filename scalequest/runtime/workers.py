@@ -1,7 +1,8 @@
 """Who works on a stage's shards: this process, or actors of a Ray cluster. The bytes are the same.
 
 A stage passes a function that starts its engine and returns what maps one shard. In this process it
-is called once, and only when a shard is missing. On Ray (``runtime.engine: ray``) it is called once
+is called once, and only when a shard is missing. With ``runtime.workers`` above 1 it is called in
+processes of this machine (scalequest.runtime.worker_processes). On Ray (``runtime.engine: ray``) it is called once
 in each actor, on whichever machine that is. Actors see the same folder through a shared file system
 and return their rows; only this process writes the journal. An actor that dies is restarted and its
 shard is given out again.
@@ -73,6 +74,7 @@ def work_on_ray(
     schema: pa.Schema,
     runtime: Runtime,
     environment: Mapping[str, str],
+    gpus_per_engine: int = 1,
 ) -> Iterator[tuple[int, pa.Table, int]]:
     """Yield number, rows and tokens of each shard, in the order in which they are finished.
 
@@ -82,6 +84,7 @@ def work_on_ray(
         schema: of the rows.
         runtime: how many actors, on which cluster.
         environment: variables that each actor sets before it starts; the stage decides them.
+        gpus_per_engine: GPUs that one engine spans, where there are any.
 
     Raises:
         UserError: an actor's own, or actors die again and again.
@@ -122,7 +125,7 @@ def work_on_ray(
             fn_constructor_args=(start, schema, str(Path.cwd()), dict(environment)),
             compute=ray.data.ActorPoolStrategy(size=min(runtime.workers, len(shards)), max_tasks_in_flight_per_actor=1),
             num_cpus=1,
-            num_gpus=1 if ray.cluster_resources().get("GPU") else 0,
+            num_gpus=gpus_per_engine if ray.cluster_resources().get("GPU") else 0,
             max_restarts=RESTARTS,
             max_task_retries=RESTARTS,
         )

@@ -44,7 +44,8 @@ def map_rows(
     Returns:
         N rows by key.
     """
-    decides = decides | worker_environment(run.params.runtime)
+    runtime = run.params.runtime
+    decides = decides | worker_environment(runtime)
     store = run.row_store(decides, model, CODE, schema, items.keys())
     given = list(items.items())
     cuts = [given[at : at + shard_size] for at in range(0, len(given), shard_size)]
@@ -59,7 +60,9 @@ def map_rows(
     run.logged |= {"rows_paid": float(paid), "rows_found": float(len(given) - paid)}  # to MLflow: no part of the result
     progress = run.progress(len(given), resumed=len(given) - paid)
     shards = [(number, 0, [item for _, item in cut]) for number, cut in enumerate(missing)]
-    for number, data, tokens in run.work(start, shards, schema, worker_environment(run.params.runtime)):
+    for number, data, tokens in run.work(
+        start, shards, schema, worker_environment(runtime), runtime.gpus_per_engine(model)
+    ):
         store.add(data)
         progress.add(len(missing[number]), tokens)
     return store.rows

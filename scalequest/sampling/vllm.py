@@ -38,6 +38,7 @@ def prepare_environment(runtime: Runtime) -> None:
         VLLM_CPU_OMP_THREADS_BIND="nobind",
         VLLM_LOGGING_LEVEL=os.environ.get("VLLM_LOGGING_LEVEL", "ERROR"),
         VLLM_NO_USAGE_STATS="1",
+        VLLM_WORKER_MULTIPROC_METHOD="spawn",  # processes of an engine on several GPUs; CUDA does not outlive a fork
     )
     if runtime.threads:
         os.environ["OMP_NUM_THREADS"] = str(runtime.threads)
@@ -78,6 +79,15 @@ def hardware_settings(engine: EngineParams, runtime: Runtime) -> dict[str, Any]:
     if runtime.gpu_kv_cache_gib:
         settings["kv_cache_memory_bytes"] = int(runtime.gpu_kv_cache_gib * 2**30)
     return settings
+
+
+def split_settings(gpus: int) -> dict[str, Any]:
+    """VLLM's settings for an engine on several GPUs, each with a part of every layer; none without a GPU."""
+    import torch
+
+    if gpus == 1 or not torch.cuda.is_available():
+        return {}
+    return {"tensor_parallel_size": gpus, "distributed_executor_backend": "mp"}
 
 
 def row_seed_settings() -> dict[str, Any]:
@@ -142,7 +152,7 @@ def load_engine(model: Path, engine: EngineParams, runtime: Runtime, **kwargs: A
     prepare_environment(runtime)
     path = loadable(model)
     trusted = remote_code(model)
-    settings = hardware_settings(engine, runtime)
+    settings = hardware_settings(engine, runtime) | split_settings(runtime.gpus_per_engine(model))
     from vllm import LLM
 
     if "enforce_eager" in settings:

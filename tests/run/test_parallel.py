@@ -1,4 +1,4 @@
-"""Stages side by side: order, one stage a GPU, failure, Ctrl-C, and a real small DVC pipeline."""
+"""Stages side by side: order, GPUs, failure, Ctrl-C, and a real small DVC pipeline."""
 
 import json
 import os
@@ -8,13 +8,14 @@ import sys
 import time
 from argparse import Namespace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from scalequest.errors import UserError
 from scalequest.params import STAGES_PER_GPU, Params, read_yaml
 from scalequest.run import parallel
-from scalequest.run.parallel import PLACES, Node, Runner, longest_way
+from scalequest.run.parallel import PLACES, Gpus, Node, Runner, longest_way
 from scalequest.run.profile import load_profile
 from scalequest.runtime import facts
 from scalequest.sampling.vllm import hardware_settings
@@ -146,8 +147,8 @@ def test_stages_that_share_a_gpu_are_given_a_part_of_its_memory(
     monkeypatch.delenv(STAGES_PER_GPU, raising=False)
     pipeline = nodes(("a", "", "engine"), ("b", "", "training"))
     made = runner(pipeline, ["0"], share=share)
-    assert made._environment("0").get(STAGES_PER_GPU) == places
-    assert STAGES_PER_GPU not in made._environment(None)
+    assert made._environment(("0",)).get(STAGES_PER_GPU) == places
+    assert STAGES_PER_GPU not in made._environment(())
 
 
 def test_engines_that_share_a_gpu_split_its_memory(laptop: Params, monkeypatch: pytest.MonkeyPatch):
@@ -245,19 +246,64 @@ def test_a_target_brings_what_it_needs_and_nothing_else():
         parallel.with_inputs(pipeline, ["judge"])
 
 
+def test_ray_is_refused_beside_other_stages(laptop: Params):
+    parallel.check_engine(laptop.runtime)
+    with pytest.raises(UserError, match=r"runtime.engine ray with runtime.workers 2: .*Expected `engine: local`"):
+        parallel.check_engine(laptop.runtime.model_copy(update={"engine": "ray", "workers": 2}))
+
+
+def test_a_stage_takes_the_gpus_that_its_parameters_name(laptop: Params, own: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.chdir(own)
+    pipeline = parallel.read_pipeline()
+
+    def takes(stage: str, **runtime: Any) -> tuple[int, int]:
+        found = parallel.gpus_of(pipeline[stage], laptop.runtime.model_copy(update=runtime))
+        return found.least, found.most
+
+    several = {"workers": 8, "tensor_parallel": {"judge": 4, "solver": 2}}
+    assert takes("respond") == (1, 1)
+    assert takes("respond", workers=8) == (1, 8)
+    assert takes("generate@sums", workers=8) == (1, 8)
+    assert takes("respond", **several) == (2, 16)
+    assert takes("judge", **several) == (4, 32)
+    assert takes("evaluate@base", **several) == (1, 1), "lm-eval has one engine"
+    assert takes("qft@sums", **several) == takes("instruct_tune@student", **several) == (1, 1)
+    two = str(ROOT / "profiles" / "accelerate" / "two-processes.yaml")
+    assert takes("qft@sums", accelerate=two) == (2, 2)
+    with pytest.raises(UserError, match=r"--gpus 1: too few for judge \(4\)\. Expected as many"):
+        parallel.check_gpus({"judge": Gpus(4, 32), "reward": Gpus(1, 8)}, 1)
+
+
 @pytest.mark.parametrize(
-    ("changed", "named"),
+    ("ready", "takes", "running", "expected"),
     [
-        ({"accelerate": str(ROOT / "profiles" / "accelerate" / "two-processes.yaml")}, "runtime.accelerate"),
-        ({"engine": "ray", "workers": 2}, "runtime.workers 2"),
+        ("a", {"a": (1, 8)}, {}, {"a": "0123"}),
+        ("a", {"a": (1, 2)}, {}, {"a": "01"}),
+        ("a b", {"a": (1, 8), "b": (1, 8)}, {}, {"a": "02", "b": "13"}),  # in turn
+        ("a b", {"a": (1, 8)}, {}, {"a": "023", "b": "1"}),  # b needs one
+        ("a b", {"a": (2, 8), "b": (1, 1)}, {"x": "3"}, {"a": "01", "b": "2"}),
+        ("a b", {"a": (2, 2), "b": (1, 1)}, {"x": "0", "y": "1", "z": "2"}, {"b": "3"}),  # a waits for two
+        ("a", {"a": (2, 8)}, {"x": "3"}, {"a": "01"}),  # an engine on two GPUs does not fit into one
+        ("a", {}, {"x": "0123"}, {}),
     ],
-    ids=["training", "sampling"],
 )
-def test_a_stage_that_wants_several_gpus_is_refused(laptop: Params, changed: dict, named: str):
-    parallel.check_one_gpu(laptop)
-    runtime = laptop.runtime.model_copy(update=changed)
-    with pytest.raises(UserError, match=rf"{named}.*`scalequest parallel` gives each stage one"):
-        parallel.check_one_gpu(laptop.model_copy(update={"runtime": runtime}))
+def test_idle_gpus_go_to_stages_that_can_use_them(
+    ready: str, takes: dict[str, tuple[int, int]], running: dict[str, str], expected: dict[str, str]
+):
+    pipeline = nodes(*((name, "", "engine") for name in "abxyz"))
+    made = Runner(pipeline, {}, ["0", "1", "2", "3"], 1, takes={name: Gpus(*few) for name, few in takes.items()})
+    made._running = {name: parallel.Running(None, tuple(gpus), 0.0) for name, gpus in running.items()}  # type: ignore[arg-type]
+    plan = made._plan([pipeline[name] for name in ready.split()])
+    assert {name: "".join(gpus) for name, gpus in plan.items()} == expected
+
+
+def test_a_stage_is_started_on_all_its_gpus(folder: Path):
+    pipeline = nodes(("a", "", "engine"), ("b", "a", "engine"))
+    made = Runner(
+        pipeline, {"a": 1, "b": 1}, ["4", "7"], 1, command=(sys.executable, "stage.py"), takes={"b": Gpus(1, 8)}
+    )
+    assert made.run() == []
+    assert {name: gpu for name, (gpu, _, _) in ran(folder).items()} == {"a": "4", "b": "4,7"}
 
 
 def test_more_gpus_than_there_are(monkeypatch: pytest.MonkeyPatch):
@@ -279,7 +325,7 @@ def test_what_is_up_to_date_is_not_started(
     given: list[set[str]] = []
 
     class Recorder:
-        def __init__(self, pipeline: dict[str, Node], *_: object) -> None:
+        def __init__(self, pipeline: dict[str, Node], *_: object, **__: object) -> None:
             given.append(set(pipeline))
 
         def run(self) -> list[str]:

@@ -84,7 +84,7 @@ def test_a_profile_may_start_from_another_and_from_a_path(clone: Path):
     own = clone / "mine.yaml"
     own.write_text("profile:\n  summary: mine\n  on: paper-math\nruntime:\n  workers: 4\n")
     params = load_profile("mine.yaml", clone)
-    assert (params.runtime.workers, params.runtime.engine, params.filter.n_questions) == (4, "ray", 1_000_000)
+    assert (params.runtime.workers, params.runtime.engine, params.filter.n_questions) == (4, "local", 1_000_000)
     (clone / "profiles" / "a.yaml").write_text("profile: {summary: a, on: b}\n")
     (clone / "profiles" / "b.yaml").write_text("profile: {summary: b, on: a}\n")
     with pytest.raises(UserError, match="leads back to itself: a -> b -> a"):

@@ -1,4 +1,4 @@
-"""Who works does not matter: this process, one Ray actor or two, and one that is killed in the middle give the same rows."""
+"""Who works does not matter: this process, two of them, one Ray actor or two, and one that is killed in the middle give the same rows."""
 
 import os
 import signal
@@ -145,6 +145,11 @@ def test_rows_of_ray_actors_are_those_of_one_process_and_are_found_again(model: 
     assert ask(model, there.with_name("some.parquet"), "ray", 2, 4) == 48
     assert ask(model, there, "ray", 2, 0) == 32
     assert there.read_bytes() == here.read_bytes()
+    # Two processes of this machine do the same without Ray.
+    processes = tmp_path / "processes" / "all.parquet"
+    processes.parent.mkdir()
+    assert ask(model, processes, "local", 2, 0) == 80
+    assert processes.read_bytes() == here.read_bytes()
     # What Ray stored is no business of the local engine alone: the same store serves both.
     assert ask(model, there.with_name("again.parquet"), "local", 1, 0) == 0
     assert there.with_name("again.parquet").read_bytes() == here.read_bytes()

@@ -336,7 +336,7 @@ def test_an_actor_sets_what_it_is_given_before_it_starts(tmp_path: Path, monkeyp
 def test_both_maps_give_the_workers_their_environment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     given: list[dict[str, str]] = []
 
-    def work(self: StageRun, start: Any, shards: Any, schema: Any, environment: dict[str, str]) -> Any:
+    def work(self: StageRun, start: Any, shards: Any, schema: Any, environment: dict[str, str], *_: int) -> Any:
         given.append(environment)
         return iter([(0, schema.empty_table(), 0)])
 
