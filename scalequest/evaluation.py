@@ -1,5 +1,7 @@
 """Score a model on benchmarks with lm-eval, asked as the pipeline asks it: greedy, pass@1, chat template on (paper 3.1).
 
+Or avg@k: k sampled answers per item, each drawn by a seed of its own, and their mean.
+
 lm-eval loads the tasks and calls their scoring; the answers come from the pipeline's own engine. Prompts, stops and the
 decoding of an answer are therefore those of every other stage, also for a base model whose end of sequence is not its
 template's end of turn: where lm-eval's vLLM model would run on into an invented next turn.
@@ -16,6 +18,7 @@ import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from statistics import fmean, stdev
 from typing import TYPE_CHECKING, Any
 
 from scalequest.answers import sandbox
@@ -27,9 +30,10 @@ from scalequest.outcomes import MANY_CUT, MANY_UNPARSED, RIGHT, TIMEOUT, WARNING
 from scalequest.params import Engine as EngineParams
 from scalequest.params import Runtime, Sampling
 from scalequest.problems.draw import draw, hash_place
-from scalequest.records import SAMPLE, write_rows
+from scalequest.records import SAMPLE, item_of, write_rows
 from scalequest.sampling.engine import Engine
-from scalequest.statistics import proportion_error
+from scalequest.seeding import row_seed
+from scalequest.statistics import shares_error
 
 if TYPE_CHECKING:
     import argparse
@@ -51,6 +55,26 @@ Solved = tuple[str, str]  # what a model is asked, and the answer that it is sho
 
 
 @dataclass(frozen=True)
+class Draws:
+    """How answers are drawn.
+
+    Attributes:
+        samples: answers per item.
+        temperature: 0 = greedy, one answer.
+        top_p: share of the probability that is drawn from, in (0, 1].
+        seed: each answer is drawn by this, its item's id and its number among the samples, whatever else is asked.
+    """
+
+    samples: int = 1
+    temperature: float = 0.0
+    top_p: float = 1.0
+    seed: int = 0
+
+
+GREEDY = Draws()
+
+
+@dataclass(frozen=True)
 class Exam:
     """What a model is asked, and how.
 
@@ -62,6 +86,7 @@ class Exam:
         limit: items drawn per task; None = all.
         dev_frac: share of the items, in [0, 1), that settings may be chosen on; their scores are kept apart.
         domain: of the run; that of a benchmark can be another (``domain_of``).
+        draws: how answers are drawn.
     """
 
     tasks: Path
@@ -71,6 +96,7 @@ class Exam:
     limit: int | None = None
     dev_frac: float = 0.0
     domain: str = PLAIN
+    draws: Draws = GREEDY
 
 
 # --------------------------------------------------------------------------------------------------------------- tasks
@@ -94,14 +120,20 @@ def domain_of(answer: str, own: str) -> str:
 
 
 def resolve_tasks(
-    source: Path, benchmarks: Path, target: Path, names: Sequence[str], limit: int | None = None, domain: str = PLAIN
+    source: Path,
+    benchmarks: Path,
+    target: Path,
+    names: Sequence[str],
+    limit: int | None = None,
+    domain: str = PLAIN,
+    samples: int = 1,
 ) -> None:
     """Write a task file and the items of each benchmark to ``target``.
 
     The task file is the benchmark's own, else that of all; task and benchmark have one name. ``${task}`` and
     ``${benchmarks}`` are filled in (lm-eval wants absolute paths). Each item says its domain, by the benchmark's first.
     Of more than ``limit`` items that many are drawn by a hash of their ids, in proportion to their strata (subjects)
-    where they have one.
+    where they have one. With several ``samples`` an item is there as often, with the ids ``ITEM#0``, ``ITEM#1``, ...
 
     Raises:
         UserError: the benchmark was not written, or has no item.
@@ -117,13 +149,18 @@ def resolve_tasks(
         ids = [str(item.get("id", at)) for at, item in enumerate(items)]
         places = draw(ids, limit, ITEMS_SEED, strata, purpose="evaluate.limit")
         asked_as = {"domain": domain_of(str(items[0].get("answer")), domain)}
-        write_jsonl(target / f"{name}.jsonl", (items[at] | asked_as for at in places))
+        asked = (items[at] | asked_as | numbered for at in places for numbered in _numbered(ids[at], samples))
+        write_jsonl(target / f"{name}.jsonl", asked)
         own = source / f"{name}.yaml"
         text = (own if own.is_file() else source / ANY_TASK).read_text(encoding="utf-8")
         text = text.replace("${task}", name).replace("${benchmarks}", str(target.resolve()))
         (target / f"{name}.yaml").write_text(text, encoding="utf-8")
     for helper in source.glob("*.py"):
         shutil.copy(helper, target)
+
+
+def _numbered(item: str, samples: int) -> list[dict[str, str]]:
+    return [{"id": f"{item}#{k}"} for k in range(samples)] if samples > 1 else [{}]
 
 
 def few_shot_examples(seeds: Sequence[dict[str, str]], k: int) -> list[dict[str, str]]:
@@ -143,7 +180,7 @@ def few_shot_examples(seeds: Sequence[dict[str, str]], k: int) -> list[dict[str,
 # ------------------------------------------------------------------------------------------------------------- answers
 
 
-def lm_of(engine: Engine, max_tokens: int, examples: Sequence[Solved] = ()) -> Any:
+def lm_of(engine: Engine, max_tokens: int, examples: Sequence[Solved] = (), draws: Draws = GREEDY) -> Any:
     """The engine as a model of lm-eval, which records the finish reason of each answer.
 
     Returns:
@@ -154,7 +191,7 @@ def lm_of(engine: Engine, max_tokens: int, examples: Sequence[Solved] = ()) -> A
 
     # shard_size has no meaning here: all requests go to the engine in one call.
     shown = [turn for example in examples for turn in example]
-    greedy = Sampling(temperature=0.0, top_p=1.0, max_tokens=max_tokens, shard_size=1)
+    sampling = Sampling(temperature=draws.temperature, top_p=draws.top_p, max_tokens=max_tokens, shard_size=1)
 
     class EngineLM(LM):
         def __init__(self) -> None:
@@ -167,7 +204,11 @@ def lm_of(engine: Engine, max_tokens: int, examples: Sequence[Solved] = ()) -> A
             for until in dict.fromkeys(stops):  # a task file may name stop strings of its own
                 places = [at for at, found in enumerate(stops) if found == until]
                 prompts = engine.chat.conversations([[*shown, requests[at].args[0]] for at in places])
-                completions = engine.complete(greedy, until)(prompts, 0)
+                if draws.temperature:
+                    seeds = [answer_seed(draws.seed, requests[at].doc["id"]) for at in places]
+                    completions = engine.complete_rows(sampling, until)(prompts, seeds)
+                else:
+                    completions = engine.complete(sampling, until)(prompts, 0)
                 for at, completion in zip(places, completions, strict=True):
                     answers[at] = completion.text
                     self.finished[requests[at].task_name, requests[at].doc_id] = completion.finish_reason
@@ -182,21 +223,26 @@ def lm_of(engine: Engine, max_tokens: int, examples: Sequence[Solved] = ()) -> A
     return EngineLM()
 
 
+def answer_seed(seed: int, row: str) -> int:
+    """Seed of one answer, by the id of its row; the only answer to an item is the first of several."""
+    return row_seed(seed, "evaluate", row if "#" in row else f"{row}#0")
+
+
 def run_exam(
     model: Path, exam: Exam, engine: EngineParams, runtime: Runtime, examples: Sequence[Solved] = ()
 ) -> list[dict[str, Any]]:
     """Ask a model all items, zero-shot; with ``examples``, once more with these as earlier turns of each conversation.
 
     Returns:
-        A row of ``records.SAMPLE`` per item, tasks in the exam's order, items in the benchmark's; then those with examples.
+        A row of ``records.SAMPLE`` per answer, tasks in the exam's order, items in the benchmark's; then those with examples.
     """
     sandbox.consent(runtime.sandbox)
     with tempfile.TemporaryDirectory() as folder:
         target = Path(folder)
-        resolve_tasks(exam.tasks, exam.benchmarks, target, exam.names, exam.limit, exam.domain)
+        resolve_tasks(exam.tasks, exam.benchmarks, target, exam.names, exam.limit, exam.domain, exam.draws.samples)
         # Read when the libraries are imported. Everything is local: nothing after this may go to the network.
         os.environ |= {"HF_HUB_OFFLINE": "1", "HF_DATASETS_OFFLINE": "1", "HF_DATASETS_CACHE": str(target / "cache")}
-        started = Engine(model, engine, runtime)
+        started = Engine(model, engine, runtime, row_seeds=exam.draws.temperature > 0)
         rows = list(_asked(started, exam, target, ()))
         if examples:
             rows += _asked(started, exam, target, examples)
@@ -207,7 +253,7 @@ def _asked(engine: Engine, exam: Exam, tasks: Path, examples: Sequence[Solved]) 
     import lm_eval
     from lm_eval.tasks import TaskManager
 
-    lm = lm_of(engine, exam.max_tokens, examples)
+    lm = lm_of(engine, exam.max_tokens, examples, exam.draws)
     result: dict[str, Any] = lm_eval.simple_evaluate(
         model=lm,
         tasks=list(exam.names),
@@ -253,7 +299,7 @@ def sample_rows(
             doc = sample["doc"]
             yield {
                 "task": name,
-                "split": split_of(str(doc["id"]), exam.dev_frac),
+                "split": split_of(item_of(str(doc["id"])), exam.dev_frac),
                 "shots": shots,
                 **{key: doc[key] for key in ("id", "question", "answer")},
                 "completion": sample["resps"][0][0],
@@ -263,21 +309,30 @@ def sample_rows(
 
 
 def task_scores(rows: Sequence[dict[str, Any]]) -> dict[str, float]:
-    """Scores of N >= 1 items: n, each share in [0, 1] with its standard error, and two counts.
+    """Scores of N >= 1 items with k >= 1 answers each: n, each share in [0, 1] with its standard error, and two counts.
 
-    ``timeouts`` are checks that ran into their limit, ``too_long`` prompts that did not fit into the context.
+    ``timeouts`` are checks that ran into their limit, ``too_long`` prompts that did not fit into the context. A share is
+    the mean over all answers (avg@k), its error that of the items and their answers. With several answers also
+    ``samples``, and the standard deviation of the k runs that answer each item once, as papers report it (``flexible_sd``).
     """
-    n = len(rows)
     values = [row | {"cut": float(row["finish_reason"] == "length")} for row in rows]
+    items: dict[str, list[dict[str, Any]]] = {}
+    for row in values:
+        items.setdefault(item_of(row["id"]), []).append(row)
+    k = min(map(len, items.values()))
     scores: dict[str, float] = {
-        "n": n,
+        "n": len(items),
+        **({"samples": k} if k > 1 else {}),
         "timeouts": sum(int(row["timeout"]) for row in rows),
         "too_long": sum(row["finish_reason"] == "too_long" for row in rows),
     }
     for share in SHARES:
-        total = sum(row[share] for row in values)
-        scores[share] = rounded(total / n)
-        scores[f"{share}_stderr"] = rounded(proportion_error(total, n))
+        scores[share] = rounded(fmean(row[share] for row in values))
+        shares = [fmean(row[share] for row in answers) for answers in items.values()]
+        scores[f"{share}_stderr"] = rounded(shares_error(shares))
+        if k > 1:
+            runs = [fmean(answers[at][share] for answers in items.values()) for at in range(k)]
+            scores[f"{share}_sd"] = rounded(stdev(runs))
     return scores
 
 
@@ -335,7 +390,13 @@ def scores_in_words(scores: dict[str, Any]) -> str:
         flexible, strict = (f"{100 * s[k]:.1f} ± {100 * s[f'{k}_stderr']:.1f}" for k in ("flexible", "strict"))
         shares = f"{100 * s['unparsed']:>12.1f} {100 * s['cut']:>7.1f}"
         lines.append(f"{name:<18} {s['n']:>5,} {flexible:>14} {strict:>14} {shares} {s['timeouts']:>9,}")
-    return "\n".join([*lines, *warning_lines(scores)])
+    several = [
+        f"{name}: mean of {s['samples']} answers per item; deviation of the single runs: flexible "
+        f"{100 * s['flexible_sd']:.1f}, strict {100 * s['strict_sd']:.1f} points"
+        for name, s in all_scores(scores).items()
+        if "samples" in s
+    ]
+    return "\n".join([*lines, *several, *warning_lines(scores)])
 
 
 def warning_lines(scores: dict[str, Any]) -> list[str]:
@@ -354,8 +415,16 @@ def warning_lines(scores: dict[str, Any]) -> list[str]:
 def evaluate_model(args: "argparse.Namespace", run: "StageRun", examples: Sequence[Solved] = ()) -> None:
     """The work of the evaluation stages: ask the model of ``args``, write its samples and scores."""
     params = run.params.evaluate
+    draws = Draws(params.samples, params.temperature, params.top_p, run.params.seed)
     exam = Exam(
-        args.tasks, args.benchmarks, params.tasks, params.max_tokens, params.limit, params.dev_frac, run.params.domain
+        args.tasks,
+        args.benchmarks,
+        params.tasks,
+        params.max_tokens,
+        params.limit,
+        params.dev_frac,
+        run.params.domain,
+        draws,
     )
     rows = run_exam(args.model, exam, run.params.engine, run.params.runtime, examples)
     scores = summarize(rows)

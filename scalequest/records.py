@@ -81,13 +81,32 @@ INSTRUCTION = _schema(
 )  # fmt: skip
 
 
-# One item of a benchmark as a model answered it. `split`: "test" or "dev", the items that settings may be chosen on. `shots`:
+# One item of a benchmark as a model answered it; with several answers (avg@k) one row each, with the id `ITEM#k`. `split`: "test" or "dev", the items that settings may be chosen on. `shots`:
 # solved examples shown before the question. `finish_reason`: "length" means cut at max_tokens, "too_long" that the prompt did
 # not fit. `strict`: right in the form asked for, `flexible`: right in any form, `timeout`: a check ran into its time limit.
 SAMPLE = _schema(
     task=TEXT, split=TEXT, shots=INT, id=TEXT, question=TEXT, answer=TEXT, completion=TEXT, finish_reason=TEXT, strict=REAL,
     flexible=REAL, unparsed=REAL, timeout=REAL,
 )  # fmt: skip
+
+
+def item_of(row_id: str) -> str:
+    """The item that a sampled answer is to: its id without the number of the sample."""
+    return row_id.partition("#")[0]
+
+
+def by_item(rows: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Rows of ``SAMPLE``, or of some of its columns, with one per item: its first answer, and the means of all scores."""
+    groups: dict[tuple[Any, ...], list[dict[str, Any]]] = {}
+    for row in rows:
+        groups.setdefault((row.get("task"), row.get("shots"), item_of(row["id"])), []).append(row)
+    scores = ("strict", "flexible", "unparsed", "timeout")
+    return [
+        answers[0]
+        | {"id": item}
+        | {name: sum(row[name] for row in answers) / len(answers) for name in scores if name in answers[0]}
+        for (_, _, item), answers in groups.items()
+    ]
 
 
 def table(rows: Iterable[dict[str, Any]], schema: pa.Schema) -> pa.Table:

@@ -39,6 +39,20 @@ def proportion_error(successes: float, n: int) -> float:
     return math.sqrt(estimate * (1 - estimate) / (n + 4)) if n else 0.5
 
 
+def shares_error(shares: Sequence[float]) -> float:
+    """Standard error of the mean of N shares in [0, 1], one per item: ``proportion_error`` of items with several answers.
+
+    Two items with share 1 and two with share 0 are added, so that it equals ``proportion_error`` where every share is 0
+    or 1. Items are what is drawn: the error contains the choice of the items and the sampling of their answers.
+    Without items: 0.5.
+    """
+    if not shares:
+        return 0.5
+    n = len(shares) + 4
+    estimate = (sum(shares) + 2) / n
+    return math.sqrt(max(0.0, (sum(share * share for share in shares) + 2) / n - estimate * estimate) / n)
+
+
 def proportion_above_chance(successes: float, n: int, chance: float, standard_error: float = 0.0) -> bool:
     """Whether a proportion is more than two standard errors above ``chance``.
 

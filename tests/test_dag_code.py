@@ -58,8 +58,10 @@ def test_programs_are_scored_by_the_tests_of_both_benchmarks(code: Checkout) -> 
         scores = json.loads((code.path / "eval" / "scores" / f"{model}.json").read_text())
         assert (scores["humaneval"]["n"], scores["mbpp"]["n"]) == (2, 4)
         items = read_rows(code.path / "data" / "samples" / f"{model}.parquet", SAMPLE)
-        tasks = ["humaneval"] * 2 + ["mbpp"] * 4
+        tasks = ["humaneval"] * 4 + ["mbpp"] * 8  # two answers per item
         assert [row["task"] for row in items] == (tasks * 2 if model == "base" else tasks)  # the base few-shot, too
+        assert [row["id"].partition("#")[2] for row in items] == ["0", "1"] * (len(items) // 2)
+        assert scores["mbpp"]["samples"] == 2
         for row in items:
             assert row["strict"] <= row["flexible"]
     report = (code.path / "reports" / "report.md").read_text()

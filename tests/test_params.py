@@ -179,6 +179,7 @@ CONTRADICTIONS = [
     ("share_for_a_stranger", {"filter.shares.rhymes": 0.1}, "filter.shares: ['rhymes'] is not a generator; `generators` has"),
     ("equal_responses", {"respond.temperature": 0.0, "respond.n_samples": 4}, "respond: temperature 0 gives 4 equal samples; set n_samples 1 or a temperature"),
     ("equal_labels", {"difficulty_labels.temperature": 0, "difficulty_labels.n_samples": 2}, "difficulty_labels: temperature 0 gives 2 equal samples"),
+    ("equal_answers", {"evaluate.samples": 4}, "evaluate: temperature 0 gives 4 equal answers; set samples 1 or a temperature"),
     ("one_question_for_qpo", {"qpo_questions.temperature": 0.0}, "qpo_questions.temperature: 0 gives the same question every time"),
     ("one_question_for_the_data_set", {"generate.temperature": 0.0}, "generate.temperature: 0 gives the same question every time"),
     *[

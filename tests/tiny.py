@@ -158,7 +158,7 @@ def tiny_code_params(laptop_code: Path, model: Path, tasks: Path) -> dict[str, A
     params["difficulty_labels"] |= {"n_seeds": 12, "n_samples": 2, "max_tokens": 64, "shard_size": 12}
     # Cool, because one wrong token breaks a program.
     params["respond"] |= {"n_samples": 4, "temperature": 0.2, "max_tokens": 64, "shard_size": 16}
-    params["evaluate"] |= {"max_tokens": 64, "dev_frac": 0.0}
+    params["evaluate"] |= {"max_tokens": 64, "dev_frac": 0.0, "samples": 2, "temperature": 0.2}
     # Each post is a process that imports MLflow; tests/test_dag.py looks at what is posted.
     params["runtime"]["mlflow"] = False
     return params

@@ -245,6 +245,14 @@ class Evaluate(Section):
     max_tokens: Positive
     few_shot: Annotated[int, Field(ge=0)]
     dev_frac: Annotated[float, Field(ge=0.0, lt=1.0)]
+    samples: Positive
+    temperature: Annotated[float, Field(ge=0.0)]
+    top_p: Annotated[float, Field(gt=0.0, le=1.0)]
+
+    def problems(self) -> Iterator[str]:
+        """Yield what contradicts ``samples``."""
+        if self.temperature == 0 and self.samples > 1:
+            yield f"evaluate: temperature 0 gives {self.samples} equal answers; set samples 1 or a temperature"
 
 
 class Api(Section):
@@ -408,6 +416,7 @@ class Params(Section):
             yield from self.preferences.solver_problems(self.domain)
         yield from self.reward_select.problems(self.domain, self.respond.n_samples)
         yield from self.instruct_tune.problems()
+        yield from self.evaluate.problems()
         for task in self.evaluate.tasks:
             if task in NO_TASK:
                 yield f"evaluate.tasks: '{task}' is a name of eval/scores/MODEL.json itself. Give the benchmark another name"

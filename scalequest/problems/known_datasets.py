@@ -1,10 +1,12 @@
 """Rows of known data sets under this project's names: question, solution, answer. Renamed once, here, where they are read."""
 
+import ast
 import re
 from typing import Any
 
 from scalequest.answers.code import program_of_tests
 from scalequest.answers.find import boxed
+from scalequest.problems.evalplus import plus_tests
 
 
 def stratum(row: dict[str, Any]) -> str:
@@ -19,8 +21,11 @@ def canonical(row: dict[str, Any]) -> dict[str, Any]:
     """A row with ``question`` and, as far as it has them, ``solution`` and ``answer``.
 
     GSM8K: ``answer`` holds the solution and ends in ``#### 72``. MATH: ``problem``, and a ``solution`` with the answer boxed.
-    OlympiadBench: several answers, each in dollars. HumanEval, MBPP (full and sanitized), CodeFeedback: see below.
+    AIME: as MATH, and in one copy with capitals (``Problem``). OlympiadBench: several answers, each in dollars. HumanEval, MBPP
+    (full and sanitized), both with EvalPlus's tests, CodeFeedback: see below.
     """
+    if {"Problem", "Answer"} <= row.keys():
+        row = {key.lower(): value for key, value in row.items()}
     if {"prompt", "test", "entry_point"} <= row.keys():
         return _humaneval(row)
     if "test_list" in row:
@@ -51,14 +56,17 @@ def _humaneval(row: dict[str, Any]) -> dict[str, Any]:
         "id": row.get("task_id"),
         "question": f"Complete this Python function:\n```python\n{prompt}\n```",
         "solution": f"```python\n{prompt}\n{row['canonical_solution'].rstrip()}\n```",
-        "answer": program_of_tests(prompt, f"{row['test']}\ncheck({row['entry_point']})"),
+        "answer": program_of_tests(prompt, f"{plus_tests(row['test'])}\ncheck({row['entry_point']})"),
     }
 
 
 def _mbpp(row: dict[str, Any]) -> dict[str, Any]:
-    """A sentence and its tests, shown as in the paper that made the set: without them nobody knows the function's name."""
-    tests = "\n".join(row["test_list"])
-    imports = "\n".join(row.get("test_imports") or [])
+    """A sentence and its tests, shown as in the paper that made the set: without them nobody knows the function's name.
+
+    MBPP+ has its own tests in ``test``; the few of MBPP are shown, as everywhere.
+    """
+    tests = "\n".join(_lines(row["test_list"]))
+    imports = "\n".join(_lines(row.get("test_imports") or []))
     # Two tasks build their data from a class that the solution defines.
     setup = (row.get("test_setup_code") or "").replace("\r\n", "\n").strip()
     code = row["code"].replace("\r\n", "\n").strip()
@@ -66,5 +74,17 @@ def _mbpp(row: dict[str, Any]) -> dict[str, Any]:
         "id": row.get("task_id"),
         "question": f"{(row.get('text') or row.get('prompt') or '').strip()}\nYour code should pass these tests:\n{tests}",
         "solution": f"```python\n{code}\n```",
-        "answer": program_of_tests(imports, f"{setup}\n{tests}".strip()),
+        "answer": program_of_tests(
+            imports, plus_tests(row["test"]) if row.get("test") else f"{setup}\n{tests}".strip()
+        ),
     }
+
+
+def _lines(value: Any) -> list[str]:
+    """A list of texts, which some copies hold as the text of a list."""
+    if isinstance(value, str):
+        try:
+            value = ast.literal_eval(value)
+        except (SyntaxError, ValueError, RecursionError, MemoryError):
+            value = value.splitlines()
+    return [str(line) for line in (value if isinstance(value, list | tuple) else [value])]

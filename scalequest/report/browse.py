@@ -40,6 +40,8 @@ def fitting(make: Callable[[int], Browser], n: int, limit: int) -> Browser:
 
 def reading(row: dict[str, Any]) -> str:
     """What the grader read in an answer to a test item."""
+    if 0 < row["strict"] < 1:  # of several answers; the first is shown
+        return f"{row['strict']:.0%} right"
     if row["strict"] > 0:
         return "right"
     if row["flexible"] > 0:

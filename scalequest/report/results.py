@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 from dataclasses import dataclass
 from statistics import mean, stdev
+from typing import Any
 
 from scalequest.outcomes import MANY_CUT, MANY_UNPARSED, WARNINGS
 from scalequest.report.blocks import Bar, Bars, Block, Section, Table, Text
@@ -104,6 +105,11 @@ def results_in_words(run: Run) -> list[str]:
     return sentences or ["Base and student were not both scored, so it is not known what training changed."]
 
 
+def items_in_words(scores: dict[str, Any]) -> str:
+    """The number of items, and of answers to each where there are several (avg@k)."""
+    return f"{scores['n']:,}" + (f" × {scores['samples']}" if "samples" in scores else "")
+
+
 def results_table(run: Run) -> Table:
     """Make a row per task and model."""
     rows = []
@@ -112,7 +118,7 @@ def results_table(run: Run) -> Table:
             cells = [DASH] * 5
             if found := scores.get(task):
                 both = [percent(found[score], found[f"{score}_stderr"]) for score in ("flexible", "strict")]
-                cells = [*both, f"{found['n']:,}", percent(found["unparsed"]), percent(found["cut"])]
+                cells = [*both, items_in_words(found), percent(found["unparsed"]), percent(found["cut"])]
             rows.append([f"`{task}`", model, *cells])
     head = ["task", "model", "flexible, %", "strict, %", "items", "unparsed, %", "cut, %"]
     return Table("Right answers in percent, ± one standard error", head, rows, "llrrrrr")
@@ -157,7 +163,7 @@ def students_table(run: Run) -> Table:
 def dev_table(run: Run) -> Table:
     """Make a row per task and model of the development items."""
     rows = [
-        [f"`{task}`", model, f"{s['n']:,}", percent(s["flexible"], s["flexible_stderr"]), percent(s["strict"], s["strict_stderr"])]
+        [f"`{task}`", model, items_in_words(s), percent(s["flexible"], s["flexible_stderr"]), percent(s["strict"], s["strict_stderr"])]
         for task in run.tasks
         for model, scores in run.dev.items()
         if (s := scores.get(task))

@@ -13,7 +13,7 @@ from scalequest.audit.outside import LOCKS, changed_sources, other_versions
 from scalequest.errors import UserError
 from scalequest.io import read_json
 from scalequest.outcomes import KEPT, OUTCOMES
-from scalequest.records import INSTRUCTION, LEDGER, SAMPLE, read_rows, read_table
+from scalequest.records import INSTRUCTION, LEDGER, SAMPLE, by_item, read_rows, read_table
 from scalequest.runtime.environment import ENVIRONMENT_FILE, Recorded
 
 # The stages that write metrics: once, and once per generator.
@@ -24,7 +24,7 @@ FIXED = {"preference_check": ("solvability", "difficulty")}
 EACH = ("qft", "qpo_questions", "preferences", "qpo", "generate")
 
 
-Items = dict[tuple[str, str], dict[str, Any]]  # task and id of an item to its row of records.SAMPLE
+Items = dict[tuple[str, str], dict[str, Any]]  # task and id of an item to its row of records.by_item
 
 
 @dataclass(frozen=True)
@@ -149,12 +149,15 @@ def scores_by_model(files: dict[str, dict[str, Any]]) -> dict[str, dict[str, Any
 
 
 def read_items(folder: Path, files: Sequence[str]) -> dict[str, Items]:
-    """Read the test items by model, few-shot answers apart; a model without a samples file is passed over."""
+    """Read the test items by model, few-shot answers apart, the scores of several answers as their mean.
+
+    A model without a samples file is passed over.
+    """
     found: dict[str, Items] = {}
     for model in files:
         if not (path := folder / f"{model}.parquet").is_file():
             continue
-        for row in read_rows(path, SAMPLE):
+        for row in by_item(read_rows(path, SAMPLE)):
             if row["split"] == "test":
                 name = f"{model}_fewshot" if row["shots"] else model
                 found.setdefault(name, {})[row["task"], row["id"]] = row

@@ -16,6 +16,7 @@ from scalequest.audit.compare import BYTES, PAGES, Outcome, Side, first_differen
 from scalequest.io import write_text
 from scalequest.outcomes import KEPT, OUTCOMES
 from scalequest.outcomes import Outcome as Filter
+from scalequest.records import by_item
 from scalequest.redaction import refuse_secrets
 from scalequest.report import page
 from scalequest.report.blocks import Bar, Bars, Block, Report, Section, Table, Text, code
@@ -77,9 +78,9 @@ def items_of(side: Side, model: str) -> Items:
             found = columns(side, path, names)
             rows = zip(*(found[name] for name in names), strict=True) if found else ()
             return {
-                (task, name, shots): {"flexible": flexible, "strict": strict}
-                for task, name, shots, split, flexible, strict in rows
-                if split == "test"
+                (row["task"], row["id"], row["shots"]): row
+                for row in by_item(dict(zip(names, values, strict=True)) for values in rows)
+                if row["split"] == "test"
             }
     return {}
 

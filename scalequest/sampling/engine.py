@@ -62,12 +62,12 @@ class Engine:
 
         return complete
 
-    def complete_rows(self, sampling: Sampling) -> CompleteRows:
+    def complete_rows(self, sampling: Sampling, stops: Sequence[str] = ()) -> CompleteRows:
         """Sampler by a seed per prompt; else as ``complete``."""
         assert self._row_seeds, "start the engine with row_seeds=True"
 
         def complete(prompts: Sequence[list[int]], seeds: Sequence[int]) -> list[Completion]:
-            return self._generate(prompts, seeds, sampling, ())
+            return self._generate(prompts, seeds, sampling, stops)
 
         return complete
 

@@ -3,6 +3,7 @@ from collections import Counter
 import pytest
 
 from scalequest.answers.code import fenced_code, is_test_program, parts_of
+from scalequest.answers.compare import compare
 from scalequest.answers.sandbox import PASSED, Program, run_programs
 from scalequest.io import read_jsonl
 from scalequest.problems.known_datasets import canonical, stratum
@@ -30,6 +31,21 @@ def test_gsm8k_and_math_come_under_one_name():
 )
 def test_the_subject_of_a_row_is_its_stratum(row: dict, subject: str):
     assert stratum(row) == subject
+
+
+@pytest.mark.parametrize(
+    "row",
+    [
+        pytest.param({"id": 60, "problem": "Q?", "solution": "So \\boxed{033}.", "answer": "033", "url": "u", "year": "2024"}, id="HuggingFaceH4/aime_2024"),
+        pytest.param({"ID": "2024-II-4", "Problem": "Q?", "Solution": "m+n = \\boxed{33}.", "Answer": 33}, id="Maxwell-Jia/AIME_2024"),
+        pytest.param({"problem": "Q?", "answer": "33", "id": "0"}, id="math-ai/aime25"),
+        pytest.param({"question": "Q?", "answer": "It is 3 * 11 = <<3*11=33>>33.\n#### 33", "cleaning_status": "consensus"}, id="madrylab/gsm8k-platinum"),
+    ],
+)  # fmt: skip
+def test_copies_of_one_test_set_have_one_answer(row: dict):
+    found = canonical(row)
+    assert found["question"] == "Q?"
+    assert compare([str(found["answer"])] * 3, ["33", "033", "330"]) == ["right", "right", "wrong"]
 
 
 def test_several_answers_are_one_list():

@@ -15,7 +15,7 @@ from scalequest.audit.repository import Repository
 from scalequest.audit.tables import Store, read_metrics
 from scalequest.errors import UserError
 from scalequest.outcomes import NOT_RUN, SOLVABLE, UNDECIDED
-from scalequest.records import SAMPLE, read_rows
+from scalequest.records import SAMPLE, by_item, read_rows
 from scalequest.run.experiment.grid import STAGE_OF, Claim, Grid
 from scalequest.run.experiment.verdict import Measured, Verdict, decide, paired, unpaired
 from scalequest.statistics import mean_error, proportion_error, worse_error
@@ -60,7 +60,7 @@ class CellResult:
         if self._samples is None:
             self._samples = {}
             for stage in self.stages("evaluate_student"):
-                rows = [row for file in self._files(stage, "samples") for row in read_rows(file, SAMPLE)]
+                rows = by_item(row for file in self._files(stage, "samples") for row in read_rows(file, SAMPLE))
                 self._samples[stage.name.partition("@")[2] or "student"] = rows
         return {
             student: {row["id"]: row[metric] for row in rows if row["task"] == task and row["split"] == "test"}
