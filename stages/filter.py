@@ -363,7 +363,8 @@ class Generated:
 
 def main(args: argparse.Namespace, run: StageRun) -> None:
     """Join, filter, account."""
-    params, mix = run.params.filter, run.params.mix
+    # A file of own questions has a share like a generator.
+    params, mix = run.params.filter, [*run.params.mix, *run.params.own.questions]
     generated = Generated(row_groups(args.screened, SCREENED))
     ledger = read_ledger(generated.groups, args.judged, args.difficulty, mix)
     marks: Mapping[str, Mark] = {}

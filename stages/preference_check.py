@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from scalequest.answers.verdict import verdict_of
-from scalequest.domains import DIFFICULTY, SOLVABILITY, wording
+from scalequest.domains import DIFFICULTY, GIVEN, SOLVABILITY, wording
 from scalequest.errors import UserError
 from scalequest.io import rounded
 from scalequest.outcomes import KEPT, SOLVABLE
@@ -97,7 +97,8 @@ def quality(
         "by_direction": directions,
         "by_generator": where("generator"),
     }
-    improved = directions.get(by, {}).get("better", False)
+    # A user's pairs have no aim, so all of them count for both.
+    improved = metrics["better"] if set(directions) == {GIVEN} else directions.get(by, {}).get("better", False)
     return {"measure": by, "quality": metrics}, {"rewrites_no_better": not improved}
 
 
@@ -127,6 +128,10 @@ def main(args: argparse.Namespace, run: StageRun) -> None:
         for generator in run.params.mix
         for row in draw_pairs(read_rows(args.preferences / f"{generator}.parquet", PREFERENCE), n, seed)
     ]
+    if not pairs:  # own questions alone: nothing is optimized
+        write_rows(args.out, [], SCORE if args.by == DIFFICULTY else JUDGED)
+        run.metrics(args.metrics, {"measure": args.by, "quality": {"pairs": 0}})
+        return
     rows = measure(run, args.by, args.model, sides(pairs))
     write_rows(args.out, rows, SCORE if args.by == DIFFICULTY else JUDGED)
     values = [row["score"] if args.by == DIFFICULTY else float(row["verdict"] == SOLVABLE) for row in rows]

@@ -10,13 +10,15 @@ their reason.
 generators on solver feedback): no rewriting model and no key. Chosen is a question whose answers agree, but not all of them;
 rejected is one whose answers do not agree (direction solvability), or all but always do (direction difficulty).
 `--optimizer` is the solver's folder then.
+
+A generator in `own.preferences` takes its pairs from a user's file: no model is loaded.
 """
 
 import argparse
 import random
 import re
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -24,13 +26,14 @@ from scalequest.answers.best_of import group_answers
 from scalequest.answers.check import final_answer
 from scalequest.answers.demands import pass_rate
 from scalequest.answers.thoughts import without_thoughts
-from scalequest.domains import DIFFICULTY, SOLVABILITY, Wording, wording
+from scalequest.domains import DIFFICULTY, GIVEN, SOLVABILITY, Wording, wording
 from scalequest.errors import UserError
 from scalequest.io import rounded
 from scalequest.models.source import parse_source
 from scalequest.outcomes import KEPT
 from scalequest.params import Preferences, SolverFeedback
 from scalequest.problems.draw import hash_place
+from scalequest.problems.own import own_pairs
 from scalequest.records import PREFERENCE, QUESTION, read_rows, write_rows
 from scalequest.runtime.stage import StageRun, run_stage
 from scalequest.sampling.completion import Completion
@@ -339,8 +342,55 @@ def rewritten_pairs(
     ]
 
 
+# ------------------------------------------------------------------------------------------------------- a user's pairs
+
+
+def given_rows(generator: str, pairs: Iterable[tuple[str, str, str]]) -> list[dict[str, Any]]:
+    """The rows of a user's pairs, each with id, chosen and rejected question. Two sides that say the same make no pair."""
+    return [
+        {
+            "id": row_id,
+            "generator": generator,
+            "direction": GIVEN,
+            "question": rejected,
+            "rewrite": chosen,
+            "completion": chosen,
+            "finish_reason": "stop",
+            "verdict": "identical" if question_key(chosen) == question_key(rejected) else KEPT,
+        }
+        for row_id, chosen, rejected in pairs
+    ]
+
+
+def take_given(args: argparse.Namespace, run: StageRun) -> None:
+    """Write a user's pairs for this generator."""
+    key, source = f"own.preferences.{args.generator}", run.params.own.preferences[args.generator]
+    rows = given_rows(args.generator, own_pairs(args.generator, key, source, run.params.seed))
+    kept = sum(row["verdict"] == KEPT for row in rows)
+    if not kept:
+        raise UserError(
+            f"{key}: {len(rows)} pairs, each of two equal questions. Expected another chosen than rejected one. Correct the file."
+        )
+    write_rows(args.out, rows, PREFERENCE)
+    identical = {"identical": len(rows) - kept} if kept < len(rows) else {}
+    run.metrics(
+        args.metrics,
+        {
+            "questions": len(rows),
+            "usable": len(rows),
+            "pairs": kept,
+            "kept_frac": rounded(kept / len(rows)),
+            "rejected": identical,
+            "direction": {GIVEN: len(rows)},
+        },
+    )
+
+
 def main(args: argparse.Namespace, run: StageRun) -> None:
     """Make the pairs, and count what became of every usable question."""
+    if args.generator in run.params.own.preferences:
+        take_given(args, run)
+        return
     params, words = run.params.preferences, wording(run.params.domain)
     sampled = read_rows(args.questions, QUESTION)
     questions = usable(sampled)

@@ -9,7 +9,7 @@ at a time: once by a process per core to check them, once to write them. In betw
 import argparse
 import os
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from multiprocessing import get_context, parent_process
@@ -56,17 +56,23 @@ class Piece:
     rows: int
 
 
-def pieces(folder: Path, mix: Sequence[str]) -> list[Piece]:
+def pieces(folder: Path, mix: Sequence[str], own: Collection[str] = ()) -> list[Piece]:
     """The questions of the mix's generators, in the mix's order; a generator that left the mix may still have a folder.
+
+    Args:
+        folder: with a folder per generator.
+        mix: the generators, and the files of own questions.
+        own: which of them are files.
 
     Raises:
         UserError: a generator of the mix has no folder.
     """
     found = sorted(path.name for path in folder.iterdir() if path.is_dir()) if folder.is_dir() else []
     if missing := sorted(set(mix) - set(found)):
+        stages = " ".join(f"{'own_questions' if name in own else 'generate'}@{name}" for name in missing)
         raise UserError(
             f"{folder}: no questions of {missing}. Expected a folder for each generator of the mix, found {found}. "
-            f"Run the stages that write them: dvc repro {' '.join(f'generate@{name}' for name in missing)}"
+            f"Run the stages that write them: dvc repro {stages}"
         )
     return [
         Piece(part, group, at, facts.row_group(group).num_rows)
@@ -268,20 +274,22 @@ def main(args: argparse.Namespace, run: StageRun) -> None:
     """Screen the questions of all generators together."""
     params = run.params.screen
     items = read_benchmarks(args.benchmarks, list(run.params.benchmarks)) if params.decontaminate_ngram else []
-    work = pieces(args.questions, run.params.mix)
+    own = run.params.own.questions
+    mix = [*run.params.mix, *own]
+    work = pieces(args.questions, mix, own)
     screened = Screened()
     processes = len(os.sched_getaffinity(0))
     for piece, (batch, ids) in zip(work, check_all(work, params, items, processes), strict=True):
         screened.add(batch, ids, piece.generator)
     grouping = screened.group(params.near_duplicate_jaccard, params.semantic_duplicate_cosine)
-    metrics = counts(work, grouping, run.params.mix)
+    metrics = counts(work, grouping, mix)
     if not metrics["kept"]:
         found = {name: n for name, n in metrics["dropped"].items() if n}
         raise UserError(
             f"screen dropped all {metrics['questions']} questions: {found}; loosen the `screen` parameter that removed them"
         )
     write_stream(args.out, written(work, grouping), SCREENED)
-    run.metrics(args.metrics, metrics | {"diversity": diversity(sampled(work, grouping, run.params.mix))})
+    run.metrics(args.metrics, metrics | {"diversity": diversity(sampled(work, grouping, mix))})
 
 
 if __name__ == "__main__":

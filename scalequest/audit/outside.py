@@ -26,7 +26,7 @@ def changed_sources(params: Mapping[str, Any], root: Path) -> Iterator[tuple[str
     """Local sources that are there and no longer have the bytes that the parameters pin.
 
     Args:
-        params: ``models``, ``seeds``, ``benchmarks``, ``instruct_tune`` and ``filter`` of params.yaml, as plain data.
+        params: ``models``, ``seeds``, ``benchmarks``, ``instruct_tune``, ``own`` and ``filter`` of params.yaml, as plain data.
         root: the repository's root; relative paths start there.
 
     Yields:
@@ -58,6 +58,12 @@ def changed_sources(params: Mapping[str, Any], root: Path) -> Iterator[tuple[str
     file, pin = root / Path(str(tune.get("data", ""))).expanduser(), tune.get("data_sha256")
     if pin and file.is_file() and (found := file_hash(file)) != pin:
         yield "instruct_tune", _changed(f"instruct_tune.data: {file}", found, pin)
+    for section, given in params.get("own", {}).items():
+        for name, source in given.items():
+            file, pin = _data_file(source, root), source.get("sha256")
+            if file and pin and file.is_file() and (found := file_hash(file)) != pin:
+                stage = "preferences" if section == "preferences" else f"own_{section}"
+                yield f"{stage}@{name}", _changed(f"own.{section}.{name}: {file}", found, pin)
     marks = params.get("filter", {}).get("marks") or {}
     file, pin = root / Path(str(marks.get("path", ""))).expanduser(), str(marks.get("sha256", ""))
     if pin and file.is_file() and (found := file_hash(file)) != pin:

@@ -12,7 +12,8 @@ from importlib import import_module
 from pkgutil import iter_modules
 from typing import Protocol, cast
 
-SOLVABILITY, DIFFICULTY = "solvability", "difficulty"
+# What a preference pair is to improve; GIVEN: a user's pair, which nobody rewrote.
+SOLVABILITY, DIFFICULTY, GIVEN = "solvability", "difficulty", "given"
 
 # How long an answer is asked for (`respond.form`).
 WORKED, SHORT = "worked", "short"

@@ -21,9 +21,11 @@ from scalequest.models.source import parse_consent, parse_source
 from scalequest.params.file import PARAMS_FILE, check_there, parse_yaml, read_yaml
 from scalequest.params.selection import Fraction, Preferences, RewardSelect, Sampling, SolverFeedback
 from scalequest.params.sources import (
+    NAME,
     FileSource,
     HubSource,
     JsonlSource,
+    Own,
     PackageSource,
     Positive,
     ReasoningGymSource,
@@ -37,6 +39,7 @@ __all__ = [
     "FileSource",
     "HubSource",
     "JsonlSource",
+    "Own",
     "PackageSource",
     "Preferences",
     "ReasoningGymSource",
@@ -52,7 +55,6 @@ __all__ = [
 ROLES = ("optimizer", "judge", "solver", "difficulty", "reward", "student")
 # Roles whose engine may span several GPUs. A generator's draws follow the generators of one process, and a student is small.
 SPLIT = ("optimizer", "judge", "solver", "difficulty", "reward")
-NAME = re.compile(r"[a-z][a-z0-9_]*")
 # What a scores file holds beside its tasks (scalequest.evaluation.summarize).
 NO_TASK = ("dev", "few_shot", "warnings")
 
@@ -199,6 +201,8 @@ class Respond(Sampling):
     """Best-of-n candidates."""
 
     n_samples: Positive
+    # `filtered`, or own/NAME for the questions of own.filtered.NAME; part of a path in dvc.yaml.
+    questions: str
     form: Literal["worked", "short"]
 
 
@@ -217,6 +221,8 @@ class InstructTune(Training):
     seeds: Annotated[dict[str, Annotated[int, Field(ge=0, lt=2**31)]], Field(min_length=1)]
     data: str
     data_sha256: str | None
+    # The table that the students' stage depends on; part of a path in dvc.yaml.
+    waits_for: Literal["instruct", "seeds"]
     n_examples: Positive | None
 
     def problems(self) -> Iterator[str]:
@@ -235,6 +241,8 @@ class InstructTune(Training):
             yield f"instruct_tune.data_sha256: null leaves {self.data} unpinned. Expected its sha256: sha256sum {self.data}"
         elif not external and self.data_sha256 is not None:
             yield f"instruct_tune.data_sha256: pins a file, but data is `{self.data}`. Set null"
+        if self.data == "instruct" and self.waits_for != "instruct":
+            yield f"instruct_tune.waits_for: {self.waits_for} leaves out the stages that make the pairs of `data: instruct`. Set instruct"
 
 
 class Evaluate(Section):
@@ -307,7 +315,8 @@ class Params(Section):
 
     seed: Annotated[int, Field(ge=0)]
     domain: Annotated[str, AfterValidator(_existing)]
-    mix: Annotated[list[str], Field(min_length=1)]
+    mix: list[str]
+    own: Own
     models: dict[str, str]
     chat_templates: dict[str, Literal["alpaca", "plain"]]
     trust_remote_code: list[str]
@@ -344,6 +353,11 @@ class Params(Section):
         return self
 
     def _contradictions(self) -> Any:
+        if not self.mix and not self.own.questions:
+            yield f"mix: got []; expected generators, of {sorted(self.generators)}, or files in own.questions"
+        yield from self.own.problems(self.mix, [*ROLES, *self.generators])
+        if self.respond.questions not in (legal := ["filtered", *(f"own/{name}" for name in self.own.filtered)]):
+            yield f"respond.questions: '{self.respond.questions}'. Expected {' or '.join(legal)}; own.filtered declares files of questions"
         if len(set(self.mix)) != len(self.mix):
             yield f"mix: {self.mix} names a generator twice"
         for name in self.mix:
@@ -391,7 +405,9 @@ class Params(Section):
             names = set(getattr(self.filter, key))
             if missing := set(self.mix) - names:
                 yield f"filter.{key}: no value for generator {sorted(missing)} of the mix"
-            if unknown := names - set(self.generators):
+            if missing := set(self.own.questions) - names:
+                yield f"filter.{key}: no value for {sorted(missing)} of own.questions"
+            if unknown := names - {*self.generators, *self.own.questions}:
                 yield f"filter.{key}: {sorted(unknown)} is not a generator; `generators` has {sorted(self.generators)}"
         for stage in ("respond", "difficulty_labels"):
             section = getattr(self, stage)

@@ -1,9 +1,15 @@
-"""Sections of `seeds` and `benchmarks`: where problems come from."""
+"""Sections of `seeds`, `benchmarks` and `own`: where problems and a user's own rows come from."""
 
+import re
+from collections.abc import Iterator, Sequence
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
+# What becomes part of ids and file names.
+NAME = re.compile(r"[a-z][a-z0-9_]*")
+# How a file of own rows may end.
+OWN_FILES = (".parquet", ".jsonl", ".jsonl.gz", ".json")
 Positive = Annotated[int, Field(ge=1)]
 
 
@@ -72,3 +78,45 @@ class PackageSource(FileSource):
 
 
 Source = Annotated[ReasoningGymSource | JsonlSource | HubSource | PackageSource, Field(discriminator="kind")]
+
+OwnSource = Annotated[JsonlSource | HubSource | PackageSource, Field(discriminator="kind")]
+
+
+class Own(Section):
+    """Rows that a user brings in place of what stages make, by where they enter."""
+
+    # Name to questions that are screened beside those of the generators.
+    questions: dict[str, OwnSource]
+    # Name to questions that are answered as they are; `respond.questions` names one.
+    filtered: dict[str, OwnSource]
+    # Generator to pairs that it is optimized on.
+    preferences: dict[str, OwnSource]
+
+    def sources(self) -> Iterator[tuple[str, FileSource]]:
+        """Each source with its key in params.yaml."""
+        for section in ("questions", "filtered", "preferences"):
+            for name, source in getattr(self, section).items():
+                yield f"own.{section}.{name}", source
+
+    def problems(self, mix: Sequence[str], taken: Sequence[str]) -> Iterator[str]:
+        """Yield each contradiction as one line.
+
+        Args:
+            mix: the generators that take part.
+            taken: names that are a role's or a generator's.
+        """
+        for section in ("questions", "filtered"):
+            for name in getattr(self, section):
+                if not NAME.fullmatch(name) or name in taken:
+                    yield (
+                        f"own.{section}: '{name}' becomes part of ids and file names. Expected lower-case letters, digits and _, and "
+                        f"not the name of a role or generator ({', '.join(taken)})"
+                    )
+        for name in sorted(set(self.questions) & set(self.filtered)):
+            yield f"own.filtered: '{name}' is in own.questions, too. Expected another name, because ids start with it"
+        for name in self.preferences:
+            if name not in mix:
+                yield f"own.preferences: '{name}' is no generator of the mix, which is {list(mix)}. Expected the one that `qpo` trains on them"
+        for key, source in self.sources():
+            if isinstance(source, JsonlSource) and not source.path.endswith(OWN_FILES):
+                yield f"{key}.path: '{source.path}'. Expected a file that ends in {', '.join(OWN_FILES)}"

@@ -38,7 +38,7 @@ def link_of(run: Run, name: str) -> str:
 
 def funnel_table(run: Run) -> Table:
     """Make a row per outcome, with its count for each generator."""
-    generated = [run.metrics[f"generate@{generator}"]["questions"] for generator in run.params.mix]
+    generated = list(run.asked.values())
     rows = []
     for name, counts in {"generated": generated, **run.outcomes}.items():
         numbers = [f"{n:,} ({percent(n / of)} %)" for n, of in zip(counts, generated, strict=True)]
@@ -46,7 +46,7 @@ def funnel_table(run: Run) -> Table:
         outcome = OUTCOMES.get(name, UNEXPLAINED)
         rows.append([f"`{name}`", f"{sum(counts):,}", share, outcome.paper, *numbers, outcome.meaning])
     # The columns that carry the meaning come first: a telephone shows no more.
-    head = ["outcome", "all", "of generated, %", "paper, % of its 2M", *run.params.mix, "meaning"]
+    head = ["outcome", "all", "of generated, %", "paper, % of its 2M", *run.asked, "meaning"]
     links = [link_of(run, name) for name in ("generated", *run.outcomes)]
     title = "Every generated question, by the first filter that took it"
     return Table(title, head, rows, "l" + "r" * (len(head) - 2) + "l", links=links)

@@ -49,7 +49,7 @@ def rejected_sample(row: dict[str, Any]) -> Sample:
 
 def look(run: Run) -> Section:
     """Show rows of the data, kept and rejected."""
-    mix, filters = run.params.mix, [name for name in run.outcomes if name != KEPT]
+    mix, filters = list(run.asked), [name for name in run.outcomes if name != KEPT]
     blocks: list[Block] = [Text("Drawn by a hash of the ids, not picked: model text as it is, right or wrong.")]
     kept, rejected = shown_rows(run.data, KEPT_SHOWN, "generator"), shown_rows(run.ledger, 1, "generator", "outcome")
     for g in mix:

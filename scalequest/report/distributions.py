@@ -59,7 +59,7 @@ def by_generator(run: Run) -> Table:
     rows = []
     generators, outcomes = run.ledger["generator"].to_pylist(), run.ledger["outcome"].to_pylist()
     difficulties = run.ledger["difficulty"].to_pylist()
-    for name, generated in ((name, run.metrics[f"generate@{name}"]["questions"]) for name in run.params.mix):
+    for name, generated in run.asked.items():
         judged = run.metrics["judge"].get("by_generator", {}).get(name, {})
         solvable = DASH
         if judged.get("solvable_frac") is not None:
@@ -84,7 +84,7 @@ def by_generator(run: Run) -> Table:
 
 def distributions(run: Run, args: argparse.Namespace) -> Section:
     """Show how the questions, answers and scores are distributed (paper, Figures 3 to 5)."""
-    mix = run.params.mix
+    mix = list(run.asked)
     generators, outcomes = run.ledger["generator"].to_pylist(), run.ledger["outcome"].to_pylist()
     difficulties, questions = run.ledger["difficulty"].to_pylist(), run.ledger["question"].to_pylist()
     lengths: dict[str, Sequence[float]] = {"seeds": words(column_of(args.seeds, PROBLEM, "question"))}

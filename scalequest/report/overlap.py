@@ -25,7 +25,7 @@ def overlap(run: Run) -> Section:
     found = run.metrics["screen"]
     if "overlap" not in found:
         return Section("Overlap and diversity", [Text("Stage `screen` of this run did not measure them.")])
-    mix = list(run.params.mix)
+    mix = list(run.asked)
     # Semantic duplicates are looked for on request.
     kinds = [
         kind
@@ -76,7 +76,7 @@ NOT_READ = ("cut", "empty", "unreadable", "language")
 def diversity_blocks(run: Run, args: argparse.Namespace) -> list[Block]:
     """Make a table with a row per set of questions: seeds, and each generator's after QFT, as generated, and kept."""
     sets: dict[str, Sequence[str]] = {"seeds": column_of(args.seeds, PROBLEM, "question")}
-    for name in run.params.mix:
+    for name in run.asked:
         sets[f"`{name}`, after QFT"] = question_texts(args.qpo_questions, name)
         sets[f"`{name}`, generated"] = _asked(run, name, without=NOT_READ)
         sets[f"`{name}`, kept"] = _asked(run, name, only=KEPT)

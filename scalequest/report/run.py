@@ -52,6 +52,11 @@ class Run:
     items: dict[str, Items]
 
     @property
+    def asked(self) -> dict[str, int]:
+        """Number of questions by generator of the mix, and by file of own questions after them."""
+        return asked_questions(self.params, self.metrics)
+
+    @property
     def tasks(self) -> list[str]:
         """List the tasks in the order of ``evaluate.tasks``, then others that were scored."""
         found = {task for scores in self.scores.values() for task in scores}
@@ -71,6 +76,12 @@ class Run:
     def kept(self) -> int:
         """Count the questions that passed every filter."""
         return sum(self.outcomes[KEPT])
+
+
+def asked_questions(params: Any, metrics: dict[str, dict[str, Any]]) -> dict[str, int]:
+    """Number of questions that came into the run, by generator and by file of own questions."""
+    stages = [*(("generate", name) for name in params.mix), *(("own_questions", name) for name in params.own.questions)]
+    return {name: metrics[f"{stage}@{name}"]["questions"] for stage, name in stages}
 
 
 def is_student(model: str) -> bool:
@@ -96,8 +107,16 @@ def read_scores(folder: Path, students: Sequence[str]) -> dict[str, dict[str, An
     return {path.stem: read_json(path) for path in paths}
 
 
-def read_metrics(folder: Path, mix: Sequence[str], students: Sequence[str]) -> dict[str, dict[str, Any]]:
+def read_metrics(
+    folder: Path, mix: Sequence[str], students: Sequence[str], own: Sequence[str] = ()
+) -> dict[str, dict[str, Any]]:
     """Read the metrics by DVC's stage name; those of a generator or student that has left the run are passed over.
+
+    Args:
+        folder: with a file per stage.
+        mix: the generators.
+        students: their names.
+        own: files of own questions.
 
     Raises:
         UserError: a stage has written none.
@@ -106,10 +125,11 @@ def read_metrics(folder: Path, mix: Sequence[str], students: Sequence[str]) -> d
     for path in sorted(folder.rglob("*.json")):
         stage, *instance = path.relative_to(folder).with_suffix("").parts
         # Generators and students come and go; a stage whose instances are written in dvc.yaml keeps them.
-        present = mix if stage in EACH else students if stage == "instruct_tune" else instance
+        present = {"instruct_tune": students, "own_questions": own}.get(stage, mix if stage in EACH else instance)
         if not instance or instance[0] in present:
             found["@".join([stage, *instance])] = read_json(path)
     each = [f"{stage}@{generator}" for stage in EACH for generator in mix]
+    each += [f"own_questions@{name}" for name in own]
     fixed = [f"{stage}@{instance}" for stage, instances in FIXED.items() for instance in instances]
     expected = [*SINGLE, *fixed, *each, *(f"instruct_tune@{student}" for student in students)]
     if missing := [name for name in expected if name not in found]:
@@ -179,6 +199,7 @@ def from_outside(params: Any, stages: Sequence[str]) -> dict[str, dict[str, Any]
         "models": params.models,
         "instruct_tune": params.instruct_tune.model_dump(),
         "filter": params.filter.model_dump(),
+        "own": params.own.model_dump(by_alias=True),
         **plain,
     }
     file = Path(ENVIRONMENT_FILE)
@@ -198,7 +219,8 @@ def from_outside(params: Any, stages: Sequence[str]) -> dict[str, dict[str, Any]
 def read_run(args: argparse.Namespace, params: Any) -> Run:
     """Read what the stages wrote."""
     students = list(params.instruct_tune.seeds)
-    files, metrics = read_scores(args.scores, students), read_metrics(args.metrics, params.mix, students)
+    files = read_scores(args.scores, students)
+    metrics = read_metrics(args.metrics, params.mix, students, list(params.own.questions))
     ledger = read_table(args.ledger, LEDGER)
     metrics |= {stage_of(model): scores for model, scores in files.items()}
     for stage, flags in from_outside(params, list(metrics)).items():
@@ -210,7 +232,7 @@ def read_run(args: argparse.Namespace, params: Any) -> Run:
         scores=scores_by_model(files),
         dev={model: scores for model, scores in dev.items() if scores},
         metrics=metrics,
-        outcomes=count_outcomes(ledger, {g: metrics[f"generate@{g}"]["questions"] for g in params.mix}),
+        outcomes=count_outcomes(ledger, asked_questions(params, metrics)),
         ledger=ledger,
         data=read_table(args.data, INSTRUCTION),
         items=read_items(args.samples, list(files)),

@@ -103,30 +103,31 @@ def _sources(params: Params, online: bool) -> Iterator[str]:
     from scalequest.models.folder import file_sha256
     from scalequest.problems.sources import find_file
 
-    for section in ("seeds", "benchmarks"):
-        for name, source in getattr(params, section).items():
-            key = f"{section}.{name}"
-            if not isinstance(source, FileSource):
-                continue
-            if isinstance(source, HubSource):
-                if set(source.commit) == PLACEHOLDER:
-                    yield f"{key}.commit: forty zeros. `scalequest pin --dataset {source.repo}` prints the newest commit"
-                elif online:
-                    yield from _ask_hub(key, source.repo, source.commit, dataset=True)
-                continue
-            try:
-                file = find_file(name, source)
-            except UserError as error:
-                yield f"{section}.{error}"
-                continue
-            if not file.is_file():
-                where = "path" if isinstance(source, JsonlSource) else "file"
-                hint = "" if isinstance(source, PackageSource) else ". The profile's head says where it comes from"
-                yield f"{key}.{where}: {file} is not there{hint}"
-            elif source.sha256 is None and isinstance(source, JsonlSource):
-                yield f"{key}.sha256: {file} is not pinned. Write sha256: {file_sha256(file)}"
-            elif source.sha256 is not None and (found := file_sha256(file)) != source.sha256:
-                yield f"{key}.sha256: {file} has {found}. Expected {source.sha256}. Restore the file, or pin the new hash"
+    sources = [
+        (f"{part}.{name}", source) for part in ("seeds", "benchmarks") for name, source in getattr(params, part).items()
+    ]
+    for key, source in [*sources, *params.own.sources()]:
+        if not isinstance(source, FileSource):
+            continue
+        if isinstance(source, HubSource):
+            if set(source.commit) == PLACEHOLDER:
+                yield f"{key}.commit: forty zeros. `scalequest pin --dataset {source.repo}` prints the newest commit"
+            elif online:
+                yield from _ask_hub(key, source.repo, source.commit, dataset=True)
+            continue
+        try:
+            file = find_file(key, source)
+        except UserError as error:
+            yield str(error)
+            continue
+        if not file.is_file():
+            where = "path" if isinstance(source, JsonlSource) else "file"
+            hint = "" if isinstance(source, PackageSource) else ". The profile's head says where it comes from"
+            yield f"{key}.{where}: {file} is not there{hint}"
+        elif source.sha256 is None and isinstance(source, JsonlSource):
+            yield f"{key}.sha256: {file} is not pinned. Write sha256: {file_sha256(file)}"
+        elif source.sha256 is not None and (found := file_sha256(file)) != source.sha256:
+            yield f"{key}.sha256: {file} has {found}. Expected {source.sha256}. Restore the file, or pin the new hash"
 
 
 def _training_file(params: Params) -> Iterator[str]:

@@ -19,7 +19,7 @@ def given(tmp_path: Path) -> dict[str, Any]:
     (model / "model.safetensors").write_bytes(b"weights")
     gguf = tmp_path / "q4.gguf"
     gguf.write_bytes(b"GGUF")
-    for name in ("seeds", "tests", "train", "marks"):
+    for name in ("seeds", "tests", "train", "marks", "book", "pairs"):
         (tmp_path / f"{name}.jsonl").write_text("{}\n")
     pin = file_hash(tmp_path / "seeds.jsonl")
     return {
@@ -28,6 +28,7 @@ def given(tmp_path: Path) -> dict[str, Any]:
         "benchmarks": {"tests": {"kind": "jsonl", "path": str(tmp_path / "tests.jsonl"), "sha256": pin}},
         "instruct_tune": {"data": "train.jsonl", "data_sha256": pin},
         "filter": {"marks": {"path": "marks.jsonl", "sha256": pin}},
+        "own": {"questions": {"book": {"kind": "jsonl", "path": "book.jsonl", "sha256": pin}}, "preferences": {"sums": {"kind": "jsonl", "path": "pairs.jsonl", "sha256": pin}}},
     }  # fmt: skip
 
 
@@ -45,6 +46,8 @@ def test_sources_with_their_pinned_bytes_are_not_complained_of(given: dict[str, 
         ("tests.jsonl", "benchmarks", "benchmarks.tests: "),
         ("train.jsonl", "instruct_tune", "instruct_tune.data: "),
         ("marks.jsonl", "filter", "filter.marks: "),
+        ("book.jsonl", "own_questions@book", "own.questions.book: "),
+        ("pairs.jsonl", "preferences@sums", "own.preferences.sums: "),
     ],
 )
 def test_one_changed_byte_is_noticed_with_both_hashes(

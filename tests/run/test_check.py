@@ -10,11 +10,11 @@ import pytest
 
 from scalequest.cli import main
 from scalequest.io import write_json
-from scalequest.params import JsonlSource, Marks, PackageSource, Params
+from scalequest.params import JsonlSource, Marks, Own, PackageSource, Params
 from scalequest.run import check as check_module
 from scalequest.run.check import find_blockers
 from scalequest.run.profile import load_profile, profiles
-from tests.fakes import LAPTOP, ROOT, changed
+from tests.fakes import LAPTOP, ROOT, changed, pinned_file
 from tests.servers import Quiet
 
 ZEROS = "0" * 40
@@ -101,6 +101,16 @@ def test_the_students_own_file_is_compared_with_its_hash(laptop: Params, tmp_pat
     right = sha256(file.read_bytes()).hexdigest()
     assert line.startswith(f"instruct_tune.data_sha256: {file} has {right}. Expected 0000")
     assert find_blockers(changed(laptop, instruct_tune=tune | {"data_sha256": right})) == []
+
+
+def test_own_rows_are_checked_like_seeds(laptop: Params, tmp_path: Path):
+    file = tmp_path / "book.jsonl"
+    source = pinned_file(file)
+    params = laptop.model_copy(update={"own": Own(questions={}, filtered={"book": source}, preferences={})})
+    assert find_blockers(params)[0].startswith(f"own.filtered.book.path: {file} is not there")
+    file.write_text("{}\n")
+    [line] = find_blockers(params)
+    assert line.startswith(f"own.filtered.book.sha256: {file} has ")
 
 
 def test_a_readers_marks_are_read_before_the_run(laptop: Params, tmp_path: Path):

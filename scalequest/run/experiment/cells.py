@@ -77,7 +77,7 @@ def _written(path: str, value: Any) -> str:
 
 def local_folders(params: Params, root: Path) -> list[str]:
     """Top folders of local files that Git ignores: a temporary experiment has them only as copies."""
-    sources = [*params.seeds.values(), *params.benchmarks.values()]
+    sources = [*params.seeds.values(), *params.benchmarks.values(), *(source for _, source in params.own.sources())]
     named = [source.path for source in sources if isinstance(source, JsonlSource)]
     for role, source in params.models.items():
         kind, name, _ = parse_source(role, source)
