@@ -23,7 +23,8 @@ from typing import TYPE_CHECKING, Any
 
 from scalequest.answers import sandbox
 from scalequest.answers.check import kind_of
-from scalequest.domains import DOMAINS, PLAIN, wording
+from scalequest.answers.program import read_programs
+from scalequest.domains import DOMAINS, PLAIN, PROGRAM, WORKED, wording
 from scalequest.errors import UserError
 from scalequest.io import read_jsonl, rounded, write_jsonl
 from scalequest.outcomes import MANY_CUT, MANY_UNPARSED, RIGHT, TIMEOUT, WARNINGS
@@ -87,6 +88,7 @@ class Exam:
         dev_frac: share of the items, in [0, 1), that settings may be chosen on; their scores are kept apart.
         domain: of the run; that of a benchmark can be another (``domain_of``).
         draws: how answers are drawn.
+        form: how mathematics is asked for, a form of ``solve_prompt``; other benchmarks have one form.
     """
 
     tasks: Path
@@ -97,6 +99,7 @@ class Exam:
     dev_frac: float = 0.0
     domain: str = PLAIN
     draws: Draws = GREEDY
+    form: str = WORKED
 
 
 # --------------------------------------------------------------------------------------------------------------- tasks
@@ -127,11 +130,13 @@ def resolve_tasks(
     limit: int | None = None,
     domain: str = PLAIN,
     samples: int = 1,
+    form: str = WORKED,
 ) -> None:
     """Write a task file and the items of each benchmark to ``target``.
 
     The task file is the benchmark's own, else that of all; task and benchmark have one name. ``${task}`` and
-    ``${benchmarks}`` are filled in (lm-eval wants absolute paths). Each item says its domain, by the benchmark's first.
+    ``${benchmarks}`` are filled in (lm-eval wants absolute paths). Each item says its domain, by the benchmark's first, and the
+    form in which it is asked.
     Of more than ``limit`` items that many are drawn by a hash of their ids, in proportion to their strata (subjects)
     where they have one. With several ``samples`` an item is there as often, with the ids ``ITEM#0``, ``ITEM#1``, ...
 
@@ -148,7 +153,8 @@ def resolve_tasks(
         strata = [str(item.get("stratum", "")) for item in items]
         ids = [str(item.get("id", at)) for at, item in enumerate(items)]
         places = draw(ids, limit, ITEMS_SEED, strata, purpose="evaluate.limit")
-        asked_as = {"domain": domain_of(str(items[0].get("answer")), domain)}
+        own_domain = domain_of(str(items[0].get("answer")), domain)
+        asked_as = {"domain": own_domain, "form": form if own_domain == PLAIN else WORKED}
         asked = (items[at] | asked_as | numbered for at in places for numbered in _numbered(ids[at], samples))
         write_jsonl(target / f"{name}.jsonl", asked)
         own = source / f"{name}.yaml"
@@ -180,7 +186,9 @@ def few_shot_examples(seeds: Sequence[dict[str, str]], k: int) -> list[dict[str,
 # ------------------------------------------------------------------------------------------------------------- answers
 
 
-def lm_of(engine: Engine, max_tokens: int, examples: Sequence[Solved] = (), draws: Draws = GREEDY) -> Any:
+def lm_of(
+    engine: Engine, max_tokens: int, examples: Sequence[Solved] = (), draws: Draws = GREEDY, form: str = WORKED
+) -> Any:
     """The engine as a model of lm-eval, which records the finish reason of each answer.
 
     Returns:
@@ -212,6 +220,8 @@ def lm_of(engine: Engine, max_tokens: int, examples: Sequence[Solved] = (), draw
                 for at, completion in zip(places, completions, strict=True):
                     answers[at] = completion.text
                     self.finished[requests[at].task_name, requests[at].doc_id] = completion.finish_reason
+            if form == PROGRAM:  # together: lm-eval asks for the scores one by one
+                read_programs([a for a, r in zip(answers, requests, strict=True) if r.doc.get("form") == PROGRAM])
             return answers
 
         def loglikelihood(self, requests: list[Any]) -> list[tuple[float, bool]]:
@@ -239,7 +249,8 @@ def run_exam(
     sandbox.consent(runtime.sandbox)
     with tempfile.TemporaryDirectory() as folder:
         target = Path(folder)
-        resolve_tasks(exam.tasks, exam.benchmarks, target, exam.names, exam.limit, exam.domain, exam.draws.samples)
+        samples = exam.draws.samples
+        resolve_tasks(exam.tasks, exam.benchmarks, target, exam.names, exam.limit, exam.domain, samples, exam.form)
         # Read when the libraries are imported. Everything is local: nothing after this may go to the network.
         os.environ |= {"HF_HUB_OFFLINE": "1", "HF_DATASETS_OFFLINE": "1", "HF_DATASETS_CACHE": str(target / "cache")}
         started = Engine(model, engine, runtime, row_seeds=exam.draws.temperature > 0)
@@ -253,7 +264,7 @@ def _asked(engine: Engine, exam: Exam, tasks: Path, examples: Sequence[Solved]) 
     import lm_eval
     from lm_eval.tasks import TaskManager
 
-    lm = lm_of(engine, exam.max_tokens, examples, exam.draws)
+    lm = lm_of(engine, exam.max_tokens, examples, exam.draws, exam.form)
     result: dict[str, Any] = lm_eval.simple_evaluate(
         model=lm,
         tasks=list(exam.names),
@@ -425,6 +436,7 @@ def evaluate_model(args: "argparse.Namespace", run: "StageRun", examples: Sequen
         params.dev_frac,
         run.params.domain,
         draws,
+        params.form,
     )
     rows = run_exam(args.model, exam, run.params.engine, run.params.runtime, examples)
     scores = summarize(rows)

@@ -53,6 +53,22 @@ OUTCOMES = SCREEN_OUTCOMES | FILTER_OUTCOMES
 
 # --------------------------------------------------------------------------------------------------------- responses
 
+# What a response's program comes to where answers are programs (`respond.form: program`). The first two are answers.
+NO_PROGRAM = "no_program"
+PROGRAM_OUTCOMES = {
+    "number": "the function that was asked for returns a number",
+    "other_function": "a function of another name, or a method, returns a number",
+    "text": "the function returns text",
+    "printed": "a value is printed and not returned",
+    "no_value": "the function returns nothing, or what is no number",
+    "no_function": "no function can be called without arguments",
+    NO_PROGRAM: "no closed Python block compiles",
+    "raised": "the program raised an error",
+    "exited": "the program ended its process",
+    "timeout": "the program ran into its time limit",
+    "killed": "the program died of a signal, as a rule of its memory or its stack",
+}
+
 # Why a question gets no training row in stage `reward_select`, in the order of the checks.
 SELECT_OUTCOMES = {
     MISSING: "no response ended by itself and gives an answer",

@@ -4,12 +4,13 @@
         --seeds data/seeds.parquet --few-shot yes --samples data/samples/base.parquet --scores eval/scores/base.json
 
 With `--few-shot yes` the model is asked twice: zero-shot as the students are, and after `evaluate.few_shot` solved seeds, as
-papers score a base model. For any other model or benchmark: `scalequest evaluate --help`.
+papers score a base model; programs (`evaluate.form: program`) are shown programs. For any other model or benchmark: `scalequest evaluate --help`.
 """
 
 import argparse
 
-from scalequest.domains import wording
+from scalequest.domains import PROGRAM, wording
+from scalequest.domains.maths import SOLVED_PROGRAMS
 from scalequest.evaluation import evaluate_model, few_shot_examples
 from scalequest.records import PROBLEM, read_rows
 from scalequest.runtime.stage import StageRun, run_stage
@@ -17,10 +18,12 @@ from scalequest.runtime.stage import StageRun, run_stage
 
 def main(args: argparse.Namespace, run: StageRun) -> None:
     """Ask, score, write."""
-    k = run.params.evaluate.few_shot if args.few_shot == "yes" else 0
+    k, form = run.params.evaluate.few_shot if args.few_shot == "yes" else 0, run.params.evaluate.form
     ask = wording(run.params.domain).solve_prompt
-    shown = few_shot_examples(read_rows(args.seeds, PROBLEM), k)
-    evaluate_model(args, run, [(ask(row["question"]), row["solution"]) for row in shown])
+    solved = SOLVED_PROGRAMS[:k]
+    if form != PROGRAM:
+        solved = [(row["question"], row["solution"]) for row in few_shot_examples(read_rows(args.seeds, PROBLEM), k)]
+    evaluate_model(args, run, [(ask(question, form), solution) for question, solution in solved])
 
 
 if __name__ == "__main__":

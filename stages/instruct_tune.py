@@ -85,7 +85,8 @@ def main(args: argparse.Namespace, run: StageRun) -> None:
     params = run.params.instruct_tune
     chat, ask = load_chat(args.base), wording(run.params.domain).solve_prompt
     pairs = training_pairs(params, args.instruct, args.seeds, run.params.seed)
-    examples = [solved_example(chat, ask(question), response, row_id) for row_id, question, response in pairs]
+    form = run.params.evaluate.form  # a student is asked as it was trained
+    examples = [solved_example(chat, ask(question, form), response, row_id) for row_id, question, response in pairs]
     trained = train(run, SFT(), args.base, args.out, examples, params, seed=int(args.seed))
     run.metrics(args.metrics, {"pairs": len(pairs), "training_seed": int(args.seed)} | trained.metrics, trained.flags)
     run.plot(args.plot, CURVE, trained.steps())

@@ -10,6 +10,8 @@ questions before that choice. `keep: all_agreeing` keeps every response that giv
 
 In a code run `reward_select.execute` first runs every candidate in the sandbox, with the assertions that its question states, and
 drops those that do not pass. (A program that waits for input gets none, and raises.)
+
+With `respond.form: program` the sandbox runs every response, and the number that its function returns is its answer.
 """
 
 import argparse
@@ -28,11 +30,12 @@ from scalequest.answers.best_of import RULES, choose, group_answers
 from scalequest.answers.check import final_answer, with_examples
 from scalequest.answers.compare import compare
 from scalequest.answers.demands import Demands, agreeing, fulfilling, pass_rate
+from scalequest.answers.program import read_programs
 from scalequest.answers.sandbox import EXITED, PASSED, consent, run_programs
-from scalequest.domains import wording
+from scalequest.domains import PROGRAMS, kind_of_answers, wording
 from scalequest.errors import UserError
 from scalequest.io import rounded
-from scalequest.outcomes import RIGHT
+from scalequest.outcomes import PROGRAM_OUTCOMES, RIGHT
 from scalequest.params import RewardSelect
 from scalequest.records import (
     FILTERED,
@@ -280,6 +283,7 @@ class Found:
         same: questions for which two rules choose alike, by pair of rules.
         steps: as from ``steps_of``, of the training rows.
         outcomes: as from ``checkable_outcomes``, of the training rows.
+        programs: responses by what their program came to, where answers are programs.
         values: numbers by name, in the order of the rows.
     """
 
@@ -288,6 +292,7 @@ class Found:
     same: Counter[tuple[str, str]] = field(default_factory=Counter)
     steps: Counter[tuple[int, int]] = field(default_factory=Counter)
     outcomes: Counter[str] = field(default_factory=Counter)
+    programs: Counter[str] = field(default_factory=Counter)
     values: dict[str, list[float]] = field(default_factory=lambda: {"all": [], "kept": [], "agreement": []})
 
     def add(self, other: "Found") -> None:
@@ -302,7 +307,7 @@ class Found:
         self.values = {name: [sum(values)] for name, values in self.values.items()}
 
     def _counters(self) -> list[Counter[Any]]:
-        return [self.counts, self.dropped, self.same, self.steps, self.outcomes]
+        return [self.counts, self.dropped, self.same, self.steps, self.outcomes, self.programs]
 
 
 def select_some(
@@ -321,11 +326,14 @@ def select_some(
     """
     params, kind, seed = settings
     crashed = find_crashes(questions, responses) if params.execute else set()
+    found, rows = Found(), []
+    if kind == PROGRAMS:  # together, before their answers are asked for one by one
+        every = [row["response"] for q in questions for row in responses[q["id"]]]
+        found.programs.update(reading.outcome for reading in read_programs(every))
     groups = group_answers(
         kind, {q["id"]: [final_answer(kind, r["response"]) for r in responses[q["id"]]] for q in questions}
     )
     demands, executed = Demands.of(params), params.execute
-    found, rows = Found(), []
     for q in questions:
         own, group, draw = responses[q["id"]], groups[q["id"]], row_seed(seed, STAGE, q["id"])
         taken = select_all(
@@ -352,8 +360,10 @@ def select_some(
         candidates=sum(row["n_candidates"] for row in rows),
     )
     found.values |= {"kept": [r["reward"] for r in rows], "agreement": [r["agreement"] for r in rows]}
+    if kind in ("maths", PROGRAMS):
+        found.outcomes = checkable_outcomes(rows)
     if kind == "maths":
-        found.steps, found.outcomes = steps_of(rows), checkable_outcomes(rows)
+        found.steps = steps_of(rows)
     return rows, found
 
 
@@ -406,7 +416,7 @@ def select_piece(piece: Piece) -> tuple[pa.Table, Found]:
 
 def select_pieces(work: Sequence[Piece], settings: Settings, processes: int) -> Iterator[tuple[pa.Table, Found]]:
     """What each piece came to, in order. The number of processes changes only the time."""
-    if settings.params.execute or sum(piece.rows for piece in work) < LEAST_FOR_PROCESSES:
+    if settings.params.execute or settings.kind == PROGRAMS or sum(piece.rows for piece in work) < LEAST_FOR_PROCESSES:
         processes = 1  # the sandbox has processes of its own
     start = _start if processes < 2 or len(work) < 2 else _start_process
     return map_tasks(select_piece, work, processes, start, (settings,))
@@ -433,7 +443,8 @@ def selected(found: Found, parts: Iterator[tuple[pa.Table, Found]], demands: Dem
 def main(args: argparse.Namespace, run: StageRun) -> None:
     """Select for every question."""
     consent(run.params.runtime.sandbox)
-    settings = Settings(run.params.reward_select, wording(run.params.domain).ANSWERS, run.params.seed)
+    kind = kind_of_answers(wording(run.params.domain), run.params.respond.form)
+    settings = Settings(run.params.reward_select, kind, run.params.seed)
     tables = [row_groups(args.responses, RESPONSE), row_groups(args.rewards, REWARD)]
     ids = read_table(args.questions, FILTERED, ["id"])["id"]
     work, found = pieces(row_groups(args.questions, FILTERED), ids, tables, "question_id", QUESTIONS_READ), Found()
@@ -455,8 +466,11 @@ def main(args: argparse.Namespace, run: StageRun) -> None:
     warnings = {"no_agreement": proportion_above_chance(alone, several, 0.5)}
     if settings.params.keep != "best":
         metrics["rows"] = n
-    if settings.kind == "maths":
+    if kind == PROGRAMS:
+        metrics["programs"] = {name: found.programs[name] for name in PROGRAM_OUTCOMES}
+    if kind == "maths":
         metrics["arithmetic"], warnings["wrong_arithmetic"] = arithmetic_of(found.steps)
+    if kind in ("maths", PROGRAMS):
         metrics["checkable"], warnings["wrong_checkable"] = checkable_of(found.outcomes)
     run.metrics(args.metrics, metrics, warnings)
 

@@ -214,7 +214,7 @@ def test_a_tasks_files_are_filled_in_and_copied_with_their_helper(folders, monke
     assert sorted(p.name for p in target.iterdir()) == ["exam.jsonl", "exam.yaml", "maths.py"]
     # lm-eval resolves paths against its own folder: they must be absolute.
     items = read_jsonl(benchmarks / "exam.jsonl")
-    assert list(read_jsonl(target / "exam.jsonl")) == [item | {"domain": "maths"} for item in items]
+    assert list(read_jsonl(target / "exam.jsonl")) == [item | {"domain": "maths", "form": "worked"} for item in items]
     assert f"test: {target.resolve()}/exam.jsonl\n" in (target / "exam.yaml").read_text()
     assert "!function maths.doc_to_text" in (target / "exam.yaml").read_text()
 
@@ -309,6 +309,52 @@ def test_a_program_is_scored_by_the_benchmarks_tests(
     assert task.process_results({"question": "Q", "answer": TESTS, "domain": "code"}, [completion]) == {
         "strict": strict, "flexible": flexible, "unparsed": unparsed, "timeout": timeout,
     }  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("completion", "strict", "flexible", "unparsed", "timeout"),
+    [
+        pytest.param(
+            "```python\ndef simple_math_problem():\n    return 24 / 2\n```", 1.0, 1.0, 0.0, 0.0, id="as_asked"
+        ),
+        pytest.param("```python\ndef answer():\n    return 12\n```", 0.0, 1.0, 0.0, 0.0, id="another_name"),
+        pytest.param("```python\nprint(3 * 4)\n```", 0.0, 1.0, 0.0, 0.0, id="printed"),
+        pytest.param("```python\ndef simple_math_problem():\n    return 13\n```", 0.0, 0.0, 0.0, 0.0, id="wrong"),
+        pytest.param(
+            "```python\ndef simple_math_problem():\n    while True: pass\n```", 0.0, 0.0, 1.0, 1.0, id="no_end"
+        ),
+        # A number that was not computed is another kind of answer.
+        pytest.param("So \\boxed{12}.", 0.0, 0.0, 1.0, 0.0, id="text"),
+    ],
+)
+def test_a_program_is_scored_by_what_it_returns(
+    task, completion: str, strict: float, flexible: float, unparsed: float, timeout: float
+):
+    doc = {"question": "Q?", "answer": "12", "domain": "maths", "form": "program"}
+    assert task.doc_to_text(doc) == solve_prompt("Q?", "program")
+    assert task.process_results(doc, [completion]) == {
+        "strict": strict, "flexible": flexible, "unparsed": unparsed, "timeout": timeout,
+    }  # fmt: skip
+
+
+def test_plain_benchmarks_alone_are_asked_for_programs(tmp_path: Path):
+    (tmp_path / "benchmarks").mkdir()
+    (tmp_path / "target").mkdir()
+    for name, answer in (("gsm8k", "12"), ("humaneval", TESTS)):
+        write_jsonl(tmp_path / "benchmarks" / f"{name}.jsonl", [{"id": "1", "question": "Q?", "answer": answer}])
+    resolve_tasks(TASKS, tmp_path / "benchmarks", tmp_path / "target", ["gsm8k", "humaneval"], form="program")
+    forms = {n: [r["form"] for r in read_jsonl(tmp_path / "target" / f"{n}.jsonl")] for n in ("gsm8k", "humaneval")}
+    assert forms == {"gsm8k": ["program"], "humaneval": ["worked"]}
+
+
+def test_the_programs_of_all_items_run_together(monkeypatch: pytest.MonkeyPatch):
+    seen: list[list[str]] = []
+    monkeypatch.setattr("scalequest.evaluation.read_programs", seen.append)
+    requests = [request("sums", 0, "a", []), request("code", 0, "c", [])]
+    for one, form in zip(requests, ("program", "worked"), strict=True):
+        one.doc = {"form": form}
+    lm_of(FakeEngine(), 8, form="program").generate_until(requests)  # type: ignore[arg-type]
+    assert seen == [["to a"]]
 
 
 def test_code_models_are_asked_as_they_were_trained(task):

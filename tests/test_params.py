@@ -163,6 +163,11 @@ def test_every_problem_is_told_at_once(data: dict[str, Any]):
 
 
 CONTRADICTIONS = [
+    ("trained_on_programs_and_asked_for_text", {"respond.form": "program"}, "evaluate.form: worked, but students are trained on program answers (instruct_tune.data: instruct, respond.form: program). They are asked as they are trained; set evaluate.form: program"),
+    ("trained_on_solutions_and_asked_for_programs", {"evaluate.form": "program"}, "set evaluate.form: worked"),
+    ("trained_on_seeds_and_asked_for_programs", {"respond.form": "program", "evaluate.form": "program", "instruct_tune.data": "seeds"}, "(instruct_tune.data: seeds, respond.form: program). They are asked as they are trained; set evaluate.form: worked"),
+    ("programs_that_answer_code", {"respond.form": "program", "evaluate.form": "program", "domain": "code"}, "respond.form: program needs answers that are numbers, which domain 'code' has none of"),
+    ("more_programs_than_there_are", {"respond.form": "program", "evaluate.form": "program", "evaluate.few_shot": 9}, "evaluate.few_shot: 9, but 8 solved programs can be shown (evaluate.form); set 8 or fewer"),
     ("twice_in_the_mix", {"mix": ["sums", "sums"]}, "mix: ['sums', 'sums'] names a generator twice"),
     ("mix_without_a_generator", {"mix": ["sums", "rhymes"]}, "mix: generator 'rhymes' is not defined; `generators` has ['stories', 'sums']"),
     ("mix_without_a_model", {"mix": ["sums", "rhymes"]}, "models: no source for generator 'rhymes' of the mix"),
@@ -364,3 +369,12 @@ def test_a_secret_in_the_file_is_named_by_its_key_and_not_repeated(
 def test_a_key_in_the_place_of_its_variables_name_is_no_name(data: dict[str, Any]):
     put(data, "runtime.api.key_variable", "my key")
     assert "runtime.api.key_variable" in message(data)
+
+
+def test_students_on_programs_and_its_control_are_possible(data: dict[str, Any]):
+    put(data, "respond.form", "program")
+    put(data, "evaluate.form", "program")
+    assert parse_params(data).evaluate.form == "program"
+    put(data, "instruct_tune.data", "seeds")  # the control: written solutions, asked as such
+    put(data, "evaluate.form", "worked")
+    assert parse_params(data).respond.form == "program"

@@ -1,6 +1,6 @@
 """Is a response right? By the kind of answer: mathematics is compared, programs run the problem's tests, puzzles have verifiers.
 
-A domain names its kind (``ANSWERS`` in ``scalequest/domains``). All kinds share the *final answer* of a response (a formula or number; a
+A domain names its kind (``ANSWERS`` in ``scalequest/domains``). Mathematics that is asked for as programs has a kind of its own. All kinds share the *final answer* of a response (a formula or number; a
 program; words), the paper's presence rule (is there one?), and the outcomes ``right``, ``wrong``, ``no_answer``, ``timeout``.
 """
 
@@ -11,7 +11,9 @@ from scalequest.answers import puzzle, sandbox
 from scalequest.answers.code import any_code, asserts, fenced_code, is_test_program, parts_of, same_program
 from scalequest.answers.compare import compare
 from scalequest.answers.find import announced_answer, flexible_answer, strict_answer
+from scalequest.answers.program import flexible_value, stated_value, strict_value
 from scalequest.answers.words import closing_answer, stated_answer
+from scalequest.domains import PROGRAMS
 from scalequest.outcomes import MISSING, RIGHT, TIMEOUT, WRONG
 from scalequest.problems.puzzles import puzzle_of
 
@@ -92,5 +94,6 @@ class Kind:
 KINDS = {
     "maths": Kind(announced_answer, strict_answer, flexible_answer, _same_mathematics, puzzle.check),
     "code": Kind(fenced_code, fenced_code, any_code, _same_programs, run_tests),
+    PROGRAMS: Kind(stated_value, strict_value, flexible_value, _same_mathematics, puzzle.check),
     "puzzle": Kind(stated_answer, strict_answer, closing_answer, puzzle.same_words, puzzle.check),
 }

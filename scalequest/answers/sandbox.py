@@ -22,12 +22,13 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 from scalequest.answers.sandbox_tests import need_one_process
 from scalequest.errors import UserError
@@ -62,6 +63,12 @@ class Limits:
     memory_bytes: int = 512 << 20
     disk_bytes: int = 16 << 20
     processes: int = 16
+
+
+# A word problem's program does little, and one that loops is to cost little.
+COMPUTING = Limits(cpu_s=2, wall_s=10.0)
+# What one keeper runs at most: if it dies, this many at most are run again.
+PROGRAMS_PER_KEEPER = 64
 
 
 @dataclass(frozen=True)
@@ -132,55 +139,141 @@ def run_program(program: str | Program, limits: Limits | None = None) -> Verdict
     limits = limits or Limits()
     parts = Program(program) if isinstance(program, str) else program
     together = need_one_process(parts.setup, parts.tests)
+    with tempfile.TemporaryFile() as tests:
+        tests.write(parts.tests.encode(errors="surrogatepass"))
+        tests.seek(0)
+        facts: dict[str, str] = {}
+        work = {
+            "parts": {"setup": parts.setup, "solution": parts.solution},
+            "tests": tests.fileno(),
+            "together": together,
+        }
+        with _keeper(work, limits, (tests.fileno(),)) as report:
+            ended = report.read(limits.wall_s, facts.update)
+    return _verdict(facts, ended, separated=not together)
+
+
+@dataclass
+class _Report:
+    """What a keeper reports, one line of JSON at a time; the program's processes have no hand on this pipe."""
+
+    pipe: int
+    isolation: str = ""
+
+    def read(self, wall_s: float, take: Callable[[dict[str, str]], object], each: bool = False) -> bool:
+        """Pass on every line; whether everybody at the other end had gone in time.
+
+        Args:
+            wall_s: the time for all that follows the first line, or with ``each`` for each line after it.
+            take: gets the facts of a line.
+            each: whether each line has that time.
+        """
+        text, deadline = b"", time.monotonic() + START_S
+        with selectors.DefaultSelector() as selector:
+            selector.register(self.pipe, selectors.EVENT_READ)
+            while selector.select(max(0.0, deadline - time.monotonic())):
+                if not (block := os.read(self.pipe, REPORT_BYTES)):
+                    return True
+                *lines, text = (text + block).split(b"\n")
+                for line in lines:
+                    if each or not self.isolation:
+                        deadline = time.monotonic() + wall_s
+                    facts = json.loads(line)
+                    self.isolation = self.isolation or facts.get("isolation", "")
+                    take(facts)
+        return False
+
+
+@contextmanager
+def _keeper(work: dict[str, Any], limits: Limits, files: tuple[int, ...] = ()) -> Iterator[_Report]:
+    """A keeper at work, which is ended with all that it started.
+
+    Args:
+        work: what it is to do, as ``sandbox_child.main`` reads it.
+        limits: of each program.
+        files: what it inherits.
+    """
     with (
         tempfile.TemporaryDirectory(prefix="scalequest-sandbox-", ignore_cleanup_errors=True) as folder,
         tempfile.TemporaryFile() as settings,
-        tempfile.TemporaryFile() as tests,
     ):
-        tests.write(parts.tests.encode(errors="surrogatepass"))
-        tests.seek(0)
         ours, theirs = os.pipe()
-        settings.write(
-            json.dumps({
-                "parts": {"setup": parts.setup, "solution": parts.solution}, "tests": tests.fileno(), "together": together,
-                "report": theirs, "folder": folder, "limits": asdict(limits), "open": _Consent.open, "caller": os.getpid(),
-            }).encode()
-        )  # fmt: skip
+        common = {
+            "report": theirs, "folder": folder, "limits": asdict(limits), "open": _Consent.open, "caller": os.getpid(),
+        }  # fmt: skip
+        settings.write(json.dumps(work | common).encode())
         settings.seek(0)
         try:
             Path(folder).chmod(0o755)  # without namespaces the program starts in it, as another user
             keeper = subprocess.Popen(
                 PYTHON, stdin=settings, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, cwd=folder,
-                pass_fds=(theirs, tests.fileno()), env={"PYTHONHASHSEED": "0"}, start_new_session=True,
+                pass_fds=(theirs, *files), env={"PYTHONHASHSEED": "0"}, start_new_session=True,
             )  # fmt: skip
         except BaseException:
             os.close(ours)
             raise
         finally:
             os.close(theirs)
-        facts: dict[str, str] = {}
+        report = _Report(ours)
         try:
-            ended = _read(ours, limits.wall_s, facts)
+            yield report
         finally:
             os.close(ours)
-            _end(keeper, isolated=facts.get("isolation") == NAMESPACES)
-    return _verdict(facts, ended, separated=not together)
+            _end(keeper, isolated=report.isolation == NAMESPACES)
 
 
-def _read(pipe: int, wall_s: float, facts: dict[str, str]) -> bool:
-    """Fill ``facts`` from the report; whether everybody at its other end had gone in time, which begins with the first line."""
-    text, deadline = b"", time.monotonic() + START_S
-    with selectors.DefaultSelector() as selector:
-        selector.register(pipe, selectors.EVENT_READ)
-        while selector.select(max(0.0, deadline - time.monotonic())):
-            if not (block := os.read(pipe, REPORT_BYTES)):
-                return True
-            *lines, text = (text + block).split(b"\n")
-            for line in lines:
-                if not facts:
-                    deadline = time.monotonic() + wall_s
-                facts |= json.loads(line)
-    return False
+# --------------------------------------------------------------------------------------------------- computed answers
+
+
+@dataclass(frozen=True)
+class Result:
+    """What a program computed.
+
+    Attributes:
+        outcome: a word of ``sandbox_results``.
+        value: the number as text, the text, what was printed or raised, or the type of what was returned instead.
+    """
+
+    outcome: str
+    value: str = ""
+
+
+def compute_answers(
+    programs: Sequence[str], function: str, limits: Limits = COMPUTING, workers: int | None = None
+) -> list[Result]:
+    """What N programs compute when their function is called without arguments, in order; as many at once as there are cores.
+
+    A keeper runs some of them one by one, each in a process of its own: starting a Python for each costs several times as much.
+
+    Args:
+        programs: their sources.
+        function: the name that was asked for (``sandbox_results.find_function`` says what else counts).
+        limits: of each.
+        workers: keepers at once; by default one per core.
+    """
+    workers = workers or len(os.sched_getaffinity(0))
+    size = min(PROGRAMS_PER_KEEPER, -(-len(programs) // workers) or 1)
+    batches = [programs[at : at + size] for at in range(0, len(programs), size)]
+    isolations: set[str] = set()
+    with ThreadPoolExecutor(max_workers=workers) as pool:
+        parts = list(pool.map(lambda batch: _compute(batch, function, limits, isolations), batches))
+    for isolation in isolations - {NAMESPACES}:
+        _warn(isolation)
+    return [result for part in parts for result in part]
+
+
+def _compute(programs: Sequence[str], function: str, limits: Limits, isolations: set[str]) -> list[Result]:
+    """The results of some programs. A keeper that dies takes the program that it was at with it, and another runs the rest."""
+    results: list[Result] = []
+    while left := list(programs[len(results) :]):
+        facts: list[dict[str, str]] = []
+        with _keeper({"programs": left, "function": function}, limits) as report:
+            report.read(limits.wall_s + END_S, facts.append, each=True)
+        _refuse({name: value for line in facts for name, value in line.items()})
+        isolations.add(report.isolation)
+        found = [Result(line["outcome"], line["value"]) for line in facts if "outcome" in line]
+        results += found or [Result(KILLED)]
+    return results
 
 
 def _end(keeper: "subprocess.Popen[bytes]", isolated: bool) -> None:
@@ -194,7 +287,8 @@ def _end(keeper: "subprocess.Popen[bytes]", isolated: bool) -> None:
     keeper.wait()
 
 
-def _verdict(facts: dict[str, str], ended: bool, separated: bool) -> Verdict:
+def _refuse(facts: Mapping[str, str]) -> None:
+    """Raise where a keeper reports that it ran nothing."""
     if "refused" in facts:
         raise UserError(
             f"programs that a model wrote were not run: {facts['refused']}. Expected a kernel that isolates them. Allow unprivileged user "
@@ -205,6 +299,10 @@ def _verdict(facts: dict[str, str], ended: bool, separated: bool) -> Verdict:
         raise UserError(
             f"the sandbox could not be built: {reason}. No program was run. See docs/evaluation.md, The sandbox"
         )
+
+
+def _verdict(facts: Mapping[str, str], ended: bool, separated: bool) -> Verdict:
+    _refuse(facts)
     if not ended:
         return Verdict(TIMEOUT, "", facts["isolation"], separated)
     # Without an outcome the first process of its world was killed, as by the machine's own lack of memory.

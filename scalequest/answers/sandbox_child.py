@@ -11,6 +11,8 @@ import fcntl
 import json
 import os
 import resource
+import select
+import shutil
 import signal
 import struct
 import sys
@@ -21,7 +23,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from scalequest.answers import sandbox_filter, sandbox_tests
+from scalequest.answers import sandbox_filter, sandbox_results, sandbox_tests
 from scalequest.answers.sandbox_calls import Channel
 
 LIBC = ctypes.CDLL(None, use_errno=True)
@@ -41,6 +43,8 @@ FIRST_USER = 2_000_000_000
 # How a run was isolated. Without namespaces: with Landlock, or with nothing but limits and refused system calls.
 NAMESPACES, LANDLOCK, LIMITS = "namespaces", "landlock", "limits"
 REPORT_BYTES = 1_000
+# Of what a program computed: a word, and at most 300 signs of up to four bytes.
+RESULT_BYTES = 1_500
 READY = b"ready\n"
 
 
@@ -263,6 +267,60 @@ def run(settings: dict[str, Any], isolation: str, user: int, report: int, tests:
     tell(report, outcome=word, detail=detail)
 
 
+def run_one_by_one(settings: dict[str, Any], isolation: str, user: int, report: int, library: Any) -> None:
+    """Run programs that compute an answer, each in a process of its own, and report each; nothing of one is left for the next."""
+    sandbox_results.warm_up()
+    for program in settings["programs"]:
+        setting_up, both = os.pipe()
+        result, writes = os.pipe()
+        work = partial(sandbox_results.report_result, program, settings["function"], 3)
+        child = start(work, (writes,), both, lambda: confine(settings, isolation, user, library))
+        os.close(both)
+        os.close(writes)
+        said = read_all(setting_up)
+        os.close(setting_up)
+        if said != READY:
+            tell(report, broken=said.decode(errors="replace")[:300] or "a process ended before it was confined")
+            return
+        text, ended = read_in_time(result, settings["limits"]["wall_s"])
+        os.close(result)
+        status = status_of(child, patience_s=2.0 if ended else 0.0)
+        word, _, value = text.decode(errors="replace").partition(" ")
+        if not word:
+            word, value = result_outcome(status if ended else None)
+        tell(report, outcome=word, value=value)
+        if isolation == NAMESPACES:
+            empty_folder()
+
+
+def read_in_time(number: int, seconds: float) -> tuple[bytes, bool]:
+    """What a pipe holds up to its end or RESULT_BYTES, and whether that came in time."""
+    text, deadline = b"", time.monotonic() + seconds
+    while select.select([number], [], [], max(0.0, deadline - time.monotonic()))[0]:
+        block = os.read(number, RESULT_BYTES)
+        text = (text + block)[:RESULT_BYTES]
+        if not block or len(text) == RESULT_BYTES:
+            return text, True
+    return b"", False
+
+
+def result_outcome(status: int | None) -> tuple[str, str]:
+    """What a program came to that reported nothing, by its exit status; None for one that was still running."""
+    if status is None or status == -signal.SIGXCPU:
+        return sandbox_results.TIMEOUT, ""
+    return (sandbox_results.KILLED, f"signal {-status}") if status < 0 else (sandbox_results.EXITED, "")
+
+
+def empty_folder() -> None:
+    """Remove what a program wrote."""
+    for entry in os.scandir("."):
+        if entry.is_dir(follow_symlinks=False):
+            shutil.rmtree(entry.path, ignore_errors=True)
+        else:
+            with suppress(OSError):
+                Path(entry.path).unlink()
+
+
 def tell(report: int, **facts: str) -> None:
     """One line of the report to the caller. The program's processes have no hand on this pipe."""
     os.write(report, json.dumps(facts).encode() + b"\n")
@@ -287,9 +345,12 @@ def end_descendants() -> None:
 
 
 def main() -> None:
-    """Keep one program: settings and source come as JSON on standard input, the verdict goes to the pipe that they name."""
+    """Keep one program, or some that run one by one: settings and source come as JSON on standard input.
+
+    The verdict goes to the pipe that they name.
+    """
     settings: dict[str, Any] = json.load(sys.stdin)
-    report, tests = settings["report"], settings["tests"]
+    report = settings["report"]
     os.dup2(os.open(os.devnull, os.O_RDWR), 0)  # there is none in the new world
     LIBC.prctl(SET_DEATH_SIGNAL, signal.SIGKILL, 0, 0, 0)
     if os.getppid() != settings["caller"]:
@@ -319,7 +380,10 @@ def main() -> None:
             else:
                 os.chdir(settings["folder"])
             tell(report, isolation=isolation)
-            run(settings, isolation, user, report, tests, library)
+            if "programs" in settings:
+                run_one_by_one(settings, isolation, user, report, library)
+            else:
+                run(settings, isolation, user, report, settings["tests"], library)
         except BaseException as error:  # ours
             tell(report, broken=f"{type(error).__name__}: {error}")
         os._exit(0)

@@ -15,8 +15,11 @@ from typing import Protocol, cast
 # What a preference pair is to improve; GIVEN: a user's pair, which nobody rewrote.
 SOLVABILITY, DIFFICULTY, GIVEN = "solvability", "difficulty", "given"
 
-# How long an answer is asked for (`respond.form`).
-WORKED, SHORT = "worked", "short"
+# How an answer is asked for (`respond.form`): worked out, short, or as a program that computes it.
+WORKED, SHORT, PROGRAM = "worked", "short", "program"
+# The name that a program's function is asked to have (TinyGSM's), and the kind of such answers in `answers.check.KINDS`.
+FUNCTION = "simple_math_problem"
+PROGRAMS = "program"
 
 DOMAINS = tuple(sorted(module.name for module in iter_modules(__path__)))
 # Whose benchmarks have plain answers, which are compared as mathematics.
@@ -36,7 +39,7 @@ class Wording(Protocol):
     SEEDS_NEED_ANSWERS: bool
 
     def solve_prompt(self, question: str, form: str = WORKED) -> str:
-        """Ask for a worked solution, or a short one."""
+        """Ask for a worked solution, a short one, or, in mathematics, a program."""
 
     def judge_turns(self, question: str, style: str) -> list[str]:
         """Ask whether a question can be solved: the turns of a conversation, the user's first and last."""
@@ -55,6 +58,11 @@ def wording(domain: str) -> Wording:
     """The prompts of one domain."""
     assert domain in DOMAINS, domain  # params.py has checked it
     return cast(Wording, import_module(f"scalequest.domains.{domain}"))
+
+
+def kind_of_answers(words: Wording, form: str) -> str:
+    """The kind of the answers to what is asked in a form, a key of ``answers.check.KINDS``."""
+    return PROGRAMS if form == PROGRAM else words.ANSWERS
 
 
 def judge_conversation(templates: Mapping[str, str], examples: Sequence[str], question: str, style: str) -> list[str]:

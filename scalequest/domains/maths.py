@@ -2,7 +2,16 @@
 
 import re
 
-from scalequest.domains import DIFFICULTY, SHORT, SOLVABILITY, WORKED, judge_conversation, rewrite_conversation
+from scalequest.domains import (
+    DIFFICULTY,
+    FUNCTION,
+    PROGRAM,
+    SHORT,
+    SOLVABILITY,
+    WORKED,
+    judge_conversation,
+    rewrite_conversation,
+)
 from scalequest.signs import plain
 
 ANSWERS = "maths"
@@ -17,12 +26,57 @@ _SOLVE = {
     # As long as GSM8K's own solutions. A small student learns little from long, talkative answers.
     SHORT: "Please solve it in few short lines, one calculation per line, without headings or explanations, and put your final "
     "answer within \\boxed{}.",
+    PROGRAM: f"Please write a Python function `{FUNCTION}()` without arguments that computes the answer step by step and returns it "
+    "as a number. Write only the function, in one ```python block, without explanations.",
 }
 
 
 def solve_prompt(question: str, form: str = WORKED) -> str:
-    """Ask for a worked solution, or for a short one (``respond.form``)."""
+    """Ask for a worked solution, for a short one, or for a program that returns the answer (``respond.form``)."""
     return f"{question}\n{_SOLVE[form]}"
+
+
+def _program(*lines: str) -> str:
+    """A response with one function of these lines."""
+    body = "\n".join(f"    {line}" for line in lines)
+    return f"```python\ndef {FUNCTION}():\n{body}\n```"
+
+
+# Shown to the base before a benchmark's question (`evaluate.few_shot`), because seeds have no programs; after PAL (Gao et al. 2023).
+SOLVED_PROGRAMS = [
+    (
+        "Ann has 12 stickers and buys 3 packs of 5. How many stickers does she have now?",
+        _program("stickers = 12", "bought = 3 * 5", "result = stickers + bought", "return result"),
+    ),
+    (
+        "A shirt costs $40 and is sold at a discount of 15%. How much does it cost now?",
+        _program("price = 40", "discount = price * 15 / 100", "result = price - discount", "return result"),
+    ),
+    (
+        "Tom reads 20 pages per day. His book has 340 pages, and he has read 100. How many days does he need for the rest?",
+        _program("left = 340 - 100", "pages_per_day = 20", "result = left / pages_per_day", "return result"),
+    ),
+    (
+        "A farmer has twice as many hens as ducks, and 36 birds in all. How many hens does he have?",
+        _program("birds = 36", "ducks = birds / (2 + 1)", "result = 2 * ducks", "return result"),
+    ),
+    (
+        "Mia earns $9 per hour and works 6 hours on each of 5 days. She spends $70. How much money is left?",
+        _program("hours = 6 * 5", "earned = 9 * hours", "result = earned - 70", "return result"),
+    ),
+    (
+        "A tank holds 90 liters. A pump fills it at 4 liters per minute while 1 liter per minute leaks out. How many minutes does it take?",
+        _program("tank = 90", "liters_per_minute = 4 - 1", "result = tank / liters_per_minute", "return result"),
+    ),
+    (
+        "Ben is 4 years older than Eva. In 6 years they will be 30 years old together. How old is Ben now?",
+        _program("together = 30 - 2 * 6", "eva = (together - 4) / 2", "result = eva + 4", "return result"),
+    ),
+    (
+        "A class of 28 pupils goes to the zoo. Tickets are $6 each, and every seventh is free. How much do the tickets cost?",
+        _program("pupils = 28", "free = pupils // 7", "result = (pupils - free) * 6", "return result"),
+    ),
+]
 
 
 # ------------------------------------------------------------------------------------------------------------- judging

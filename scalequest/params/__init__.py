@@ -15,7 +15,8 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, Field, ValidationError, model_validator
 
-from scalequest.domains import DOMAINS
+from scalequest.domains import DOMAINS, wording
+from scalequest.domains.maths import SOLVED_PROGRAMS
 from scalequest.errors import UserError
 from scalequest.models.source import parse_consent, parse_source
 from scalequest.params.file import PARAMS_FILE, check_there, parse_yaml, read_yaml
@@ -203,7 +204,7 @@ class Respond(Sampling):
     n_samples: Positive
     # `filtered`, or own/NAME for the questions of own.filtered.NAME; part of a path in dvc.yaml.
     questions: str
-    form: Literal["worked", "short"]
+    form: Literal["worked", "short", "program"]
 
 
 class RewardModel(OptionalTraining):
@@ -256,11 +257,25 @@ class Evaluate(Section):
     samples: Positive
     temperature: Annotated[float, Field(ge=0.0)]
     top_p: Annotated[float, Field(gt=0.0, le=1.0)]
+    # A parameter file of before this key asks for worked solutions.
+    form: Literal["worked", "program"] = "worked"
 
-    def problems(self) -> Iterator[str]:
-        """Yield what contradicts ``samples``."""
+    def problems(self, domain: str, respond_form: str, data: str) -> Iterator[str]:
+        """Yield what contradicts ``samples``, the domain and what students are trained on."""
         if self.temperature == 0 and self.samples > 1:
             yield f"evaluate: temperature 0 gives {self.samples} equal answers; set samples 1 or a temperature"
+        if "program" in (self.form, respond_form) and wording(domain).ANSWERS != "maths":
+            key = "respond.form" if respond_form == "program" else "evaluate.form"
+            yield f"{key}: program needs answers that are numbers, which domain '{domain}' has none of; set worked"
+        if self.form == "program" and self.few_shot > (most := len(SOLVED_PROGRAMS)):
+            yield f"evaluate.few_shot: {self.few_shot}, but {most} solved programs can be shown (evaluate.form); set {most} or fewer"
+        pipeline = "program" if respond_form == "program" else "worked"  # short answers are asked for as worked ones
+        trained = {"instruct": pipeline, "seeds": "worked"}.get(data, self.form)
+        if trained != self.form:
+            yield (
+                f"evaluate.form: {self.form}, but students are trained on {trained} answers (instruct_tune.data: {data}, respond.form: "
+                f"{respond_form}). They are asked as they are trained; set evaluate.form: {trained}"
+            )
 
 
 class Api(Section):
@@ -432,7 +447,7 @@ class Params(Section):
             yield from self.preferences.solver_problems(self.domain)
         yield from self.reward_select.problems(self.domain, self.respond.n_samples)
         yield from self.instruct_tune.problems()
-        yield from self.evaluate.problems()
+        yield from self.evaluate.problems(self.domain, self.respond.form, self.instruct_tune.data)
         for task in self.evaluate.tasks:
             if task in NO_TASK:
                 yield f"evaluate.tasks: '{task}' is a name of eval/scores/MODEL.json itself. Give the benchmark another name"

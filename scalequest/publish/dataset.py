@@ -7,6 +7,7 @@ TRL's formats have are made here: ``messages``, ``prompt``, ``chosen`` and ``rej
 import shutil
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import pyarrow as pa
@@ -14,7 +15,7 @@ import pyarrow.parquet as pq
 
 from scalequest.audit.lock import PARAMS, parse_yaml
 from scalequest.audit.tables import Tables
-from scalequest.domains import DOMAINS, wording
+from scalequest.domains import DOMAINS, WORKED, wording
 from scalequest.io import atomic_path
 from scalequest.outcomes import KEPT
 from scalequest.records import COMPRESSION, TEXT
@@ -154,8 +155,11 @@ def write_configs(tables: Tables, folder: Path) -> list[Config]:
 def _prompt(tables: Tables) -> Callable[[str], str]:
     """What the student reads for a question; the question itself where the revision's domain is not known."""
     content = tables.store.repository.read(tables.lock.revision, PARAMS)
-    domain = parse_yaml(content or b"{}", PARAMS).get("domain")
-    return wording(str(domain)).solve_prompt if domain in DOMAINS else str
+    params = parse_yaml(content or b"{}", PARAMS)
+    domain, form = params.get("domain"), (params.get("evaluate") or {}).get("form")
+    if domain not in DOMAINS:
+        return str
+    return partial(wording(str(domain)).solve_prompt, form=form or WORKED)
 
 
 def _write(path: Path, reader: pa.RecordBatchReader, ask: Callable[[str], str] | None) -> None:

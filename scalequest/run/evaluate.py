@@ -225,6 +225,9 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--temperature", type=float, help="default: 0, greedy; with several answers 0.6")
     parser.add_argument("--top-p", type=float, help="default: 1.0; at a temperature 0.95")
     parser.add_argument("--seed", type=int, help="of the sampled answers (default: seed of params.yaml)")
+    parser.add_argument(
+        "--form", choices=("worked", "program"), help="how mathematics is asked (default: evaluate.form of params.yaml)"
+    )
     parser.add_argument("--max-tokens", type=int, default=1024, help="new tokens per item (default: 1024; paper: 2048)")
     parser.add_argument("--max-model-len", type=int, default=2048, help="tokens, prompt and answer (default: 2048)")
     parser.add_argument("--dtype", choices=("float32", "bfloat16"), help="default: engine.dtype of params.yaml")
@@ -281,13 +284,18 @@ def evaluate(args: argparse.Namespace) -> dict[str, dict[str, float]]:
     with tempfile.TemporaryDirectory() as folder:
         write_benchmarks(names, known, params.seed, Path(folder))
         model = find_model(args.model, root)
-        exam = Exam(root / TASKS, Path(folder), names, args.max_tokens, args.limit, domain=params.domain, draws=draws)
+        form = args.form or params.evaluate.form
+        exam = Exam(
+            root / TASKS, Path(folder), names, args.max_tokens, args.limit, domain=params.domain, draws=draws, form=form
+        )
         rows = run_exam(model, exam, engine, params.runtime)
     scores = summarize(rows)
     if args.samples:
         write_rows(args.samples, rows, SAMPLE)
     if args.scores:
-        settings = {"limit": args.limit, "max_tokens": args.max_tokens, "dtype": engine.dtype} | vars(draws)
+        settings = {"limit": args.limit, "max_tokens": args.max_tokens, "dtype": engine.dtype, "form": form} | vars(
+            draws
+        )
         write_json(args.scores, {"model": args.model, "settings": settings, "tasks": scores})
     return scores
 

@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 
 from scalequest import evaluation
+from scalequest.domains.maths import SOLVED_PROGRAMS, solve_prompt
 from scalequest.evaluation import Exam
 from scalequest.io import write_jsonl
 from scalequest.params import Params
@@ -90,3 +91,15 @@ def test_the_base_is_shown_solved_seeds(
         asked.startswith("q") and "\\boxed{}" in asked and answer[0] == "s" for asked, answer in found["examples"]
     )
     assert (found["exam"].limit, found["exam"].dev_frac) == (7, 0.25)
+
+
+def test_the_base_is_shown_programs_where_it_is_asked_for_them(
+    args: Namespace, laptop: Params, monkeypatch: pytest.MonkeyPatch
+):
+    args.few_shot = "yes"
+    params = changed(laptop, evaluate={"few_shot": 2, "form": "program"})
+    found = run_with(args, params, answered("embedded_sums", RIGHT), monkeypatch)
+    assert found["examples"] == [
+        (solve_prompt(question, "program"), answer) for question, answer in SOLVED_PROGRAMS[:2]
+    ]
+    assert found["exam"].form == "program"

@@ -222,7 +222,8 @@ def again(folder: Path, laptop: Params) -> None:
 def stage(tmp_path: Path, laptop: Params):
     def run(
         answers: dict[str, list[str]], values: dict[str, list[float]], min_reward: float | None = None, domain: str = "maths",
-        execute: bool = False, question: str = "Q?", by: str = "reward", **demands: Any,
+        execute: bool = False, question: str = "Q?", by: str = "reward", form: str = "worked",
+        **demands: Any,
     ) -> Path:  # fmt: skip
         write_rows(
             tmp_path / "filtered.parquet", [QUESTION | {"id": q, "question": question} for q in answers], FILTERED
@@ -241,7 +242,7 @@ def stage(tmp_path: Path, laptop: Params):
             out=tmp_path / "instruct.parquet", metrics=tmp_path / "m.json",
         )  # fmt: skip
         section = {"min_reward": min_reward, "execute": execute, "by": by, **demands}
-        main(args, StageRun(changed(laptop, reward_select=section, domain=domain)))
+        main(args, StageRun(changed(laptop, reward_select=section, domain=domain, respond={"form": form})))
         return tmp_path
 
     return run
