@@ -130,7 +130,7 @@ def generate(model: Path, items: int, max_tokens: int) -> dict[str, Any]:
     without_the_hubs_script()
     params = load_all()
     engine = params.engine.model_copy(update={"max_model_len": 4096, "max_num_seqs": 64})
-    prepare_environment(params.runtime)
+    prepare_environment(engine, params.runtime)
     name_the_cpu_build()
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)

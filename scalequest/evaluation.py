@@ -253,7 +253,8 @@ def run_exam(
         resolve_tasks(exam.tasks, exam.benchmarks, target, exam.names, exam.limit, exam.domain, samples, exam.form)
         # Read when the libraries are imported. Everything is local: nothing after this may go to the network.
         os.environ |= {"HF_HUB_OFFLINE": "1", "HF_DATASETS_OFFLINE": "1", "HF_DATASETS_CACHE": str(target / "cache")}
-        started = Engine(model, engine, runtime, row_seeds=exam.draws.temperature > 0)
+        # A model is graded as it is saved.
+        started = Engine(model, engine.as_saved, runtime, row_seeds=exam.draws.temperature > 0)
         rows = list(_asked(started, exam, target, ()))
         if examples:
             rows += _asked(started, exam, target, examples)

@@ -424,12 +424,13 @@ RUN_ON = """
 import json, sys
 from pathlib import Path
 from scalequest.evaluation import Exam, run_exam, summarize
-from scalequest.params import Engine, load_all
+from scalequest.params import load_all
 
 model, benchmarks = map(Path, sys.argv[1:])
 exam = Exam(Path("eval", "tasks"), benchmarks, ["sums"], max_tokens=64)
-engine = Engine(dtype="float32", max_num_seqs=4, max_model_len=256)
-rows = run_exam(model, exam, engine, load_all(Path("params.yaml")).runtime, [("What is 3 + 3?", "The answer is \\\\boxed{6}.")])
+params = load_all(Path("params.yaml"))
+engine = params.engine.model_copy(update={"max_num_seqs": 4, "max_model_len": 256})
+rows = run_exam(model, exam, engine, params.runtime, [("What is 3 + 3?", "The answer is \\\\boxed{6}.")])
 print("RESULT" + json.dumps([rows, summarize(rows)]))
 """
 

@@ -199,6 +199,8 @@ CONTRADICTIONS = [
     ("split_generator", {"runtime.tensor_parallel": {"sums": 2}}, "runtime.tensor_parallel: 'sums'. Expected optimizer, judge, solver, difficulty, reward: only"),
     ("judge_behind_an_api", {"models.judge": "api:https://host/v1#m"}, "models.judge: 'api:https://host/v1#m': only the optimizer can be behind an API"),
     ("plain_http_to_another_machine", {"models.optimizer": "api:http://10.0.0.5:8000/v1#m"}, "models.optimizer: http://10.0.0.5:8000/v1: plain http:// sends the key and the questions unencrypted"),
+    ("weights_of_8_bits_in_float32", {"engine.quantization": "fp8"}, "engine: engine.quantization: fp8 needs engine.dtype bfloat16, got float32"),
+    ("cache_of_8_bits_in_float32", {"engine.kv_cache_dtype": "fp8"}, "engine: engine.kv_cache_dtype: fp8 needs engine.dtype bfloat16, got float32"),
     ("templates_of_a_set_without", {"seeds.products.templates": "even"}, "templates 'even' needs dataset gsm_symbolic, got 'products'; set 'all'"),
 ]  # fmt: skip
 
@@ -220,6 +222,9 @@ def test_a_contradiction_is_named(data: dict[str, Any], changes: dict[str, Any],
         pytest.param(
             {"models.optimizer": "api:http://10.0.0.5:8000/v1#m", "runtime.api.plain_http": True},
             id="plain_http_by_consent",
+        ),
+        pytest.param(
+            {"engine.dtype": "bfloat16", "engine.quantization": "fp8", "engine.kv_cache_dtype": "fp8"}, id="8_bits"
         ),
         pytest.param({"mix": ["sums"]}, id="a_generator_out_of_the_mix_may_keep_its_settings"),
         pytest.param({"solver.method": "none", "reward_model.method": "none"}, id="released_models"),

@@ -19,6 +19,7 @@ from scalequest.domains import DOMAINS, wording
 from scalequest.domains.maths import SOLVED_PROGRAMS
 from scalequest.errors import UserError
 from scalequest.models.source import parse_consent, parse_source
+from scalequest.params.engine import Engine
 from scalequest.params.file import PARAMS_FILE, check_there, parse_yaml, read_yaml
 from scalequest.params.selection import Fraction, Preferences, RewardSelect, Sampling, SolverFeedback
 from scalequest.params.sources import (
@@ -37,6 +38,7 @@ from scalequest.redaction import address_problem, holding_secrets, redacted
 
 __all__ = [
     "PARAMS_FILE",
+    "Engine",
     "FileSource",
     "HubSource",
     "JsonlSource",
@@ -64,14 +66,6 @@ def _existing(domain: str) -> str:
     if domain not in DOMAINS:
         raise ValueError(f"no domain '{domain}'; expected one of {', '.join(DOMAINS)}")
     return domain
-
-
-class Engine(Section):
-    """vLLM settings that are part of what makes the bytes."""
-
-    dtype: Literal["float32", "bfloat16"]
-    max_num_seqs: Positive
-    max_model_len: Annotated[int, Field(ge=64)]
 
 
 class Training(Section):
@@ -302,6 +296,8 @@ class Runtime(Section):
     gpu_kv_cache_gib: Annotated[float, Field(gt=0.0)] | None
     cpu_kv_cache_gib: Positive
     threads: Positive | None
+    engine_start: Literal["full", "quick"]
+    engine_cache: Annotated[str, Field(min_length=1)] | None
     engine: Literal["local", "ray"]
     workers: Positive
     tensor_parallel: dict[str, Positive]

@@ -11,6 +11,7 @@ that the seeds decide the tokens. Needs the engine in this process
 import logging
 import math
 import random
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -36,6 +37,8 @@ class Engine:
 
     Attributes:
         chat: the model's chat format, in token ids.
+        prompt_tokens: tokens of the prompts so far; of ``cached_tokens`` the engine had read the same
+            beginning before in the same shard (a judge's examples, the question of n answers).
     """
 
     def __init__(
@@ -46,6 +49,7 @@ class Engine:
             settings = row_seed_settings() | settings
         self._llm = load_engine(model, engine, runtime, **settings)
         self.chat = ChatFormat.of(self._llm.get_tokenizer())
+        self.prompt_tokens = self.cached_tokens = 0
         self._self_test()
 
     def complete(self, sampling: Sampling, stops: Sequence[str] = ()) -> Complete:
@@ -97,7 +101,10 @@ class Engine:
                         skip_special_tokens=True,
                     )
                 )
-        outputs = iter(self._llm.generate(given, settings, use_tqdm=False) if given else [])
+        found = self._llm.generate(given, settings, use_tqdm=False) if given else []
+        self.prompt_tokens += sum(len(prompt["prompt_token_ids"]) for prompt in given)
+        self.cached_tokens += sum(output.num_cached_tokens or 0 for output in found)
+        outputs = iter(found)
         completions = [_completion(next(outputs)) if fit else Completion("", TOO_LONG, 0) for fit in fits]
         assert next(outputs, None) is None
         return completions
@@ -115,31 +122,41 @@ class Engine:
 
     def _self_test(self) -> None:
         """Stop where the model is broken or its tokens do not follow the seeds."""
+        begin = time.monotonic()
         # After words at random and at the highest temperature that vLLM takes: a model that knows
-        # one question only is no proof of a deaf engine. One of the prompts is long, because a
-        # broken model may show it only then.
+        # one question only is no proof of a deaf engine.
         words, vocabulary = random.Random(0), len(self.chat.tokenizer)
-        lengths = [8] * (PROBES - 1) + [min(256, self._max_model_len // 2)]
-        prompts = [[words.randrange(vocabulary) for _ in range(length)] for length in lengths]
-        plain = list(range(PROBES))
-        seeds = [1 + row for row in plain]
+        lengths = [8] * PROBES + [min(256, self._max_model_len // 2)]
+        *prompts, long = [[words.randrange(vocabulary) for _ in range(length)] for length in lengths]
+        # A broken model may show it only after a long prompt.
+        check_logits(self._model, self._probe([long], [None], 1, 1))
+        try:
+            self._test_seeds(prompts, SHORT)
+        except UserError:  # a few equal tokens may be chance, and many give the better verdict
+            self._test_seeds(prompts, LONG)
+        log.info("the engine follows its seeds (%.1f s)", time.monotonic() - begin)
+
+    def _test_seeds(self, prompts: Sequence[list[int]], length: int) -> None:
         if not self._row_seeds:
-            probes = [self._probe(prompts, [None] * PROBES, shared) for shared in (1, 1, 2)]
+            probes = [self._probe(prompts, [None] * PROBES, shared, length) for shared in (1, 1, 2)]
             check_probes(self._model, *probes)
             return
         # The shared generators differ between the draws that must be equal: only the rows' own
         # seeds may decide.
-        first, second = self._probe(prompts, seeds, 1), self._probe(prompts, seeds, 2)
-        check_probes(self._model, first, second, self._probe(prompts, [100 + seed for seed in seeds], 1))
-        backwards = self._probe(prompts[::-1], seeds[::-1], 3)
+        seeds = [1 + row for row in range(PROBES)]
+        first, second = self._probe(prompts, seeds, 1, length), self._probe(prompts, seeds, 2, length)
+        check_probes(self._model, first, second, self._probe(prompts, [100 + seed for seed in seeds], 1, length))
+        backwards = self._probe(prompts[::-1], seeds[::-1], 3, length)
         check_company(first, Probe(backwards.tokens[::-1], backwards.logprobs[::-1]))
 
-    def _probe(self, prompts: Sequence[list[int]], seeds: Sequence[int | None], shared: int) -> "Probe":
+    def _probe(self, prompts: Sequence[list[int]], seeds: Sequence[int | None], shared: int, length: int) -> "Probe":
         from vllm import SamplingParams
 
         seed_everything(shared)
         self._llm.reset_prefix_cache()
-        settings = [SamplingParams(temperature=2.0, max_tokens=16, ignore_eos=True, logprobs=0, seed=s) for s in seeds]
+        settings = [
+            SamplingParams(temperature=2.0, max_tokens=length, ignore_eos=True, logprobs=0, seed=s) for s in seeds
+        ]
         outputs = self._llm.generate([{"prompt_token_ids": p} for p in prompts], settings, use_tqdm=False)
         rows = [output.outputs[0] for output in outputs]
         logprobs = [
@@ -148,8 +165,9 @@ class Engine:
         return Probe([list(row.token_ids) for row in rows], logprobs)
 
 
-# Prompts of the self-test.
+# Prompts of the self-test, and the tokens drawn after each: a few, and more where these looked wrong.
 PROBES = 8
+SHORT, LONG = 4, 16
 # A token whose log-probability is above this at temperature 1 leaves nothing to draw, also at
 # temperature 2.
 CERTAIN = -1e-4
@@ -163,6 +181,22 @@ class Probe:
     logprobs: list[list[float]]
 
 
+def check_logits(model: Path, *probes: Probe) -> list[float]:
+    """Return the log-probabilities of all tokens.
+
+    Raises:
+        UserError: one of them is not finite.
+    """
+    values = [value for probe in probes for row in probe.logprobs for value in row]
+    if broken := [value for value in values if not math.isfinite(value)]:
+        raise UserError(
+            f"{model}: the model's logits are not finite ({len(broken)} of {len(values)} log-probabilities): its training diverged, "
+            "or its weights do not fit engine.dtype. Look at its loss and gradient norm (MLflow, the stage's metrics), lower the "
+            "learning_rate of the stage that trained it, or set engine.dtype to float32"
+        )
+    return values
+
+
 def check_probes(model: Path, first: Probe, second: Probe, other: Probe) -> None:
     """Compare two draws of one seed and one of another.
 
@@ -170,13 +204,7 @@ def check_probes(model: Path, first: Probe, second: Probe, other: Probe) -> None
         UserError: the model is broken, which is looked at first because its tokens prove nothing;
             or the engine does not follow its seeds.
     """
-    values = [value for probe in (first, second, other) for row in probe.logprobs for value in row]
-    if broken := [value for value in values if not math.isfinite(value)]:
-        raise UserError(
-            f"{model}: the model's logits are not finite ({len(broken)} of {len(values)} log-probabilities): its training diverged, "
-            "or its weights do not fit engine.dtype. Look at its loss and gradient norm (MLflow, the stage's metrics), lower the "
-            "learning_rate of the stage that trained it, or set engine.dtype to float32"
-        )
+    values = check_logits(model, first, second, other)
     if first.tokens == other.tokens and min(values) > CERTAIN:
         raise UserError(
             f"{model}: the model gives one token all the probability, whatever it reads, so nothing can be drawn from it: its "

@@ -79,6 +79,6 @@ def score(
         SCORED,
         shard_size,
         model,
-        {"form": form, "engine": run.params.engine.model_dump()},
+        {"form": form, "engine": run.params.engine.as_saved.model_dump()},
     )
     return [found[key]["score"] for key in keys]

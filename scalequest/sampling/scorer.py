@@ -20,6 +20,8 @@ TOKEN_SCORERS = frozenset({"InternLM2ForRewardModel", "Qwen2ForRewardModel"})
 class Scorer:
     """A model with a scalar head, in vLLM's pooling runner; ``settings`` are passed to vLLM.
 
+    It keeps ``engine.dtype``, whatever generating models compute in: scores are compared with each other.
+
     Attributes:
         chat: the model's chat format, in token ids.
         end: what is put after a sequence for the score to be read there: InternLM2-Reward's own
@@ -31,7 +33,7 @@ class Scorer:
         self._by_token = check_scalar_head(model, config) in TOKEN_SCORERS
         self.end = [int(config["reward_token_id"])] if "reward_token_id" in config else []
         self._max_model_len = engine.max_model_len
-        self._llm = load_engine(model, engine, runtime, runner="pooling", **settings)
+        self._llm = load_engine(model, engine.as_saved, runtime, runner="pooling", **settings)
         self.chat = ChatFormat.of(self._llm.get_tokenizer())
 
     def score(self, prompts: Sequence[list[int]]) -> list[float]:

@@ -8,6 +8,7 @@ import time
 from pathlib import Path
 from typing import Any, TextIO
 
+from scalequest.errors import UserError
 from scalequest.models.folder import file_sha256, local_path, remote_code
 from scalequest.params import Engine as EngineParams
 from scalequest.params import Runtime
@@ -30,7 +31,7 @@ def seed_everything(seed: int) -> None:
     torch.manual_seed(seed)
 
 
-def prepare_environment(runtime: Runtime) -> None:
+def prepare_environment(engine: EngineParams, runtime: Runtime) -> None:
     """Set what vLLM reads from the environment; must run before vLLM is imported."""
     os.environ.update(
         VLLM_ENABLE_V1_MULTIPROCESSING="0",
@@ -39,7 +40,10 @@ def prepare_environment(runtime: Runtime) -> None:
         VLLM_LOGGING_LEVEL=os.environ.get("VLLM_LOGGING_LEVEL", "ERROR"),
         VLLM_NO_USAGE_STATS="1",
         VLLM_WORKER_MULTIPROC_METHOD="spawn",  # processes of an engine on several GPUs; CUDA does not outlive a fork
+        VLLM_BATCH_INVARIANT=str(int(engine.repeatability == "batch_invariant")),
     )
+    if runtime.engine_cache:
+        os.environ["VLLM_CACHE_ROOT"] = str(Path(runtime.engine_cache).absolute())
     if runtime.threads:
         os.environ["OMP_NUM_THREADS"] = str(runtime.threads)
 
@@ -64,8 +68,36 @@ def graph_sizes(max_num_seqs: int) -> list[int]:
     return [*(size for size in sizes if size < max_num_seqs), max_num_seqs]
 
 
-def hardware_settings(engine: EngineParams, runtime: Runtime) -> dict[str, Any]:
-    """VLLM's settings that depend on what the machine has: memory and graphs on a GPU, no compilation on a CPU."""
+def check_hardware(engine: EngineParams) -> None:
+    """Refuse what this machine cannot compute.
+
+    Raises:
+        UserError: 8 bits or batch-invariant kernels are asked for, and there is no NVIDIA GPU of the
+            generation that has them.
+    """
+    import torch
+
+    asked = [(setting, (8, 9)) for setting in engine.fp8]
+    if engine.repeatability == "batch_invariant":
+        asked.append(("engine.repeatability: batch_invariant", (8, 0)))
+    for setting, least in asked:
+        found = torch.cuda.get_device_capability() if torch.cuda.is_available() else None
+        if found is None or found < least or torch.version.hip:
+            has = "no NVIDIA GPU" if found is None or torch.version.hip else torch.cuda.get_device_name()
+            raise UserError(
+                f"{setting}: this machine has {has}. Expected an NVIDIA GPU of compute capability {least[0]}.{least[1]} or "
+                "higher. Run on such a GPU, or set quantization to null, kv_cache_dtype to auto and repeatability to seeded"
+            )
+
+
+def hardware_settings(engine: EngineParams, runtime: Runtime, scores: bool = False) -> dict[str, Any]:
+    """VLLM's settings that depend on what the machine has: memory and graphs on a GPU, no compilation on a CPU.
+
+    Args:
+        engine: decides the largest batch.
+        runtime: decides memory, and how much is prepared before the first token.
+        scores: whether the engine reads sequences and writes none.
+    """
     import torch
 
     if not torch.cuda.is_available():
@@ -74,8 +106,15 @@ def hardware_settings(engine: EngineParams, runtime: Runtime) -> dict[str, Any]:
     settings: dict[str, Any] = {
         # VLLM refuses to start where less is free, and fills it.
         "gpu_memory_utilization": runtime.gpu_memory_utilization * runtime.gpu_part,
-        "compilation_config": {"cudagraph_capture_sizes": graph_sizes(engine.max_num_seqs)},
     }
+    sizes = {"cudagraph_capture_sizes": graph_sizes(engine.max_num_seqs)}
+    if runtime.engine_start == "full":
+        settings["compilation_config"] = sizes
+    elif scores:  # there are no decoding steps to record, and other graphs need a compiled model
+        settings["enforce_eager"] = True
+    else:
+        settings["compilation_config"] = {"mode": 0, "cudagraph_mode": "FULL_DECODE_ONLY", **sizes}
+        settings["enable_flashinfer_autotune"] = False
     if runtime.gpu_kv_cache_gib:
         settings["kv_cache_memory_bytes"] = int(runtime.gpu_kv_cache_gib * 2**30)
     return settings
@@ -147,29 +186,55 @@ def loadable(model: Path) -> Path:
 
 
 def load_engine(model: Path, engine: EngineParams, runtime: Runtime, **kwargs: Any) -> Any:
-    """Start vLLM on a model, with the settings of this hardware; ``kwargs`` go to ``vllm.LLM``."""
+    """Start vLLM on a model, with the settings of this hardware; ``kwargs`` go to ``vllm.LLM``.
+
+    Raises:
+        UserError: this machine, or vLLM on it, cannot do what ``engine`` asks for.
+    """
+    import torch
+
     begin = time.monotonic()
-    prepare_environment(runtime)
+    prepare_environment(engine, runtime)
+    check_hardware(engine)
     path = loadable(model)
     trusted = remote_code(model)
-    settings = hardware_settings(engine, runtime) | split_settings(runtime.gpus_per_engine(model))
+    settings = hardware_settings(engine, runtime, kwargs.get("runner") == "pooling")
+    settings |= split_settings(runtime.gpus_per_engine(model))
     from vllm import LLM
 
-    if "enforce_eager" in settings:
+    imported = time.monotonic()
+    if not torch.cuda.is_available():
         from scalequest.sampling.fast_top_p import install_fast_top_p
 
         install_fast_top_p()
-    llm = LLM(
-        str(path),
-        dtype=engine.dtype,
-        max_num_seqs=engine.max_num_seqs,
-        max_model_len=engine.max_model_len,
-        seed=0,
-        disable_log_stats=True,
-        use_tqdm_on_load=False,
-        trust_remote_code=trusted,
-        **settings,
-        **kwargs,
-    )
-    log.info("engine ready after %.0f s", time.monotonic() - begin)
+    try:
+        llm = LLM(
+            str(path),
+            dtype=engine.dtype,
+            quantization=engine.quantization,
+            kv_cache_dtype=engine.kv_cache_dtype,
+            max_num_seqs=engine.max_num_seqs,
+            max_model_len=engine.max_model_len,
+            seed=0,
+            disable_log_stats=True,
+            use_tqdm_on_load=False,
+            trust_remote_code=trusted,
+            **settings,
+            **kwargs,
+        )
+    except (AssertionError, NotImplementedError, ValueError) as error:
+        if not engine.fp8:
+            raise
+        raise UserError(
+            f"{model}: {', '.join(engine.fp8)}: vLLM cannot: {error}. Expected a model, a GPU and a version of vLLM that can. "
+            "Set engine.quantization to null and engine.kv_cache_dtype to auto"
+        ) from error
+    ready = time.monotonic()
+    log.info("engine ready after %.0f s, %.0f s of them for importing vLLM", ready - begin, imported - begin)
+    # Left to vLLM, which has it on for every model that can: a judge's examples, and the question of
+    # n answers, are then read once per shard.
+    if kwargs.get("runner") != "pooling" and not llm.llm_engine.vllm_config.cache_config.enable_prefix_caching:
+        log.warning(
+            "%s: vLLM reads every prompt whole: this kind of model, or its settings, share no beginnings", model
+        )
     return llm

@@ -18,12 +18,12 @@ import json, sys
 from pathlib import Path
 from scalequest.sampling.engine import Engine
 from scalequest.errors import UserError
-from scalequest.params import Engine as EngineParams, Sampling
+from scalequest.params import Sampling
 from scalequest.run.profile import load_profile
 from scalequest.sampling.questions import question_rows
 model = Path(sys.argv[1])
 runtime = load_profile().runtime
-engine = Engine(model, EngineParams(dtype="float32", max_num_seqs=32, max_model_len=256), runtime)
+engine = Engine(model, load_profile().engine.model_copy(update={"max_num_seqs": 32, "max_model_len": 256}), runtime)
 sampling = Sampling(temperature=1.0, top_p=0.9, max_tokens=24, shard_size=32)
 complete = engine.complete(sampling)
 prompts = [engine.chat.question_prefix] * 32
@@ -61,6 +61,15 @@ exact = apply_top_k_top_p_pytorch(logits.clone(), None, p)
 fast = sampler.apply_top_k_top_p(logits.clone(), None, p)
 result["fast_installed"] = getattr(sampler.apply_top_k_top_p, "is_fast", False)
 result["same_nucleus"] = bool(torch.equal(exact.isinf(), fast.isinf()))
+# What a GPU's engine would be given, to this vLLM.
+from vllm.config import CompilationConfig
+from scalequest.sampling import vllm as loading
+torch.cuda.is_available = lambda: True
+result["graphs"] = {}
+for start in ("full", "quick"):
+    given = loading.hardware_settings(load_profile().engine, runtime.model_copy(update={"engine_start": start}))
+    made = CompilationConfig(**given["compilation_config"])
+    result["graphs"][start] = [made.mode, made.cudagraph_mode and made.cudagraph_mode.name, made.cudagraph_capture_sizes[-1]]
 print("RESULT" + json.dumps(result))
 """
 
@@ -68,11 +77,10 @@ SCORER = """
 import json, sys
 from pathlib import Path
 from scalequest.sampling.scorer import Scorer
-from scalequest.params import Engine as EngineParams
 from scalequest.run.profile import load_profile
 model = Path(sys.argv[1])
 runtime = load_profile().runtime
-scorer = Scorer(model, EngineParams(dtype="float32", max_num_seqs=32, max_model_len=256), runtime)
+scorer = Scorer(model, load_profile().engine.model_copy(update={"max_num_seqs": 32, "max_model_len": 256}), runtime)
 rows = [scorer.chat.solution(q, r) for q, r in (("What is 1 + 1?", "2"), ("What is 1 + 1?", "It is three, I think."), ("Why?", ""))]
 scores = scorer.score(rows)
 import torch
@@ -133,6 +141,11 @@ def test_a_prompt_longer_than_the_context_is_named(seen: dict) -> None:
     # One among others is a row of its own kind; the others are answered.
     assert [too_long for too_long, _, _ in seen["mixed"]] == [False, False, True, False, False]
     assert seen["mixed"][2] == [True, True, True]
+
+
+def test_vllm_takes_what_a_gpu_would_be_given(seen: dict) -> None:
+    """Full: compiled by vLLM's own rules. Quick: mode 0 compiles nothing, and decoding steps are recorded alone."""
+    assert seen["graphs"] == {"full": [None, None, 64], "quick": [0, "FULL_DECODE_ONLY", 64]}
 
 
 def test_fast_top_p_masks_exactly_what_vllm_masks(seen: dict) -> None:

@@ -24,11 +24,10 @@ import json, sys
 from pathlib import Path
 from scalequest.sampling import vllm
 from scalequest.sampling.scorer import Scorer
-from scalequest.params import Engine as EngineParams
 from scalequest.run.profile import load_profile
 model = Path(sys.argv[1])
 vllm.remote_code = lambda folder: sys.argv[2] == "code"
-scorer = Scorer(model, EngineParams(dtype="float32", max_num_seqs=8, max_model_len=256), load_profile().runtime)
+scorer = Scorer(model, load_profile().engine.model_copy(update={"max_num_seqs": 8, "max_model_len": 256}), load_profile().runtime)
 solved = [("What is 1 + 1?", "2"), ("What is 1 + 1?", "It is three."), ("Why?", "")]
 rows = [ids + scorer.end for ids in scorer.chat.answered(solved)]
 print("RESULT" + json.dumps({"scores": scorer.score(rows), "rows": rows, "text": scorer.chat.decode(rows[0])}))

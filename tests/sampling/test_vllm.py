@@ -1,0 +1,119 @@
+import os
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import scalequest.evaluation
+import scalequest.sampling.scorer as scorer
+from scalequest.errors import UserError
+from scalequest.io import write_json
+from scalequest.params import Engine, Params, Runtime
+from scalequest.sampling.vllm import check_hardware, hardware_settings, load_engine, prepare_environment
+
+FP8 = {"dtype": "bfloat16", "quantization": "fp8"}
+CACHE = {"dtype": "bfloat16", "kv_cache_dtype": "fp8"}
+INVARIANT = {"repeatability": "batch_invariant"}
+
+
+def engine(laptop: Params, **settings: Any) -> Engine:
+    return laptop.engine.model_copy(update=settings)
+
+
+def runtime(laptop: Params, **settings: Any) -> Runtime:
+    return laptop.runtime.model_copy(update=settings)
+
+
+def put_gpu(monkeypatch: pytest.MonkeyPatch, capability: tuple[int, int] | None) -> None:
+    import torch
+
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: capability is not None)
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda: capability)
+    monkeypatch.setattr(torch.cuda, "get_device_name", lambda: "Some GPU")
+
+
+@pytest.mark.parametrize(
+    ("settings", "capability", "refused"),
+    [
+        (FP8, None, "engine.quantization: fp8: this machine has no NVIDIA GPU. Expected .* 8.9 or higher"),
+        (CACHE, None, "engine.kv_cache_dtype: fp8: this machine has no NVIDIA GPU"),
+        (INVARIANT, None, "engine.repeatability: batch_invariant: this machine has no NVIDIA GPU. Expected .* 8.0"),
+        (FP8, (8, 0), "engine.quantization: fp8: this machine has Some GPU"),
+        (INVARIANT, (7, 5), "this machine has Some GPU"),
+        (FP8 | CACHE | INVARIANT, (9, 0), None),
+        (FP8, (8, 9), None),
+        (INVARIANT, (8, 0), None),
+        ({}, None, None),
+    ],
+)
+def test_what_the_machine_cannot_compute_is_refused(
+    settings: dict[str, Any], capability, refused: str | None, laptop: Params, monkeypatch: pytest.MonkeyPatch
+):
+    put_gpu(monkeypatch, capability)
+    if refused is None:
+        check_hardware(engine(laptop, **settings))
+        return
+    with pytest.raises(UserError, match=refused):
+        check_hardware(engine(laptop, **settings))
+
+
+def test_an_engine_of_8_bits_does_not_start_on_a_cpu(laptop: Params, monkeypatch: pytest.MonkeyPatch):
+    put_gpu(monkeypatch, None)
+    monkeypatch.setattr(os, "environ", dict(os.environ))
+    with pytest.raises(UserError, match="or set quantization to null"):
+        load_engine(Path("no/model"), engine(laptop, **FP8), laptop.runtime)
+
+
+def test_quick_starts_compile_nothing(laptop: Params, monkeypatch: pytest.MonkeyPatch):
+    full, quick = (runtime(laptop, engine_start=start) for start in ("full", "quick"))
+    put_gpu(monkeypatch, None)
+    for start in (full, quick):  # a CPU has one way
+        assert hardware_settings(laptop.engine, start) == {"enforce_eager": True}
+    put_gpu(monkeypatch, (9, 0))
+    sizes = {"cudagraph_capture_sizes": [1, 2, 4, 8, 16, 32, 64]}  # max_num_seqs is 64
+    memory = {"gpu_memory_utilization": 0.9}
+    assert hardware_settings(laptop.engine, full) == memory | {"compilation_config": sizes}
+    assert hardware_settings(laptop.engine, full, scores=True) == memory | {"compilation_config": sizes}
+    assert hardware_settings(laptop.engine, quick) == memory | {
+        "compilation_config": {"mode": 0, "cudagraph_mode": "FULL_DECODE_ONLY"} | sizes,
+        "enable_flashinfer_autotune": False,
+    }
+    assert hardware_settings(laptop.engine, quick, scores=True) == memory | {"enforce_eager": True}
+
+
+@pytest.mark.parametrize(
+    ("repeatability", "cache", "expected"),
+    [("seeded", None, ("0", "as before")), ("batch_invariant", "cache", ("1", str(Path("cache").absolute())))],
+)
+def test_the_environment_says_what_vllm_reads(
+    repeatability: str, cache: str | None, expected: tuple[str, str], laptop: Params, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(os, "environ", {"VLLM_CACHE_ROOT": "as before", "VLLM_BATCH_INVARIANT": "1"})
+    prepare_environment(engine(laptop, repeatability=repeatability), runtime(laptop, engine_cache=cache))
+    assert (os.environ["VLLM_BATCH_INVARIANT"], os.environ["VLLM_CACHE_ROOT"]) == expected
+
+
+class StartedError(Exception):
+    """Raised instead of starting an engine; its argument is what the engine was given."""
+
+
+def test_scores_and_grades_are_those_of_the_saved_model(
+    laptop: Params, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    def start(_model: Path, given: Engine, *_: Any, **__: Any) -> None:
+        raise StartedError(given)
+
+    asked = engine(laptop, **FP8, kv_cache_dtype="fp8")
+    write_json(tmp_path / "config.json", {"architectures": ["LlamaForSequenceClassification"], "num_labels": 1})
+    monkeypatch.setattr(scorer, "load_engine", start)
+    monkeypatch.setattr(scalequest.evaluation, "Engine", start)
+    monkeypatch.setattr(scalequest.evaluation, "resolve_tasks", lambda *_: None)
+    exam = scalequest.evaluation.Exam(tmp_path, tmp_path, ["sums"], max_tokens=8)
+    for begin in (
+        lambda: scorer.Scorer(tmp_path, asked, laptop.runtime),
+        lambda: scalequest.evaluation.run_exam(tmp_path, exam, asked, laptop.runtime),
+    ):
+        with pytest.raises(StartedError) as found:
+            begin()
+        given = found.value.args[0]
+        assert given == laptop.engine.model_copy(update={"dtype": "bfloat16"})
