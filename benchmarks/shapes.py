@@ -30,10 +30,13 @@ def add_shape(parser: argparse.ArgumentParser) -> None:
 
 def chosen_model(args: argparse.Namespace, scratch: Path) -> tuple[Path, dict[str, Any]]:
     """The folder of the model to measure, and vLLM's settings to load it; one of ``--shape`` is written to ``scratch``."""
-    if not args.shape:
-        return args.model, {}
-    out = scratch / args.shape
+    return with_shape(args.model, args.shape, scratch) if args.shape else (args.model, {})
+
+
+def with_shape(model: Path, shape: str, scratch: Path) -> tuple[Path, dict[str, Any]]:
+    """A folder in ``scratch`` with that shape and the model's tokenizer, and vLLM's settings to load it."""
+    out = scratch / shape
     weights_and_shape = shutil.ignore_patterns("*.safetensors", "config.json", "generation_config.json")
-    shutil.copytree(local_path(args.model), out, ignore=weights_and_shape)
-    write_json(out / "config.json", SHAPES[args.shape])
+    shutil.copytree(local_path(model), out, ignore=weights_and_shape)
+    write_json(out / "config.json", SHAPES[shape])
     return out, {"load_format": "dummy"}

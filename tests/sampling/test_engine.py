@@ -61,6 +61,22 @@ exact = apply_top_k_top_p_pytorch(logits.clone(), None, p)
 fast = sampler.apply_top_k_top_p(logits.clone(), None, p)
 result["fast_installed"] = getattr(sampler.apply_top_k_top_p, "is_fast", False)
 result["same_nucleus"] = bool(torch.equal(exact.isinf(), fast.isinf()))
+# scalequest tune: rates in the middle of calls that are ended, which leave nothing behind.
+from scalequest.run.tune import limited_to, scheduler_of, steady_pace, sweep
+running = []
+core = engine._llm.llm_engine.engine_core
+original = core.get_output
+def watch():
+    outputs = original()
+    running.append(len(scheduler_of(engine._llm).running))
+    return outputs
+core.get_output = watch
+params = load_profile()
+result["sweep"] = list(sweep(engine._llm, params, [2, 8], new_tokens=8, prompt_tokens=40, seconds=0.2))
+result["most_running"] = max(running)
+del core.get_output
+result["unfinished"] = engine._llm.llm_engine.has_unfinished_requests(), len(scheduler_of(engine._llm).waiting)
+result["as_before"] = texts(1) == first
 # What a GPU's engine would be given, to this vLLM.
 from vllm.config import CompilationConfig
 from scalequest.sampling import vllm as loading
@@ -141,6 +157,16 @@ def test_a_prompt_longer_than_the_context_is_named(seen: dict) -> None:
     # One among others is a row of its own kind; the others are answered.
     assert [too_long for too_long, _, _ in seen["mixed"]] == [False, False, True, False, False]
     assert seen["mixed"][2] == [True, True, True]
+
+
+def test_a_sweep_limits_the_batch_and_leaves_nothing_behind(seen: dict) -> None:
+    assert [row["max_num_seqs"] for row in seen["sweep"]] == [2, 8]
+    for row in seen["sweep"]:
+        assert row["tokens_per_s"] > 0
+        assert 0 < row["decoded_at_once"] <= row["max_num_seqs"]
+    assert seen["most_running"] == 8  # of 32 that the engine was started for
+    assert seen["unfinished"] == [False, 0]
+    assert seen["as_before"]
 
 
 def test_vllm_takes_what_a_gpu_would_be_given(seen: dict) -> None:

@@ -1,0 +1,320 @@
+"""Generated tokens per second at the paper's lengths, of bare vLLM and of our stages: the rates of `scalequest estimate`.
+
+    python benchmarks/lengths.py models/base/solver --out lengths.json [--variants real:full,shape:fp8] [--seconds 3]
+
+Lengths: questions of 53 tokens, judgements of 250, answers of 453, each on average, spread evenly from 1 to twice that.
+A rate is measured in the middle of a call, when sequences of all ages are decoded, and holds no end of a shard.
+
+A variant is MODEL:HOW. MODEL is `real`, the weights given, or `shape`, those of a 7B model, random. HOW:
+full: as `runtime.engine_start: full` | quick: as `quick` | fp8: weights of 8 bits | fp8-all: KV cache, too |
+invariant: `engine.repeatability: batch_invariant`. Each variant is a process of its own, so one that fails leaves the
+others; all import vLLM at the beginning, side by side, and start their engines in turn. `same_in_company` is the share
+of 64 rows, with seeds, that get the same 48 tokens in reversed halves as together; `same_as_full` those that get what
+the variant `full` of that model gave. The JSON is written after each measurement; the lines for gpus.yaml are printed.
+"""
+
+import argparse
+import json
+import os
+import queue
+import re
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from shapes import SHAPES, with_shape
+
+from scalequest.domains import wording
+from scalequest.io import write_json
+from scalequest.params import Params, ReasoningGymSource
+from scalequest.problems.sources import load_problems
+from scalequest.run.profile import load_profile
+from scalequest.run.tune import STEPS, lengths, steady_pace
+from scalequest.runtime.facts import StageFacts, hardware
+from scalequest.runtime.stage import StageRun
+from scalequest.sampling.vllm import prepare_environment
+
+MEAN = {"question": 53, "judgement": 250, "response": 453}
+HOWS: dict[str, dict[str, Any]] = {
+    "full": {},
+    "quick": {},
+    "fp8": {"quantization": "fp8"},
+    "fp8-all": {"quantization": "fp8", "kv_cache_dtype": "fp8"},
+    "invariant": {"repeatability": "batch_invariant"},
+}
+VARIANTS = "real:full,shape:full,real:fp8,shape:fp8-all,real:quick,real:invariant"
+SHAPE = "qwen2-math-7b"
+# Lines of vLLM's log that say what a start was spent on.
+TOOK = re.compile(r"took|finished in|seconds|\bsecs\b", re.IGNORECASE)
+ROWS, TOKENS = 64, 48  # of the comparison of bytes
+
+
+# --------------------------------------------------------------------------------------------------- one variant, alone
+
+
+@contextmanager
+def of_length(mean: int, n: int) -> Iterator[None]:
+    """Let the next ``n`` requests end after tokens of that mean, and at no end token: random weights write none."""
+    import vllm
+
+    original, each = vllm.SamplingParams, iter(lengths(mean, n))
+
+    def fixed(**settings: Any) -> Any:
+        return original(**settings | {"max_tokens": next(each), "ignore_eos": True, "stop_token_ids": []})
+
+    vllm.SamplingParams = fixed  # type: ignore[misc,assignment]
+    try:
+        yield
+    finally:
+        vllm.SamplingParams = original  # type: ignore[misc]
+
+
+def params_of(args: argparse.Namespace, how: str) -> Params:
+    """The profile, with room for the lengths and a GPU to itself."""
+    params = load_profile(args.params)
+    dtype = {} if args.dtype is None else {"dtype": args.dtype}
+    engine = {"max_num_seqs": args.max_num_seqs, "max_model_len": args.max_model_len} | dtype | HOWS[how]
+    start = "quick" if how == "quick" else "full"
+    runtime = {"gpu_memory_utilization": args.gpu_memory, "gpu_kv_cache_gib": None, "engine_start": start}
+    return params.model_copy(
+        update={
+            "engine": params.engine.model_copy(update=engine),
+            "runtime": params.runtime.model_copy(update=runtime),
+            "judge": params.judge.model_copy(update={"style": "reasoned"}),
+        }
+    )
+
+
+def questions(n: int) -> list[str]:
+    """``n`` word problems, made up, some of them more than once."""
+    config: dict[str, Any] = {}
+    source = ReasoningGymSource(
+        kind="reasoning_gym", dataset="gsm_symbolic", n=min(n, 500), seed=9_000_000, templates="all", config=config
+    )
+    found = [row["question"] for row in load_problems("gsm_symbolic", source, 0, need_solution=False)]
+    return [found[row % len(found)] for row in range(n)]
+
+
+def ways_of(engine: Any, params: Params, kind: str, n: int, model: Path) -> tuple[float, dict[str, Callable[[], Any]]]:
+    """Mean tokens per prompt, and the calls to measure: bare vLLM, and the stage's own function."""
+    import scalequest.sampling.questions as asking
+    import scalequest.sampling.sample as answering
+
+    asking.Engine = answering.Engine = lambda *_, **__: engine  # type: ignore[misc,assignment]
+    words, chat = wording(params.domain), engine.chat
+    section = {"question": params.generate, "judgement": params.judge, "response": params.respond}[kind]
+    samples = params.respond.n_samples if kind == "response" else 1
+    sampling = section.model_copy(update={"max_tokens": 2 * MEAN[kind], "shard_size": n})
+    rows = [{"id": str(number), "question": text} for number, text in enumerate(questions(-(-n // samples)))]
+    if kind == "question":
+        turns: Callable[[dict[str, Any]], list[str]] = lambda _: []  # noqa: E731
+        prompts = [chat.question_prefix] * n
+    else:
+        turns = (
+            (lambda row: words.judge_turns(row["question"], params.judge.style))
+            if kind == "judgement"
+            else (lambda row: [words.solve_prompt(row["question"])])
+        )
+        prompts = [ids for ids in chat.conversations([turns(row) for row in rows]) for _ in range(samples)]
+
+    def bare() -> None:
+        from vllm import SamplingParams
+
+        settings = [
+            SamplingParams(temperature=sampling.temperature, top_p=sampling.top_p, stop_token_ids=chat.stop_ids)
+            for _ in prompts
+        ]
+        engine._llm.generate([{"prompt_token_ids": ids} for ids in prompts], settings, use_tqdm=False)
+
+    def ours() -> None:
+        with tempfile.TemporaryDirectory() as folder:
+            run = StageRun(params, StageFacts(kind, Path(folder)))
+            if kind == "question":
+                asking.sample_questions(run, model, "benchmark", n, sampling)
+            else:
+                answering.sample(run, model, rows, prompts=turns, sampling=sampling, n_samples=samples)
+
+    return sum(map(len, prompts)) / len(prompts), {"bare": bare, "ours": ours}
+
+
+def bytes_of(engine: Any, params: Params) -> dict[str, Any]:
+    """Whether 64 rows with seeds keep their tokens in other company, and their texts, to compare with other variants."""
+    from scalequest.params import Sampling
+
+    sampling = Sampling(temperature=1.0, top_p=0.95, max_tokens=TOKENS, shard_size=ROWS)
+    words, complete = wording(params.domain), engine.complete_rows(sampling)
+    prompts = engine.chat.conversations([[words.solve_prompt(text)] for text in questions(ROWS)])
+    together = [c.text for c in complete(prompts, range(ROWS))]
+    halves: dict[int, str] = {}
+    for part in (range(ROWS - 1, -1, -2), range(0, ROWS, 2)):
+        found = complete([prompts[row] for row in part], list(part))
+        halves |= dict(zip(part, [c.text for c in found], strict=True))
+    same = sum(together[row] == text for row, text in halves.items())
+    return {"same_in_company": f"{same} of {ROWS}", "texts": together}
+
+
+def child(args: argparse.Namespace) -> None:
+    """Measure one variant; results are lines on standard output."""
+
+    def tell(**found: Any) -> None:
+        print("RESULT " + json.dumps(found), flush=True)
+
+    begin = time.perf_counter()
+    model_name, how = args.child.split(":")
+    params = params_of(args, how)
+    os.environ.setdefault("VLLM_LOGGING_LEVEL", "INFO")
+    prepare_environment(params.engine, params.runtime)
+    import torch
+    import vllm
+
+    from scalequest.sampling.engine import Engine
+
+    _ = vllm.LLM  # it imports what it needs when it is first asked for
+    tell(
+        import_s=round(time.perf_counter() - begin, 1), versions={"vllm": vllm.__version__, "torch": torch.__version__}
+    )
+    sys.stdin.readline()
+    with tempfile.TemporaryDirectory() as name:
+        scratch = Path(name)
+        model, loading = (args.model, {}) if model_name == "real" else with_shape(args.model, SHAPE, scratch)
+        begin = time.perf_counter()
+        engine = Engine(model, params.engine, params.runtime, row_seeds=True, **loading)
+        tell(start_s=round(time.perf_counter() - begin, 1))
+        if model_name == "real":
+            tell(**bytes_of(engine, params))
+        for kind in args.kinds.split(","):
+            n = args.max_num_seqs * (2 + -(-STEPS // MEAN[kind]))
+            prompt, ways = ways_of(engine, params, kind, n, model)
+            for way in args.ways.split(","):
+                engine._llm.reset_prefix_cache()
+                with of_length(MEAN[kind], 2 * n):
+                    pace = steady_pace(engine._llm, ways[way], max(2, MEAN[kind] // 2), args.seconds)
+                tell(
+                    kind=kind, way=way, tokens_per_s=round(pace.tokens_per_s, 1), steps=pace.steps,
+                    ms_per_step=round(1000 * pace.seconds / max(1, pace.steps), 2), mean_prompt_tokens=round(prompt, 1),
+                )  # fmt: skip
+    sys.stdout.flush()
+    os._exit(0)
+
+
+# --------------------------------------------------------------------------------------------------------- all of them
+
+
+class Variant:
+    """A process that imports at once and measures when it is let go."""
+
+    def __init__(self, name: str, arguments: Sequence[str], log: Path) -> None:
+        self.name, self._lines = name, queue.Queue[str | None]()
+        self._log = log.open("a", encoding="utf-8")
+        command = [sys.executable, __file__, *arguments, "--child", name]
+        self._process = subprocess.Popen(
+            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+        )
+        threading.Thread(target=self._read, daemon=True).start()
+
+    def _read(self) -> None:
+        assert self._process.stdout
+        for line in self._process.stdout:
+            self._lines.put(line)
+        self._lines.put(None)
+
+    def measure(self, limit_s: float) -> Iterator[dict[str, Any]]:
+        """Let it go; its results as they come, then how it ended if not well."""
+        assert self._process.stdin
+        end, tail, took = time.monotonic() + limit_s, [""], []
+        try:
+            self._process.stdin.write("go\n")
+            self._process.stdin.flush()
+            while (line := self._lines.get(timeout=max(0.1, end - time.monotonic()))) is not None:
+                self._log.write(line)
+                if line.startswith("RESULT "):
+                    yield json.loads(line.removeprefix("RESULT "))
+                elif TOOK.search(line) and "Error" not in line:
+                    took.append(line.strip()[-160:])
+                tail = [*tail, line.strip()][-12:]
+        except (queue.Empty, BrokenPipeError):
+            yield {"error": f"not done after {limit_s:.0f} s: {tail[-1][-300:]}"}
+        finally:
+            self.stop()
+        yield {"start_log": took}
+        if self._process.returncode > 0:
+            yield {"error": " | ".join(tail)[-1500:]}
+
+    def stop(self) -> None:
+        """End the process and wait until the card's memory is free again."""
+        try:
+            self._process.wait(timeout=5)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            self._process.wait()
+        self._log.close()
+
+
+def gpus_yaml(results: Sequence[dict[str, Any]]) -> str:
+    """The lines for ``generated_tokens_per_s`` of a GPU in gpus.yaml, from the stages' rates, else the bare ones."""
+    sizes = {"real": 1.5, "shape": 7.6}
+    lines = []
+    for how, key in (("full", "bfloat16"), ("fp8", "fp8"), ("fp8-all", "fp8")):
+        for kind in MEAN:
+            rows = {
+                sizes[r["variant"].split(":")[0]]: r["tokens_per_s"]
+                for way in ("bare", "ours")
+                for r in results
+                if r.get("way") == way and r["kind"] == kind and r["variant"].endswith(f":{how}")
+            }
+            if rows:
+                lines.append(f"{key}.{kind}: {[list(row) for row in sorted(rows.items())]}   # {how}")
+    return "\n".join(lines)
+
+
+def main() -> None:
+    """Measure all variants in turn."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("model", type=Path, help="a model of about 1.5B; `shape` takes its tokenizer")
+    parser.add_argument("--out", type=Path, default=Path("lengths.json"))
+    parser.add_argument("--variants", default=VARIANTS)
+    parser.add_argument("--kinds", default=",".join(MEAN))
+    parser.add_argument("--ways", default="bare,ours")
+    parser.add_argument("--seconds", type=float, default=3.0, help="time that is counted per measurement")
+    parser.add_argument("--limit", type=float, default=100.0, help="seconds after which a variant is ended")
+    parser.add_argument("--max-num-seqs", type=int, default=512)
+    parser.add_argument("--max-model-len", type=int, default=1536)
+    parser.add_argument("--gpu-memory", type=float, default=0.85)
+    parser.add_argument("--dtype", choices=("float32", "bfloat16"), help="default: the profile's")
+    parser.add_argument("--params", default="params.yaml", help="a profile or a parameter file")
+    parser.add_argument("--child", help=argparse.SUPPRESS)
+    args = parser.parse_args()
+    if args.child:
+        child(args)
+    names = args.variants.split(",")
+    if unknown := [n for n in names if n.split(":")[0] not in ("real", "shape") or n.partition(":")[2] not in HOWS]:
+        parser.error(f"--variants: {unknown[0]}: expected real or shape, a colon, and one of {', '.join(HOWS)}")
+    own = sys.argv[1:]
+    found: dict[str, Any] = {"model": str(args.model), "shape": SHAPES[SHAPE]["model_type"], "machine": hardware(),
+                             "max_num_seqs": args.max_num_seqs, "mean_tokens": MEAN, "variants": {}, "results": []}  # fmt: skip
+    begin, texts = time.monotonic(), {}
+    variants = [Variant(name, own, args.out.with_suffix(".log")) for name in names]
+    for variant in variants:
+        facts = found["variants"].setdefault(variant.name, {})
+        for result in variant.measure(args.limit):
+            if "texts" in result:
+                texts[variant.name] = result.pop("texts")
+                if (full := texts.get("real:full")) and variant.name != "real:full":
+                    result["same_as_full"] = f"{sum(map(str.__eq__, full, texts[variant.name]))} of {ROWS}"
+            if "kind" in result:
+                found["results"].append({"variant": variant.name} | result)
+            else:
+                facts.update(result)
+            write_json(args.out, found)
+            print(f"{time.monotonic() - begin:6.1f} s  {variant.name:<16}{json.dumps(result)[:400]}", flush=True)
+    print(gpus_yaml(found["results"]))
+
+
+if __name__ == "__main__":
+    main()
