@@ -1,6 +1,6 @@
 """Estimate tokens, GPU hours, disk and cost of a run before it is made.
 
-    scalequest estimate [--profile paper-math] [--gpu h100] [--usd-per-hour 3] [--from-run METRICS]
+    scalequest estimate [--profile paper-math] [--gpu h100] [--quantization fp8] [--usd-per-hour 3] [--from-run METRICS]
 
 Rows go through the stages with the shares that stay in the paper, or in the metrics of a finished run. Tokens follow from
 the rows, and hours from measured rates (scalequest/run/gpus.yaml names the source of each). With the paper's number of
@@ -36,6 +36,10 @@ class Work:
         rows: rows that it reads.
         billions: parameters of its model; None for an API, or no model.
         generated, read, trained: tokens.
+        length: the length of what it generates, by which a GPU's rate is chosen: question, judgement or
+            response. Those rates were measured with the prompts that belong to them, so reading costs
+            nothing more; None: other lengths, and reading counts.
+        fp8: whether it generates in 8 bits.
         samples: training sequences, times the passes over them.
         sequences: sequences that are read and hardly answered; each costs time beside its tokens.
         engines, trainings: number of starts.
@@ -55,6 +59,8 @@ class Work:
     trainings: int = 0
     api_usd: float = 0.0
     written: int = 0
+    length: str | None = None
+    fp8: bool = False
 
 
 @dataclass(frozen=True)
@@ -105,9 +111,17 @@ def workload(params: Params, assumed: Assumptions, sizes: dict[str, float], with
     answered = question + template + response
     result: list[Work] = []
 
-    def add(stage: str, rows: float, billions: float | None, api_usd: float = 0.0, **amounts: float) -> None:
+    def add(
+        stage: str,
+        rows: float,
+        billions: float | None,
+        api_usd: float = 0.0,
+        length: str | None = None,
+        **amounts: float,
+    ) -> None:
         counts = {name: round(value) for name, value in amounts.items()}
-        result.append(Work(stage, round(rows), billions, api_usd=api_usd, **counts))
+        fp8 = params.engine.quantization == "fp8" and "generated" in counts
+        result.append(Work(stage, round(rows), billions, api_usd=api_usd, length=length, fp8=fp8, **counts))
 
     def weights(billions: float | None) -> float:
         return (billions or 0) * 2e9  # bfloat16
@@ -127,6 +141,7 @@ def workload(params: Params, assumed: Assumptions, sizes: dict[str, float], with
         sampled,
         generator,
         generated=sampled * question,
+        length="question",
         engines=n_mix,
         written=sampled * question * BYTES_PER_TOKEN,
     )
@@ -139,6 +154,7 @@ def workload(params: Params, assumed: Assumptions, sizes: dict[str, float], with
             sampled,
             size["solver"],
             generated=solved,
+            length="response",
             read=sampled * (question + template),
             engines=n_mix,
         )
@@ -152,6 +168,7 @@ def workload(params: Params, assumed: Assumptions, sizes: dict[str, float], with
             sampled,
             size["optimizer"],
             generated=rewrite,
+            length="question" if params.preferences.style == "few_shot" else "response",
             read=sampled * (question + template),
             engines=n_mix,
         )
@@ -172,6 +189,7 @@ def workload(params: Params, assumed: Assumptions, sizes: dict[str, float], with
         generated,
         generator,
         generated=generated * question,
+        length="question",
         engines=n_mix,
         written=generated * question * BYTES_PER_TOKEN,
     )
@@ -184,7 +202,9 @@ def workload(params: Params, assumed: Assumptions, sizes: dict[str, float], with
     scorer = (size["difficulty"] or 0.0) / (size["judge"] or 1.0)
     add("preference_check", checked / 2, size["judge"], generated=checked * token[f"verdict_{params.judge.style}"], engines=2,
         read=checked * (question + shown) + checked * (question + template) * scorer, sequences=2 * checked)  # fmt: skip
-    add("judge", screened, size["judge"], generated=screened * token[f"verdict_{params.judge.style}"],
+    # A verdict of two tokens is hardly more than reading.
+    judged = "judgement" if params.judge.style == "reasoned" else None
+    add("judge", screened, size["judge"], generated=screened * token[f"verdict_{params.judge.style}"], length=judged,
         read=screened * (question + shown), sequences=screened, engines=1)  # fmt: skip
     labelled = min(params.difficulty_labels.n_seeds, with_solutions)
     tries = labelled * params.difficulty_labels.n_samples
@@ -193,6 +213,7 @@ def workload(params: Params, assumed: Assumptions, sizes: dict[str, float], with
         labelled,
         size["solver"],
         generated=tries * response,
+        length="response",
         read=tries * (question + template),
         engines=1,
     )
@@ -211,8 +232,8 @@ def workload(params: Params, assumed: Assumptions, sizes: dict[str, float], with
     )
     kept = kept_questions(params, screened / generated * (keep["judge"] if params.filter.require_solvable else 1))
     answers = kept * params.respond.n_samples
-    add("respond", kept, size["solver"], generated=answers * response, read=kept * (question + template), engines=1,
-        written=answers * response * BYTES_PER_TOKEN)  # fmt: skip
+    add("respond", kept, size["solver"], generated=answers * response, length="response", engines=1,
+        read=kept * (question + template), written=answers * response * BYTES_PER_TOKEN)  # fmt: skip
     if params.reward_model.method != "none":
         compared = 2 * labelled * params.reward_model.pairs_per_question * params.reward_model.epochs
         add(
@@ -259,8 +280,26 @@ def kept_questions(params: Params, keep_frac: float) -> int:
 
 def generated_rate(rows: list[list[float]], billions: float) -> float:
     """Generated tokens per second: the rate of the nearest measured size; above the largest, slower in proportion."""
-    nearest = min(rows, key=lambda row: abs(math.log(row[0] / billions)))
+    nearest = nearest_row(rows, billions)
     return nearest[1] * min(1.0, nearest[0] / billions)
+
+
+def nearest_row(rows: list[list[float]], billions: float) -> list[float]:
+    """The row of the nearest measured size, on a logarithmic scale."""
+    return min(rows, key=lambda row: abs(math.log(row[0] / billions)))
+
+
+def measured_rates(gpu: dict[str, Any], work: Work) -> list[list[float]]:
+    """A GPU's rows of sizes and rates for this precision and length; where fp8 was not measured, those of bfloat16."""
+    rates = (work.fp8 and gpu.get("generated_tokens_per_s_fp8")) or gpu["generated_tokens_per_s"]
+    found: list[list[float]] = rates if isinstance(rates, list) else rates[work.length or "response"]
+    return found
+
+
+def trained_share(table: dict[str, Any], billions: float) -> float:
+    """Share of the peak that training reaches: one number, or that of the nearest measured size."""
+    shares = table["trained_share_of_peak"]
+    return float(nearest_row(shares, billions)[1] if isinstance(shares, list) else shares)
 
 
 def hours(work: Work, gpu: dict[str, Any], table: dict[str, Any]) -> float:
@@ -271,11 +310,13 @@ def hours(work: Work, gpu: dict[str, Any], table: dict[str, Any]) -> float:
     parameters = work.billions * 1e9
     seconds = work.engines * gpu["engine_start_s"] + work.trainings * table["training_start_s"]
     if work.generated:
-        seconds += work.generated / generated_rate(gpu["generated_tokens_per_s"], work.billions)
-    reading = 2 * parameters * work.read / (operations_per_s * gpu["read_share_of_peak"])
-    seconds += max(reading, work.sequences / table["max_read_sequences_per_s"])
-    arithmetic = 6 * parameters * work.trained / (operations_per_s * table["trained_share_of_peak"])
-    return (seconds + max(arithmetic, work.samples / table["max_trained_samples_per_s"])) / 3600
+        seconds += work.generated / generated_rate(measured_rates(gpu, work), work.billions)
+    if work.length is None:
+        reading = 2 * parameters * work.read / (operations_per_s * gpu["read_share_of_peak"])
+        seconds += max(reading, work.sequences / table["max_read_sequences_per_s"])
+    arithmetic = 6 * parameters * work.trained / (operations_per_s * trained_share(table, work.billions))
+    steps = work.samples / table["max_trained_samples_per_s"] if table["max_trained_samples_per_s"] else 0.0
+    return (seconds + max(arithmetic, steps)) / 3600
 
 
 def of_run(path: Path, assumed: Assumptions, mix: list[str]) -> Assumptions:
@@ -340,6 +381,8 @@ def render(
         f"{'total':<18}{'':>11}{generated:>13,.1f}{read:>9,.1f}{trained:>11,.1f}{total:>11,.2f}{money:>10}"
         f"{sum(w.written for w in found) / 1e9:>8,.1f}"
     )
+    if any(work.fp8 for work in found) and not gpu.get("generated_tokens_per_s_fp8"):
+        lines += ["", "engine.quantization: fp8 was not measured on this GPU; the rates are those of bfloat16."]
     lines += [
         "",
         "GB: bfloat16 weights and uncompressed text. Not included: evaluation, CPU stages, checkpoints.",
@@ -371,6 +414,9 @@ def configure(parser: argparse.ArgumentParser) -> None:
     """Declare the options of ``scalequest estimate``."""
     parser.add_argument("--profile", default="params.yaml", help="a profile or a parameter file (default: params.yaml)")
     parser.add_argument("--gpu", choices=sorted(read_yaml(TABLE)["gpus"]), default="h100")
+    parser.add_argument(
+        "--quantization", choices=("fp8",), help="sample in 8 bits (default: the profile's engine.quantization)"
+    )
     parser.add_argument("--usd-per-hour", type=float, help="price per GPU hour (default: the table's, if it has one)")
     parser.add_argument(
         "--from-run", type=Path, metavar="METRICS", help="take tokens and shares from a finished run's metrics"
@@ -387,6 +433,9 @@ def run(args: argparse.Namespace) -> int:
     """Print the estimate of one parameter file."""
     table = read_yaml(TABLE)
     params = load_profile(args.profile)
+    if args.quantization:
+        engine = params.engine.model_copy(update={"quantization": args.quantization})
+        params = params.model_copy(update={"engine": engine})
     assumed = Assumptions(table["tokens"], table["keeps"])
     if args.from_run:
         assumed = of_run(args.from_run, assumed, params.mix)

@@ -17,8 +17,10 @@ from scalequest.run.estimate import (
     generated_rate,
     hours,
     kept_questions,
+    measured_rates,
     model_billions,
     of_run,
+    trained_share,
     workload,
 )
 from scalequest.run.profile import load_profile
@@ -105,6 +107,64 @@ def test_the_rate_of_the_nearest_size_counts(billions: float, rate: float):
 )
 def test_hours_follow_from_tokens(work: Work, seconds: float):
     assert hours(work, GPU, SHARES) * 3600 == pytest.approx(seconds)
+
+
+BY_LENGTH: dict[str, Any] = GPU | {
+    "generated_tokens_per_s": {"question": [[1, 500]], "judgement": [[1, 800]], "response": [[1, 1000]]},
+    "generated_tokens_per_s_fp8": {"question": [[1, 600]], "judgement": [[1, 1200]], "response": [[1, 1600]]},
+}
+
+
+@pytest.mark.parametrize(
+    ("gpu", "length", "fp8", "rate"),
+    [
+        (BY_LENGTH, "question", False, 500),
+        (BY_LENGTH, "judgement", False, 800),
+        (BY_LENGTH, None, False, 1000),  # not measured: as a response
+        (BY_LENGTH, "response", True, 1600),
+        (GPU, "question", False, 1000),  # one list for all lengths
+        (GPU, "response", True, 1000),  # fp8 was not measured
+    ],
+)
+def test_a_rate_is_that_of_the_length_and_the_precision(
+    gpu: dict[str, Any], length: str | None, fp8: bool, rate: float
+):
+    work = Work("x", 1, 1.0, generated=8_000, length=length, fp8=fp8)
+    assert measured_rates(gpu, work)[0] == [1, rate]
+    assert hours(work, gpu, SHARES) * 3600 == pytest.approx(8_000 / rate)
+
+
+def test_rates_with_their_prompts_count_reading_once():
+    read = {"generated": 5_000, "read": 1_000_000, "sequences": 1_000}
+    # 5,000 at 1,000 a second; reading alone would take 50 s, see above.
+    assert hours(Work("x", 1, 1.0, length="response", **read), GPU, SHARES) * 3600 == pytest.approx(5.0)
+    assert hours(Work("x", 1, 1.0, **read), GPU, SHARES) * 3600 == pytest.approx(55.0)
+
+
+def test_training_has_a_share_by_size_and_maybe_no_limit():
+    table = SHARES | {"trained_share_of_peak": [[0.1, 0.05], [1, 0.2], [10, 0.4]], "max_trained_samples_per_s": None}
+    assert [trained_share(table, billions) for billions in (0.135, 1.5, 7.6)] == [0.05, 0.2, 0.4]
+    # 6e15 operations at a fifth of 1e14 a second; a million samples do not matter
+    assert hours(Work("x", 1, 1.0, trained=1_000_000, samples=10**6), GPU, table) * 3600 == pytest.approx(300.0)
+
+
+def test_sampling_alone_is_estimated_in_8_bits(table: dict[str, Any]):
+    params = load_profile("paper-math", ROOT)
+    for quantization, expected in (
+        (None, set()),
+        ("fp8", {"qpo_questions", "generate", "judge", "difficulty_labels", "respond"}),
+    ):
+        engine = params.engine.model_copy(update={"quantization": quantization})
+        found = workload(
+            params.model_copy(update={"engine": engine}),
+            Assumptions(table["tokens"], table["keeps"]),
+            table["sizes"],
+            14_969,
+        )
+        assert {w.stage for w in found if w.fp8} - {"preferences", "preference_check"} == expected
+    lengths = {w.stage: w.length for w in found}
+    assert (lengths["generate"], lengths["judge"], lengths["respond"]) == ("question", "judgement", "response")
+    assert lengths["reward"] is lengths["difficulty"] is lengths["instruct_tune"] is None
 
 
 def test_the_filter_keeps_the_most_that_keeps_the_shares(laptop: Params):
