@@ -141,7 +141,7 @@ def generate(model: Path, items: int, max_tokens: int) -> dict[str, Any]:
 
         result = lm_eval.simple_evaluate(
             model="vllm",
-            model_args={"pretrained": str(model), "seed": 0, **engine.model_dump(), **hardware_settings(engine, params.runtime)},
+            model_args={"pretrained": str(model), "seed": 0, **engine.model_dump(exclude={"repeatability"}), **hardware_settings(engine, params.runtime)},
             tasks=[*OURS, *OURS.values()],
             task_manager=TaskManager(include_path=str(folder), include_defaults=False),
             batch_size=ONE_BATCH,
