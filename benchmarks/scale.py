@@ -32,13 +32,15 @@ from typing import Any
 import psutil
 from scale_data import SOLUTION, write_generated, write_kept
 
-from scalequest.params import load_all
+from scalequest.params import Params, load_all
 from scalequest.records import COMPLETION, RESPONSE, parts_of, row_groups, table
+from scalequest.runtime.facts import StageFacts
 from scalequest.runtime.rows import RowStore
 from scalequest.runtime.stage import StageRun
 
 ROOT = Path(__file__).parents[1]
 SAMPLES = 5
+SHARD_SIZE = 16_384
 ANSWER = {"text": SOLUTION, "finish_reason": "stop", "n_tokens": 180}
 
 
@@ -83,7 +85,7 @@ def respond(folder: Path, out: Path, _: int) -> None:
     params = load_all(ROOT / "params.yaml")
     params = params.model_copy(update={"respond": params.respond.model_copy(update={"n_samples": SAMPLES})})
     names = {"model": folder / "model", "questions": folder / "filtered.parquet", "out": out / "responses"}
-    stage.main(Namespace(**names, metrics=out / "metrics.json"), StageRun(params))
+    stage.main(Namespace(**names, metrics=out / "metrics.json"), with_store("respond", folder, out, params))
 
 
 def reward(folder: Path, out: Path, _: int) -> None:
@@ -94,13 +96,21 @@ def reward(folder: Path, out: Path, _: int) -> None:
     score.Scoring = lambda *_: Instant()  # type: ignore[assignment,misc]
     names = {"model": folder / "model", "questions": folder / "filtered.parquet", "responses": folder / "responses"}
     names |= {"out": out / "rewards", "metrics": out / "metrics.json"}
-    stage.main(Namespace(**names), StageRun(load_all(ROOT / "params.yaml")))
+    stage.main(Namespace(**names), with_store("reward", folder, out, load_all(ROOT / "params.yaml")))
+
+
+def with_store(name: str, folder: Path, out: Path, params: Params) -> StageRun:
+    """A run whose finished rows are kept on disk, as under DVC; shards of a GPU's size."""
+    section = getattr(params, name).model_copy(update={"shard_size": SHARD_SIZE})
+    return StageRun(
+        params.model_copy(update={name: section}), StageFacts(name, out, {str(folder / "model"): "0" * 32}, {})
+    )
 
 
 def store(folder: Path, out: Path, _: int) -> None:
     """Write a row store shard by shard, as `respond` does, then open it again and read all rows."""
     groups = row_groups(folder / "responses", RESPONSE)
-    keys = {f"{number:08d}{at:024d}" for number, group in enumerate(groups) for at in range(group.rows)}
+    keys = [f"{number:08d}{at:024d}" for number, group in enumerate(groups) for at in range(group.rows)]
     opened = RowStore.open(out, "respond", {}, COMPLETION, keys)
     for number, group in enumerate(groups):
         texts = group.read(["response", "finish_reason", "n_tokens"]).to_pylist()
@@ -109,7 +119,8 @@ def store(folder: Path, out: Path, _: int) -> None:
     written = time.process_time()
     del opened
     found = RowStore.open(out, "respond", {}, COMPLETION, keys)
-    assert len(found.rows) == len(keys)
+    assert found.there.all()
+    assert sum(len(found.rows(found.places[at : at + 10_000])) for at in range(0, len(keys), 10_000)) == len(keys)
     print(json.dumps({"write_cpu_s": round(written, 1), "read_cpu_s": round(time.process_time() - written, 1)}))
 
 

@@ -3,7 +3,7 @@
 Row ids hold no content and never change: ``generator/shard/row``. A million equal prompts stay a million rows.
 """
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from itertools import chain
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -18,6 +18,8 @@ from scalequest.io import atomic_path
 # No stage depends on this file, so both are pinned by tests/test_golden.py.
 ROWS_PER_PART = 50_000
 COMPRESSION = "zstd"
+# Rows of a row group that are dictionaries at once.
+ROWS_HELD = 5_000
 
 TEXT, INT, REAL = pa.string(), pa.int32(), pa.float32()
 
@@ -242,6 +244,25 @@ def row_groups(path: Path, schema: pa.Schema) -> list[RowGroup]:
         rows = [facts.row_group(number).num_rows for number in range(facts.num_row_groups)]
         found += [RowGroup(part, number, n) for number, n in enumerate(rows) if n]
     return found
+
+
+class StoredRows(Collection[dict[str, Any]]):
+    """The rows of a file or a folder of parts as dictionaries, read by row group each time they are gone through."""
+
+    def __init__(self, path: Path, schema: pa.Schema, columns: Sequence[str] | None = None) -> None:
+        self._groups, self._columns = row_groups(path, schema), columns
+
+    def __len__(self) -> int:
+        return sum(group.rows for group in self._groups)
+
+    def __iter__(self) -> Iterator[dict[str, Any]]:
+        for group in self._groups:
+            data = group.read(self._columns)
+            for start in range(0, group.rows, ROWS_HELD):
+                yield from data.slice(start, ROWS_HELD).to_pylist()
+
+    def __contains__(self, row: object) -> bool:
+        return any(row == found for found in self)
 
 
 def places(names: pa.Array, ids: pa.Array, after: int = 0) -> pa.Array:

@@ -6,17 +6,18 @@ python -m stages.respond --model models/solver --questions data/filtered.parquet
 
 import argparse
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import islice
 from typing import Any
 
 import pyarrow as pa
 
 from scalequest.domains import wording
 from scalequest.io import rounded
-from scalequest.records import FILTERED, RESPONSE, read_rows, table, write_stream
+from scalequest.records import FILTERED, RESPONSE, StoredRows, table, write_stream
 from scalequest.runtime.stage import StageRun, run_stage
 from scalequest.sampling.completion import Completion
-from scalequest.sampling.sample import sample
+from scalequest.sampling.sample import stream_samples
 
 # Questions whose responses are rows in memory at once.
 QUESTIONS_HELD = 1_000
@@ -43,12 +44,12 @@ def response_rows(question: dict[str, Any], answers: Sequence[Completion]) -> li
 
 
 def response_tables(
-    questions: Sequence[dict[str, Any]], answers: Sequence[Sequence[Completion]], found: Counter[str]
+    questions: Iterable[dict[str, Any]], answers: Iterable[Sequence[Completion]], found: Counter[str]
 ) -> Iterator[pa.Table]:
     """The rows of all answers, some questions at a time; what the metrics need is added to ``found``."""
-    for start in range(0, len(questions), QUESTIONS_HELD):
-        some = slice(start, start + QUESTIONS_HELD)
-        rows = [row for q, n in zip(questions[some], answers[some], strict=True) for row in response_rows(q, n)]
+    answered = zip(questions, answers, strict=True)
+    while some := list(islice(answered, QUESTIONS_HELD)):
+        rows = [row for question, n in some for row in response_rows(question, n)]
         distinct = distinct_responses(rows)
         found.update(row["finish_reason"] for row in rows)
         found.update(
@@ -63,8 +64,8 @@ def response_tables(
 def main(args: argparse.Namespace, run: StageRun) -> None:
     """Sample n responses per question."""
     params, words = run.params.respond, wording(run.params.domain)
-    questions = read_rows(args.questions, FILTERED)
-    answers = sample(
+    questions = StoredRows(args.questions, FILTERED)
+    answers = stream_samples(
         run, args.model, questions, prompts=lambda row: [words.solve_prompt(row["question"], params.form)], sampling=params,
         n_samples=params.n_samples,
     )  # fmt: skip

@@ -10,32 +10,85 @@ logits, higher is better.
 """
 
 import argparse
+from array import array
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from pathlib import Path
 
 import pyarrow as pa
 
 from scalequest.domains import wording
 from scalequest.io import rounded
-from scalequest.records import FILTERED, RESPONSE, REWARD, read_rows, read_table, write_parts
+from scalequest.records import (
+    FILTERED,
+    RESPONSE,
+    REWARD,
+    ROWS_HELD,
+    RowGroup,
+    read_table,
+    row_groups,
+    spans,
+    write_stream,
+)
 from scalequest.runtime.stage import StageRun, run_stage
-from scalequest.sampling.score import score
+from scalequest.sampling.score import stream_scores
+
+
+class Answered(Iterable[tuple[str, str]]):
+    """Prompt and response of each row of the responses, read by row group each time they are gone through.
+
+    In memory are the prompts that one row group names: few, where questions and responses have one order.
+    """
+
+    def __init__(self, questions: Path, responses: Sequence[RowGroup], ask: Callable[[str], str]) -> None:
+        self._questions, self._responses, self._ask = row_groups(questions, FILTERED), responses, ask
+        ids = read_table(questions, FILTERED, ["id"])["id"]
+        self._spans = spans(responses, "question_id", pa.concat_arrays([pa.array([], pa.string()), *ids.chunks]))
+
+    def __iter__(self) -> Iterator[tuple[str, str]]:
+        for group, (first, last) in zip(self._responses, self._spans, strict=True):
+            prompts = self._prompts(first, last)
+            data = group.read(["question_id", "response"])
+            for start in range(0, group.rows, ROWS_HELD):
+                for row in data.slice(start, ROWS_HELD).to_pylist():
+                    yield prompts[row["question_id"]], row["response"]
+
+    def _prompts(self, first: int, last: int) -> dict[str, str]:
+        """By id, of the questions from one place to another."""
+        found: dict[str, str] = {}
+        start = 0
+        for group in self._questions:
+            low, high = max(first - start, 0), min(last + 1 - start, group.rows)
+            if low < high:
+                rows = group.read(["id", "question"]).slice(low, high - low).to_pylist()
+                found.update((row["id"], self._ask(row["question"])) for row in rows)
+            start += group.rows
+        return found
+
+
+def reward_tables(responses: Sequence[RowGroup], rewards: Sequence[float]) -> Iterator[pa.Table]:
+    """The rows of all responses with their rewards, a row group at a time."""
+    start = 0
+    for group in responses:
+        named = group.read(["id", "question_id", "sample"]).select(["id", "question_id", "sample"])
+        own = pa.array(rewards[start : start + group.rows], pa.float32())
+        yield pa.table([*named.columns, own], schema=REWARD)
+        start += group.rows
 
 
 def main(args: argparse.Namespace, run: StageRun) -> None:
     """Score all responses."""
-    ask, asked_for = wording(run.params.domain).solve_prompt, run.params.respond.form
-    prompts = {row["id"]: ask(row["question"], asked_for) for row in read_rows(args.questions, FILTERED)}
-    responses = read_table(args.responses, RESPONSE, ["id", "question_id", "sample", "response"])
-
-    rewards = score(
+    words, asked_for = wording(run.params.domain), run.params.respond.form
+    responses = row_groups(args.responses, RESPONSE)
+    scores = stream_scores(
         run,
         args.model,
-        list(zip(responses["question_id"].to_pylist(), responses["response"].to_pylist(), strict=True)),
-        sequences=lambda row: (prompts[row[0]], row[1]),
+        Answered(args.questions, responses, lambda question: words.solve_prompt(question, asked_for)),
+        sequences=lambda answered: answered,
         form="answered" if run.params.reward_model.method == "none" else "solutions",
         shard_size=run.params.reward.shard_size,
     )
-    columns = [responses[name] for name in ("id", "question_id", "sample")]
-    write_parts(args.out, pa.table([*columns, pa.array(rewards, pa.float32())], schema=REWARD).combine_chunks())
+    rewards = array("f", scores)
+    write_stream(args.out, reward_tables(responses, rewards), REWARD)
     run.metrics(
         args.metrics,
         {

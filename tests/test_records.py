@@ -142,6 +142,18 @@ def test_row_groups_are_the_file_in_order(tmp_path: Path, monkeypatch: pytest.Mo
     assert records.row_groups(tmp_path / "none", SCORE) == []
 
 
+def test_stored_rows_are_read_anew_each_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(records, "ROWS_PER_PART", 5)
+    monkeypatch.setattr(records, "ROWS_HELD", 2)
+    given = [{"id": str(n), "score": n / 2} for n in range(13)]
+    records.write_rows(tmp_path / "scores", given, SCORE)
+    found = records.StoredRows(tmp_path / "scores", SCORE)
+    assert len(found) == 13
+    assert list(found) == list(found) == given
+    assert given[7] in found
+    assert {"id": "7", "score": 0.0} not in found
+
+
 @pytest.mark.parametrize("after", [0, 2, 4, 5], ids=["from_the_start", "in_order", "behind", "at_the_end"])
 def test_places_are_found_wherever_they_are_expected(after: int):
     ids = pa.array(["a", "b", "c", "d", "e"])

@@ -29,7 +29,7 @@ from scalequest.records import COMPLETION, QUESTION, SCORED, table
 from scalequest.runtime import stage as runtime
 from scalequest.runtime.facts import StageFacts
 from scalequest.runtime.threads import limit_spinning
-from scalequest.runtime.workers import Shard, Work, work_here
+from scalequest.runtime.workers import Shards, Work, work_here
 from scalequest.sampling.completion import Completion
 from scalequest.sampling.questions import question_rows
 from scalequest.sampling.score import text_key
@@ -105,20 +105,21 @@ class Replayed(runtime.StageRun):
     def work(
         self,
         start: Callable[[], Work],
-        shards: Sequence[Shard],
+        shards: Shards,
         schema: pa.Schema,
         environment: Mapping[str, str],
         gpus_per_engine: int = 1,
     ) -> Iterator[tuple[int, pa.Table, int]]:
         """Yield number, rows and tokens of each shard: computed where it is drawn, else from what is recorded."""
         assert self.spec is not None
-        self.found.shards = [len(items) for _, _, items in shards]
+        cut = list(shards)
+        self.found.shards = [len(items) for _, _, items in cut]
         if self.spec.plan:
             raise Enough
-        drawn = [shard for place, shard in enumerate(shards) if place in self.spec.drawn]
+        drawn = [shard for place, shard in enumerate(cut) if place in self.spec.drawn]
         recorded = {} if schema == SCORED else recorded_completions(self.spec.recorded)
         seeds = {row_seed(self.params.seed, self.name, key): key for key in recorded} if schema == COMPLETION else {}
-        for place, (number, seed, items) in enumerate(shards):
+        for place, (number, seed, items) in enumerate(cut):
             if place not in self.spec.drawn:
                 yield number, table(self._recorded_rows(schema, number, seed, items, recorded, seeds), schema), 0
         for number, data, tokens in work_here(start, drawn, schema):

@@ -17,13 +17,14 @@ import fcntl
 import json
 import logging
 import shutil
-from collections.abc import Collection, Iterator
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Iterator
 from hashlib import sha256
 from pathlib import Path
 from typing import Any, TextIO
 
+import numpy as np
 import pyarrow as pa
+from numpy.typing import NDArray
 
 from scalequest.errors import UserError
 from scalequest.io import open_lock, write_json
@@ -36,23 +37,45 @@ log = logging.getLogger("scalequest")
 MOST_BYTES = 20 * 10**9
 IDENTITY, LOCK = "identity.json", "lock"
 KEY = "key"
+# Characters of a key at most.
+KEY_LENGTH = 32
+Keys = NDArray[np.bytes_]
+# Files whose rows are in memory at once.
+FILES_HELD = 4
 
 
-@dataclass
+def _as_keys(names: Iterable[str]) -> Keys:
+    """Keys as an array of N byte strings: a fifth of the memory that they take as Python objects."""
+    return np.fromiter(map(_encoded, names), f"S{KEY_LENGTH}")
+
+
+def _encoded(name: str) -> bytes:
+    assert len(name) <= KEY_LENGTH, f"key '{name}' has more than {KEY_LENGTH} characters"
+    return name.encode()
+
+
 class RowStore:
     """Finished rows of one stage and fingerprint by key; without a folder for this process alone.
 
+    In memory are the keys that are asked for and where each one's row is: 56 bytes per row. The
+    rows are read when they are asked for, a few files at a time.
+
     Attributes:
+        folder: of the files; None keeps the rows in memory.
         schema: of a row, its ``key`` included.
-        wanted: keys of the rows that are asked for; the others stay on disk.
-        rows: key to the row's other columns.
+        keys: of the rows that are asked for, sorted, no two the same; the others stay on disk.
+        first: of each of ``keys``, where it is asked for for the first time.
+        places: of each row that is asked for, its key's place in ``keys`` (N).
     """
 
-    folder: Path | None
-    schema: pa.Schema
-    wanted: Collection[str]
-    rows: dict[str, dict[str, Any]] = field(default_factory=dict)
-    _held: TextIO | None = None
+    def __init__(self, folder: Path | None, schema: pa.Schema, wanted: Iterable[str]) -> None:
+        self.folder, self.schema = folder, schema
+        self.keys, self.first, self.places = np.unique(_as_keys(wanted), return_index=True, return_inverse=True)
+        self._parts: list[Path | pa.Table] = []
+        self._part = np.full(len(self.keys), -1, np.int32)
+        self._row = np.zeros(len(self.keys), np.int32)
+        self._read: dict[int, pa.Table] = {}
+        self._held: TextIO | None = None
 
     @classmethod
     def open(
@@ -61,17 +84,17 @@ class RowStore:
         stage: str,
         identity: dict[str, Any],
         schema: pa.Schema,
-        wanted: Collection[str],
+        wanted: Iterable[str],
         afresh: bool = False,
     ) -> "RowStore":
-        """The store of a stage, read.
+        """The store of a stage, and which rows it has.
 
         Args:
             root: the folder above ``.work``; None keeps nothing on disk.
             stage: DVC's name of the stage.
             identity: what decides a row besides its key.
             schema: of a row; other columns than those of an earlier file make that file unreadable.
-            wanted: keys of the rows that are asked for.
+            wanted: keys of the N rows that are asked for, in order; some may be the same.
             afresh: remove what is there first (a forced rerun computes again).
         """
         if root is None:
@@ -87,27 +110,58 @@ class RowStore:
         fcntl.flock(store._held, fcntl.LOCK_SH)  # several experiments may use one store; --clean waits for none
         write_json(folder / IDENTITY, {"stage": stage} | json.loads(text))  # its time is that of the last use
         for path in sorted(folder.glob("rows-*.parquet")):
-            store._read(path)
+            try:
+                # All columns: a damaged one must be seen now, while its rows can be computed again.
+                store._take(path, read_table(path, schema))
+            except (UserError, OSError, pa.ArrowException) as error:
+                log.warning("%s: unreadable, its rows are computed again (%s)", path, str(error).splitlines()[0])
         make_room(base, MOST_BYTES)
         return store
 
-    def _read(self, path: Path) -> None:
-        try:
-            self._take(read_table(path, self.schema))
-        except (UserError, OSError, pa.ArrowException) as error:
-            log.warning("%s: unreadable, its rows are computed again (%s)", path, str(error).splitlines()[0])
-
-    def _take(self, data: pa.Table) -> None:
-        inside = pa.array([key in self.wanted for key in data[KEY].to_pylist()], pa.bool_())
-        for row in data.filter(inside).to_pylist():
-            self.rows[row.pop(KEY)] = row
+    def _take(self, part: Path | pa.Table, data: pa.Table) -> None:
+        if not len(self.keys):
+            return
+        names = _as_keys(data[KEY].to_pylist())
+        at = np.minimum(np.searchsorted(self.keys, names), len(self.keys) - 1)
+        inside = np.flatnonzero(self.keys[at] == names)
+        self._part[at[inside]], self._row[at[inside]] = len(self._parts), inside
+        self._parts.append(part)
 
     def add(self, data: pa.Table) -> None:
         """Keep finished rows; they are on disk when this returns."""
-        self._take(data)
+        path: Path | None = None
         if self.folder and data.num_rows:
             name = sha256("".join(data[KEY].to_pylist()).encode()).hexdigest()[:16]
-            write_table(self.folder / f"rows-{name}.parquet", data)
+            path = self.folder / f"rows-{name}.parquet"
+            write_table(path, data)
+        self._take(path or data, data)
+
+    @property
+    def there(self) -> NDArray[np.bool_]:
+        """Whether the row of each of ``keys`` is there."""
+        return self._part >= 0
+
+    def rows(self, places: NDArray[np.int64]) -> list[dict[str, Any]]:
+        """The rows at N places of ``keys``, without their key, in the order of the places."""
+        parts, numbers = self._part[places], self._row[places]
+        assert (parts >= 0).all(), "a row is asked for that was not made"
+        found: list[dict[str, Any]] = [{}] * len(places)
+        for part in np.unique(parts).tolist():
+            at = np.flatnonzero(parts == part)
+            for place, row in zip(at.tolist(), self._table(part).take(numbers[at]).to_pylist(), strict=True):
+                found[place] = row
+        return found
+
+    def _table(self, number: int) -> pa.Table:
+        """The rows of one file; those of the files that were read last stay in memory."""
+        data = self._read.pop(number, None)
+        if data is None:
+            part = self._parts[number]
+            data = (part if isinstance(part, pa.Table) else read_table(part, self.schema)).drop_columns(KEY)
+        self._read[number] = data  # last, so the first is the one whose use was longest ago
+        if len(self._read) > FILES_HELD:
+            del self._read[next(iter(self._read))]
+        return data
 
     def discard_since(self, moment: float) -> None:
         """Remove the files written after ``moment`` (seconds since the epoch).

@@ -13,7 +13,7 @@ import signal
 import sys
 import time
 import traceback
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -42,7 +42,7 @@ from scalequest.runtime.rows import RowStore
 from scalequest.runtime.threads import limit_spinning
 from scalequest.runtime.tracking import tracked
 from scalequest.runtime.worker_processes import places, work_in_processes
-from scalequest.runtime.workers import Shard, Work, work_here, work_on_ray
+from scalequest.runtime.workers import Shards, Work, work_here, work_on_ray
 from scalequest.seeding import shard_seed
 
 log = logging.getLogger("scalequest")
@@ -98,7 +98,7 @@ class StageRun:
     def work(
         self,
         start: Callable[[], Work],
-        shards: Sequence[Shard],
+        shards: Shards,
         schema: pa.Schema,
         environment: Mapping[str, str],
         gpus_per_engine: int = 1,
@@ -114,7 +114,7 @@ class StageRun:
         return work_here(start, shards, schema)
 
     def row_store(
-        self, decides: dict[str, Any], model: Path, code: Sequence[str], schema: pa.Schema, wanted: Collection[str]
+        self, decides: dict[str, Any], model: Path, code: Sequence[str], schema: pa.Schema, wanted: Iterable[str]
     ) -> RowStore:
         """Finished rows of this stage under what decides them.
 
@@ -123,7 +123,7 @@ class StageRun:
             model: folder of the model that makes the row, a dependency of the stage.
             code: folders and files whose code decides a row's bytes.
             schema: of a row.
-            wanted: keys of the rows that are asked for.
+            wanted: keys of the rows that are asked for, in order.
         """
         if self.facts is None:
             return RowStore.open(None, self.name, decides, schema, wanted)

@@ -24,7 +24,7 @@ import pyarrow as pa
 from scalequest.errors import UserError
 from scalequest.records import table
 from scalequest.runtime.processes import end_with_parent
-from scalequest.runtime.workers import RESTARTS, Shard, Work
+from scalequest.runtime.workers import RESTARTS, Shard, Shards, Work
 
 log = logging.getLogger("scalequest")
 
@@ -52,7 +52,7 @@ def places(workers: int, n_shards: int, gpus: Sequence[str], gpus_per_engine: in
 
 def work_in_processes(
     start: Callable[[], Work],
-    shards: Sequence[Shard],
+    shards: Shards,
     schema: pa.Schema,
     environment: Mapping[str, str],
     devices: Sequence[Sequence[str]],
@@ -70,17 +70,20 @@ def work_in_processes(
         UserError: a process's own, or one failed, or processes died again and again on one shard.
     """
     engine = pickle.dumps((start, schema))
-    waiting, deaths = deque(shards), Counter[int]()
+    left, again, deaths = iter(shards), deque[Shard](), Counter[int]()
     processes = [_Process(number, engine, environment, gpus) for number, gpus in enumerate(devices)]
     log.info("%d engines beside each other%s", len(processes), _on_gpus(devices))
     try:
-        while waiting or any(process.shard for process in processes):
+        while True:
             for process in processes:
-                if process.shard is None and waiting:
-                    process.give(waiting.popleft())
+                if process.shard is None and (due := again.popleft() if again else next(left, None)):
+                    process.give(due)
                 elif process.shard is None:  # no work is left, so another stage may have its GPU
                     process.end()
-            answered = wait([process.pipe for process in processes if process.shard and process.pipe])
+            busy = [process.pipe for process in processes if process.shard and process.pipe]
+            if not busy:
+                return
+            answered = wait(busy)
             for process in [process for process in processes if process.pipe in answered]:
                 shard, reply = process.take()
                 if reply is not None:
@@ -98,7 +101,7 @@ def work_in_processes(
                     "working process %d died (exit code %s); its shard %d is given out again",
                     process.number, process.exit_code, shard[0],
                 )  # fmt: skip
-                waiting.appendleft(shard)
+                again.append(shard)
                 if any(devices):
                     time.sleep(AFTER_DEATH_S)
     finally:

@@ -14,7 +14,7 @@ import shutil
 import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Protocol, TypeVar
 
 import pyarrow as pa
 
@@ -27,19 +27,27 @@ Item = TypeVar("Item")
 Work = Callable[[Sequence[Item], int, int], tuple[list[dict[str, Any]], int]]
 # Number, seed and items of a missing shard.
 Shard = tuple[int, int, Sequence[Item]]
+
+
+class Shards(Protocol):
+    """Shards in order; they may be made when they are due, anew each time they are gone through."""
+
+    def __len__(self) -> int: ...
+
+    def __iter__(self) -> Iterator[Shard]: ...
+
+
 # An actor that dies this often on one shard will not survive it (usually out of memory).
 RESTARTS = 3
 
 
-def work_here(
-    start: Callable[[], Work], shards: Sequence[Shard], schema: pa.Schema
-) -> Iterator[tuple[int, pa.Table, int]]:
+def work_here(start: Callable[[], Work], shards: Shards, schema: pa.Schema) -> Iterator[tuple[int, pa.Table, int]]:
     """Yield number, rows and tokens of each shard, in order."""
-    if shards:
-        work = start()
-        for number, seed, items in shards:
-            rows, tokens = work(items, seed, number)
-            yield number, table(rows, schema), tokens
+    work: Work | None = None
+    for number, seed, items in shards:
+        work = work or start()
+        rows, tokens = work(items, seed, number)
+        yield number, table(rows, schema), tokens
 
 
 class _Actor:
@@ -70,7 +78,7 @@ class _Actor:
 
 def work_on_ray(
     start: Callable[[], Work],
-    shards: Sequence[Shard],
+    shards: Shards,
     schema: pa.Schema,
     runtime: Runtime,
     environment: Mapping[str, str],
@@ -80,7 +88,7 @@ def work_on_ray(
 
     Args:
         start: starts the engine; called in each actor.
-        shards: the missing shards.
+        shards: the missing shards; Ray is given all of them at once.
         schema: of the rows.
         runtime: how many actors, on which cluster.
         environment: variables that each actor sets before it starts; the stage decides them.
@@ -89,7 +97,7 @@ def work_on_ray(
     Raises:
         UserError: an actor's own, or actors die again and again.
     """
-    if not shards:
+    if not len(shards):
         return
     import pickle
 

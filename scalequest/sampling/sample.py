@@ -12,9 +12,11 @@ stay keep their answers, and only new ones are paid for.
 """
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from functools import partial
 from hashlib import sha256
+from itertools import islice
+from operator import attrgetter
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -24,7 +26,7 @@ from scalequest.params import Runtime, Sampling
 from scalequest.records import COMPLETION
 from scalequest.sampling.completion import TOO_LONG, Completion
 from scalequest.sampling.engine import Engine
-from scalequest.sampling.rows import map_rows
+from scalequest.sampling.rows import Each, map_rows
 from scalequest.seeding import row_seed
 
 if TYPE_CHECKING:
@@ -74,12 +76,27 @@ def sample(
     sampling: Sampling,
     n_samples: int = 1,
 ) -> list[list[Completion]]:
+    """Ask a model about each row, ``n_samples`` times: ``stream_samples`` with all answers in memory."""
+    return list(stream_samples(run, model, rows, prompts=prompts, sampling=sampling, n_samples=n_samples))
+
+
+def stream_samples(
+    run: "StageRun",
+    model: Path,
+    rows: Collection[Row],
+    *,
+    prompts: Callable[[Row], Turns],
+    sampling: Sampling,
+    n_samples: int = 1,
+) -> Iterator[list[Completion]]:
     """Ask a model about each row, ``n_samples`` times; what was answered before is not asked again.
+
+    All is answered when this returns. The answers are read while they are gone through.
 
     Args:
         run: the running stage.
         model: the model's folder.
-        rows: N rows with an ``id``, no two the same.
+        rows: N rows with an ``id``, no two the same; they are gone through several times.
         prompts: the conversation that a row is asked with.
         sampling: how completions are drawn, and how many rows go to the engine at once.
         n_samples: completions per row; sample ``k`` is the same however many there are.
@@ -88,13 +105,15 @@ def sample(
         The completions of each row, N lists of ``n_samples``, in the rows' order.
     """
     run_seed, stage = run.params.seed, run.name
-    asked = [
-        [Request(turns, row_seed(run_seed, stage, f"{row['id']}#{k}")) for k in range(n_samples)]
-        for row, turns in ((row, prompts(row)) for row in rows)
-    ]
+
+    def requests(row: Row) -> Iterator[Request]:
+        turns = prompts(row)
+        return (Request(turns, row_seed(run_seed, stage, f"{row['id']}#{k}")) for k in range(n_samples))
+
     found = map_rows(
         run,
-        {request.key: request for requests in asked for request in requests},
+        Each(rows, requests),
+        attrgetter("key"),
         partial(Answering, model, run.params.engine, run.params.runtime, sampling),
         COMPLETION,
         sampling.shard_size * n_samples,
@@ -107,9 +126,10 @@ def sample(
             "engine": run.params.engine.model_dump(),
         },
     )
-    if rows and all(row["finish_reason"] == TOO_LONG for row in found.values()):
+    if len(found) and all(row["finish_reason"] == TOO_LONG for row in found):
         raise UserError(
             f"{stage}: none of {len(rows)} prompts leaves room for max_tokens {sampling.max_tokens} in engine.max_model_len "
             f"{run.params.engine.max_model_len}. Raise max_model_len or lower max_tokens"
         )
-    return [[Completion(**found[request.key]) for request in requests] for requests in asked]
+    answers = (Completion(**row) for row in found)
+    return (list(islice(answers, n_samples)) for _ in range(len(rows)))

@@ -5,7 +5,7 @@ other rows there are.
 """
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import partial
 from hashlib import sha256
 from pathlib import Path
@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from scalequest.params import Engine as EngineParams
 from scalequest.params import Runtime
 from scalequest.records import SCORED
-from scalequest.sampling.rows import map_rows
+from scalequest.sampling.rows import Each, map_rows
 from scalequest.sampling.scorer import Scorer
 
 if TYPE_CHECKING:
@@ -56,12 +56,27 @@ def score(
     form: str,
     shard_size: int,
 ) -> list[float]:
+    """One number for each row: ``stream_scores`` with all of them in memory."""
+    return list(stream_scores(run, model, rows, sequences=sequences, form=form, shard_size=shard_size))
+
+
+def stream_scores(
+    run: "StageRun",
+    model: Path,
+    rows: Iterable[Item],
+    *,
+    sequences: Callable[[Item], Texts],
+    form: str,
+    shard_size: int,
+) -> Iterator[float]:
     """One number for each row; what was scored before is not scored again.
+
+    All is scored when this returns. The scores are read while they are gone through.
 
     Args:
         run: the running stage.
         model: folder of a model with a scalar head.
-        rows: N rows.
+        rows: N rows; they are gone through several times.
         sequences: what the model reads of a row.
         form: the method of ``ChatFormat`` that encodes it: ``user_turns``, ``solutions`` or
             ``answered``.
@@ -70,15 +85,14 @@ def score(
     Returns:
         N scores in single precision, in the rows' order.
     """
-    read = [sequences(row) for row in rows]
-    keys = [text_key(texts) for texts in read]
     found = map_rows(
         run,
-        dict(zip(keys, read, strict=True)),
+        Each(rows, lambda row: (sequences(row),)),
+        text_key,
         partial(Scoring, model, run.params.engine, run.params.runtime, form),
         SCORED,
         shard_size,
         model,
         {"form": form, "engine": run.params.engine.as_saved.model_dump()},
     )
-    return [found[key]["score"] for key in keys]
+    return (row["score"] for row in found)

@@ -96,8 +96,8 @@ def work(items, seed, shard):
 numbers = [number for number in range(60) if number % 10 >= threshold]
 facts = StageFacts("respond", root, {"models/x": "0" * 32}, {"filter": threshold})
 run = StageRun(load_profile(), facts)
-made = map_rows(run, {str(n): n for n in numbers}, lambda: work, SCORED, 5, Path("models/x"), {"temperature": 1.0})
-write_parts(out, table([{"key": str(n), **made[str(n)]} for n in numbers], SCORED))
+made = map_rows(run, numbers, str, lambda: work, SCORED, 5, Path("models/x"), {"temperature": 1.0})
+write_parts(out, table([{"key": str(n), **row} for n, row in zip(numbers, made, strict=True)], SCORED))
 """
 ROW_KILLS = 16
 

@@ -343,5 +343,5 @@ def test_both_maps_give_the_workers_their_environment(tmp_path: Path, monkeypatc
     monkeypatch.setattr(StageRun, "work", work)
     made = StageRun(changed(PARAMS, runtime={"threads": 3}), StageFacts("s", tmp_path, {"m": "x"}))
     map_shards(made, range(2), lambda: None, SCORE, 4)
-    map_rows(made, {"a": 1}, lambda: None, SCORED, 4, Path("m"), {})
+    map_rows(made, [1], str, lambda: None, SCORED, 4, Path("m"), {})
     assert given == [{"OMP_NUM_THREADS": "3"}] * 2

@@ -7,9 +7,10 @@ from typing import ClassVar
 import pytest
 
 from scalequest.domains.maths import solve_prompt
+from scalequest.errors import UserError
 from scalequest.models.chat import ChatFormat
 from scalequest.params import Params
-from scalequest.records import FILTERED, RESPONSE, REWARD, read_rows, write_rows
+from scalequest.records import FILTERED, RESPONSE, REWARD, read_rows, row_groups, write_rows
 from scalequest.runtime.stage import StageRun
 from scalequest.sampling import score as scoring
 from stages import reward
@@ -84,3 +85,43 @@ def test_a_released_reward_model_reads_closed_turns_and_its_own_end(
     seen.clear()
     reward.main(args, StageRun(changed(laptop, reward_model={"method": "none"}, respond={"form": "short"})))
     assert seen == [[len(solve_prompt("Why?", "short")), len("So."), 99]]
+
+
+@pytest.fixture
+def answered(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """Responses to eight questions in the order of ``names``; both tables have row groups of two rows."""
+    monkeypatch.setattr("scalequest.records.ROWS_PER_PART", 2)
+
+    def make(names: str) -> reward.Answered:
+        questions = [{"id": q, "generator": "a", "question": f"{q}?", "difficulty": 0.5} for q in "abcdefgh"]
+        write_rows(tmp_path / "q.parquet", questions, FILTERED)
+        responses = [
+            {"id": f"{q}#0", "question_id": q, "sample": 0, "response": q * 2, "finish_reason": "stop", "n_tokens": 2}
+            for q in names
+        ]
+        write_rows(tmp_path / "responses", responses, RESPONSE)
+        return reward.Answered(tmp_path / "q.parquet", row_groups(tmp_path / "responses", RESPONSE), str.upper)
+
+    return make
+
+
+@pytest.mark.parametrize(("names", "most"), [("abcdefgh", 2), ("bbcccf", 4), ("hagbfced", 8)])
+def test_few_prompts_are_made_at_once_and_each_response_finds_its_own(
+    answered, monkeypatch: pytest.MonkeyPatch, names: str, most: int
+):
+    made: list[int] = []
+    prompts = reward.Answered._prompts
+
+    def counted(self: reward.Answered, first: int, last: int) -> dict[str, str]:
+        found = prompts(self, first, last)
+        made.append(len(found))
+        return found
+
+    monkeypatch.setattr(reward.Answered, "_prompts", counted)
+    assert list(answered(names)) == [(f"{q.upper()}?", q * 2) for q in names]
+    assert max(made) == most
+
+
+def test_a_response_to_no_question_is_named_before_any_work(answered):
+    with pytest.raises(UserError, match="question_id 'z' is not among the 8 rows"):
+        answered("abz")
