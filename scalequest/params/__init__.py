@@ -327,7 +327,6 @@ class Params(Section):
     seed: Annotated[int, Field(ge=0)]
     domain: Annotated[str, AfterValidator(_existing)]
     mix: list[str]
-    own: Own
     models: dict[str, str]
     chat_templates: dict[str, Literal["alpaca", "plain"]]
     trust_remote_code: list[str]
@@ -336,6 +335,7 @@ class Params(Section):
     benchmarks: dict[str, Source]
     solver: Solver
     generators: dict[str, Generator]
+    own: Own
     qft: Training
     qpo_questions: QpoQuestions
     preferences: Preferences
