@@ -1,21 +1,37 @@
 # Every target does the set-up it needs; a second call costs a second.
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
-VENV   := .venv
-BIN    := $(VENV)/bin
-LOCKS  := $(addprefix requirements/,build.lock torch-cpu.lock cpu.lock)
+VENV   ?= .venv
+BIN    := $(abspath $(VENV))/bin
+# gpu where there is an NVIDIA GPU, else cpu. `make HARDWARE=cpu ...` decides otherwise.
+GPUS   ?= $(shell sh requirements/gpus.sh)
+HARDWARE ?= $(if $(filter-out 0,$(GPUS)),gpu,cpu)
+LOCKS_cpu := build.lock torch-cpu.lock cpu.lock
+LOCKS_gpu := build.lock gpu.lock
+PYTHONS_cpu := 3.11
+PYTHONS_gpu := 3.11 3.12 3.13
+LOCKS  := $(addprefix requirements/,$(LOCKS_$(HARDWARE)))
 INSTALL := python -m pip install -q --disable-pip-version-check --no-deps
-STAMP  := $(VENV)/.installed
-export PATH := $(CURDIR)/$(BIN):$(PATH)
+STAMP_cpu := $(VENV)/.installed
+STAMP_gpu := $(VENV)/.installed-gpu
+STAMP  := $(STAMP_$(HARDWARE))
+OTHER  := $(filter-out $(STAMP),$(STAMP_cpu) $(STAMP_gpu))
+# One stage after another; on several GPUs, stages that do not need each other run side by side (SHARE=1: small models).
+PARALLEL := $(filter-out 0 1,$(if $(filter gpu,$(HARDWARE)),$(GPUS)))
+RUN    := $(if $(PARALLEL),scalequest parallel --gpus $(PARALLEL)$(if $(SHARE), --share),dvc repro)
+export PATH := $(BIN):$(PATH)
 .DEFAULT_GOAL := help
+
+$(if $(LOCKS_$(HARDWARE)),,$(error HARDWARE=$(HARDWARE). Expected cpu or gpu))
 
 .PHONY: help repro test test-fast lint fix setup lock clean-work
 
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z][a-z-]*:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
-repro: setup  ## run the whole pipeline, about 30 minutes on two cores
+repro: setup  ## run the whole pipeline, about 30 minutes on two cores; PROFILE=gpu-135m runs that profile
+	$(if $(PROFILE),scalequest profile $(PROFILE))
 	scalequest check
-	dvc repro
+	$(RUN)
 	scalequest track
 	@echo "done: open reports/index.html, or read reports/report.md"
 
@@ -35,23 +51,29 @@ fix: setup  ## fix and format what ruff can fix
 	ruff check --fix .
 	ruff format .
 
-setup: $(STAMP)  ## install the environment into .venv
+setup: $(STAMP)  ## install the environment into .venv: for the GPU where there is one, else for the CPU
 
 # Every file that is installed has its SHA-256 in a lock. Each step takes what the locks before it installed: archives without
 # a wheel are built with the locked setuptools, and nothing is fetched for it.
 $(STAMP): $(LOCKS) pyproject.toml
-	@$(PYTHON) -c 'import sys; v = sys.version_info[:2]; sys.exit(v != (3, 11) and "Python 3.11 is needed (the lock is made for it), %d.%d found: make PYTHON=/path/to/python3.11" % v)'
+	@$(PYTHON) -c 'import sys; v = "%d.%d" % sys.version_info[:2]; ok = sys.argv[2:]; sys.exit(v not in ok and "Python %s is needed (the %s lock is made for it), %s found: make PYTHON=/path/to/python%s" % (" or ".join(ok), sys.argv[1], v, ok[0]))' $(HARDWARE) $(PYTHONS_$(HARDWARE))
+	@echo "installing for the $(HARDWARE) (HARDWARE=cpu or HARDWARE=gpu decides otherwise)"
+	test ! -e $(OTHER) || $(PYTHON) -m venv --clear $(VENV)
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	$(INSTALL) -r requirements/build.lock
+ifeq ($(HARDWARE),gpu)
+	$(INSTALL) --no-build-isolation -r requirements/gpu.lock
+else
 	$(INSTALL) -r requirements/torch-cpu.lock || \
 	  $(INSTALL) -r requirements/torch-cpu.lock --index-url https://download.pytorch.org/whl/cpu
 	$(INSTALL) --no-build-isolation -r requirements/cpu.lock
+endif
 	$(INSTALL) --no-build-isolation -e .
 	touch $@
 
 lock:  ## write the hashes of the locked versions, and resolve the GPU lock anew
 	test -x .work/uv/bin/uv || { $(PYTHON) -m venv .work/uv && .work/uv/bin/pip install -q --only-binary :all: "uv==0.13.9"; }
-	.work/uv/bin/python requirements/lock.py
+	.work/uv/bin/python requirements/lock.py $(if $(UPGRADE),--upgrade)
 
 clean-work: setup  ## delete what unfinished stages have kept; finished outputs stay
 	scalequest journal --clean

@@ -1,7 +1,12 @@
 """The locks name one version and at least one hash of every package, and cover what is asked for."""
 
 import importlib.metadata
+import json
+import os
 import re
+import subprocess
+import tomllib
+from pathlib import Path
 
 import pytest
 
@@ -71,6 +76,100 @@ def test_both_environments_share_the_versions_that_decide_bytes():
     assert {name: cpu[name] for name in shared} == {name: gpu[name] for name in shared}
     assert packages("torch-cpu.lock")["torch"] == f"{gpu['torch']}+cpu"
     assert packages("build.lock")["setuptools"] == cpu["setuptools"]
+
+
+def test_the_gpu_environment_can_do_what_the_cpu_environment_can():
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    asked = [*project["dependencies"], *(line for extra in ("sign", "dev") for line in project["optional-dependencies"][extra])]  # fmt: skip
+    names = {re.split(r"[\[=<>]", line)[0].strip().replace(".", "-") for line in asked}
+    for lock in ("cpu.lock", "gpu.lock"):
+        assert names <= packages(lock).keys(), lock
+
+
+# ------------------------------------------------------------------------------------------------- hardware and images
+
+
+def dry_run(tmp_path: Path, gpus: int | None, *arguments: str, **environment: str) -> list[str]:
+    """The commands of a make target on a machine with that many GPUs; None: without a driver."""
+    if gpus is not None:
+        tool = tmp_path / "nvidia-smi"
+        tool.write_text("#!/bin/sh\n" + "".join(f"echo 'GPU {n}: NVIDIA H100 (UUID: GPU-{n})'\n" for n in range(gpus)))
+        tool.chmod(0o755)
+    # Without what this process sets: the tests run under make, too.
+    clean = {key: value for key, value in os.environ.items() if not key.startswith(("MAKE", "MFLAGS", "CUDA", "GPUS", "HARDWARE", "VENV"))}  # fmt: skip
+    command = ["make", "-n", *arguments, f"VENV={tmp_path}/venv", "PYTHON=python3"]
+    done = subprocess.run(command, cwd=ROOT, env=clean | {"PATH": f"{tmp_path}:{clean['PATH']}"} | environment, capture_output=True, text=True, check=True)  # fmt: skip
+    return done.stdout.splitlines()
+
+
+@pytest.mark.parametrize(
+    ("gpus", "environment", "arguments", "lock", "run"),
+    [
+        pytest.param(None, {}, [], "cpu.lock", "dvc repro", id="no_driver"),
+        pytest.param(0, {}, [], "cpu.lock", "dvc repro", id="a_driver_without_a_card"),
+        pytest.param(1, {}, [], "gpu.lock", "dvc repro", id="one"),
+        pytest.param(8, {}, [], "gpu.lock", "scalequest parallel --gpus 8", id="eight"),
+        pytest.param(8, {}, ["SHARE=1"], "gpu.lock", "scalequest parallel --gpus 8 --share", id="small_models"),
+        pytest.param(8, {"CUDA_VISIBLE_DEVICES": "3,5"}, [], "gpu.lock", "scalequest parallel --gpus 2", id="two_of_eight"),
+        pytest.param(8, {"CUDA_VISIBLE_DEVICES": ""}, [], "cpu.lock", "dvc repro", id="hidden"),
+        pytest.param(8, {"CUDA_VISIBLE_DEVICES": "-1"}, [], "cpu.lock", "dvc repro", id="hidden_by_number"),
+        pytest.param(1, {"CUDA_VISIBLE_DEVICES": "0,1"}, [], "gpu.lock", "dvc repro", id="fewer_than_named"),
+        pytest.param(8, {}, ["HARDWARE=cpu"], "cpu.lock", "dvc repro", id="the_user_decides"),
+    ],
+)  # fmt: skip
+def test_make_repro_finds_the_hardware(tmp_path: Path, gpus: int | None, environment: dict[str, str], arguments: list[str], lock: str, run: str):  # fmt: skip
+    lines = dry_run(tmp_path, gpus, "repro", *arguments, **environment)
+    other = {"cpu.lock": "gpu.lock", "gpu.lock": "torch-cpu.lock"}[lock]
+    assert any(line.endswith(f"-r requirements/{lock}") for line in lines)
+    assert not any(other in line for line in lines)
+    assert lines[lines.index("scalequest check") + 1] == run
+    assert not any(line.startswith("scalequest profile") for line in lines)
+
+
+def test_make_repro_runs_a_profile(tmp_path: Path):
+    lines = dry_run(tmp_path, 2, "repro", "PROFILE=gpu-135m")
+    assert lines[lines.index("scalequest profile gpu-135m") :][1:3] == ["scalequest check", "scalequest parallel --gpus 2"]  # fmt: skip
+
+
+def test_the_other_hardwares_environment_is_emptied_first(tmp_path: Path):
+    for hardware, other in (("cpu", ".installed-gpu"), ("gpu", ".installed")):
+        lines = dry_run(tmp_path, None, "setup", f"HARDWARE={hardware}")
+        assert f"test ! -e {tmp_path}/venv/{other} || python3 -m venv --clear {tmp_path}/venv" in lines
+        assert lines[-1].startswith("touch ")
+        assert not lines[-1].endswith(other)
+
+
+def test_images_and_ci_use_the_locks_and_their_python():
+    lock_py = (FOLDER / "lock.py").read_text()
+    pythons = re.findall(r"3\.\d+", re.search(r"^PYTHONS = (.*)$", lock_py, re.MULTILINE)[1])  # type: ignore[index]
+    makefile = (ROOT / "Makefile").read_text()
+    assert re.search(r"^PYTHONS_cpu := (.*)$", makefile, re.MULTILINE)[1].split() == pythons[:1]  # type: ignore[index]
+    assert re.search(r"^PYTHONS_gpu := (.*)$", makefile, re.MULTILINE)[1].split() == pythons  # type: ignore[index]
+    docker = (ROOT / "Dockerfile").read_text()
+    assert re.findall(r"^ARG PYTHON_VERSION=(.*)$", docker, re.MULTILINE) == pythons[:1]
+    assert re.findall(r"^FROM (.*)$", docker, re.MULTILINE) == ["python:${PYTHON_VERSION}-slim-bookworm"]
+    # `make setup` is the only installation of Python packages, from the repository's own locks.
+    assert re.findall(r"^RUN (make \w+)", docker, re.MULTILINE) == ["make setup"]
+    assert "pip install" not in docker
+    copied = [word for line in re.findall(r"^COPY (.*)$", docker, re.MULTILINE) for word in line.split()[:-1]]
+    assert all((ROOT / word).exists() for word in copied)
+    assert {"Makefile", "pyproject.toml", "requirements", "scalequest", "stages"} <= set(copied)
+    container = json.loads((ROOT / ".devcontainer" / "devcontainer.json").read_text())
+    assert (ROOT / ".devcontainer" / container["build"]["dockerfile"]).resolve() == ROOT / "Dockerfile"
+    assert set(container["build"]["args"]) <= set(re.findall(r"^ARG (\w+)=", docker, re.MULTILINE))
+    assert container["workspaceFolder"] == re.search(r"^WORKDIR (.*)$", docker, re.MULTILINE)[1]  # type: ignore[index]
+    for workflow in (ROOT / ".github" / "workflows").glob("*.yml"):
+        assert set(re.findall(r'python-version: "(.*)"', workflow.read_text())) <= set(pythons[:1])
+
+
+@pytest.mark.parametrize("name", ["cpu.lock", "gpu.lock"])
+def test_every_python_of_a_lock_has_its_wheels(name: str):
+    # One wheel per Python at least of what is compiled for each: a hash too few stops that Python's installation.
+    pythons = 1 if name == "cpu.lock" else 3
+    lines = {line.split("==")[0]: line.count("--hash=") for line in (FOLDER / name).read_text().splitlines() if "==" in line}  # fmt: skip
+    assert {package: lines[package] for package in ("numpy", "pyarrow", "lingua-language-detector")} == dict.fromkeys(
+        ("numpy", "pyarrow", "lingua-language-detector"), pythons
+    )
 
 
 def test_make_setup_installs_from_the_locks_alone():
