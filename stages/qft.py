@@ -9,6 +9,7 @@ import argparse
 from scalequest.errors import UserError
 from scalequest.models.chat import ChatFormat
 from scalequest.models.weights import load_chat
+from scalequest.params import with_own
 from scalequest.problems.draw import draw
 from scalequest.records import PROBLEM, read_rows
 from scalequest.runtime.stage import StageRun, run_stage
@@ -46,7 +47,7 @@ def main(args: argparse.Namespace, run: StageRun) -> None:
     chat = load_chat(args.base)
     picked = pick_seeds(read_rows(args.seeds, PROBLEM), generator.seed_mix, run.params.seed)
     examples = [question_example(chat, row["question"], row["id"]) for row in picked]
-    trained = train(run, SFT(), args.base, args.out, examples, run.params.qft)
+    trained = train(run, SFT(), args.base, args.out, examples, with_own(run.params.qft, generator.qft))
     run.metrics(args.metrics, trained.metrics, trained.flags)
     run.plot(args.plot, CURVE, trained.steps())
 

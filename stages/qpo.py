@@ -13,6 +13,7 @@ from typing import Any
 from scalequest.models.chat import ChatFormat
 from scalequest.models.weights import load_chat
 from scalequest.outcomes import KEPT
+from scalequest.params import with_own
 from scalequest.records import PREFERENCE, read_rows
 from scalequest.runtime.stage import StageRun, run_stage
 from scalequest.training.dpo import DPO, FEWEST_HELD_OUT
@@ -39,7 +40,7 @@ def split_pairs(pairs: list[Pair], frac: float, seed: int) -> tuple[list[Pair], 
 
 def main(args: argparse.Namespace, run: StageRun) -> None:
     """Train on the kept pairs."""
-    params = run.params.qpo
+    params = with_own(run.params.qpo, run.params.generators[args.generator].qpo)
     chat = load_chat(args.base)
     kept = [row for row in read_rows(args.preferences, PREFERENCE) if row["verdict"] == KEPT]
     pairs = [question_pair(chat, row) for row in kept]

@@ -163,6 +163,10 @@ def test_every_problem_is_told_at_once(data: dict[str, Any]):
 
 
 CONTRADICTIONS = [
+    ("own_training_with_a_misspelt_key", {"generators.sums.qft": {"learning_rat": 1e-5}}, "generators.sums.qft.learning_rat: unknown parameter; did you mean 'learning_rate'?"),
+    ("own_training_of_another_section", {"generators.sums.qft": {"beta": 0.2}}, "generators.sums.qft.beta: unknown parameter; known keys here: batch_size, epochs,"),
+    ("own_training_out_of_range", {"generators.stories.qpo": {"beta": 0}}, "generators.stories.qpo.beta: got 0; input should be greater than 0"),
+    ("own_training_that_contradicts_the_section", {"generators.sums.qft": {"batch_size": 5}}, "generators.sums.qft: batch_size 5 is not a multiple of per_device_batch_size"),
     ("trained_on_programs_and_asked_for_text", {"respond.form": "program"}, "evaluate.form: worked, but students are trained on program answers (instruct_tune.data: instruct, respond.form: program). They are asked as they are trained; set evaluate.form: program"),
     ("trained_on_solutions_and_asked_for_programs", {"evaluate.form": "program"}, "set evaluate.form: worked"),
     ("trained_on_seeds_and_asked_for_programs", {"respond.form": "program", "evaluate.form": "program", "instruct_tune.data": "seeds"}, "(instruct_tune.data: seeds, respond.form: program). They are asked as they are trained; set evaluate.form: worked"),
@@ -171,9 +175,9 @@ CONTRADICTIONS = [
     ("twice_in_the_mix", {"mix": ["sums", "sums"]}, "mix: ['sums', 'sums'] names a generator twice"),
     ("mix_without_a_generator", {"mix": ["sums", "rhymes"]}, "mix: generator 'rhymes' is not defined; `generators` has ['stories', 'sums']"),
     ("mix_without_a_model", {"mix": ["sums", "rhymes"]}, "models: no source for generator 'rhymes' of the mix"),
-    ("generator_is_a_role", {"generators.judge": {"seed_mix": {"products": 1}, "n_questions": 1}}, "generators: 'judge' must be lower-case letters"),
-    ("generator_has_a_capital", {"generators.Big": {"seed_mix": {"products": 1}, "n_questions": 1}}, "generators: 'Big' must be lower-case letters"),
-    ("generator_would_leave_its_folder", {"generators.a/b": {"seed_mix": {"products": 1}, "n_questions": 1}}, "generators: 'a/b' must be lower-case"),
+    ("generator_is_a_role", {"generators.judge": {"seed_mix": {"products": 1}, "n_questions": 1, "qft": {}, "qpo": {}}}, "generators: 'judge' must be lower-case letters"),
+    ("generator_has_a_capital", {"generators.Big": {"seed_mix": {"products": 1}, "n_questions": 1, "qft": {}, "qpo": {}}}, "generators: 'Big' must be lower-case letters"),
+    ("generator_would_leave_its_folder", {"generators.a/b": {"seed_mix": {"products": 1}, "n_questions": 1, "qft": {}, "qpo": {}}}, "generators: 'a/b' must be lower-case"),
     ("role_without_a_model", {"models": {"sums": "path:a", "stories": "path:b"}}, "models: no source for the role 'student'"),
     ("model_without_a_role", {"models.critic": "path:a"}, "models: 'critic' is neither a role"),
     ("seed_mix_of_an_unknown_source", {"generators.sums.seed_mix": {"algebra": 1}}, "generators.sums.seed_mix: no seed source 'algebra'; `seeds` has"),

@@ -238,7 +238,7 @@ def test_the_generators_own_settings_are_listed_leaf_by_leaf():
     # Whole `generators` would rerun every generator for a change of one.
     # The report prints all of them.
     keys = {key for name in STAGES for key in listed_params(name) if key.startswith("generators") and name != "report"}
-    assert keys == {"generators.${item.g}.seed_mix", "generators.${item.g}.n_questions"}
+    assert keys == {f"generators.${{item.g}}.{own}" for own in ("seed_mix", "n_questions", "qft", "qpo")}
 
 
 # ---------------------------------------------------------------------------------------------------- metrics, paths

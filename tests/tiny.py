@@ -110,8 +110,8 @@ def tiny_params(laptop: Path, model: Path) -> dict[str, Any]:
     params["seeds"]["gsm_symbolic"]["n"] = 12
     for source in ("chain_sum", "products", "leg_counting"):
         params["seeds"][source]["n"] = 24
-    params["generators"]["sums"] = {"seed_mix": {"chain_sum": 20, "products": 20}, "n_questions": 40}
-    params["generators"]["stories"] = {"seed_mix": {"leg_counting": 20, "chain_sum": 20}, "n_questions": 40}
+    params["generators"]["sums"] |= {"seed_mix": {"chain_sum": 20, "products": 20}, "n_questions": 40}
+    params["generators"]["stories"] |= {"seed_mix": {"leg_counting": 20, "chain_sum": 20}, "n_questions": 40}
     for stage in ("solver", "qft", "qpo", "difficulty_model", "reward_model", "instruct_tune"):
         params[stage] |= {"per_device_batch_size": 8, "batch_size": 8, "lora_r": 4, "max_length": 512}
     # So small a model must be moved far before it learns anything: full fine-tuning, large steps.
@@ -143,7 +143,7 @@ def tiny_code_params(laptop_code: Path, model: Path, tasks: Path) -> dict[str, A
     params["seeds"] = {"mbpp_train": file | {"n": 32, "where": {"split": "train"}}}
     params["benchmarks"]["mbpp"] = file | {"n": 4, "where": {"split": "test"}}
     params["benchmarks"]["humaneval"]["n"] = 2
-    params["generators"]["tasks"] = {"seed_mix": {"mbpp_train": 32}, "n_questions": 24}
+    params["generators"]["tasks"] |= {"seed_mix": {"mbpp_train": 32}, "n_questions": 24}
     for stage in ("solver", "qft", "qpo", "difficulty_model", "reward_model", "instruct_tune"):
         params[stage] |= {"per_device_batch_size": 8, "batch_size": 8, "lora_r": 4, "max_length": 512}
     # Long enough to write tasks: a question that asks for no program makes no preference pair.

@@ -21,7 +21,7 @@ from scalequest.errors import UserError
 from scalequest.models.source import parse_consent, parse_source
 from scalequest.params.engine import Engine
 from scalequest.params.file import PARAMS_FILE, check_there, parse_yaml, read_yaml
-from scalequest.params.selection import Fraction, Preferences, RewardSelect, Sampling, SolverFeedback
+from scalequest.params.selection import Preferences, RewardSelect, Sampling, SolverFeedback
 from scalequest.params.sources import (
     NAME,
     FileSource,
@@ -34,6 +34,7 @@ from scalequest.params.sources import (
     Section,
     Source,
 )
+from scalequest.params.training import Generator, OptionalTraining, Qpo, Training, own_problems, with_own
 from scalequest.redaction import address_problem, holding_secrets, redacted
 
 __all__ = [
@@ -49,9 +50,11 @@ __all__ = [
     "RewardSelect",
     "Sampling",
     "SolverFeedback",
+    "Training",
     "check_there",
     "parse_yaml",
     "read_yaml",
+    "with_own",
 ]
 
 # Roles that every run fills; the generators' names come on top.
@@ -68,47 +71,11 @@ def _existing(domain: str) -> str:
     return domain
 
 
-class Training(Section):
-    """Settings of one training run (Hugging Face Trainer's meaning)."""
-
-    method: Literal["full", "lora"]
-    epochs: Positive
-    learning_rate: Annotated[float, Field(gt=0.0)]
-    warmup_frac: Fraction
-    batch_size: Positive
-    per_device_batch_size: Positive
-    max_length: Annotated[int, Field(ge=16)]
-    weight_decay: Annotated[float, Field(ge=0.0)]
-    lora_r: Positive
-    lora_alpha: Positive
-
-    @model_validator(mode="after")
-    def _accumulation_is_whole(self) -> "Training":
-        if self.batch_size % self.per_device_batch_size:
-            raise ValueError(
-                f"batch_size {self.batch_size} is not a multiple of per_device_batch_size {self.per_device_batch_size}"
-            )
-        return self
-
-
-class OptionalTraining(Training):
-    """Training that ``method: none`` replaces by the model as it was fetched."""
-
-    method: Literal["full", "lora", "none"]  # type: ignore[assignment]
-
-
 class Solver(OptionalTraining):
     """The problem solver's training."""
 
     # Share of the seeds that it is trained on; the others are left to measure it.
     seeds_frac: Annotated[float, Field(gt=0.0, lt=1.0)]
-
-
-class Generator(Section):
-    """What is one generator's own."""
-
-    seed_mix: dict[str, Positive]
-    n_questions: Positive
 
 
 class QpoQuestions(Sampling):
@@ -121,13 +88,6 @@ class PreferenceCheck(Section):
     """How many pairs are measured."""
 
     n_pairs: Positive
-
-
-class Qpo(Training):
-    """DPO on question pairs."""
-
-    beta: Annotated[float, Field(gt=0.0)]
-    holdout_frac: Annotated[float, Field(ge=0.0, lt=1.0)]
 
 
 class Generate(Sampling):
@@ -196,6 +156,8 @@ class Respond(Sampling):
     """Best-of-n candidates."""
 
     n_samples: Positive
+    # The solver as it was trained, or as it was fetched; part of a path in dvc.yaml.
+    model: Literal["solver", "base/solver"]
     # `filtered`, or own/NAME for the questions of own.filtered.NAME; part of a path in dvc.yaml.
     questions: str
     form: Literal["worked", "short", "program"]
@@ -407,6 +369,8 @@ class Params(Section):
                 if f"hf:{consent}" not in self.models.values():
                     yield f"trust_remote_code: '{consent}' is not the source of a model. Remove it, or write the commit that `models` has"
         for name, generator in self.generators.items():
+            yield from own_problems(f"generators.{name}.qft", self.qft, generator.qft)
+            yield from own_problems(f"generators.{name}.qpo", self.qpo, generator.qpo)
             for source, n in generator.seed_mix.items():
                 if source not in self.seeds:
                     yield f"generators.{name}.seed_mix: no seed source '{source}'; `seeds` has {sorted(self.seeds)}"

@@ -162,6 +162,7 @@ MEASURED = (
     ("reward_model", "best_of_n", "the best of n answers by reward, against a random one and the majority"),
     ("preference_check", "quality", "chosen against rejected questions of the preference pairs (paper, Figure 4)"),
     ("qpo", "reloaded", "the preference before and after saving, on the model that the next stage loads"),
+    ("reward_select", "programs", "responses by what their program came to (`respond.form: program`)"),
     ("reward_select", "checkable", "training answers to plain arithmetic, computed again"),
     ("reward_select", "arithmetic", "arithmetic written in the training answers, computed again"),
     ("reward_select", "agrees_with_none", "training answers that agree with no other answer to their question"),

@@ -17,7 +17,7 @@ from typing import Any
 from scalequest.errors import UserError
 from scalequest.io import read_json
 from scalequest.models.source import parse_source
-from scalequest.params import Params, read_yaml
+from scalequest.params import Params, read_yaml, with_own
 from scalequest.run.profile import load_profile
 
 TABLE = Path(__file__).with_name("gpus.yaml")
@@ -133,8 +133,10 @@ def workload(params: Params, assumed: Assumptions, sizes: dict[str, float], with
         add("solver", with_solutions, size["solver"], trainings=1, samples=samples, written=weights(size["solver"]),
             trained=samples * (question + template + token["solution"]))  # fmt: skip
     asked = sum(sum(params.generators[g].seed_mix.values()) for g in params.mix)
-    add("qft", asked, generator, trainings=n_mix, samples=asked * params.qft.epochs, written=n_mix * weights(generator),
-        trained=asked * params.qft.epochs * (question + template))  # fmt: skip
+    mixed = [params.generators[g] for g in params.mix]
+    tuned = sum(sum(own.seed_mix.values()) * with_own(params.qft, own.qft).epochs for own in mixed)
+    add("qft", asked, generator, trainings=n_mix, samples=tuned, written=n_mix * weights(generator),
+        trained=tuned * (question + template))  # fmt: skip
     sampled = params.qpo_questions.n_questions * n_mix
     add(
         "qpo_questions",
@@ -172,7 +174,8 @@ def workload(params: Params, assumed: Assumptions, sizes: dict[str, float], with
             read=sampled * (question + template),
             engines=n_mix,
         )
-    pairs = sampled * keep["pairs"] * params.qpo.epochs
+    epochs = sum(with_own(params.qpo, params.generators[g].qpo).epochs for g in params.mix)
+    pairs = params.qpo_questions.n_questions * keep["pairs"] * epochs
     # Two sequences per pair; the reference model reads both once (a third of a training pass).
     add(
         "qpo",

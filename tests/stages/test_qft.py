@@ -5,7 +5,7 @@ import pytest
 
 from scalequest.errors import UserError
 from scalequest.models.chat import ChatFormat
-from scalequest.params import Params
+from scalequest.params import Params, with_own
 from scalequest.runtime.facts import StageFacts
 from scalequest.runtime.stage import StageRun
 from stages.qft import pick_seeds, question_example
@@ -79,3 +79,10 @@ def test_a_curve_has_six_digits_and_an_empty_cell_for_what_is_missing(laptop: Pa
     rows = [{"step": 1, "loss": 0.123456789, "margin": 1e-9}, {"step": 2, "loss": 2.0}]
     StageRun(laptop).plot(tmp_path / "plots" / "p.csv", ("step", "loss", "margin"), rows)
     assert (tmp_path / "plots" / "p.csv").read_text() == "step,loss,margin\n1,0.123457,1e-09\n2,2,\n"
+
+
+def test_a_generators_own_values_come_before_the_sections(laptop: Params):
+    assert with_own(laptop.qft, {}) == laptop.qft
+    own = with_own(laptop.qpo, {"learning_rate": 1e-6, "beta": 0.5})
+    assert (own.learning_rate, own.beta) == (1e-6, 0.5)
+    assert own.model_copy(update={"learning_rate": laptop.qpo.learning_rate, "beta": laptop.qpo.beta}) == laptop.qpo
