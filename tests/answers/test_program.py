@@ -9,7 +9,9 @@ from scalequest.answers.check import check, final_answer, same_answers
 from scalequest.answers.program import Reading, read_program, read_programs
 from scalequest.domains import FUNCTION, PROGRAMS, kind_of_answers, wording
 from scalequest.domains.maths import SOLVED_PROGRAMS
+from scalequest.errors import UserError
 from scalequest.outcomes import PROGRAM_OUTCOMES
+from tests.answers.sandbox_modes import GRANTED, refuse_namespaces
 
 DEF = f"def {FUNCTION}():\n"
 
@@ -151,3 +153,25 @@ def test_a_keeper_that_dies_takes_one_program_with_it(monkeypatch: pytest.Monkey
     monkeypatch.setattr(sandbox, "PYTHON", (*sandbox.PYTHON[:-2], start, sandbox.PYTHON[-1]))
     found = sandbox.compute_answers([f"def f():\n    return {k}" for k in (1, 2, 3)], "f", workers=1)
     assert [(result.outcome, result.value) for result in found] == [("number", "1"), ("killed", ""), ("number", "3")]
+
+
+# What a program may not do, by what it tries; without namespaces and without Landlock files could be read.
+REFUSED = {
+    "kill": "import os\ndef f():\n    os.kill(os.getppid(), 9)\n    return 1",
+    "fork": "import os\ndef f():\n    return os.fork()",
+    "files": "def f():\n    return len(open('/etc/passwd').read())",
+    "network": "import socket\ndef f():\n    return socket.socket().fileno()",
+}
+
+
+@pytest.mark.parametrize("mode", ["namespaces", "open"])
+def test_programs_that_run_one_by_one_are_confined_as_others(mode: str, monkeypatch: pytest.MonkeyPatch):
+    if mode == "open":
+        refuse_namespaces(monkeypatch)
+        with pytest.raises(UserError, match="programs that a model wrote were not run"):
+            sandbox.compute_answers(["def f():\n    return 1"], "f")
+        monkeypatch.setattr(sandbox._Consent, "open", True)
+    elif not GRANTED:
+        pytest.skip("this kernel grants no namespaces")
+    found = sandbox.compute_answers([*REFUSED.values(), "def f():\n    return 42"], "f", workers=1)
+    assert [result.outcome for result in found] == ["raised"] * len(REFUSED) + ["number"]
