@@ -7,6 +7,7 @@
 
 It names misspelt, missing and contradictory keys, commits still to be filled in, files and folders that are not there
 or have other bytes than pinned, packages that are not installed, and batches that cannot be shared by the processes.
+Where models write programs, it runs one in the sandbox.
 It warns of stages whose results were made with other package versions than those installed: a lock file is no
 dependency of a stage, so that DVC does not see it.
 Exit code 0: nothing found. 1: a run would stop. 2: the file is not valid.
@@ -17,6 +18,7 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
+from scalequest.answers import sandbox
 from scalequest.errors import UserError
 from scalequest.models.source import parse_source, wheel_pin
 from scalequest.params import PARAMS_FILE, FileSource, HubSource, JsonlSource, PackageSource, Params, Training
@@ -38,7 +40,7 @@ def find_blockers(params: Params, online: bool = False) -> list[str]:
         online: also ask the hub for each model and data set, and the optimizer's endpoint for its models.
     """
     files = [*_sources(params, online), *_training_file(params), *_marks(params)]
-    return [*_models(params, online), *files, *_processes(params)]
+    return [*_models(params, online), *files, *_processes(params), *_sandbox(params)]
 
 
 def other_packages(file: Path, installed: dict[str, str]) -> dict[str, list[str]]:
@@ -68,6 +70,17 @@ def other_packages(file: Path, installed: dict[str, str]) -> dict[str, list[str]
 def unpinned(params: Params) -> list[str]:
     """Model wheels without a hash: another file under the same name and version would go unnoticed."""
     return sorted({source for source in params.models.values() if source.startswith("pypi:") and not wheel_pin(source)})
+
+
+def _sandbox(params: Params) -> Iterator[str]:
+    """Whether programs that models write can run here, where some have to."""
+    if params.domain != "code" and "program" not in (params.respond.form, params.evaluate.form):
+        return
+    sandbox.consent(params.runtime.sandbox)
+    try:
+        sandbox.run_program("pass")
+    except UserError as error:
+        yield str(error)
 
 
 def _models(params: Params, online: bool) -> Iterator[str]:

@@ -8,12 +8,14 @@ from threading import Thread
 
 import pytest
 
+from scalequest.answers import sandbox
 from scalequest.cli import main
 from scalequest.io import write_json
 from scalequest.params import JsonlSource, Marks, Own, PackageSource, Params
 from scalequest.run import check as check_module
 from scalequest.run.check import find_blockers
 from scalequest.run.profile import load_profile, profiles
+from tests.answers.sandbox_modes import refuse_namespaces
 from tests.fakes import LAPTOP, ROOT, changed, pinned_file
 from tests.servers import Quiet
 
@@ -261,3 +263,12 @@ def test_results_of_other_packages_are_named_with_their_stages(
     monkeypatch.setattr(check_module, "find_blockers", lambda *_: [])
     assert check() == 0
     assert "2 stages were made with torch 2.13.0+cpu, now 2.14.0" in capsys.readouterr().err
+
+
+def test_a_run_of_programs_needs_a_sandbox(laptop: Params, monkeypatch: pytest.MonkeyPatch):
+    programs = changed(laptop, respond={"form": "program"}, evaluate={"form": "program"})
+    refuse_namespaces(monkeypatch)
+    monkeypatch.setattr(sandbox._Consent, "open", False)
+    assert find_blockers(laptop) == []  # no program runs there
+    assert [line[:41] for line in find_blockers(programs)] == ["programs that a model wrote were not run:"]
+    assert find_blockers(changed(programs, runtime={"sandbox": "open"})) == []
