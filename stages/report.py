@@ -5,7 +5,7 @@
         --scores-plot reports/plots/scores.csv --funnel-plot reports/plots/funnel.csv --seeds data/seeds.parquet
         --attempts data/attempts --qpo-questions data/qpo_questions --preferences data/preferences
         --preference-check data/preference_check --judged data/judged --responses data/responses --rewards data/rewards
-        --curves reports/plots/train
+        --curves reports/plots/train --summary reports/summary.json --distributions reports/plots/distributions
 
 Nothing in report.md depends on when, where or how fast the run was: a second run writes the same bytes. The exceptions are
 two warnings: of a local source and of a package lock that changed since the stages ran. The page also has the record of the
@@ -27,13 +27,14 @@ from scalequest.report.blocks import Block, Report, Section
 from scalequest.report.browse import data_browser, item_browser, rewrite_browser
 from scalequest.report.chain import funnel, funnel_steps, measured, preferences, raised, training, warnings
 from scalequest.report.data import look
-from scalequest.report.distributions import curves, distributions
+from scalequest.report.distributions import bins_csv, curves, distributions, for_plots
 from scalequest.report.identity import identity, paper_scores, work
 from scalequest.report.overlap import diversity_blocks, overlap
 from scalequest.report.provenance import contamination, repeatability, settings
 from scalequest.report.record import lineage, record_in_words
 from scalequest.report.results import percent, results, results_in_words
 from scalequest.report.run import Run, read_run
+from scalequest.report.summary import summary
 from scalequest.runtime.stage import StageRun, run_stage
 
 
@@ -130,6 +131,7 @@ def main(args: argparse.Namespace, run: StageRun) -> None:
         args.page: page.html_page(report),
         args.scores_plot: scores_csv(facts),
         args.funnel_plot: funnel_csv(facts),
+        **{args.distributions / f"{name}.csv": bins_csv(chart) for name, chart in for_plots(facts, args).items()},
     }
     # The rows of the browsers are packed in the page, where no secret could be seen.
     packed = [(args.page, page.browser_json(browser)) for browser in page.browsers(report)]
@@ -137,6 +139,7 @@ def main(args: argparse.Namespace, run: StageRun) -> None:
         refuse_secrets(text, str(path), run.params.runtime.api.key_variable)
     for path, text in texts.items():
         write_text(path, text)
+    run.metrics(args.summary, summary(facts))
 
 
 if __name__ == "__main__":
@@ -162,5 +165,7 @@ if __name__ == "__main__":
             "responses",
             "rewards",
             "curves",
+            "summary",
+            "distributions",
         ),
     )

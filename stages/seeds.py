@@ -104,6 +104,9 @@ def main(args: argparse.Namespace, run: StageRun) -> None:
     keys = {question_key(item["question"]) for items in benchmarks.values() for item in items}
     seeds = collect_seeds(run.params.seeds, run.params.seed, run.params.domain, keys)
     write_rows(args.out, seeds.problems, PROBLEM)
+    shared = overlap(seeds.problems, benchmarks, run.params.screen.decontaminate_ngram)
+    for found in shared.values():  # by item: DVC takes a list of rows for a plot
+        found["examples"] = {example["item"]: example for example in found["examples"]}
     run.metrics(
         args.metrics,
         {
@@ -111,7 +114,7 @@ def main(args: argparse.Namespace, run: StageRun) -> None:
             "by_source": dict(Counter(p["source"] for p in seeds.problems)),
             "left_out": seeds.left_out,
             "without_solution": seeds.without_solution,
-            "shared_with_benchmarks": overlap(seeds.problems, benchmarks, run.params.screen.decontaminate_ngram),
+            "shared_with_benchmarks": shared,
         },
     )
 

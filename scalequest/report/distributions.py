@@ -6,6 +6,7 @@ import math
 from collections.abc import Sequence
 from pathlib import Path
 
+from scalequest.io import csv_text
 from scalequest.outcomes import DUPLICATES, KEPT, RIGHT
 from scalequest.records import ATTEMPT, PROBLEM, REWARD, read_rows
 from scalequest.report.blocks import Block, Curves, Histogram, Section, Table, Text
@@ -115,6 +116,32 @@ def distributions(run: Run, args: argparse.Namespace) -> Section:
     )
     blocks: list[Block] = [by_generator(run), Text(note), *(chart for chart in charts if chart)]
     return Section("Distributions", blocks, page_only=True)
+
+
+def for_plots(run: Run, args: argparse.Namespace) -> dict[str, Histogram]:
+    """The same values over all generators, by the name of a file for ``dvc plots``; the columns are the same in every run."""
+    kept = [place for place, outcome in enumerate(run.ledger["outcome"].to_pylist()) if outcome == KEPT]
+    hard, lengths = run.ledger["difficulty"].to_pylist(), words(run.ledger["question"].to_pylist())
+    found = {
+        "difficulty": histogram("", {"generated": hard, "kept": [hard[place] for place in kept]}),
+        "words": histogram("", {"generated": lengths, "kept": [lengths[place] for place in kept]}),
+        "reward": histogram(
+            "", {"answers": column_of(args.rewards, REWARD, "reward"), "chosen": run.data["reward"].to_pylist()}
+        ),
+        "agreement": histogram("", {"chosen": run.data["agreement"].to_pylist()}, trim=0),
+    }
+    return {name: chart for name, chart in found.items() if chart}
+
+
+def bins_csv(chart: Histogram) -> str:
+    """A row per bin: its left end, and the share of each series in it."""
+    names = [name for name, *_ in chart.series]
+    width = (chart.high - chart.low) / BINS
+    rows = [
+        {"from": chart.low + at * width} | {name: shares[at] for name, _, _, shares in chart.series}
+        for at in range(BINS)
+    ]
+    return csv_text(["from", *names], rows)
 
 
 def read_curve(path: Path, column: str) -> list[tuple[float, float]]:

@@ -99,7 +99,8 @@ def shared_table(run: Run) -> Table | None:
     """Make a row per benchmark of what seeds share with it; None where the seeds were not compared."""
     rows = []
     for name, found in run.metrics["seeds"].get("shared_with_benchmarks", {}).items():
-        example = next(iter(found["examples"]), None)
+        examples = found["examples"]  # by item; a list in runs of before
+        example = next(iter(examples.values() if isinstance(examples, dict) else examples), None)
         shown = f"{code(example['seed'])} and {code(example['item'])}: {code(example['span'])}" if example else ""
         rows.append(
             [f"`{name}`", f"{found['items']:,}", f"{100 * found['items_frac']:.1f}", f"{found['seeds']:,}", shown]

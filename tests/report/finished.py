@@ -188,7 +188,7 @@ class Folder:
             page=root / "reports/index.html", scores_plot=root / "scores.csv", funnel_plot=root / "funnel.csv",
             seeds=root / "seeds.parquet", attempts=root / "attempts", qpo_questions=root / "qpo_questions",
             preferences=root / "preferences", preference_check=root / "preference_check", judged=root / "judged", responses=root / "responses", rewards=root / "rewards",
-            curves=root / "curves",
+            curves=root / "curves", summary=root / "summary.json", distributions=root / "distributions",
         )  # fmt: skip
         for name, metrics in METRICS.items():
             write_json(self.args.metrics / f"{name}.json", metrics)

@@ -28,7 +28,9 @@ def test_a_second_run_writes_the_same_bytes_and_nothing_else(folder: Folder) -> 
     assert folder.run() == first
     assert str(folder.root) not in "".join(first)
     made = {path for path in folder.root.rglob("*") if path.is_file()} - before
-    assert made == {folder.args.markdown, folder.args.page, folder.args.scores_plot, folder.args.funnel_plot}
+    plots = {folder.args.distributions / f"{name}.csv" for name in ("difficulty", "words", "reward", "agreement")}
+    args = folder.args
+    assert made == {args.markdown, args.page, args.scores_plot, args.funnel_plot, args.summary} | plots
 
 
 def test_nothing_in_the_markdown_is_about_this_machine(folder: Folder) -> None:

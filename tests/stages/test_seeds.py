@@ -94,9 +94,9 @@ def test_what_seeds_share_with_benchmarks_is_reported_with_the_span(stage, tmp_p
     )
     assert len(rows) == 4
     assert metrics["shared_with_benchmarks"] == {
-        "clips": {"items": 1, "items_frac": 0.5, "seeds": 2, "examples": [{"seed": "a/0", "item": "clips/0", "span": run}]},
-        "sums": {"items": 1, "items_frac": 1.0, "seeds": 1, "examples": [{"seed": "a/2", "item": "sums/0", "span": "what is 17 + 25"}]},
-        "clean": {"items": 0, "items_frac": 0.0, "seeds": 0, "examples": []},
+        "clips": {"items": 1, "items_frac": 0.5, "seeds": 2, "examples": {"clips/0": {"seed": "a/0", "item": "clips/0", "span": run}}},
+        "sums": {"items": 1, "items_frac": 1.0, "seeds": 1, "examples": {"sums/0": {"seed": "a/2", "item": "sums/0", "span": "what is 17 + 25"}}},
+        "clean": {"items": 0, "items_frac": 0.0, "seeds": 0, "examples": {}},
     }  # fmt: skip
 
 
