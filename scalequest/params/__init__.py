@@ -267,6 +267,10 @@ class Runtime(Section):
     accelerate: str | None
     checkpoint_minutes: Annotated[float, Field(ge=0.0)]
     gradient_checkpointing: bool
+    # A parameter file of before these three keys trained as their defaults do.
+    compile_training: bool = False
+    packed_attention: Literal["auto", "varlen", "rows"] = "auto"
+    fused_loss: Literal["trl", "liger"] = "trl"
     deterministic: bool
     sandbox: Literal["namespaces", "open"]
     mlflow: bool
@@ -399,6 +403,9 @@ class Params(Section):
                     f"{stage}.max_tokens: {tokens} leaves no room for a prompt in "
                     f"engine.max_model_len {self.engine.max_model_len}"
                 )
+        for stage in ("qpo", "difficulty_model", "reward_model"):
+            if getattr(self, stage).packing:
+                yield f"{stage}.packing: true; its trainer takes pairs or scored texts, which it cannot pack. Expected false"
         for section in ("seeds", "benchmarks"):
             for name in getattr(self, section):
                 if not NAME.fullmatch(name):

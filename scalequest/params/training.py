@@ -23,6 +23,7 @@ class Training(Section):
     weight_decay: Annotated[float, Field(ge=0.0)]
     lora_r: Positive
     lora_alpha: Positive
+    packing: bool = False  # supervised trainings only; a parameter file of before this key packed nothing
 
     @model_validator(mode="after")
     def _accumulation_is_whole(self) -> "Training":

@@ -10,6 +10,10 @@ from collections.abc import Sequence
 from typing import Any
 
 from scalequest.errors import UserError
+from scalequest.training.packing import unpacked
+
+BOUNDARIES = "cu_seq_lens_q"  # of a pack
+SEEN = ("input_ids", "attention_mask", BOUNDARIES, "rows")  # of a batch, to find its rows
 
 
 class DivergenceError(UserError):
@@ -22,18 +26,21 @@ class StopsAtNonFinite:
     # Set by watched(): the rows as the model sees them, and a name for each.
     sequences: Sequence[Sequence[list[int]]]
     names: Sequence[str]
-    _batches: list[tuple[Any, Any]]  # token ids and attention mask of the micro-batches since the last step
+    _batches: list[tuple[dict[str, Any], Any]]  # the micro-batches since the last step, and the losses of packs
 
     def training_step(self: Any, model: Any, inputs: dict[str, Any], *args: Any, **kwargs: Any) -> Any:
         """Run one micro-batch forward and backward.
 
+        The loss of a pack is read when the step is logged: to read it here, a GPU would have to wait for each pass.
+
         Raises:
             DivergenceError: its loss is not finite; the rows of this micro-batch are named.
         """
-        batch = inputs["input_ids"], inputs["attention_mask"]
-        self._batches.append(batch)
+        batch = {name: inputs[name] for name in SEEN if name in inputs}
         loss = super().training_step(model, inputs, *args, **kwargs)  # type: ignore[misc]
-        if not math.isfinite(value := loss.mean().item()):
+        packed = BOUNDARIES in inputs
+        self._batches.append((batch, loss if packed else None))
+        if not packed and not math.isfinite(value := loss.mean().item()):
             rate = self.optimizer.param_groups[0]["lr"]
             raise self._diverged(self.state.global_step + 1, value, None, rate, self._rows([batch]))
         return loss
@@ -50,22 +57,19 @@ class StopsAtNonFinite:
             if not (math.isfinite(logs["loss"]) and math.isfinite(norm)):
                 from accelerate.utils import gather_object
 
-                rows = gather_object(self._rows(self._batches))
+                broken = [batch for batch, loss in self._batches if loss is not None and not math.isfinite(loss.item())]
+                rows = gather_object(self._rows(broken or [batch for batch, _ in self._batches]))
                 raise self._diverged(self.state.global_step, logs["loss"], norm, logs["learning_rate"], rows)
             self._batches.clear()
         super().log(logs, *args, **kwargs)  # type: ignore[misc]
 
-    def _rows(self: Any, batches: Sequence[tuple[Any, Any]]) -> list[str]:
+    def _rows(self: Any, batches: Sequence[dict[str, Any]]) -> list[str]:
         """Names of the rows in these batches, found by their token ids; rows with equal tokens cannot be distinguished."""
         by_tokens: dict[tuple[int, ...], str] = {}
         for name, found in zip(self.names, self.sequences, strict=True):
             for ids in found:
                 by_tokens.setdefault(tuple(ids), name)
-        rows = [
-            by_tokens.get(tuple(i for i, m in zip(ids, mask, strict=True) if m), "unknown")
-            for token_ids, masks in batches
-            for ids, mask in zip(token_ids.tolist(), masks.tolist(), strict=True)
-        ]
+        rows = [by_tokens.get(tuple(ids), "unknown") for batch in batches for ids in _token_rows(batch)]
         return list(dict.fromkeys(rows))
 
     def _diverged(
@@ -77,6 +81,14 @@ class StopsAtNonFinite:
             "finite numbers; no model was written. Look at these rows. If they are sound, lower the stage's learning_rate "
             "or raise its warmup_frac."
         )
+
+
+def _token_rows(batch: dict[str, Any]) -> list[list[int]]:
+    """Token ids of each row of a padded batch or of a pack; what fills a pack up is left out."""
+    if BOUNDARIES in batch:
+        return unpacked(batch)
+    masked = zip(batch["input_ids"].tolist(), batch["attention_mask"].tolist(), strict=True)
+    return [[i for i, m in zip(ids, mask, strict=True) if m] for ids, mask in masked]
 
 
 def watched(trainer: type, rows: Sequence[Any]) -> type:

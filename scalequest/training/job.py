@@ -21,10 +21,12 @@ from scalequest.io import rounded
 from scalequest.models.weights import check_finite, quiet_libraries, save_model
 from scalequest.params import Runtime, Training
 from scalequest.problems.draw import draw
+from scalequest.training.attention import use_usual
 from scalequest.training.checkpoints import checkpoints_by_time, last_checkpoint
 from scalequest.training.divergence import DivergenceError
 from scalequest.training.examples import fitting
-from scalequest.training.launch import launch, n_processes
+from scalequest.training.fused import compile_layers, undo
+from scalequest.training.launch import here, launch, n_processes
 from scalequest.training.order import SortedSteps, padding_frac
 from scalequest.training.rounding import round_model
 
@@ -204,20 +206,14 @@ def run_job(job: Job, folder: Path, checkpoint: Path | None) -> Trained:
         UserError: the trainer's batch is not what the stage meant, or the training diverged.
     """
     import torch
-    from transformers import PrinterCallback
 
     quiet_libraries()
     if job.runtime.threads:
         torch.set_num_threads(job.runtime.threads)
     if job.runtime.deterministic:
         repeat_bytes()
-    leave_out_cudnn_attention()
-    trainer = job.kind.trainer(job, folder)
-    lengths = [len(row) for row in job.rows]
-    order = SortedSteps(lengths, job.params.batch_size, job.seed)
-    trainer._get_train_sampler = lambda dataset=None: order  # the method that trainers override to choose an order
-    trainer.remove_callback(PrinterCallback)
-    trainer.add_callback(checkpoints_by_time(folder, job.runtime.checkpoint_minutes))
+    trainer = ready_trainer(job, folder)
+    packs, lengths = getattr(trainer, "packs", None), [len(row) for row in job.rows]
     trained = trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None).metrics
     if not checkpoint:  # after a resumption the trainer divides all rows by the time since
         log.info("trained for %.0f s, %.1f rows/s", trained["train_runtime"], trained["train_samples_per_second"])
@@ -234,7 +230,9 @@ def run_job(job: Job, folder: Path, checkpoint: Path | None) -> Trained:
         "largest_grad_norm": rounded(max(entry.get("grad_norm", 0.0) for entry in history)),
         "tokens": sum(lengths),
         "padding_frac": rounded(
-            padding_frac(lengths, job.params.batch_size, job.params.per_device_batch_size, job.seed)
+            packs.padding_frac(trainer.data_collator.multiple)
+            if packs
+            else padding_frac(lengths, job.params.batch_size, job.params.per_device_batch_size, job.seed)
         ),
         "processes": trainer.args.world_size,
     } | job.kind.facts(job.rows)
@@ -261,6 +259,23 @@ def run_job(job: Job, folder: Path, checkpoint: Path | None) -> Trained:
     if reloaded:
         metrics["reloaded"] = reloaded
     return Trained(metrics, history, saved_values if job.kind.scalar_head else [], flags)
+
+
+def ready_trainer(job: Job, folder: Path) -> Any:
+    """The job's trainer with its order of rows or packs, its compiled layers and its checkpoints in ``folder``."""
+    from transformers import PrinterCallback
+
+    leave_out_cudnn_attention()
+    trainer = job.kind.trainer(job, folder)
+    order = getattr(trainer, "packs", None) or SortedSteps(
+        [len(row) for row in job.rows], job.params.batch_size, job.seed
+    )
+    trainer._get_train_sampler = lambda dataset=None: order  # the method that trainers override to choose an order
+    if compiles(job.runtime):
+        log.info("%d blocks are compiled", compile_layers(trainer.model))
+    trainer.remove_callback(PrinterCallback)
+    trainer.add_callback(checkpoints_by_time(folder, job.runtime.checkpoint_minutes))
+    return trainer
 
 
 # ----------------------------------------------------------------------------------------------- the model that is used
@@ -344,6 +359,13 @@ def repeat_bytes() -> None:
     torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
 
 
+def compiles(runtime: Runtime) -> bool:
+    """Whether layers are compiled: on a GPU only, so that the bytes of a CPU do not depend on it."""
+    import torch
+
+    return runtime.compile_training and torch.cuda.is_available()
+
+
 def leave_out_cudnn_attention() -> None:
     """Keep scaled dot-product attention from using cuDNN's kernels in this process.
 
@@ -357,21 +379,27 @@ def leave_out_cudnn_attention() -> None:
     torch.backends.cuda.enable_cudnn_sdp(False)
 
 
-def arguments(job: Job, folder: Path) -> dict[str, Any]:
-    """Trainer settings; every default of TRL that depends on the machine is set here."""
+def arguments(job: Job, folder: Path, packs: int | None = None) -> dict[str, Any]:
+    """Trainer settings; every default of TRL that depends on the machine is set here.
+
+    Args:
+        job: whose they are.
+        folder: for checkpoints.
+        packs: of each process per step, where rows are packed.
+    """
     import torch
 
     params = job.params
     cuda = torch.cuda.is_available()
     if cuda and job.runtime.gpu_part < 1:  # else what is kept for later allocations grows into the neighbours' part
         torch.cuda.set_per_process_memory_fraction(job.runtime.gpu_part)
-    processes = int(os.environ.get("WORLD_SIZE", "1"))
+    processes = here()
     if torch.cuda.device_count() > 1 and processes == 1:
         raise UserError(
             f"training sees {torch.cuda.device_count()} GPUs in one process, where trainers split a batch in ways that change the "
             "result; choose one (CUDA_VISIBLE_DEVICES=0), or name an accelerate configuration in runtime.accelerate"
         )
-    at_once = global_micro_batch(params, processes)
+    passes = packs or params.batch_size // global_micro_batch(params, processes)
     steps = math.ceil(len(job.rows) / params.batch_size) * params.epochs
     return {
         "output_dir": str(folder),
@@ -380,8 +408,8 @@ def arguments(job: Job, folder: Path) -> dict[str, Any]:
         "lr_scheduler_type": "cosine",
         "warmup_steps": math.ceil(steps * params.warmup_frac),
         "weight_decay": params.weight_decay,
-        "per_device_train_batch_size": params.per_device_batch_size,
-        "gradient_accumulation_steps": params.batch_size // at_once,
+        "per_device_train_batch_size": 1 if packs else params.per_device_batch_size,
+        "gradient_accumulation_steps": passes,
         "use_cpu": not cuda,
         "bf16": job.dtype == "bfloat16",
         "gradient_checkpointing": cuda and job.runtime.gradient_checkpointing,
@@ -443,5 +471,8 @@ def whole_model(trainer: Any, job: Job, folder: Path) -> Any:
             )
         else:
             model = type(model).from_pretrained(folder / "gathered", dtype=weights_dtype(job), trust_remote_code=False)
+    elif getattr(trainer, "packs", None) or compiles(job.runtime):
+        undo(model)
+        use_usual(model)
     # Merged in float32: in bfloat16 the sum of weight and adapter would be rounded to nearest, so mostly to the weight.
     return model.float().merge_and_unload() if hasattr(model, "merge_and_unload") else model

@@ -50,6 +50,11 @@ def n_processes(runtime: Runtime) -> int:
     return number
 
 
+def here() -> int:
+    """How many processes train, of which this is one."""
+    return int(os.environ.get("WORLD_SIZE", "1"))
+
+
 def launch(job: "Job", folder: Path, checkpoint: Path | None) -> "Trained":
     """Train on all processes of the configuration, and return what the first of them has to tell.
 
