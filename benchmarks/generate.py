@@ -1,10 +1,11 @@
 """Generated tokens a second of the generate stage, of a bare ``LLM.generate`` over all rows at once, and of it with per-request seeds.
 
     python benchmarks/generate.py models/base/student [--rows 512] [--shard-size 64] [--max-tokens 128] [--rounds 3] [--max-num-seqs 64] [--shape qwen2-math-7b] [--params gpu-135m]
+        [--dtype bfloat16] [--quantization fp8] [--kv-cache-dtype fp8] [--start quick] [--repeatability batch_invariant]
 
 One engine in one process, the same prompts and sampling, the three in turn. The stage's time holds
 its shards' seeding, its rows, its journal on disk and its output; starting the engine is in none of
-them. Prints JSON.
+them. Prints JSON. ``lengths.py`` measures the paper's three lengths, in several of these settings.
 """
 
 import argparse
@@ -38,14 +39,27 @@ def main() -> None:
     parser.add_argument("--max-num-seqs", type=int, help="sequences decoded at once; the profile's unless given")
     add_shape(parser)
     parser.add_argument("--params", default="params.yaml", help="a profile or a parameter file")
+    for option, values in (
+        ("--dtype", ("float32", "bfloat16")),
+        ("--quantization", ("fp8",)),
+        ("--kv-cache-dtype", ("fp8",)),
+        ("--repeatability", ("seeded", "batch_invariant")),
+    ):
+        parser.add_argument(option, choices=values, help="engine setting; the profile's unless given")
+    parser.add_argument("--start", choices=("full", "quick"), help="runtime.engine_start; the profile's unless given")
     args = parser.parse_args()
     params = load_profile(args.params)
+    given = {
+        name: getattr(args, name)
+        for name in ("dtype", "quantization", "kv_cache_dtype", "repeatability", "max_num_seqs")
+    }
+    engine_params = params.engine.model_copy(update={name: value for name, value in given.items() if value})
+    runtime = params.runtime.model_copy(update={"engine_start": args.start or params.runtime.engine_start})
     sampling = params.generate.model_copy(update={"max_tokens": args.max_tokens or params.generate.max_tokens})
     shard_size = args.shard_size or sampling.shard_size
     scratch = tempfile.TemporaryDirectory()
     model, loading = chosen_model(args, Path(scratch.name))
-    engine_params = params.engine.model_copy(update={"max_num_seqs": args.max_num_seqs or params.engine.max_num_seqs})
-    engine = Engine(model, engine_params, params.runtime, **loading)
+    engine = Engine(model, engine_params, runtime, **loading)
     from vllm import SamplingParams
 
     complete = engine.complete(sampling, engine.chat.question_stops)
@@ -91,7 +105,7 @@ def main() -> None:
         json.dumps(
             {
                 "model": args.shape or str(args.model), "rows": args.rows, "max_tokens": sampling.max_tokens, "shard_size": shard_size,
-                "max_num_seqs": engine_params.max_num_seqs, "tokens_per_s": rates,
+                "engine": engine_params.model_dump(), "tokens_per_s": rates,
                 "ratio_to_bare": {name: round(value / medians["bare"], 3) for name, value in medians.items()},
             },
             indent=2,

@@ -8,12 +8,16 @@ A rate is measured in the middle of a call, when sequences of all ages are decod
 A variant is MODEL:HOW. MODEL is `real`, the weights given, or `shape`, those of a 7B model, random. HOW:
 full: as `runtime.engine_start: full` | quick: as `quick` | fp8: weights of 8 bits | fp8-all: KV cache, too |
 invariant: `engine.repeatability: batch_invariant`. Each variant is a process of its own, so one that fails leaves the
-others; all import vLLM at the beginning, side by side, and start their engines in turn. `same_in_company` is the share
+others. All import vLLM at the beginning, side by side; `--together` of them start their engines side by side, with a KV
+cache of a fixed size, and then measure in turn, while the others wait. (`start_s` is that of an engine alone with
+`--together 1`.) `full` measures bare vLLM and our stages at each length, `fp8` and `fp8-all` our stages, `quick` and
+`invariant` our answers, unless --ways and --kinds say otherwise. `same_in_company` is the share
 of 64 rows, with seeds, that get the same 48 tokens in reversed halves as together; `same_as_full` those that get what
 the variant `full` of that model gave. The JSON is written after each measurement; the lines for gpus.yaml are printed.
 """
 
 import argparse
+import contextlib
 import json
 import os
 import queue
@@ -24,11 +28,10 @@ import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from shapes import SHAPES, with_shape
+from shapes import with_shape
 
 from scalequest.domains import wording
 from scalequest.io import write_json
@@ -53,12 +56,13 @@ SHAPE = "qwen2-math-7b"
 # Lines of vLLM's log that say what a start was spent on.
 TOOK = re.compile(r"took|finished in|seconds|\bsecs\b", re.IGNORECASE)
 ROWS, TOKENS = 64, 48  # of the comparison of bytes
+KV_GIB = {"real": 12.0, "shape": 20.0}  # for 512 sequences of 600 tokens
 
 
 # --------------------------------------------------------------------------------------------------- one variant, alone
 
 
-@contextmanager
+@contextlib.contextmanager
 def of_length(mean: int, n: int) -> Iterator[None]:
     """Let the next ``n`` requests end after tokens of that mean, and at no end token: random weights write none."""
     import vllm
@@ -75,13 +79,14 @@ def of_length(mean: int, n: int) -> Iterator[None]:
         vllm.SamplingParams = original  # type: ignore[misc]
 
 
-def params_of(args: argparse.Namespace, how: str) -> Params:
-    """The profile, with room for the lengths and a GPU to itself."""
+def params_of(args: argparse.Namespace, model: str, how: str) -> Params:
+    """The profile, with room for the lengths, and for other engines on the GPU."""
     params = load_profile(args.params)
     dtype = {} if args.dtype is None else {"dtype": args.dtype}
     engine = {"max_num_seqs": args.max_num_seqs, "max_model_len": args.max_model_len} | dtype | HOWS[how]
     start = "quick" if how == "quick" else "full"
-    runtime = {"gpu_memory_utilization": args.gpu_memory, "gpu_kv_cache_gib": None, "engine_start": start}
+    gib = KV_GIB[model] / (2 if how == "fp8-all" else 1)
+    runtime = {"gpu_memory_utilization": 0.2, "gpu_kv_cache_gib": gib, "engine_start": start, "workers": 1}
     return params.model_copy(
         update={
             "engine": params.engine.model_copy(update=engine),
@@ -167,7 +172,9 @@ def child(args: argparse.Namespace) -> None:
 
     begin = time.perf_counter()
     model_name, how = args.child.split(":")
-    params = params_of(args, how)
+    params = params_of(args, model_name, how)
+    kinds = args.kinds or ("response" if how in ("quick", "invariant") else ",".join(MEAN))
+    each = args.ways or ("bare,ours" if how == "full" else "ours")
     os.environ.setdefault("VLLM_LOGGING_LEVEL", "INFO")
     prepare_environment(params.engine, params.runtime)
     import torch
@@ -185,21 +192,26 @@ def child(args: argparse.Namespace) -> None:
         model, loading = (args.model, {}) if model_name == "real" else with_shape(args.model, SHAPE, scratch)
         begin = time.perf_counter()
         engine = Engine(model, params.engine, params.runtime, row_seeds=True, **loading)
-        tell(start_s=round(time.perf_counter() - begin, 1))
+        tell(start_s=round(time.perf_counter() - begin, 1), started=True)
+        sys.stdin.readline()
         if model_name == "real":
             tell(**bytes_of(engine, params))
-        for kind in args.kinds.split(","):
+        for kind in kinds.split(","):
             n = args.max_num_seqs * (2 + -(-STEPS // MEAN[kind]))
             prompt, ways = ways_of(engine, params, kind, n, model)
-            for way in args.ways.split(","):
+            for way in each.split(","):
                 engine._llm.reset_prefix_cache()
-                with of_length(MEAN[kind], 2 * n):
-                    pace = steady_pace(engine._llm, ways[way], max(2, MEAN[kind] // 2), args.seconds)
+                try:
+                    with of_length(MEAN[kind], 2 * n):
+                        pace = steady_pace(engine._llm, ways[way], max(2, MEAN[kind] // 2), args.seconds)
+                except Exception as error:
+                    tell(**{f"error_{kind}_{way}": f"{type(error).__name__}: {error}"[:500]})
+                    continue
                 tell(
                     kind=kind, way=way, tokens_per_s=round(pace.tokens_per_s, 1), steps=pace.steps,
                     ms_per_step=round(1000 * pace.seconds / max(1, pace.steps), 2), mean_prompt_tokens=round(prompt, 1),
                 )  # fmt: skip
-    sys.stdout.flush()
+    tell(done=True)
     os._exit(0)
 
 
@@ -210,7 +222,7 @@ class Variant:
     """A process that imports at once and measures when it is let go."""
 
     def __init__(self, name: str, arguments: Sequence[str], log: Path) -> None:
-        self.name, self._lines = name, queue.Queue[str | None]()
+        self.name, self._lines, self._ended = name, queue.Queue[str | None](), False
         self._log = log.open("a", encoding="utf-8")
         command = [sys.executable, __file__, *arguments, "--child", name]
         self._process = subprocess.Popen(
@@ -224,26 +236,36 @@ class Variant:
             self._lines.put(line)
         self._lines.put(None)
 
-    def measure(self, limit_s: float) -> Iterator[dict[str, Any]]:
-        """Let it go; its results as they come, then how it ended if not well."""
+    def go(self) -> None:
+        """Let it go on: to the start of its engine, then to its measurements."""
         assert self._process.stdin
-        end, tail, took = time.monotonic() + limit_s, [""], []
-        try:
+        with contextlib.suppress(BrokenPipeError):
             self._process.stdin.write("go\n")
             self._process.stdin.flush()
+
+    def results(self, limit_s: float, last: str) -> Iterator[dict[str, Any]]:
+        """Its results as they come, until one has the key ``last`` or it ends; an ``error`` if it ends badly."""
+        if self._ended:
+            return
+        end, tail = time.monotonic() + limit_s, [""]
+        try:
             while (line := self._lines.get(timeout=max(0.1, end - time.monotonic()))) is not None:
                 self._log.write(line)
                 if line.startswith("RESULT "):
-                    yield json.loads(line.removeprefix("RESULT "))
+                    result = json.loads(line.removeprefix("RESULT "))
+                    yield result
+                    if last in result:
+                        return
                 elif TOOK.search(line) and "Error" not in line:
-                    took.append(line.strip()[-160:])
+                    yield {"log": line.strip()[-160:]}
                 tail = [*tail, line.strip()][-12:]
-        except (queue.Empty, BrokenPipeError):
+        except queue.Empty:
+            self._ended = True
+            self._process.kill()
             yield {"error": f"not done after {limit_s:.0f} s: {tail[-1][-300:]}"}
-        finally:
-            self.stop()
-        yield {"start_log": took}
-        if self._process.returncode > 0:
+            return
+        self._ended = True
+        if self._process.wait() != 0:
             yield {"error": " | ".join(tail)[-1500:]}
 
     def stop(self) -> None:
@@ -279,13 +301,13 @@ def main() -> None:
     parser.add_argument("model", type=Path, help="a model of about 1.5B; `shape` takes its tokenizer")
     parser.add_argument("--out", type=Path, default=Path("lengths.json"))
     parser.add_argument("--variants", default=VARIANTS)
-    parser.add_argument("--kinds", default=",".join(MEAN))
-    parser.add_argument("--ways", default="bare,ours")
+    parser.add_argument("--kinds", help="question,judgement,response, or some; default: by the variant")
+    parser.add_argument("--ways", help="bare,ours, or one; default: by the variant")
+    parser.add_argument("--together", type=int, default=3, help="engines that start side by side")
     parser.add_argument("--seconds", type=float, default=3.0, help="time that is counted per measurement")
-    parser.add_argument("--limit", type=float, default=100.0, help="seconds after which a variant is ended")
+    parser.add_argument("--limit", type=float, default=150.0, help="seconds after which a variant is ended")
     parser.add_argument("--max-num-seqs", type=int, default=512)
     parser.add_argument("--max-model-len", type=int, default=1536)
-    parser.add_argument("--gpu-memory", type=float, default=0.85)
     parser.add_argument("--dtype", choices=("float32", "bfloat16"), help="default: the profile's")
     parser.add_argument("--params", default="params.yaml", help="a profile or a parameter file")
     parser.add_argument("--child", help=argparse.SUPPRESS)
@@ -295,24 +317,42 @@ def main() -> None:
     names = args.variants.split(",")
     if unknown := [n for n in names if n.split(":")[0] not in ("real", "shape") or n.partition(":")[2] not in HOWS]:
         parser.error(f"--variants: {unknown[0]}: expected real or shape, a colon, and one of {', '.join(HOWS)}")
-    own = sys.argv[1:]
-    found: dict[str, Any] = {"model": str(args.model), "shape": SHAPES[SHAPE]["model_type"], "machine": hardware(),
-                             "max_num_seqs": args.max_num_seqs, "mean_tokens": MEAN, "variants": {}, "results": []}  # fmt: skip
+    found: dict[str, Any] = {
+        "model": str(args.model), "machine": hardware(), "max_num_seqs": args.max_num_seqs, "mean_tokens": MEAN,
+        "together": args.together, "variants": {name: {"log": []} for name in names}, "results": [],
+    }  # fmt: skip
     begin, texts = time.monotonic(), {}
-    variants = [Variant(name, own, args.out.with_suffix(".log")) for name in names]
-    for variant in variants:
-        facts = found["variants"].setdefault(variant.name, {})
-        for result in variant.measure(args.limit):
-            if "texts" in result:
-                texts[variant.name] = result.pop("texts")
-                if (full := texts.get("real:full")) and variant.name != "real:full":
-                    result["same_as_full"] = f"{sum(map(str.__eq__, full, texts[variant.name]))} of {ROWS}"
-            if "kind" in result:
-                found["results"].append({"variant": variant.name} | result)
-            else:
-                facts.update(result)
-            write_json(args.out, found)
-            print(f"{time.monotonic() - begin:6.1f} s  {variant.name:<16}{json.dumps(result)[:400]}", flush=True)
+
+    def note(name: str, result: dict[str, Any]) -> None:
+        """Keep one result, and write all."""
+        facts = found["variants"][name]
+        if "log" in result:
+            facts["log"].append(result["log"])
+            return
+        if "texts" in result:
+            texts[name] = result.pop("texts")
+            if (full := texts.get("real:full")) and name != "real:full":
+                result["same_as_full"] = f"{sum(map(str.__eq__, full, texts[name]))} of {ROWS}"
+        if "kind" in result:
+            found["results"].append({"variant": name} | result)
+        else:
+            facts.update(result)
+        write_json(args.out, found)
+        print(f"{time.monotonic() - begin:6.1f} s  {name:<16}{json.dumps(result)[:400]}", flush=True)
+
+    variants = [Variant(name, sys.argv[1:], args.out.with_suffix(".log")) for name in names]
+    for group in (variants[at : at + args.together] for at in range(0, len(variants), args.together)):
+        for variant in group:
+            variant.go()
+        for variant in group:
+            for result in variant.results(args.limit, "started"):
+                note(variant.name, result)
+        for variant in group:
+            variant.go()
+            for result in variant.results(args.limit, "done"):
+                note(variant.name, result)
+        for variant in group:
+            variant.stop()
     print(gpus_yaml(found["results"]))
 
 

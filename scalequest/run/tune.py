@@ -89,6 +89,8 @@ def steady_pace(llm: Any, generate: Callable[[], Any], warm_steps: int, seconds:
     def counting() -> Any:
         nonlocal begin, tokens, steps, end
         outputs = original()
+        if not outputs.outputs:  # a step was given to the GPU, and none has come back
+            return outputs
         steps += 1
         now = time.perf_counter()
         if steps == warm_steps:
@@ -105,7 +107,8 @@ def steady_pace(llm: Any, generate: Callable[[], Any], warm_steps: int, seconds:
         generate()
     except EnoughError:
         llm.llm_engine.abort_request(list(llm.llm_engine.output_processor.request_states), internal=True)
-        while llm.llm_engine.has_unfinished_requests():  # what was on its way when the call was ended
+        # What was on its way to the GPU when the call was ended.
+        while scheduler.has_requests() or getattr(core.engine_core, "batch_queue", None):
             original()
     finally:
         del core.get_output

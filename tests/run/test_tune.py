@@ -18,7 +18,9 @@ class FakeLLM:
     def __init__(self, monkeypatch: pytest.MonkeyPatch, sequences: int, steps: int) -> None:
         self.now, self.left, self.aborted = 0.0, steps, []
         monkeypatch.setattr(tune.time, "perf_counter", lambda: self.now)
-        self.scheduler = SimpleNamespace(waiting=deque(range(steps)), max_num_running_reqs=64)
+        self.scheduler = SimpleNamespace(
+            waiting=deque(range(steps)), max_num_running_reqs=64, has_requests=lambda: not self.aborted
+        )
 
         def get_output() -> Any:
             self.now += 1.0
@@ -36,8 +38,7 @@ class FakeLLM:
             self.aborted += names
 
         self.llm_engine = SimpleNamespace(
-            engine_core=Core(), abort_request=abort, has_unfinished_requests=lambda: False,
-            output_processor=SimpleNamespace(request_states={"a": 1, "b": 2}),
+            engine_core=Core(), abort_request=abort, output_processor=SimpleNamespace(request_states={"a": 1, "b": 2}),
         )  # fmt: skip
 
     def generate(self) -> str:
