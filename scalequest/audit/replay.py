@@ -201,6 +201,10 @@ class Replay:
                 return "no training: the model is used as it was fetched"
             if not self._curve(stage):
                 return "its loss curve is not recorded"
+        elif stage.base in ("qpo_questions", "preferences") and any(
+            key.startswith(f"own.preferences.{stage.option('generator')}.") for key in stage.params
+        ):
+            return "a user brought its pairs (own.preferences), and no model was asked"
         elif stage.base == "preferences" and stage.params.get("preferences.source") == "solver":
             return "its pairs depend on all questions, so a part cannot be made again"
         elif stage.base == "preferences" and str(stage.params.get("models.optimizer", "")).startswith("api:"):

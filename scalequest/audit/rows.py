@@ -58,15 +58,19 @@ def life(tables: Tables, history: History, row_id: str) -> dict[str, Any]:
     """
     match = ROW_ID.fullmatch(row_id)
     lock = tables.lock
-    generators = {stage.option("generator") or stage.name: stage for stage, _ in tables.outputs("questions")}
+    # Questions that a user brings to `respond` are in no table before it.
+    brought = [stage for stage, _ in tables.outputs("filtered") if stage.base == "own_filtered"]
+    made = [*brought, *(stage for stage, _ in tables.outputs("questions"))]
+    generators = {stage.option("generator") or stage.name: stage for stage in made}
     if not match or match[1] not in generators:
         raise UserError(_unknown(row_id, generators, bool(match), lock))
     tables.require(*LIFE)
     question_id = row_id.split("#", 1)[0]
     stage = generators[match[1]]
-    found = tables.query(f"SELECT * FROM {tables.source('questions', stage.name)} WHERE id = ?", question_id)
+    kind = "filtered" if stage in brought else "questions"
+    found = tables.query(f"SELECT * FROM {tables.source(kind, stage.name)} WHERE id = ?", question_id)
     if not found:
-        raise UserError(_no_row(tables, stage, question_id, match))
+        raise UserError(_no_row(tables, stage, kind, question_id, match))
     generated = found[0]
     generated.pop("generator"), generated.pop("id")
     model = next((d for d in stage.deps if d.path == stage.option("model")), None)
@@ -75,7 +79,12 @@ def life(tables: Tables, history: History, row_id: str) -> dict[str, Any]:
         "revision": str(lock.revision),
         "generated": {"stage": stage.name, "generator": match[1], "model": _named(model), "shard": int(match[2]), "row": int(match[3])} | generated,
     }  # fmt: skip
-    result |= _verdicts(tables, question_id)
+    if stage.base.startswith("own_"):
+        # The number in the id is the row's in the file.
+        key = f"{stage.base.replace('_', '.', 1)}.{match[1]}."
+        result["generated"]["given"] = {name.removeprefix(key): v for name, v in _settings(stage.params, key).items()}
+    if kind == "questions":
+        result |= _verdicts(tables, question_id)
     result |= _answers(tables, question_id)
     kept = (result.get("training_row") or {}).get("response")
     models, unread = trained_on(history, tables.store, question_id, generated["question"], kept)
@@ -220,8 +229,8 @@ def _unknown(row_id: str, generators: dict[str, Stage], formed: bool, lock: Lock
     return f"row '{row_id}': {lock.revision} has no generator '{generator}'{nearest(generator, names)}"
 
 
-def _no_row(tables: Tables, stage: Stage, question_id: str, match: re.Match[str]) -> str:
-    source = tables.source("questions", stage.name)
+def _no_row(tables: Tables, stage: Stage, kind: str, question_id: str, match: re.Match[str]) -> str:
+    source = tables.source(kind, stage.name)
     generator, shard, row = match[1], int(match[2]), int(match[3])
     summary = tables.query(
         f"SELECT count(*) AS n, max(split_part(id, '/', 2)::INT) AS shard, "
@@ -233,7 +242,7 @@ def _no_row(tables: Tables, stage: Stage, question_id: str, match: re.Match[str]
     else:
         near = f"{generator}/{shard}/{min(row, summary['row'])}"
         why = f"rows of shard {shard} go from 0 to {summary['row']}"
-    out = tables.outputs("questions")
+    out = tables.outputs(kind)
     path = next(o.path for s, o in out if s.name == stage.name)
     return (
         f"row '{question_id}': not among the {summary['n']:,} questions in {path} of {tables.lock.revision} ({why}). "

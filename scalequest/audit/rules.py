@@ -16,6 +16,11 @@ class Rule:
     right_id: str = "id"
     subset: bool = False
 
+    @property
+    def right_name(self) -> str:
+        """The second table as messages call it: what the filters passed on is a file called filtered."""
+        return "filtered" if self.right == "passed" else self.right
+
 
 KEPT = "WHERE verdict = 'kept'"
 RULES = (
@@ -23,7 +28,7 @@ RULES = (
     Rule("screened", "judged", "the judge reads what screen kept", left_where=KEPT),
     Rule("screened", "difficulty", "what screen kept is scored", left_where=KEPT),
     Rule("screened", "ledger", "the ledger holds every question"),
-    Rule("ledger", "filtered", "what the ledger calls kept is passed on", left_where="WHERE outcome = 'kept'"),
+    Rule("ledger", "passed", "what the ledger calls kept is passed on", left_where="WHERE outcome = 'kept'"),
     Rule("filtered", "responses", "every kept question is answered", right_id="question_id", right_where="WHERE sample = 0"),
     Rule("responses", "rewards", "every response is scored"),
     Rule("filtered", "instruct", "a training row is a kept question", subset=True),
@@ -32,13 +37,14 @@ RULES = (
 METRICS = (
     ("seeds", "problems", "seeds", ""),
     ("generate", "questions", "questions", ""),
+    ("own_questions", "questions", "questions", ""),
     ("screen", "questions", "screened", ""),
     ("screen", "kept", "screened", KEPT),
     ("judge", "questions", "judged", ""),
     ("judge", "solvable", "judged", "WHERE verdict = 'solvable'"),
     ("difficulty", "questions", "difficulty", ""),
     ("filter", "generated", "ledger", ""),
-    ("filter", "kept", "filtered", ""),
+    ("filter", "kept", "passed", ""),
     ("respond", "responses", "responses", ""),
     ("reward", "responses", "rewards", ""),
     ("reward_select", "questions", "filtered", ""),

@@ -35,13 +35,14 @@ KINDS = {
     "benchmarks": Kind("benchmarks"),
     "qpo_questions": Kind("qpo_questions"),
     "preferences": Kind("preferences"),
-    "questions": Kind("generate"),
+    "questions": Kind("generate", other_stage="own_questions"),
     "screened": Kind("screen"),
     "judged": Kind("judge"),
     "attempts": Kind("difficulty_labels"),
     "difficulty": Kind("difficulty"),
     "ledger": Kind("filter", "ledger"),
-    "filtered": Kind("filter"),
+    "passed": Kind("filter"),
+    "filtered": Kind("filter", other_stage="own_filtered"),  # what respond reads, see Tables.outputs
     "responses": Kind("respond"),
     "rewards": Kind("reward"),
     "instruct": Kind("reward_select"),
@@ -170,11 +171,19 @@ class Tables:
         self.lock, self.store = lock, store
 
     def outputs(self, kind: str) -> list[tuple[Stage, Artifact]]:
-        """The outputs that hold a kind of record, in the pipeline's order; several where each generator has its own."""
+        """The outputs that hold a kind of record, in the pipeline's order; several where each generator has its own.
+
+        The questions that `respond` reads are one table: the filters', or that of a file of own questions.
+        """
         wanted = KINDS[kind]
         stages = [stage for stage in self.lock.stages.values() if stage.base in (wanted.stage, wanted.other_stage)]
         named = [(stage, stage.out(stage.option(wanted.option) or "")) for stage in stages]
-        return [(stage, out) for stage, out in named if out]
+        found = [(stage, out) for stage, out in named if out]
+        if kind == "filtered":
+            respond = next((stage for stage in self.lock.stages.values() if stage.base == "respond"), None)
+            read = respond.option("questions") if respond else None
+            found = [(stage, out) for stage, out in found if (out.path == read if read else stage.base == wanted.stage)]
+        return found
 
     def paths(self, kind: str, stage: str | None = None) -> list[str]:
         """Files of a kind of record, of all stages that write it or of one.

@@ -299,9 +299,9 @@ class Verifier:
         )[0]
         end = f"({rule.says}); run: dvc repro -f -s {self.tables.outputs(rule.right)[0][0].name}"
         if row["lost"] and not rule.subset:
-            yield Broken(f"{rule.left} → {rule.right}", f"{row['lost']} rows of {rule.left} have none in {rule.right}, the first is {row['first_lost']} {end}")  # fmt: skip
+            yield Broken(f"{rule.left} → {rule.right_name}", f"{row['lost']} rows of {rule.left} have none in {rule.right_name}, the first is {row['first_lost']} {end}")  # fmt: skip
         if row["more"]:
-            yield Broken(f"{rule.left} → {rule.right}", f"{row['more']} rows of {rule.right} have none in {rule.left}, the first is {row['first_more']} {end}")  # fmt: skip
+            yield Broken(f"{rule.left} → {rule.right_name}", f"{row['more']} rows of {rule.right_name} have none in {rule.left}, the first is {row['first_more']} {end}")  # fmt: skip
 
     def _samples(self) -> Iterator[Broken]:
         """Every kept question has as many responses as were asked for."""
@@ -334,8 +334,10 @@ class Verifier:
         if not self.tables.outputs("instruct"):
             yield Broken("training rows", "no stage has written any; run: dvc repro reward_select")
             return
+        own = self._answered_as_they_are()
         instruct, filtered, questions, responses, rewards = (
-            self.tables.source(kind) for kind in ("instruct", "filtered", "questions", "responses", "rewards")
+            self.tables.source(kind)
+            for kind in ("instruct", "filtered", "filtered" if own else "questions", "responses", "rewards")
         )
         # Texts are compared by their hashes, of 64 bits: a million whole texts in a join would not fit the memory.
         rows = f"SELECT id, generator, hash(question) AS question, hash(response) AS response, reward FROM {instruct}"
@@ -356,14 +358,24 @@ class Verifier:
         used = {r["generator"] for r in self.tables.query(f"SELECT DISTINCT generator FROM {instruct}")}
         yield from self._reach(used)
 
+    def _answered_as_they_are(self) -> list[Stage]:
+        """The stage that brought the questions that `respond` reads, if a user did."""
+        return [stage for stage, _ in self.tables.outputs("filtered") if stage.base == "own_filtered"]
+
     def _reach(self, generators: set[str]) -> Iterator[Broken]:
-        """The generators' chains end in stages that read nothing but code: where models are fetched and seeds collected."""
-        made = {stage.option("generator") or stage.name: stage for stage, _ in self.tables.outputs("questions")}
+        """The generators' chains end in stages that read nothing but code: where models are fetched and seeds collected.
+
+        A user's own questions end in the file that their stage's parameters pin.
+        """
+        stages = [*(stage for stage, _ in self.tables.outputs("questions")), *self._answered_as_they_are()]
+        made = {stage.option("generator") or stage.name: stage for stage in stages}
         for generator in sorted(generators):
             self.links += 1
             stage = made.get(generator)
             if stage is None:
                 yield Broken(f"generator {generator}", f"training rows name it, no stage of dvc.lock generates under that name; there are: {', '.join(sorted(made))}")  # fmt: skip
+                continue
+            if stage.base.startswith("own_"):
                 continue
             chain = self.lock.order(stage.name)
             for needed in chain:
