@@ -3,18 +3,17 @@
     python -m stages.screen --questions data/questions --benchmarks data/benchmarks --out data/screened --metrics M.json
 
 Every row stays, with the first verdict that applies, what it matched and the evidence. The questions are read twice, a row group
-at a time: once by a process per core to check them, once to write them. In between only hashes are in memory.
+at a time: once by a process per core to check them (on Ray by its actors, with `runtime.engine: ray`), once to write them. In
+between only hashes are in memory.
 """
 
 import argparse
-import os
+import pickle
 from collections import Counter
 from collections.abc import Collection, Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
-from multiprocessing import get_context, parent_process
+from functools import partial
 from pathlib import Path
-from threading import Thread
 from typing import Any
 
 import numpy as np
@@ -26,17 +25,21 @@ from numpy.typing import NDArray
 from scalequest.errors import UserError
 from scalequest.io import read_jsonl, rounded
 from scalequest.outcomes import DUPLICATES, KEPT, SCREEN_OUTCOMES
-from scalequest.params import Screen
+from scalequest.params import Runtime, Screen
 from scalequest.problems.diversity import SAMPLE, diversity, places
 from scalequest.problems.grouping import Grouping, Screened
 from scalequest.problems.paraphrases import PARAPHRASE
 from scalequest.problems.screening import CODES, VERDICTS, Batch, Checker, printable
 from scalequest.problems.templates import TEMPLATE_MATCH
 from scalequest.records import QUESTION, SCREENED, parts_of, write_stream
+from scalequest.runtime.processes import cores, map_tasks
 from scalequest.runtime.stage import StageRun, run_stage
+from scalequest.runtime.workers import Work, work_on_ray
 
 # Fewer rows are checked in this process: another one takes seconds to start.
 LEAST_FOR_PROCESSES = 20_000
+# What a Ray actor returns of a piece.
+CHECKED = pa.schema([pa.field("checked", pa.binary())])
 
 
 @dataclass(frozen=True)
@@ -128,19 +131,6 @@ def _start(params: Screen, items: Sequence[dict[str, str]]) -> None:
     _checker = Checker(params, items)
 
 
-def _start_process(params: Screen, items: Sequence[dict[str, str]]) -> None:
-    """Prepare a process of a pool, which ends when the stage is killed instead of waiting for work for ever."""
-    Thread(target=_end_with_parent, daemon=True).start()
-    _start(params, items)
-
-
-def _end_with_parent() -> None:
-    parent = parent_process()
-    assert parent is not None
-    parent.join()
-    os._exit(1)
-
-
 def _check(piece: Piece) -> tuple[Batch, pa.Array]:
     """Check a piece's questions, in a process that ``_start`` has prepared."""
     assert _checker is not None
@@ -152,14 +142,27 @@ def check_all(
     work: Sequence[Piece], params: Screen, items: Sequence[dict[str, str]], processes: int
 ) -> Iterator[tuple[Batch, pa.Array]]:
     """Check all pieces, in order. The number of processes changes only the time."""
-    if processes < 2 or sum(piece.rows for piece in work) < LEAST_FOR_PROCESSES:
-        _start(params, items)
-        yield from map(_check, work)
-        return
-    # forkserver: a fork of a process that runs the threads of Arrow or MLflow may hang.
-    context = get_context("forkserver")
-    with ProcessPoolExecutor(min(processes, len(work)), context, _start_process, (params, items)) as pool:
-        yield from pool.map(_check, work)
+    few = sum(piece.rows for piece in work) < LEAST_FOR_PROCESSES
+    return map_tasks(_check, work, 1 if few else processes, _start, (params, items))
+
+
+def _checks(params: Screen, items: Sequence[dict[str, str]]) -> Work[Piece]:
+    """What a Ray actor does: a piece's batch as bytes."""
+    _start(params, items)
+    return lambda work, _seed, _number: ([{"checked": pickle.dumps(_check(piece))} for piece in work], 0)
+
+
+def check_on_ray(
+    work: Sequence[Piece], params: Screen, items: Sequence[dict[str, str]], runtime: Runtime
+) -> Iterator[tuple[Batch, pa.Array]]:
+    """Check all pieces, in order, in the actors of ``runtime``. In memory are those that came before their turn."""
+    shards = [(number, 0, [piece]) for number, piece in enumerate(work)]
+    early, due = {}, 0
+    for number, data, _ in work_on_ray(partial(_checks, params, items), shards, CHECKED, runtime, {}, 0):
+        early[number] = data["checked"][0].as_py()
+        while due in early:
+            yield pickle.loads(early.pop(due))
+            due += 1
 
 
 def screen(rows: Sequence[dict[str, Any]], benchmark: Sequence[dict[str, str]], params: Screen) -> list[dict[str, Any]]:
@@ -278,8 +281,10 @@ def main(args: argparse.Namespace, run: StageRun) -> None:
     mix = [*run.params.mix, *own]
     work = pieces(args.questions, mix, own)
     screened = Screened()
-    processes = len(os.sched_getaffinity(0))
-    for piece, (batch, ids) in zip(work, check_all(work, params, items, processes), strict=True):
+    runtime = run.params.runtime
+    on_ray = runtime.engine == "ray"
+    checked = check_on_ray(work, params, items, runtime) if on_ray else check_all(work, params, items, cores())
+    for piece, (batch, ids) in zip(work, checked, strict=True):
         screened.add(batch, ids, piece.generator)
     grouping = screened.group(params.near_duplicate_jaccard, params.semantic_duplicate_cosine)
     metrics = counts(work, grouping, mix)

@@ -300,7 +300,12 @@ def test_a_generator_without_questions_is_named(generated):
 
 @pytest.fixture
 def stage(tmp_path: Path, generated, laptop: Params):
-    def run(mix: list[str] | None = None, benchmarks: Sequence[str] = ("exam",), **by_generator: list[str]) -> None:
+    def run(
+        mix: list[str] | None = None,
+        benchmarks: Sequence[str] = ("exam",),
+        runtime: dict[str, Any] | None = None,
+        **by_generator: list[str],
+    ) -> None:
         folder = generated(**by_generator)
         write_jsonl(tmp_path / "benchmarks" / "exam.jsonl", [{"id": "exam/0", "question": EXAM, "answer": "1"}])
         args = Namespace(
@@ -308,6 +313,7 @@ def stage(tmp_path: Path, generated, laptop: Params):
         )
         chosen = settings(min_words=3, decontaminate_ngram=13, near_duplicate_jaccard=0.85)
         params = {"mix": mix or list(by_generator), "screen": chosen, "benchmarks": dict.fromkeys(benchmarks)}
+        params["runtime"] = laptop.runtime.model_copy(update=runtime or {})
         main(args, StageRun(laptop.model_copy(update=params)))
 
     return run
@@ -405,8 +411,23 @@ def test_processes_and_row_groups_change_no_byte(stage, tmp_path: Path, monkeypa
     for part in (tmp_path / "questions").rglob("*.parquet"):
         pq.write_table(pq.read_table(part), part, row_group_size=50)
     monkeypatch.setattr(stage_module, "LEAST_FOR_PROCESSES", 1)
-    monkeypatch.setattr(stage_module.os, "sched_getaffinity", lambda _: {0, 1})
+    monkeypatch.setattr(stage_module, "cores", lambda: 2)
     stage(["sums", "stories"])
+    assert {path.name: path.read_bytes() for path in (tmp_path / "out").iterdir()} == once
+
+
+@pytest.mark.slow  # starts a Ray cluster on this machine
+def test_ray_changes_no_byte(stage, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    stage(sums=[f"{STORY} {n % 7}" for n in range(60)], stories=["x", *(f"{STORY} {n}" for n in range(5))])
+    once = {path.name: path.read_bytes() for path in (tmp_path / "out").iterdir()}
+    for part in (tmp_path / "questions").rglob("*.parquet"):
+        pq.write_table(pq.read_table(part), part, row_group_size=20)
+
+    def here(*_: Any) -> Any:
+        raise AssertionError("checked in this process")
+
+    monkeypatch.setattr(stage_module, "check_all", here)
+    stage(["sums", "stories"], runtime={"engine": "ray", "workers": 2})
     assert {path.name: path.read_bytes() for path in (tmp_path / "out").iterdir()} == once
 
 
