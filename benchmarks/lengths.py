@@ -170,6 +170,10 @@ def child(args: argparse.Namespace) -> None:
     def tell(**found: Any) -> None:
         print("RESULT " + json.dumps(found), flush=True)
 
+    def wait() -> None:
+        if not sys.stdin.readline():  # the parent is gone
+            os._exit(1)
+
     begin = time.perf_counter()
     model_name, how = args.child.split(":")
     params = params_of(args, model_name, how)
@@ -186,14 +190,14 @@ def child(args: argparse.Namespace) -> None:
     tell(
         import_s=round(time.perf_counter() - begin, 1), versions={"vllm": vllm.__version__, "torch": torch.__version__}
     )
-    sys.stdin.readline()
+    wait()
     with tempfile.TemporaryDirectory() as name:
         scratch = Path(name)
         model, loading = (args.model, {}) if model_name == "real" else with_shape(args.model, SHAPE, scratch)
         begin = time.perf_counter()
         engine = Engine(model, params.engine, params.runtime, row_seeds=True, **loading)
         tell(start_s=round(time.perf_counter() - begin, 1), started=True)
-        sys.stdin.readline()
+        wait()
         if model_name == "real":
             tell(**bytes_of(engine, params))
         for kind in kinds.split(","):
@@ -256,7 +260,8 @@ class Variant:
                     yield result
                     if last in result:
                         return
-                elif TOOK.search(line) and "Error" not in line:
+                    continue
+                if TOOK.search(line):
                     yield {"log": line.strip()[-160:]}
                 tail = [*tail, line.strip()][-12:]
         except queue.Empty:
@@ -279,19 +284,18 @@ class Variant:
 
 
 def gpus_yaml(results: Sequence[dict[str, Any]]) -> str:
-    """The lines for ``generated_tokens_per_s`` of a GPU in gpus.yaml, from the stages' rates, else the bare ones."""
-    sizes = {"real": 1.5, "shape": 7.6}
-    lines = []
-    for how, key in (("full", "bfloat16"), ("fp8", "fp8"), ("fp8-all", "fp8")):
+    """The lines of a GPU in gpus.yaml: our stages' rates, else bare vLLM's; of two kinds of fp8, that with the cache."""
+    sizes, lines = {"real": 1.5, "shape": 7.6}, []
+    for key, hows in (("generated_tokens_per_s", ["full"]), ("generated_tokens_per_s_fp8", ["fp8", "fp8-all"])):
+        lines.append(f"    {key}:")
         for kind in MEAN:
-            rows = {
-                sizes[r["variant"].split(":")[0]]: r["tokens_per_s"]
-                for way in ("bare", "ours")
-                for r in results
-                if r.get("way") == way and r["kind"] == kind and r["variant"].endswith(f":{how}")
-            }
-            if rows:
-                lines.append(f"{key}.{kind}: {[list(row) for row in sorted(rows.items())]}   # {how}")
+            rates = {}
+            for how, way in ((how, way) for way in ("bare", "ours") for how in hows):
+                for r in results:
+                    model, _, made = r["variant"].partition(":")
+                    if (r["kind"], r["way"], made) == (kind, way, how):
+                        rates[sizes[model]] = r["tokens_per_s"]
+            lines += [f"      {kind}: {[list(row) for row in sorted(rates.items())]}"] if rates else []
     return "\n".join(lines)
 
 

@@ -64,17 +64,17 @@ result["same_nucleus"] = bool(torch.equal(exact.isinf(), fast.isinf()))
 # scalequest tune: rates in the middle of calls that are ended, which leave nothing behind.
 from scalequest.run.tune import limited_to, scheduler_of, steady_pace, sweep
 running = []
-core = engine._llm.llm_engine.engine_core
+core = type(engine._llm.llm_engine.engine_core)
 original = core.get_output
-def watch():
-    outputs = original()
+def watch(self):
+    outputs = original(self)
     running.append(len(scheduler_of(engine._llm).running))
     return outputs
 core.get_output = watch
 params = load_profile()
 result["sweep"] = list(sweep(engine._llm, params, [2, 8], new_tokens=8, prompt_tokens=40, seconds=0.2))
 result["most_running"] = max(running)
-del core.get_output
+core.get_output = original
 result["unfinished"] = engine._llm.llm_engine.has_unfinished_requests(), len(scheduler_of(engine._llm).waiting)
 result["as_before"] = texts(1) == first
 # What a GPU's engine would be given, to this vLLM.
