@@ -38,7 +38,7 @@ from shapes import SHAPES
 
 from scalequest.io import write_json
 from scalequest.models.weights import load_chat, quiet_libraries
-from scalequest.params import Params, Training, read_yaml
+from scalequest.params import Params, SupervisedTraining, read_yaml
 from scalequest.run.profile import load_profile
 from scalequest.runtime.stage import StageRun
 from scalequest.training.examples import Example, fitting, solved_example
@@ -118,11 +118,11 @@ def read_rows(args: argparse.Namespace) -> list[Example]:
     return fitting(examples, args.max_length, "rows")
 
 
-def settings(args: argparse.Namespace, rows: Sequence[Any], **changes: Any) -> Training:
+def settings(args: argparse.Namespace, rows: Sequence[Any], **changes: Any) -> SupervisedTraining:
     """One training's parameters; as many epochs as the asked steps take."""
     steps = args.warmup + args.rounds * args.steps
     epochs = -(-steps * args.batch_size // len(rows))
-    return Training(
+    return SupervisedTraining(
         method=args.method, epochs=epochs, learning_rate=args.learning_rate, warmup_frac=0.0, batch_size=args.batch_size,
         per_device_batch_size=args.per_device, max_length=args.max_length, weight_decay=0.0, lora_r=16, lora_alpha=32, **changes,
     )  # fmt: skip

@@ -34,7 +34,15 @@ from scalequest.params.sources import (
     Section,
     Source,
 )
-from scalequest.params.training import Generator, OptionalTraining, Qpo, Training, own_problems, with_own
+from scalequest.params.training import (
+    Generator,
+    OptionalTraining,
+    Qpo,
+    SupervisedTraining,
+    Training,
+    own_problems,
+    with_own,
+)
 from scalequest.redaction import address_problem, holding_secrets, redacted
 
 __all__ = [
@@ -50,6 +58,7 @@ __all__ = [
     "RewardSelect",
     "Sampling",
     "SolverFeedback",
+    "SupervisedTraining",
     "Training",
     "check_there",
     "parse_yaml",
@@ -71,7 +80,7 @@ def _existing(domain: str) -> str:
     return domain
 
 
-class Solver(OptionalTraining):
+class Solver(OptionalTraining, SupervisedTraining):
     """The problem solver's training."""
 
     # Share of the seeds that it is trained on; the others are left to measure it.
@@ -171,7 +180,7 @@ class RewardModel(OptionalTraining):
     holdout_frac: Annotated[float, Field(gt=0.0, lt=1.0)]
 
 
-class InstructTune(Training):
+class InstructTune(SupervisedTraining):
     """The students: one training each, on the same rows."""
 
     # Name of the student to its training seed.
@@ -302,7 +311,7 @@ class Params(Section):
     solver: Solver
     generators: dict[str, Generator]
     own: Own
-    qft: Training
+    qft: SupervisedTraining
     qpo_questions: QpoQuestions
     preferences: Preferences
     qpo: Qpo
@@ -403,9 +412,6 @@ class Params(Section):
                     f"{stage}.max_tokens: {tokens} leaves no room for a prompt in "
                     f"engine.max_model_len {self.engine.max_model_len}"
                 )
-        for stage in ("qpo", "difficulty_model", "reward_model"):
-            if getattr(self, stage).packing:
-                yield f"{stage}.packing: true; its trainer takes pairs or scored texts, which it cannot pack. Expected false"
         for section in ("seeds", "benchmarks"):
             for name in getattr(self, section):
                 if not NAME.fullmatch(name):

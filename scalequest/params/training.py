@@ -23,7 +23,6 @@ class Training(Section):
     weight_decay: Annotated[float, Field(ge=0.0)]
     lora_r: Positive
     lora_alpha: Positive
-    packing: bool = False  # supervised trainings only; a parameter file of before this key packed nothing
 
     @model_validator(mode="after")
     def _accumulation_is_whole(self) -> "Training":
@@ -32,6 +31,13 @@ class Training(Section):
                 f"batch_size {self.batch_size} is not a multiple of per_device_batch_size {self.per_device_batch_size}"
             )
         return self
+
+
+class SupervisedTraining(Training):
+    """Training on examples with a target, which may be packed. A parameter file of before these keys did neither."""
+
+    optimizer: Literal["adamw", "adamw_bfloat16"] = "adamw"
+    packing: bool = False
 
 
 class OptionalTraining(Training):

@@ -27,6 +27,7 @@ from scalequest.training.divergence import DivergenceError
 from scalequest.training.examples import fitting
 from scalequest.training.fused import compile_layers, undo
 from scalequest.training.launch import here, launch, n_processes
+from scalequest.training.optimizer import rounded_optimizer, steps_are_rounded
 from scalequest.training.order import SortedSteps, padding_frac
 from scalequest.training.rounding import round_model
 
@@ -267,6 +268,8 @@ def ready_trainer(job: Job, folder: Path) -> Any:
 
     leave_out_cudnn_attention()
     trainer = job.kind.trainer(job, folder)
+    if steps_are_rounded(job.params):
+        trainer.optimizer_cls_and_kwargs = rounded_optimizer(job)
     order = getattr(trainer, "packs", None) or SortedSteps(
         [len(row) for row in job.rows], job.params.batch_size, job.seed
     )
@@ -446,11 +449,13 @@ def weights_dtype(job: Job) -> Any:
     """Precision that weights are held in while they are trained.
 
     Full fine-tuning steps the weights themselves, and a step of 1e-5 on a bfloat16 weight is rounded away: those are held in
-    float32 and computed with in ``dtype``. LoRA steps adapters that PEFT holds in float32 anyway.
+    float32 and computed with in ``dtype``, unless the optimizer rounds its steps stochastically. LoRA steps adapters that PEFT
+    holds in float32 anyway.
     """
     import torch
 
-    return torch.float32 if job.params.method == "full" else getattr(torch, job.dtype)
+    full = job.params.method == "full" and not steps_are_rounded(job.params)
+    return torch.float32 if full else getattr(torch, job.dtype)
 
 
 # -------------------------------------------------------------------------------------------------------------- ending
@@ -475,4 +480,5 @@ def whole_model(trainer: Any, job: Job, folder: Path) -> Any:
         undo(model)
         use_usual(model)
     # Merged in float32: in bfloat16 the sum of weight and adapter would be rounded to nearest, so mostly to the weight.
-    return model.float().merge_and_unload() if hasattr(model, "merge_and_unload") else model
+    model = model.float()
+    return model.merge_and_unload() if hasattr(model, "merge_and_unload") else model

@@ -25,8 +25,16 @@ def to_bfloat16(weights: Any, seed: int) -> Any:
         return weights.to(torch.bfloat16)
     generator = torch.Generator().manual_seed(seed)
     noise = torch.randint(0, 1 << LOW_BITS, bits.shape, generator=generator, dtype=torch.int32).to(bits.device)
+    return rounded_by(weights, noise)
+
+
+def rounded_by(weights: Any, noise: Any) -> Any:
+    """A float32 tensor in bfloat16, rounded by ``noise``: numbers of the same shape, from 0 to 65,535, drawn evenly."""
+    import torch
+
     # Sign and magnitude: a carry out of the low bits moves to the neighbour away from zero, across binades too.
-    return ((bits + noise) & -(1 << LOW_BITS)).view(torch.float32).to(torch.bfloat16)
+    bits = weights.contiguous().view(torch.int32) + noise
+    return (bits & -(1 << LOW_BITS)).view(torch.float32).to(torch.bfloat16)
 
 
 def round_model(model: Any, dtype: str, seed: int) -> Any:

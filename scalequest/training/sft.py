@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 from scalequest.io import rounded
+from scalequest.params import SupervisedTraining
 from scalequest.training.attention import choose_kernel, use_kernel
 from scalequest.training.causal import CausalKind, log_probability
 from scalequest.training.collated import check_rows_apart, preflight_error, show_mask
@@ -33,7 +34,8 @@ class SFT(CausalKind):
         from trl import SFTConfig, SFTTrainer
 
         rows = [{"input_ids": e.prompt + e.target, "labels": [IGNORED] * len(e.prompt) + e.target} for e in job.rows]
-        packs = steps_of_packs(job) if job.params.packing else None
+        packed = isinstance(job.params, SupervisedTraining) and job.params.packing
+        packs = steps_of_packs(job) if packed else None
         settings = arguments(job, folder, packs.per_process if packs else None)
         trainer = self.start(
             packed_trainer() if packs else SFTTrainer,

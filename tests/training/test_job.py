@@ -9,7 +9,7 @@ import pytest
 
 from scalequest.errors import UserError
 from scalequest.io import read_json
-from scalequest.params import Params, Training
+from scalequest.params import Params, SupervisedTraining
 from scalequest.runtime.stage import StageRun
 from scalequest.training import job, order
 from scalequest.training.divergence import StopsAtNonFinite
@@ -34,12 +34,12 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return make_model(tmp_path_factory.mktemp("model"))
 
 
-def settings(method: str = "full", **changes: object) -> Training:
+def settings(method: str = "full", **changes: object) -> SupervisedTraining:
     values = {
         "method": method, "epochs": 1, "learning_rate": 2e-3, "warmup_frac": 0.0, "batch_size": 4, "per_device_batch_size": 2,
         "max_length": 256, "weight_decay": 0.0, "lora_r": 4, "lora_alpha": 8,
     }  # fmt: skip
-    return Training(**(values | changes))
+    return SupervisedTraining(**(values | changes))
 
 
 QUESTIONS = ["What is 3 + 4?", "What is 12 - 5?", "How many legs do 2 dogs have?", "What is 6 * 7?"] * 4

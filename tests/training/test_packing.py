@@ -329,3 +329,16 @@ def test_a_nan_in_a_pack_names_its_rows():
     class_ = watched(type("Trainer", (), {}), made)
     batch = PackCollator(0, 60, 64)([PackedRows(made)[(3, 1)]])
     assert class_._rows(class_, [batch]) == ["3 (q3)", "1 (q1)"]
+
+
+@pytest.mark.slow
+def test_a_packed_training_in_bfloat16_steps_bfloat16_weights(model: Path, laptop: Params, tmp_path: Path):
+    run = StageRun(changed(laptop, engine={"dtype": "bfloat16"}))
+    few = {"packing": True, "max_length": 64, "epochs": 3}
+    curves = [
+        train(run, SFT(), model, tmp_path / name, rows(), settings(optimizer=name, **few)).curves
+        for name in ("adamw", "adamw_bfloat16")
+    ]
+    found, expected = ([entry["loss"] for entry in curve] for curve in reversed(curves))
+    assert expected[-1] < expected[0]
+    assert found == pytest.approx(expected, rel=0.05)
