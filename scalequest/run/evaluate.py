@@ -28,8 +28,8 @@ from pydantic import TypeAdapter, ValidationError
 
 from scalequest.answers.compare import close_pools
 from scalequest.errors import UserError
-from scalequest.evaluation import Draws, Exam, run_exam, scores_in_words, summarize
-from scalequest.io import write_json, write_jsonl
+from scalequest.evaluation import Draws, Exam, resolve_tasks, run_exam, scores_in_words, summarize
+from scalequest.io import read_jsonl, write_json, write_jsonl
 from scalequest.models.folder import local_path
 from scalequest.params import (
     FileSource,
@@ -257,6 +257,20 @@ def benchmarks_of(root: Path) -> tuple[Params, dict[str, list[Any]]]:
     params = load_all(None if "SCALEQUEST_PARAMS" in os.environ else root / PARAMS_FILE)
     known = known_benchmarks(params.benchmarks, root / CATALOGUE)
     return params, {name: [source_files(source, root) for source in sources] for name, sources in known.items()}
+
+
+def lm_eval_items(name: str) -> dict[str, Any]:
+    """The items of a benchmark as lm-eval's own command line takes them: ``{"test": data set}``, asked as here, greedy."""
+    from datasets import Dataset
+
+    root = find_root(Path.cwd())
+    params, known = benchmarks_of(root)
+    with tempfile.TemporaryDirectory() as folder:
+        source, target = Path(folder, "source"), Path(folder, "target")
+        write_benchmarks([name], known, params.seed, source)
+        target.mkdir()
+        resolve_tasks(root / TASKS, source, target, [name], domain=params.domain)
+        return {"test": Dataset.from_list(list(read_jsonl(target / f"{name}.jsonl")))}
 
 
 def evaluate(args: argparse.Namespace) -> dict[str, dict[str, float]]:

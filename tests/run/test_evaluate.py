@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from scalequest.cli import run as command_line
+from scalequest.domains import wording
 from scalequest.errors import UserError
 from scalequest.params import HubSource, JsonlSource, Params
 from scalequest.run import evaluate
@@ -149,3 +150,29 @@ def test_a_file_that_would_do_is_named_where_the_hub_fails(tmp_path: Path, monke
         write_benchmarks(["aime25"], known, 17, tmp_path)
     with pytest.raises(UserError, match="no benchmark 'aime26'"):  # names are checked before anything is loaded
         write_benchmarks(["aime25", "aime26"], known, 17, tmp_path)
+
+
+# ----------------------------------------------------------------------------------------------- lm-eval's own command
+
+
+def test_every_benchmark_is_a_task_of_lm_eval():
+    files = sorted((ROOT / "eval" / "tasks" / "lm_eval").glob("*.yaml"))
+    own = {"embedded_sums", "embedded_stories"}  # of params.yaml
+    assert {file.stem for file in files} == known_benchmarks({}, CATALOGUE).keys() | own
+    for file in files:
+        assert f"task: {file.stem}\n" in file.read_text()
+        assert f"benchmark: {file.stem}}}\n" in file.read_text()
+
+
+def test_lm_eval_finds_a_task_by_its_name(monkeypatch: pytest.MonkeyPatch):
+    # As `lm_eval --include_path eval/tasks --tasks embedded_stories` does, without lm-eval's own thousands of tasks.
+    from lm_eval.tasks import TaskManager
+
+    monkeypatch.chdir(ROOT)
+    monkeypatch.setenv("SCALEQUEST_PARAMS", str(LAPTOP))
+    task = TaskManager(include_path="eval/tasks", include_defaults=False).load(["embedded_stories"])["tasks"]["embedded_stories"]  # fmt: skip
+    docs = list(task.test_docs())
+    assert len(docs) == 30
+    assert task.doc_to_text(docs[0]) == wording("maths").solve_prompt(docs[0]["question"])
+    right, wrong = (task.process_results(docs[0], [f"\\boxed{{{answer}}}"]) for answer in (docs[0]["answer"], "-1.5"))
+    assert (right["strict"], wrong["strict"], wrong["unparsed"]) == (1.0, 0.0, 0.0)
