@@ -128,18 +128,22 @@ def ways_of(engine: Any, params: Params, kind: str, n: int, model: Path) -> tupl
         )
         prompts = [ids for ids in chat.conversations([turns(row) for row in rows]) for _ in range(samples)]
 
+    stops = chat.question_stops if kind == "question" else chat.answer_stops
+
     def bare() -> None:
         from vllm import SamplingParams
 
         settings = [
-            SamplingParams(temperature=sampling.temperature, top_p=sampling.top_p, stop_token_ids=chat.stop_ids)
+            SamplingParams(
+                temperature=sampling.temperature, top_p=sampling.top_p, stop_token_ids=chat.stop_ids, stop=stops
+            )
             for _ in prompts
         ]
         engine._llm.generate([{"prompt_token_ids": ids} for ids in prompts], settings, use_tqdm=False)
 
     def ours() -> None:
         with tempfile.TemporaryDirectory() as folder:
-            run = StageRun(params, StageFacts(kind, Path(folder)))
+            run = StageRun(params, StageFacts(kind, Path(folder), deps={str(model): "benchmark"}))
             if kind == "question":
                 asking.sample_questions(run, model, "benchmark", n, sampling)
             else:

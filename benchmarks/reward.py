@@ -115,7 +115,7 @@ def main() -> None:
             return made, sum(len(ids) for _, ids in part)
 
         with tempfile.TemporaryDirectory() as folder:
-            run = StageRun(params, StageFacts("reward", Path(folder)))
+            run = StageRun(params, StageFacts("reward", Path(folder), deps={str(model): "benchmark"}))
             items = {str(number): (str(number), ids) for number, ids in enumerate(rows)}
             made = map_rows(run, items, lambda: work, SCORED, params.reward.shard_size, model, {})
             scored = [{"key": key, **made[key]} for key in items]
