@@ -33,6 +33,7 @@ from scalequest.params import Runtime, Sampling
 from scalequest.problems.draw import draw, hash_place
 from scalequest.records import SAMPLE, item_of, write_rows
 from scalequest.sampling.engine import Engine
+from scalequest.sampling.remote import Remote
 from scalequest.seeding import row_seed
 from scalequest.statistics import shares_error
 
@@ -187,7 +188,7 @@ def few_shot_examples(seeds: Sequence[dict[str, str]], k: int) -> list[dict[str,
 
 
 def lm_of(
-    engine: Engine, max_tokens: int, examples: Sequence[Solved] = (), draws: Draws = GREEDY, form: str = WORKED
+    engine: Engine | Remote, max_tokens: int, examples: Sequence[Solved] = (), draws: Draws = GREEDY, form: str = WORKED
 ) -> Any:
     """The engine as a model of lm-eval, which records the finish reason of each answer.
 
@@ -239,7 +240,7 @@ def answer_seed(seed: int, row: str) -> int:
 
 
 def run_exam(
-    model: Path, exam: Exam, engine: EngineParams, runtime: Runtime, examples: Sequence[Solved] = ()
+    model: Path | Remote, exam: Exam, engine: EngineParams, runtime: Runtime, examples: Sequence[Solved] = ()
 ) -> list[dict[str, Any]]:
     """Ask a model all items, zero-shot; with ``examples``, once more with these as earlier turns of each conversation.
 
@@ -254,14 +255,15 @@ def run_exam(
         # Read when the libraries are imported. Everything is local: nothing after this may go to the network.
         os.environ |= {"HF_HUB_OFFLINE": "1", "HF_DATASETS_OFFLINE": "1", "HF_DATASETS_CACHE": str(target / "cache")}
         # A model is graded as it is saved.
-        started = Engine(model, engine.as_saved, runtime, row_seeds=exam.draws.temperature > 0)
+        row_seeds = exam.draws.temperature > 0
+        started = model if isinstance(model, Remote) else Engine(model, engine.as_saved, runtime, row_seeds=row_seeds)
         rows = list(_asked(started, exam, target, ()))
         if examples:
             rows += _asked(started, exam, target, examples)
     return rows
 
 
-def _asked(engine: Engine, exam: Exam, tasks: Path, examples: Sequence[Solved]) -> Iterator[dict[str, Any]]:
+def _asked(engine: Engine | Remote, exam: Exam, tasks: Path, examples: Sequence[Solved]) -> Iterator[dict[str, Any]]:
     import lm_eval
     from lm_eval.tasks import TaskManager
 
@@ -424,8 +426,10 @@ def warning_lines(scores: dict[str, Any]) -> list[str]:
 # --------------------------------------------------------------------------------------------------------------- stage
 
 
-def evaluate_model(args: "argparse.Namespace", run: "StageRun", examples: Sequence[Solved] = ()) -> None:
-    """The work of the evaluation stages: ask the model of ``args``, write its samples and scores."""
+def evaluate_model(
+    args: "argparse.Namespace", run: "StageRun", examples: Sequence[Solved] = (), remote: Remote | None = None
+) -> None:
+    """The work of the evaluation stages: ask ``remote`` or else the model of ``args``, write its samples and scores."""
     params = run.params.evaluate
     draws = Draws(params.samples, params.temperature, params.top_p, run.params.seed)
     exam = Exam(
@@ -439,7 +443,7 @@ def evaluate_model(args: "argparse.Namespace", run: "StageRun", examples: Sequen
         draws,
         params.form,
     )
-    rows = run_exam(args.model, exam, run.params.engine, run.params.runtime, examples)
+    rows = run_exam(remote or args.model, exam, run.params.engine, run.params.runtime, examples)
     scores = summarize(rows)
     write_rows(args.samples, rows, SAMPLE)
     for line in warning_lines(scores):  # the warnings of the metrics do not say which score is meant

@@ -14,6 +14,7 @@ from scalequest.domains.maths import SOLVED_PROGRAMS
 from scalequest.evaluation import evaluate_model, few_shot_examples
 from scalequest.records import PROBLEM, read_rows
 from scalequest.runtime.stage import StageRun, run_stage
+from scalequest.sampling.remote import Remote
 
 
 def main(args: argparse.Namespace, run: StageRun) -> None:
@@ -23,7 +24,8 @@ def main(args: argparse.Namespace, run: StageRun) -> None:
     solved = SOLVED_PROGRAMS[:k]
     if form != PROGRAM:
         solved = [(row["question"], row["solution"]) for row in few_shot_examples(read_rows(args.seeds, PROBLEM), k)]
-    evaluate_model(args, run, [(ask(question, form), solution) for question, solution in solved])
+    shown = [(ask(question, form), solution) for question, solution in solved]
+    evaluate_model(args, run, shown, Remote.of(run, args.model))
 
 
 if __name__ == "__main__":

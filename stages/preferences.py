@@ -29,7 +29,6 @@ from scalequest.answers.thoughts import without_thoughts
 from scalequest.domains import DIFFICULTY, GIVEN, SOLVABILITY, Wording, wording
 from scalequest.errors import UserError
 from scalequest.io import rounded
-from scalequest.models.source import parse_source
 from scalequest.outcomes import KEPT
 from scalequest.params import Preferences, SolverFeedback
 from scalequest.problems.draw import hash_place
@@ -37,7 +36,7 @@ from scalequest.problems.own import own_pairs
 from scalequest.records import PREFERENCE, QUESTION, read_rows, write_rows
 from scalequest.runtime.stage import StageRun, run_stage
 from scalequest.sampling.completion import Completion
-from scalequest.sampling.endpoint import REFUSAL, ApiOptimizer
+from scalequest.sampling.endpoint import REFUSAL
 from scalequest.sampling.sample import sample
 from scalequest.text import question_key
 
@@ -197,37 +196,6 @@ def usable(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
     return list(first.values())
 
 
-def ask_endpoint(run: StageRun, url: str, model: str, conversations: Sequence[list[str]]) -> list[Completion]:
-    """Answers of the optimizer behind an endpoint, which seeds and keeps each request by itself."""
-    journal = run.facts.root / ".work" / "api" / f"{run.name}.jsonl" if run.facts else None
-    client = ApiOptimizer(
-        url=url,
-        model=model,
-        sampling=run.params.preferences,
-        settings=run.params.runtime.api,
-        journal=journal,
-        seed=run.params.seed,
-    )
-    completions = client.complete(conversations, run.progress)
-    # To MLflow only: what was paid depends on what an earlier run had paid for.
-    run.logged |= client.cost()
-    return completions
-
-
-def rewrites(
-    run: StageRun, optimizer: Path, questions: list[dict[str, Any]], turns: Callable[[dict[str, Any]], list[str]]
-) -> list[Completion]:
-    """The optimizer's answer to each question: of a local engine, or of the endpoint that params.yaml names.
-
-    No file of a model folder decides it: one could send the questions and the key anywhere.
-    """
-    kind, url, model = parse_source("optimizer", run.params.models["optimizer"])
-    if kind == "api":
-        return ask_endpoint(run, url, model, [turns(row) for row in questions])
-    answers = sample(run, optimizer, questions, prompts=turns, sampling=run.params.preferences)
-    return [answer for [answer] in answers]
-
-
 # ---------------------------------------------------------------------------------------------------- solver's feedback
 
 CHOSEN = "chosen"
@@ -334,11 +302,16 @@ def rewritten_pairs(
     """Flip, rewrite, parse, filter."""
     params = run.params.preferences
     aims = {row["id"]: flip(row["id"], run.params.seed, params.solvability_frac) for row in questions}
-    answers = rewrites(
-        run, optimizer, questions, lambda row: words.rewrite_turns(row["question"], aims[row["id"]], params.style)
+    answers = sample(
+        run,
+        optimizer,
+        questions,
+        prompts=lambda row: words.rewrite_turns(row["question"], aims[row["id"]], params.style),
+        sampling=params,
     )
     return [
-        rewrite_row(row, aims[row["id"]], answer, params, words) for row, answer in zip(questions, answers, strict=True)
+        rewrite_row(row, aims[row["id"]], answer, params, words)
+        for row, [answer] in zip(questions, answers, strict=True)
     ]
 
 

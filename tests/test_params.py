@@ -201,7 +201,14 @@ CONTRADICTIONS = [
     ("consent_without_a_commit", {"trust_remote_code": ["org/m"]}, "trust_remote_code: 'org/m' has no commit; expected ORG/NAME@ and 40 hex digits"),
     ("consent_to_another_commit", {"trust_remote_code": [f"org/m@{'1' * 40}"], "models.reward": f"hf:org/m@{'2' * 40}"}, f"trust_remote_code: 'org/m@{'1' * 40}' is not the source of a model"),
     ("split_generator", {"runtime.tensor_parallel": {"sums": 2}}, "runtime.tensor_parallel: 'sums'. Expected optimizer, judge, solver, difficulty, reward: only"),
-    ("judge_behind_an_api", {"models.judge": "api:https://host/v1#m"}, "models.judge: 'api:https://host/v1#m': only the optimizer can be behind an API"),
+    ("reward_behind_an_api", {"models.reward": "api:https://host/v1#m"}, "models.reward: 'api:https://host/v1#m': a score is read from its logits"),
+    ("difficulty_behind_an_api", {"models.difficulty": "api:https://host/v1#m"}, "models.difficulty: 'api:https://host/v1#m': it is trained here"),
+    ("student_behind_an_api", {"models.student": "api:https://host/v1#m"}, "models.student: 'api:https://host/v1#m': it is trained here"),
+    ("generator_behind_an_api", {"models.sums": "api:https://host/v1#m"}, "models.sums: 'api:https://host/v1#m': it is trained here"),
+    ("trained_solver_behind_an_api", {"models.solver": "api:https://host/v1#m"}, "models.solver: 'api:https://host/v1#m': solver.method lora trains it"),
+    ("judge_in_the_clear", {"models.judge": "api:http://host/v1#m"}, "models.judge: http://host/v1: plain http:// sends the key"),
+    ("one_key_for_two_hosts", {"models.judge": "api:https://a.org/v1#m", "models.optimizer": "api:https://b.org/v1#m"}, "would get the value of OPENAI_API_KEY, which is the key for"),
+    ("api_settings_for_a_local_role", {"runtime.api.by_role": {"judge": {"retries": 1}}}, "runtime.api.by_role: 'judge' is not behind an endpoint"),
     ("plain_http_to_another_machine", {"models.optimizer": "api:http://10.0.0.5:8000/v1#m"}, "models.optimizer: http://10.0.0.5:8000/v1: plain http:// sends the key and the questions unencrypted"),
     ("weights_of_8_bits_in_float32", {"engine.quantization": "fp8"}, "engine: engine.quantization: fp8 needs engine.dtype bfloat16, got float32"),
     ("cache_of_8_bits_in_float32", {"engine.kv_cache_dtype": "fp8"}, "engine: engine.kv_cache_dtype: fp8 needs engine.dtype bfloat16, got float32"),
@@ -387,3 +394,20 @@ def test_students_on_programs_and_its_control_are_possible(data: dict[str, Any])
     put(data, "instruct_tune.data", "seeds")  # the control: written solutions, asked as such
     put(data, "evaluate.form", "worked")
     assert parse_params(data).respond.form == "program"
+
+
+def test_roles_that_are_only_asked_may_be_behind_endpoints(data: dict[str, Any]):
+    own = {"key_variable": "JUDGE_KEY", "usd_per_million_input": 2.5}
+    put(data, "models.judge", "api:https://a.org/v1#m")
+    put(data, "models.solver", "api:https://b.org/v1#m")
+    put(data, "solver.method", "none")
+    put(data, "runtime.api.by_role", {"judge": own})
+    for stage in ("judge", "respond", "difficulty_labels"):  # their context is the endpoint's
+        put(data, f"{stage}.max_tokens", 100_000)
+    api = parse_params(data).runtime.api
+    assert api.of("judge").model_dump() == api.model_dump() | own
+    assert api.of("solver") == api
+    assert api.key_variables == ["OPENAI_API_KEY", "JUDGE_KEY"]
+    # A server of one's own may share a variable, which is not set there.
+    put(data, "models.optimizer", "api:http://127.0.0.1:8000/v1#m")
+    parse_params(data)

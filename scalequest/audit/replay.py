@@ -207,8 +207,8 @@ class Replay:
             return "a user brought its pairs (own.preferences), and no model was asked"
         elif stage.base == "preferences" and stage.params.get("preferences.source") == "solver":
             return "its pairs depend on all questions, so a part cannot be made again"
-        elif stage.base == "preferences" and str(stage.params.get("models.optimizer", "")).startswith("api:"):
-            return "the optimizer is behind an endpoint; its answers are kept, not made again"
+        elif stage.base in SAMPLED and (role := behind_endpoint(stage)):
+            return f"the {role} is behind an endpoint; its answers are kept, not made again"
         elif stage.base in ("seeds", "benchmarks"):
             kinds = {value for key, value in stage.params.items() if key.endswith(".kind")}
             if kinds - {"reasoning_gym"}:
@@ -359,6 +359,14 @@ class Replay:
 
 
 # ----------------------------------------------------------------------------------------------------------- values
+
+
+def behind_endpoint(stage: Stage) -> str:
+    """The role that the stage asks over the network; empty where its model is here."""
+    roles = {
+        name.removeprefix("models."): str(value) for name, value in stage.params.items() if name.startswith("models.")
+    }
+    return next((role for role, source in roles.items() if source.startswith("api:")), "")
 
 
 def _apart(old: float, new: float) -> float:

@@ -19,6 +19,7 @@ from scalequest.domains import DOMAINS, wording
 from scalequest.domains.maths import SOLVED_PROGRAMS
 from scalequest.errors import UserError
 from scalequest.models.source import parse_consent, parse_source
+from scalequest.params.endpoints import Api, endpoint_of, endpoint_problems
 from scalequest.params.engine import Engine
 from scalequest.params.file import PARAMS_FILE, check_there, parse_yaml, read_yaml
 from scalequest.params.selection import Preferences, RewardSelect, Sampling, SolverFeedback
@@ -43,10 +44,11 @@ from scalequest.params.training import (
     own_problems,
     with_own,
 )
-from scalequest.redaction import address_problem, holding_secrets, redacted
+from scalequest.redaction import holding_secrets, redacted
 
 __all__ = [
     "PARAMS_FILE",
+    "Api",
     "Engine",
     "FileSource",
     "HubSource",
@@ -61,6 +63,7 @@ __all__ = [
     "SupervisedTraining",
     "Training",
     "check_there",
+    "endpoint_of",
     "parse_yaml",
     "read_yaml",
     "with_own",
@@ -70,6 +73,8 @@ __all__ = [
 ROLES = ("optimizer", "judge", "solver", "difficulty", "reward", "student")
 # Roles whose engine may span several GPUs. A generator's draws follow the generators of one process, and a student is small.
 SPLIT = ("optimizer", "judge", "solver", "difficulty", "reward")
+# The model that a stage asks, where it may be behind an endpoint.
+ASKS = {"judge": "judge", "difficulty_labels": "solver", "respond": "solver"}
 # What a scores file holds beside its tasks (scalequest.evaluation.summarize).
 NO_TASK = ("dev", "few_shot", "warnings")
 
@@ -243,19 +248,6 @@ class Evaluate(Section):
             )
 
 
-class Api(Section):
-    """How an optimizer behind an OpenAI-compatible endpoint is asked, and what it costs."""
-
-    concurrency: Positive
-    retries: Annotated[int, Field(ge=0)]
-    timeout_s: Annotated[float, Field(gt=0.0)]
-    # The key itself is never in a file.
-    key_variable: Annotated[str, Field(pattern=r"^[A-Za-z_][A-Za-z0-9_]*$")]
-    plain_http: bool
-    usd_per_million_input: Annotated[float, Field(ge=0.0)]
-    usd_per_million_output: Annotated[float, Field(ge=0.0)]
-
-
 # Set by `scalequest parallel --share`: how many stages may be on one GPU at once.
 STAGES_PER_GPU = "SCALEQUEST_STAGES_PER_GPU"
 
@@ -359,15 +351,12 @@ class Params(Section):
                 yield f"models: no source for the role '{role}'"
         for role, source in self.models.items():
             try:
-                kind, address, _ = parse_source(role, source)
-                if kind == "api" and role != "optimizer":
-                    yield f"models.{role}: '{source}': only the optimizer can be behind an API; expected a model's weights"
-                elif kind == "api" and (problem := address_problem(address, self.runtime.api.plain_http)):
-                    yield f"models.{role}: {address}: {problem}"
+                parse_source(role, source)
             except UserError as error:
                 yield str(error)
             if role not in ROLES and role not in self.generators:
                 yield f"models: '{role}' is neither a role {ROLES} nor a generator {sorted(self.generators)}"
+        yield from endpoint_problems(self.models, self.solver.method, self.runtime.api)
         for role in self.runtime.tensor_parallel:
             if role not in SPLIT:
                 yield f"runtime.tensor_parallel: '{role}'. Expected {', '.join(SPLIT)}: only their engines can span several GPUs"
@@ -406,7 +395,8 @@ class Params(Section):
                 yield f"{stage}.temperature: 0 gives the same question every time; expected a value above 0"
         for stage in ("qpo_questions", "preferences", "generate", "judge", "difficulty_labels", "respond", "evaluate"):
             tokens = getattr(self, stage).max_tokens
-            elsewhere = stage == "preferences" and self.models.get("optimizer", "").startswith("api:")
+            role = self.preferences.source if stage == "preferences" else ASKS.get(stage, "")
+            elsewhere = self.models.get(role, "").startswith("api:")
             if tokens >= self.engine.max_model_len and not elsewhere:
                 yield (
                     f"{stage}.max_tokens: {tokens} leaves no room for a prompt in "

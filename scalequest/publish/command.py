@@ -32,6 +32,7 @@ from scalequest.publish.scores import write_eval_results
 from scalequest.publish.sign import SIGNATURE, private_key, require_package, sign_folder, write_lock
 from scalequest.publish.sources import LICENCE_ID, find_sources
 from scalequest.publish.statements import publication_statement, stage_statements
+from scalequest.redaction import keep_secret
 
 # The name that CycloneDX recommends.
 BILL = "bom.cdx.json"
@@ -171,8 +172,14 @@ def write_hub_folder(
 
 
 def key_variable(repository: Repository, lock: Lock) -> str:
-    """Name of the environment variable that holds the endpoint's key; empty where the parameters name none."""
+    """Name of the environment variable that holds the endpoint's key; empty where the parameters name none.
+
+    Those of single roles are kept as secrets, too.
+    """
     params = flatten(parse_yaml(repository.read(lock.revision, PARAMS) or b"{}", PARAMS))
+    for name, value in params.items():
+        if name.startswith("runtime.api.by_role.") and name.endswith(".key_variable"):
+            keep_secret(str(value))
     return str(params.get("runtime.api.key_variable", ""))
 
 

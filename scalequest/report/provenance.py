@@ -17,7 +17,7 @@ REPEATABILITY = [
     ("trained models", "same bytes on a CPU; on a GPU other rounding, as in the next column", "same data and method, other rounding: same distribution of what they write"),
     ("questions, rewrites, verdicts, responses, rewards", "same bytes for the same model", "same distribution"),
     ("scores", "same bytes for the same model", "within the stated error"),
-    ("rewrites of an optimizer behind an API, where one is used", "frozen: kept and hashed, not asked for again", "the same frozen data"),
+    ("answers of a model behind an API, where one is used", "frozen: kept and hashed, not asked for again", "the same frozen data"),
     ("report.md", "same bytes for the same inputs", "same bytes for the same inputs and packages"),
     ("index.html", "same bytes at the same commit", "other lines where it names commit, machine and packages"),
 ]  # fmt: skip

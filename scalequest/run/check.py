@@ -205,8 +205,9 @@ def _ask_endpoint(params: Params, role: str, url: str) -> Iterator[str]:
     """Ask an OpenAI-compatible endpoint for its list of models."""
     import httpx
 
+    variable = params.runtime.api.of(role).key_variable
     try:
-        key = api_key(params.runtime.api.key_variable)
+        key = api_key(variable)
     except UserError as error:
         yield str(error)
         return
@@ -219,7 +220,7 @@ def _ask_endpoint(params: Params, role: str, url: str) -> Iterator[str]:
         return
     if answer.status_code in (401, 403):
         state = "was refused" if key else "is not set"
-        yield f"models.{role}: {url} answers {answer.status_code}; the key in {params.runtime.api.key_variable} {state}"
+        yield f"models.{role}: {url} answers {answer.status_code}; the key in {variable} {state}"
     # Any other answer means that the endpoint is there; some servers have no /models.
 
 

@@ -123,6 +123,17 @@ def workload(params: Params, assumed: Assumptions, sizes: dict[str, float], with
         fp8 = params.engine.quantization == "fp8" and "generated" in counts
         result.append(Work(stage, round(rows), billions, api_usd=api_usd, length=length, fp8=fp8, **counts))
 
+    def ask(
+        role: str, stage: str, rows: float, read: float, generated: float, length: str | None = None, **engine: float
+    ) -> None:
+        """A stage that asks a model, which an engine here runs or an endpoint is paid for."""
+        if size[role] is None:
+            prices = params.runtime.api.of(role)
+            usd = (read * prices.usd_per_million_input + generated * prices.usd_per_million_output) / 1e6
+            add(stage, rows, None, api_usd=usd, generated=generated, written=engine.get("written", 0))
+        else:
+            add(stage, rows, size[role], length=length, read=read, generated=generated, **engine)
+
     def weights(billions: float | None) -> float:
         return (billions or 0) * 2e9  # bfloat16
 
@@ -150,30 +161,17 @@ def workload(params: Params, assumed: Assumptions, sizes: dict[str, float], with
     feedback = params.preferences.source == "solver"
     rewrite = sampled * token[f"rewrite_{params.preferences.style}"]
     if feedback:
-        solved = sampled * params.preferences.solver.n_samples * min(token["response"], params.preferences.max_tokens)
-        add(
-            "preferences",
-            sampled,
-            size["solver"],
-            generated=solved,
-            length="response",
-            read=sampled * (question + template),
-            engines=n_mix,
+        n = params.preferences.solver.n_samples
+        solved = sampled * n * min(token["response"], params.preferences.max_tokens)
+        # An engine reads a question once for all its samples; an endpoint is paid for each.
+        times = n if size["solver"] is None else 1
+        ask(
+            "solver", "preferences", sampled, sampled * times * (question + template), solved, "response", engines=n_mix
         )
-    elif size["optimizer"] is None:
-        prices = params.runtime.api
-        usd = (sampled * (question + token["judge_examples"]) * prices.usd_per_million_input + rewrite * prices.usd_per_million_output) / 1e6  # fmt: skip
-        add("preferences", sampled, None, generated=rewrite, api_usd=usd)
     else:
-        add(
-            "preferences",
-            sampled,
-            size["optimizer"],
-            generated=rewrite,
-            length="question" if params.preferences.style == "few_shot" else "response",
-            read=sampled * (question + template),
-            engines=n_mix,
-        )
+        around = token["judge_examples"] if size["optimizer"] is None else template
+        length = "question" if params.preferences.style == "few_shot" else "response"
+        ask("optimizer", "preferences", sampled, sampled * (question + around), rewrite, length, engines=n_mix)
     epochs = sum(with_own(params.qpo, params.generators[g].qpo).epochs for g in params.mix)
     pairs = params.qpo_questions.n_questions * keep["pairs"] * epochs
     # Two sequences per pair; the reference model reads both once (a third of a training pass).
@@ -202,24 +200,22 @@ def workload(params: Params, assumed: Assumptions, sizes: dict[str, float], with
     # Both sides of some pairs, by the judge and by the difficulty scorer. The scorer's tokens are counted as if its model
     # had the judge's size, because a row of the table has one.
     checked = 2 * n_mix * min(params.preference_check.n_pairs, params.qpo_questions.n_questions * keep["pairs"])
-    scorer = (size["difficulty"] or 0.0) / (size["judge"] or 1.0)
-    add("preference_check", checked / 2, size["judge"], generated=checked * token[f"verdict_{params.judge.style}"], engines=2,
-        read=checked * (question + shown) + checked * (question + template) * scorer, sequences=2 * checked)  # fmt: skip
+    both = checked * (question + shown), checked * token[f"verdict_{params.judge.style}"]
+    if size["judge"] is None:
+        ask("judge", "preference_check", checked / 2, *both)
+        scored = checked * (question + template)
+        add("preference_check", checked / 2, size["difficulty"], read=scored, engines=1, sequences=checked)
+    else:
+        scorer = (size["difficulty"] or 0.0) / size["judge"]
+        add("preference_check", checked / 2, size["judge"], generated=both[1], engines=2,
+            read=both[0] + checked * (question + template) * scorer, sequences=2 * checked)  # fmt: skip
     # A verdict of two tokens is hardly more than reading.
     judged = "judgement" if params.judge.style == "reasoned" else None
-    add("judge", screened, size["judge"], generated=screened * token[f"verdict_{params.judge.style}"], length=judged,
-        read=screened * (question + shown), sequences=screened, engines=1)  # fmt: skip
+    ask("judge", "judge", screened, screened * (question + shown), screened * token[f"verdict_{params.judge.style}"], judged,
+        sequences=screened, engines=1)  # fmt: skip
     labelled = min(params.difficulty_labels.n_seeds, with_solutions)
     tries = labelled * params.difficulty_labels.n_samples
-    add(
-        "difficulty_labels",
-        labelled,
-        size["solver"],
-        generated=tries * response,
-        length="response",
-        read=tries * (question + template),
-        engines=1,
-    )
+    ask("solver", "difficulty_labels", labelled, tries * (question + template), tries * response, "response", engines=1)
     passes = labelled * params.difficulty_model.epochs
     add(
         "difficulty_model",
@@ -235,8 +231,9 @@ def workload(params: Params, assumed: Assumptions, sizes: dict[str, float], with
     )
     kept = kept_questions(params, screened / generated * (keep["judge"] if params.filter.require_solvable else 1))
     answers = kept * params.respond.n_samples
-    add("respond", kept, size["solver"], generated=answers * response, length="response", engines=1,
-        read=kept * (question + template), written=answers * response * BYTES_PER_TOKEN)  # fmt: skip
+    prompts = kept if size["solver"] is not None else answers
+    ask("solver", "respond", kept, prompts * (question + template), answers * response, "response", engines=1,
+        written=answers * response * BYTES_PER_TOKEN)  # fmt: skip
     if params.reward_model.method != "none":
         compared = 2 * labelled * params.reward_model.pairs_per_question * params.reward_model.epochs
         add(

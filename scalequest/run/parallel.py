@@ -20,11 +20,11 @@ import subprocess
 import time
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from scalequest.errors import UserError
-from scalequest.params import STAGES_PER_GPU, Params, Runtime, load_all, read_yaml
+from scalequest.params import STAGES_PER_GPU, Params, Runtime, endpoint_of, load_all, read_yaml
 from scalequest.run.estimate import TABLE, Assumptions, hours, seed_problems, workload
 from scalequest.training.launch import n_processes
 
@@ -102,6 +102,15 @@ def read_pipeline(root: Path = Path()) -> dict[str, Node]:
             spreads = work == "engine" and not SPREADS.isdisjoint(deps)
             nodes[stage.addressing] = Node(stage.addressing, needs, work, spreads, models)
         return nodes
+
+
+def without_endpoints(pipeline: Mapping[str, Node], params: Params) -> dict[str, Node]:
+    """The same stages; one whose model is behind an endpoint needs no GPU."""
+    roles = {role for role, source in params.models.items() if endpoint_of(source)}
+    return {
+        name: replace(node, work=None, spreads=False) if node.work == "engine" and node.models & roles else node
+        for name, node in pipeline.items()
+    }
 
 
 def gpus_of(node: Node, runtime: Runtime) -> Gpus:
@@ -401,7 +410,7 @@ def run(args: argparse.Namespace) -> int:
         raise UserError(f"--jobs {args.jobs}: not a number of stages. Expected 1 or more. Change --jobs")
     check_engine(params.runtime)
     gpus = gpu_names(args.gpus)
-    pipeline = read_pipeline()
+    pipeline = without_endpoints(read_pipeline(), params)
     takes = {name: gpus_of(node, params.runtime) for name, node in pipeline.items() if node.work}
     way = longest_way(pipeline, expected_seconds(pipeline, params))
     wanted = with_inputs(pipeline, args.stages)

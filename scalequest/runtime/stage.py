@@ -164,7 +164,7 @@ class StageRun:
         for name in (name for name, found in flags.items() if found):
             log.warning("warning: %s: %s", name, WARNINGS[name])
         values = values | ({"warnings": flags} if flags else {})
-        refuse_secrets(json.dumps(values), str(path), self.params.runtime.api.key_variable if self.params else "")
+        refuse_secrets(json.dumps(values), str(path), *(self.params.runtime.api.key_variables if self.params else ()))
         write_json(path, values)
         self.logged |= flatten(values)
 
@@ -243,7 +243,8 @@ def _attempt(main: Callable[[argparse.Namespace, StageRun], None], args: argpars
         if facts:
             load_code(facts)
         params = load_all(None if facts is None else Path(PARAMS_FILE))
-        keep_secret(params.runtime.api.key_variable)
+        for variable in params.runtime.api.key_variables:
+            keep_secret(variable)
         for folder in {facts.root, Path()} if facts else ():
             private_folder(folder / ".work")  # paid answers and prompts
         run = StageRun(Declared(params, list(facts.params) if facts else None), facts)

@@ -1,4 +1,4 @@
-"""An optimizer behind any OpenAI-compatible endpoint: asked politely, paid once.
+"""A model behind any OpenAI-compatible endpoint: asked politely, paid once.
 
 At most ``concurrency`` requests are under way, from one process. A busy or failing server is asked
 again after a growing pause, or after the one that it asks for. Every answer is appended to a
@@ -84,7 +84,7 @@ class UnansweredError(Exception):
         self.again, self.reason, self.pause_s, self.settings = again, reason, pause_s, settings
 
 
-class ApiOptimizer:
+class ApiModel:
     """A chat model behind an endpoint.
 
     Attributes:
@@ -98,7 +98,7 @@ class ApiOptimizer:
         import httpx
 
         if problem := address_problem(url, settings.plain_http):
-            raise UserError(f"the optimizer's endpoint {redacted(url)}: {problem}")
+            raise UserError(f"the endpoint {redacted(url)}: {problem}")
         keep_secret(settings.key_variable)
         self._api_key = api_key(settings.key_variable)
         self._url, self._model, self._sampling, self._settings, self._seed = url, model, sampling, settings, seed
@@ -115,12 +115,21 @@ class ApiOptimizer:
         self._answered = 0
 
     def complete(
-        self, conversations: Sequence[list[str]], progress: "Callable[[int, int], Progress] | None" = None
+        self,
+        conversations: Sequence[list[str]],
+        progress: "Callable[[int, int], Progress] | None" = None,
+        n_samples: int = 1,
+        seeds: Sequence[int] | None = None,
+        stops: Sequence[str] = (),
     ) -> list[Completion]:
         """Answers to N conversations (turns of user and assistant, the user's first and last), in order.
 
         Args:
             conversations: N conversations; equal ones are asked once.
+            n_samples: answers to each, which follow one another; sample ``k`` is the same however
+                many there are.
+            seeds: a seed per conversation, instead of one that follows from the run and the words.
+            stops: texts that end an answer.
             progress: starts the progress lines, given how many answers there will be and how many
                 there are.
 
@@ -128,7 +137,12 @@ class ApiOptimizer:
             UserError: the endpoint refuses the key, does not know the model, has no money, refuses
                 every request, or cannot be reached. What was answered until then is kept.
         """
-        requests = [self._request(turns) for turns in conversations]
+        chosen: Sequence[int | None] = seeds or [None] * len(conversations)
+        requests = [
+            self._request(turns, k, seed, stops)
+            for turns, seed in zip(conversations, chosen, strict=True)
+            for k in range(n_samples)
+        ]
         keys = [self._key(request) for request in requests]
         missing = {key: request for key, request in zip(keys, requests, strict=True) if key not in self._journal}
         n = len(set(keys))
@@ -159,7 +173,9 @@ class ApiOptimizer:
             "api_usd": round(self.usd(self.paid), 6),
         }
 
-    def _request(self, turns: list[str]) -> dict[str, Any]:
+    def _request(
+        self, turns: list[str], sample: int = 0, seed: int | None = None, stops: Sequence[str] = ()
+    ) -> dict[str, Any]:
         """The body of one request; equal bodies have equal answers here."""
         request: dict[str, Any] = {
             "model": self._model,
@@ -168,10 +184,13 @@ class ApiOptimizer:
             "top_p": self._sampling.top_p,
             "max_tokens": self._sampling.max_tokens,
         }
+        if stops:
+            request["stop"] = list(stops)
         if self._sampling.temperature > 0:
             # Of the run and the words, not of the shard: another shard size must not pay again.
             # Servers do their best with it.
-            text = json.dumps([self._seed, turns], ensure_ascii=False)
+            decides = [self._seed, turns] if seed is None else [seed]
+            text = json.dumps([*decides, *([sample] if sample else [])], ensure_ascii=False)
             request["seed"] = int.from_bytes(sha256(text.encode()).digest()[:4], "big") >> 1
         return request
 
@@ -256,7 +275,9 @@ class ApiOptimizer:
         """Raise if too many requests fail alike for their rows to be at fault."""
         unknown = sum(found.reason is None and not found.settings for found in faults.values())
         if not self._answered and not fault.settings and unknown >= min(REFUSED_BEFORE_ANY_ANSWER, n_missing):
-            raise UserError(f"{self._url} refuses the request ({fault}); look at `preferences` and at the account")
+            raise UserError(
+                f"{self._url} refuses the request ({fault}); look at the stage's section in params.yaml and at the account"
+            )
         if self._answered and denied >= DENIED_IN_A_ROW:
             raise UserError(f"{fault.settings} (the last {denied} requests)")
 

@@ -9,6 +9,8 @@ of the answer:
 Each request has a seed of its own, made of the run's seed, the stage and the row's id. What a row
 is answered does not depend on which other rows there are: after a changed threshold the rows that
 stay keep their answers, and only new ones are paid for.
+
+A model behind an endpoint is asked there (scalequest.sampling.remote).
 """
 
 import json
@@ -26,6 +28,7 @@ from scalequest.params import Runtime, Sampling
 from scalequest.records import COMPLETION
 from scalequest.sampling.completion import TOO_LONG, Completion
 from scalequest.sampling.engine import Engine
+from scalequest.sampling.remote import Remote
 from scalequest.sampling.rows import Each, map_rows
 from scalequest.seeding import row_seed
 
@@ -95,7 +98,7 @@ def stream_samples(
 
     Args:
         run: the running stage.
-        model: the model's folder.
+        model: the model's folder, named after its role.
         rows: N rows with an ``id``, no two the same; they are gone through several times.
         prompts: the conversation that a row is asked with.
         sampling: how completions are drawn, and how many rows go to the engine at once.
@@ -104,6 +107,9 @@ def stream_samples(
     Returns:
         The completions of each row, N lists of ``n_samples``, in the rows' order.
     """
+    if remote := Remote.of(run, model):
+        paid = remote.ask([prompts(row) for row in rows], sampling, n_samples)
+        return (paid[at : at + n_samples] for at in range(0, len(paid), n_samples))
     run_seed, stage = run.params.seed, run.name
 
     def requests(row: Row) -> Iterator[Request]:

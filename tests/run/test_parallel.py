@@ -216,6 +216,18 @@ def test_the_repositorys_own_pipeline(own: Path, monkeypatch: pytest.MonkeyPatch
     }  # fmt: skip
 
 
+def test_a_stage_whose_model_is_behind_an_endpoint_takes_no_gpu(
+    own: Path, laptop: Params, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.chdir(own)
+    pipeline = parallel.read_pipeline()
+    remote = laptop.models | {"judge": "api:https://host/v1#m", "solver": "api:https://host/v1#m"}
+    without = parallel.without_endpoints(pipeline, laptop.model_copy(update={"models": remote}))
+    assert {name for name in pipeline if pipeline[name].work and not without[name].work} == {
+        "judge", "preference_check@solvability", "respond", "difficulty_labels", "evaluate@solver"
+    }  # fmt: skip
+
+
 def test_the_estimate_reaches_the_stages(own: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.chdir(own)
     pipeline = parallel.read_pipeline()

@@ -20,7 +20,7 @@ from scalequest.errors import UserError
 from scalequest.io import read_json, write_json
 from scalequest.params import read_yaml
 from scalequest.records import PREFERENCE, QUESTION, read_rows, write_rows
-from scalequest.sampling.endpoint import ApiOptimizer, retry_after
+from scalequest.sampling.endpoint import ApiModel, retry_after
 from tests.fakes import LAPTOP, ROOT
 from tests.scripted import Endpoint, Reply, completion, error
 from tests.tiny import make_model
@@ -171,9 +171,7 @@ def test_a_refusal_is_an_outcome_of_its_own(connect, endpoint: Endpoint, reply: 
 # ------------------------------------------------------------------------- one row's fault, or everybody's
 
 
-def asked(
-    connect: Callable[..., ApiOptimizer], n: int = 3, **settings: Any
-) -> tuple[ApiOptimizer, list[tuple[str, str]]]:
+def asked(connect: Callable[..., ApiModel], n: int = 3, **settings: Any) -> tuple[ApiModel, list[tuple[str, str]]]:
     """What ``n`` questions, asked one after the other, got: text and finish reason."""
     client = connect(concurrency=1, **settings)
     return client, [(a.text, a.finish_reason) for a in client.complete([[f"q{i}"] for i in range(n)])]
@@ -367,13 +365,13 @@ def test_what_was_answered_before_an_error_is_kept(connect, endpoint: Endpoint):
 ASK = """
 import json, sys
 from pathlib import Path
-from scalequest.sampling.endpoint import ApiOptimizer
+from scalequest.sampling.endpoint import ApiModel
 from scalequest.errors import UserError
 from scalequest.params import Sampling
 from scalequest.run.profile import load_profile
 url, journal, n = sys.argv[1], Path(sys.argv[2]), int(sys.argv[3])
 api = load_profile().runtime.api.model_copy(update={"concurrency": 2, "retries": 1})
-client = ApiOptimizer(url, "tiny", Sampling(temperature=1.0, top_p=1.0, max_tokens=24, shard_size=1), api, journal, 17)
+client = ApiModel(url, "tiny", Sampling(temperature=1.0, top_p=1.0, max_tokens=24, shard_size=1), api, journal, 17)
 try:
     answers = client.complete([[f"What is {i} + {i}?"] for i in range(n)])
 except UserError as error:

@@ -14,9 +14,9 @@ from scalequest.models.chat import ChatFormat
 from scalequest.params import Params, SolverFeedback
 from scalequest.records import PREFERENCE, QUESTION, read_rows, write_rows
 from scalequest.runtime.stage import StageRun
+from scalequest.sampling import remote
 from scalequest.sampling import sample as sampling
 from scalequest.sampling.completion import Completion
-from stages import preferences
 from stages.preferences import (
     flip,
     main,
@@ -365,14 +365,14 @@ def test_an_endpoint_is_asked_from_here_also_where_ray_samples(
     asked: list[int] = []
 
     class Endpoint:
-        def complete(self, conversations: list[list[str]], _: object) -> list[Completion]:
+        def complete(self, conversations: list[list[str]], *_: object) -> list[Completion]:
             asked.append(len(conversations))
             return [stopped("Tom has 3. How many?") for _ in conversations]
 
         def cost(self) -> dict[str, float]:
             return {"api_usd": float(sum(asked))}
 
-    monkeypatch.setattr(preferences, "ApiOptimizer", lambda **_: Endpoint())
+    monkeypatch.setattr(remote, "ApiModel", lambda *_: Endpoint())
     write_rows(tmp_path / "questions", [question(i, f"Tom has {i}?") for i in range(3)], QUESTION)
     run = StageRun(
         changed(
