@@ -7,7 +7,7 @@
 
 Every block of README's `bash` code is run unless an HTML comment in the line before it says why not:
 
-    <!-- ci: stops, WHY -->    is run, and may end with the exit code of bad input, 2
+    <!-- ci: stops, WHY -->    is run, and may find something wrong (exit code 1 or 2, no traceback)
     <!-- ci: run, WHY -->      needs a finished run: only with --finished or --all
     <!-- ci: skip, WHY -->     takes long, or the whole machine: only with --all
     <!-- ci: never, WHY -->    names something of the reader's
@@ -31,7 +31,6 @@ BLOCK = re.compile(
     r"(?:^<!-- ci: (?P<kind>\w+), (?P<why>[^\n]*?) -->\n)?^```bash\n(?P<code>.*?)^```$", re.MULTILINE | re.DOTALL
 )
 KINDS = ("stops", "run", "skip", "never")
-BAD_INPUT = 2
 
 
 @dataclass(frozen=True)
@@ -95,7 +94,8 @@ def run(block: Block, folder: Path, variables: dict[str, str]) -> bool:
             check=False,
         )
         print(f"  {time.monotonic() - start:.1f} s", flush=True)
-        if done.returncode and not (block.kind == "stops" and done.returncode == BAD_INPUT):
+        found_wrong = block.kind == "stops" and done.returncode in (1, 2) and "Traceback" not in done.stderr
+        if done.returncode and not found_wrong:
             print(
                 f"{done.stdout[-3000:]}{done.stderr[-3000:]}\nREADME.md:{block.line}: rc {done.returncode}: {command}"
             )

@@ -31,11 +31,10 @@ def pins(text: str) -> dict[str, str]:
 
 
 def tags(pythons: Sequence[str]) -> re.Pattern[str]:
-    """What the name of a wheel for one of these Pythons ends in; the stable ABI of 3.11 is that of all."""
+    """What the name of a wheel for one of these Pythons ends in; each takes the stable ABI of itself and of older ones."""
     own = "|".join(f"cp{python.replace('.', '')}" for python in pythons)
-    return re.compile(
-        rf"-(?:(?:py2\.py3|py3|{own})-none|cp3(?:\d|1[01])-abi3|({own})-(?:{own})|py3\d+-none)-[\w.]+\.whl$"
-    )
+    stable = "|".join(f"cp3{minor}" for minor in range(2, max(int(python.split(".")[1]) for python in pythons) + 1))
+    return re.compile(rf"-(?:(?:py2\.py3|py3|{own})-none|({stable})-abi3|({own})-(?:{own})|py3\d+-none)-[\w.]+\.whl$")
 
 
 def resolve(requirements: str, *options: str, python: str = PYTHONS[0]) -> list[dict[str, Any]]:

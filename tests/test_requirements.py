@@ -1,12 +1,14 @@
 """The locks name one version and at least one hash of every package, and cover what is asked for."""
 
 import importlib.metadata
+import importlib.util
 import json
 import os
 import re
 import subprocess
 import tomllib
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -160,6 +162,29 @@ def test_images_and_ci_use_the_locks_and_their_python():
     assert container["workspaceFolder"] == re.search(r"^WORKDIR (.*)$", docker, re.MULTILINE)[1]  # type: ignore[index]
     for workflow in (ROOT / ".github" / "workflows").glob("*.yml"):
         assert set(re.findall(r'python-version: "(.*)"', workflow.read_text())) <= set(pythons[:1])
+
+
+@pytest.mark.parametrize(
+    ("wheel", "first", "all_three"),
+    [
+        ("a-1-py3-none-any.whl", True, True),
+        ("a-1-cp311-cp311-manylinux_2_28_x86_64.whl", True, True),
+        ("a-1-cp313-cp313-manylinux_2_28_x86_64.whl", False, True),
+        ("a-1-cp39-abi3-manylinux_2_28_x86_64.whl", True, True),
+        ("a-1-cp312-abi3-manylinux_2_28_x86_64.whl", False, True),  # pip takes it on 3.12, also beside a cp39-abi3
+        ("a-1-cp314-abi3-manylinux_2_28_x86_64.whl", False, False),
+        ("a-1-cp313-cp313t-manylinux_2_28_x86_64.whl", False, False),  # the build without a global lock
+        ("a-1-cp310-cp310-manylinux_2_28_x86_64.whl", False, False),
+    ],
+)
+def test_a_lock_has_the_wheels_that_its_pythons_take(wheel: str, first: bool, all_three: bool):
+    spec = importlib.util.spec_from_file_location("lock", FOLDER / "lock.py")
+    assert spec is not None
+    assert spec.loader is not None
+    lock: Any = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(lock)
+    found = [lock.tags(pythons).search(wheel) is not None for pythons in (lock.PYTHONS[:1], lock.PYTHONS)]
+    assert found == [first, all_three]
 
 
 @pytest.mark.parametrize("name", ["cpu.lock", "gpu.lock"])
