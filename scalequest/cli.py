@@ -28,6 +28,7 @@ COMMANDS = {
     "deps": Command("scalequest.run.deps", "compare dvc.yaml's code dependencies with the imports, or rewrite them"),
     "pin": Command("scalequest.run.pin", "print the source line of a hub model at its newest commit"),
     "estimate": Command("scalequest.run.estimate", "estimate tokens, GPU hours, disk and cost of a run"),
+    "preview": Command("scalequest.run.preview", "show some prompts of a stage and what its model answers"),
     "tune": Command("scalequest.run.tune", "measure how many sequences an engine should decode at once"),
     "parallel": Command(
         "scalequest.run.parallel", "run the pipeline with independent stages side by side on several GPUs"
