@@ -30,10 +30,10 @@ from pathlib import Path
 from typing import Any
 
 import psutil
-from scale_data import SOLUTION, write_generated, write_kept
+from scale_data import GENERATORS, SOLUTION, place, write_answers, write_generated, write_instruct, write_kept
 
 from scalequest.params import Params, load_all
-from scalequest.records import COMPLETION, RESPONSE, parts_of, row_groups, table
+from scalequest.records import COMPLETION, FILTERED, RESPONSE, parts_of, read_rows, row_groups, table
 from scalequest.runtime.facts import StageFacts
 from scalequest.runtime.rows import RowStore
 from scalequest.runtime.stage import StageRun
@@ -143,20 +143,53 @@ def dvc(folder: Path, out: Path, _: int) -> None:
     print(json.dumps(found))
 
 
-def report(folder: Path, out: Path, rows: int) -> None:
-    """Run `report` on a finished run whose ledger, training rows, verdicts, responses and rewards are the made-up ones."""
-    finished = Path(os.environ["FINISHED_RUN"])
-    for name in ("data", "eval", "reports", "params.yaml", "dvc.yaml", "dvc.lock"):
+def report(_: Path, out: Path, __: int) -> None:
+    """Run `report` on what ``make_run`` made."""
+    from stages import report as stage
+
+    os.chdir(out / "run")
+    names = {
+        name: Path("data") / name for name in ("judged", "responses", "rewards", "samples", "attempts", "preferences")
+    }
+    names |= {name: Path("data") / name for name in ("preference_check", "qpo_questions")}
+    names |= {
+        "data": Path("data/instruct.parquet"),
+        "ledger": Path("data/ledger.parquet"),
+        "seeds": Path("data/seeds.parquet"),
+    }
+    names |= {"scores": Path("eval/scores"), "metrics": Path("reports/metrics"), "curves": Path("reports/plots/train")}
+    written = ("markdown", "page", "scores_plot", "funnel_plot", "summary", "distributions")
+    stage.main(Namespace(**names, **{name: out / name for name in written}), StageRun(load_all(ROOT / "params.yaml")))
+    print(json.dumps({name: (out / name).stat().st_size for name in ("page", "markdown")}))
+
+
+def make_run(finished: Path, tables: Path, out: Path, rows: int) -> None:
+    """OUT/run: a finished run whose ledger, training rows, judgements, responses and rewards are made up.
+
+    Args:
+        finished: a repository with the outputs of a run of both generators.
+        tables: as from ``write_generated``.
+        out: where to.
+        rows: generated questions; half of them are kept.
+    """
+    run = out / "run"
+    for name in ("data", "eval", "reports", "dvc.yaml", "dvc.lock"):
         source = finished / name
-        (shutil.copytree if source.is_dir() else shutil.copy)(source, out / name)
-    filter_rows(folder, out / "filter", rows)
-    reward_select(folder, out / "select", rows)
-    for name, made in (("ledger.parquet", "filter/ledger.parquet"), ("instruct.parquet", "select/instruct.parquet")):
-        (out / "data" / name).unlink()
-        shutil.move(out / made, out / "data" / name)
+        (shutil.copytree if source.is_dir() else shutil.copy)(source, run / name)
+    filter_rows(tables, out, rows)
+    shutil.move(out / "metrics.json", run / "reports" / "metrics" / "filter.json")
+    for at, generator in enumerate(GENERATORS):
+        path = run / "reports" / "metrics" / "generate" / f"{generator}.json"
+        path.write_text(json.dumps(json.loads(path.read_text()) | {"questions": (rows + 1 - at) // 2}))
     for name in ("judged", "responses", "rewards"):
-        shutil.rmtree(out / "data" / name)
-        (out / "data" / name).symlink_to((folder / name).resolve())
+        shutil.rmtree(run / "data" / name)
+    (run / "data" / "judged").symlink_to((tables / "judged").resolve())
+    for name in ("ledger", "instruct"):
+        (run / "data" / f"{name}.parquet").unlink()
+    shutil.move(out / "ledger.parquet", run / "data" / "ledger.parquet")
+    kept = read_rows(out / "filtered.parquet", FILTERED)
+    write_instruct(run / "data" / "instruct.parquet", kept, rows)
+    write_answers(run / "data", [place(row["id"], rows) for row in kept], rows)
 
 
 STAGES: dict[str, Callable[[Path, Path, int], None]] = {
@@ -166,6 +199,7 @@ STAGES: dict[str, Callable[[Path, Path, int], None]] = {
     "reward": reward,
     "store": store,
     "dvc": dvc,
+    "report": report,
 }
 
 
@@ -205,9 +239,11 @@ if __name__ == "__main__":
     parser.add_argument(
         "--folder", type=Path, required=True, help="for the tables; they are made where they are missing"
     )
+    parser.add_argument("--run", type=Path, help="repository of a finished run, for `report`")
     parser.add_argument("--child", action="store_true", help=argparse.SUPPRESS)
     args = parser.parse_args()
-    kind, make = ("generated", write_generated) if args.stage == "filter" else ("kept", write_kept)
+    generated = args.stage in ("filter", "report")
+    kind, make = ("generated", write_generated) if generated else ("kept", write_kept)
     tables, out = args.folder / f"{kind}-{args.rows}", args.folder / f"out-{args.stage}-{args.rows}"
     if args.child:
         STAGES[args.stage](tables, out, args.rows)
@@ -218,6 +254,8 @@ if __name__ == "__main__":
             making.rename(tables)
         shutil.rmtree(out, ignore_errors=True)
         out.mkdir(parents=True)
+        if args.stage == "report":
+            make_run(args.run, tables, out, args.rows)
         found = measured([sys.executable, __file__, *sys.argv[1:], "--child"])
         shutil.rmtree(out)
         print(json.dumps({"stage": args.stage, "rows": args.rows} | found))

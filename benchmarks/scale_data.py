@@ -6,7 +6,7 @@ have no answer and 2 % are cut. Tables are made a part at a time, so any number 
 """
 
 import random
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +16,7 @@ from screen_data import NAMES, PLACES, THINGS
 
 from scalequest.records import (
     FILTERED,
+    INSTRUCTION,
     JUDGED,
     RESPONSE,
     REWARD,
@@ -100,14 +101,16 @@ def question(at: int) -> tuple[str, Callable[[random.Random], str]]:
     return text, answer
 
 
-def in_parts(n: int, make: Callable[[int], list[dict[str, Any]]], schema: pa.Schema) -> Iterator[pa.Table]:
-    """Tables of the rows that ``make`` gives for each of N questions, some thousands at a time."""
-    for start in range(0, n, ROWS_PER_PART // 5):
-        rows = [row for at in range(start, min(n, start + ROWS_PER_PART // 5)) for row in make(at)]
+def in_parts(
+    places: Sequence[int], make: Callable[[int], list[dict[str, Any]]], schema: pa.Schema
+) -> Iterator[pa.Table]:
+    """Tables of the rows that ``make`` gives for each of some questions, some thousands at a time."""
+    for start in range(0, len(places), ROWS_PER_PART // 5):
+        rows = [row for at in places[start : start + ROWS_PER_PART // 5] for row in make(at)]
         yield pa.Table.from_pylist(rows, schema=schema)
 
 
-def write_kept(folder: Path, n: int, samples: int = 5) -> None:
+def write_kept(folder: Path, n: int) -> None:
     """FOLDER/filtered.parquet, responses/ and rewards/ of N kept questions."""
 
     def filtered(at: int) -> list[dict[str, Any]]:
@@ -115,6 +118,13 @@ def write_kept(folder: Path, n: int, samples: int = 5) -> None:
         return [
             {"id": row_id, "generator": generator, "question": question(at)[0], "difficulty": (at * 7919 % 1000) / 1000}
         ]
+
+    write_stream(folder / "filtered.parquet", in_parts(range(n), filtered, FILTERED), FILTERED)
+    write_answers(folder, range(n), n)
+
+
+def write_answers(folder: Path, places: Sequence[int], n: int, samples: int = 5) -> None:
+    """FOLDER/responses/ and rewards/ of the questions at some places of N."""
 
     def responses(at: int) -> list[dict[str, Any]]:
         _, row_id = identity(at, n)
@@ -139,9 +149,32 @@ def write_kept(folder: Path, n: int, samples: int = 5) -> None:
             for k in range(samples)
         ]
 
-    write_stream(folder / "filtered.parquet", in_parts(n, filtered, FILTERED), FILTERED)
-    write_stream(folder / "responses", in_parts(n, responses, RESPONSE), RESPONSE)
-    write_stream(folder / "rewards", in_parts(n, rewards, REWARD), REWARD)
+    write_stream(folder / "responses", in_parts(places, responses, RESPONSE), RESPONSE)
+    write_stream(folder / "rewards", in_parts(places, rewards, REWARD), REWARD)
+
+
+def place(row_id: str, n: int) -> int:
+    """The place of a question among N, from its id."""
+    generator, shard, row = row_id.split("/")
+    return GENERATORS.index(generator) * ((n + 1) // 2) + int(shard) * SHARD + int(row)
+
+
+def write_instruct(path: Path, rows: Sequence[dict[str, Any]], n: int) -> None:
+    """A training row of each of some kept questions, by rows of FILTERED."""
+
+    def row(at: int) -> list[dict[str, Any]]:
+        kept = rows[at]
+        where = place(kept["id"], n)
+        facts = {
+            "response": question(where)[1](random.Random(-1 - where)),
+            "final_answer": str(where % 1000),
+            "reward": numbers(where).gauss(0, 1),
+            "agreement": (1 + where % 5) / 5,
+            "n_candidates": 5,
+        }
+        return [{key: kept[key] for key in ("id", "generator", "question")} | facts]
+
+    write_stream(path, in_parts(range(len(rows)), row, INSTRUCTION), INSTRUCTION)
 
 
 def outcomes(n: int) -> tuple[np.ndarray[Any, Any], np.ndarray[Any, Any]]:
@@ -190,6 +223,6 @@ def write_generated(folder: Path, n: int) -> None:
     def difficulty(at: int) -> list[dict[str, Any]]:
         return [] if found[at] else [{"id": identity(at, n)[1], "score": numbers(at).random()}]
 
-    write_stream(folder / "screened", in_parts(n, screened, SCREENED), SCREENED)
-    write_stream(folder / "judged", in_parts(n, judged, JUDGED), JUDGED)
-    write_stream(folder / "difficulty", in_parts(n, difficulty, SCORE), SCORE)
+    write_stream(folder / "screened", in_parts(range(n), screened, SCREENED), SCREENED)
+    write_stream(folder / "judged", in_parts(range(n), judged, JUDGED), JUDGED)
+    write_stream(folder / "difficulty", in_parts(range(n), difficulty, SCORE), SCORE)
