@@ -33,6 +33,7 @@ COMMANDS = {
     "parallel": Command(
         "scalequest.run.parallel", "run the pipeline with independent stages side by side on several GPUs"
     ),
+    "status": Command("scalequest.run.status", "show what is done, running and waiting, with rows per second and GPUs"),
     "experiment": Command(
         "scalequest.run.experiment.command", "test the paper's claims: cells as experiments, a verdict for each claim"
     ),

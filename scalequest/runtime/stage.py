@@ -37,7 +37,7 @@ from scalequest.runtime.facts import (
     visible_gpus,
 )
 from scalequest.runtime.journal import Journal, only_writer
-from scalequest.runtime.progress import Progress
+from scalequest.runtime.progress import Notice, Progress, noticed
 from scalequest.runtime.rows import RowStore
 from scalequest.runtime.threads import limit_spinning
 from scalequest.runtime.tracking import tracked
@@ -78,6 +78,7 @@ class StageRun:
     curves: list[dict[str, float]] = field(default_factory=list)
     stores: list[RowStore] = field(default_factory=list)
     worked: list[Progress] = field(default_factory=list)
+    notice: Notice | None = None
 
     @cached_property
     def journal(self) -> Journal:
@@ -86,7 +87,7 @@ class StageRun:
 
     def progress(self, total: int, resumed: int) -> Progress:
         """Progress lines over ``total`` rows, of which ``resumed`` were there before."""
-        self.worked.append(Progress(self.name, total, resumed))
+        self.worked.append(Progress(self.name, total, resumed, self.notice))
         return self.worked[-1]
 
     def spent(self, started: float) -> environment.Spent:
@@ -248,7 +249,11 @@ def _attempt(main: Callable[[argparse.Namespace, StageRun], None], args: argpars
         for folder in {facts.root, Path()} if facts else ():
             private_folder(folder / ".work")  # paid answers and prompts
         run = StageRun(Declared(params, list(facts.params) if facts else None), facts)
-        with only_writer(facts), tracked(run, params, started) as ended:
+        with (
+            only_writer(facts),
+            noticed(facts.root if facts else None, run.name) as run.notice,
+            tracked(run, params, started) as ended,
+        ):
             main(args, run)
             if facts:
                 ended.facts = confirm(run, started)
