@@ -6,17 +6,17 @@ from scalequest.io import rounded
 from scalequest.report.chain import raised
 from scalequest.report.run import Run
 
-# Models in the summary, with what their column is called. Others are in the report.
-MODELS = ("base", "student")
+# How the published student is called among the scores.
+STUDENT = "student"
 
 
 def summary(run: Run) -> dict[str, Any]:
-    """Counts and shares of the run, then each task's flexible scores in percent.
+    """Counts and shares of the run, then the student's flexible score on each task in percent.
 
     Returns:
         ``questions`` that came in, ``kept`` by the filters, the share called ``solvable``, ``pairs`` trained on, held-out accuracy
-        of the ``reward`` model, ``warnings`` raised; by task: ``base``, ``student`` and its standard ``error``. What was not
-        measured is left out.
+        of the ``reward`` model, ``warnings`` raised; by task ``student`` and its standard error ``stderr``. What was not measured
+        is left out. No key may be ``error``: DVC takes it for a failure to read the file.
     """
     found: dict[str, Any] = {
         "questions": run.ledger.num_rows,
@@ -26,11 +26,10 @@ def summary(run: Run) -> dict[str, Any]:
         "reward": run.metrics["reward_model"].get("held_out", {}).get("accuracy"),
         "warnings": len(raised(run)),
     }
-    for task in run.tasks:
-        scores = {model: run.scores[model][task] for model in MODELS if task in run.scores.get(model, {})}
-        values = {model: rounded(100 * score["flexible"], 2) for model, score in scores.items()}
-        if "student" in scores:
-            values["error"] = rounded(100 * scores["student"]["flexible_stderr"], 2)
-        if values:
-            found[task] = values
+    scores = run.scores.get(STUDENT, {})
+    for task in (task for task in run.tasks if task in scores):
+        found[task] = {
+            STUDENT: rounded(100 * scores[task]["flexible"], 2),
+            "stderr": rounded(100 * scores[task]["flexible_stderr"], 2),
+        }
     return {key: value for key, value in found.items() if value is not None}
