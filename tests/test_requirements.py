@@ -93,10 +93,10 @@ def test_the_gpu_environment_can_do_what_the_cpu_environment_can():
 
 def dry_run(tmp_path: Path, gpus: int | None, *arguments: str, **environment: str) -> list[str]:
     """The commands of a make target on a machine with that many GPUs; None: without a driver."""
-    if gpus is not None:
-        tool = tmp_path / "nvidia-smi"
-        tool.write_text("#!/bin/sh\n" + "".join(f"echo 'GPU {n}: NVIDIA H100 (UUID: GPU-{n})'\n" for n in range(gpus)))
-        tool.chmod(0o755)
+    tool = tmp_path / "nvidia-smi"  # also without a driver, because the tests may run where there is one
+    found = "".join(f"echo 'GPU {n}: NVIDIA H100 (UUID: GPU-{n})'\n" for n in range(gpus or 0))
+    tool.write_text("#!/bin/sh\n" + ("exit 9\n" if gpus is None else found))
+    tool.chmod(0o755)
     # Without what this process sets: the tests run under make, too.
     clean = {key: value for key, value in os.environ.items() if not key.startswith(("MAKE", "MFLAGS", "CUDA", "GPUS", "HARDWARE", "VENV"))}  # fmt: skip
     command = ["make", "-n", *arguments, f"VENV={tmp_path}/venv", "PYTHON=python3"]
