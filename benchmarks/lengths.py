@@ -12,13 +12,14 @@ others. All import vLLM at the beginning, side by side; `--together` of them sta
 cache of a fixed size, and then measure in turn, while the others wait. (`start_s` is that of an engine alone with
 `--together 1`.) `full` measures bare vLLM and our stages at each length, `fp8` and `fp8-all` our stages, `quick` and
 `invariant` our answers, unless --ways and --kinds say otherwise. `same_in_company` is the share
-of 64 rows, with seeds, that get the same 48 tokens in reversed halves as together; `same_as_full` those that get what
+of --rows rows, with seeds, that get the same 48 tokens in reversed halves as together; `same_as_full` those that get what
 the variant `full` of that model gave. The JSON is written after each measurement; the lines for gpus.yaml are printed.
 """
 
 import argparse
 import contextlib
 import json
+import logging
 import os
 import queue
 import re
@@ -53,9 +54,9 @@ HOWS: dict[str, dict[str, Any]] = {
 }
 VARIANTS = "real:full,shape:full,real:fp8,shape:fp8-all,real:quick,real:invariant"
 SHAPE = "qwen2-math-7b"
-# Lines of vLLM's log that say what a start was spent on.
-TOOK = re.compile(r"took|finished in|seconds|\bsecs\b", re.IGNORECASE)
-ROWS, TOKENS = 64, 48  # of the comparison of bytes
+# Lines of vLLM's log and of ours that say what a start was spent on.
+TOOK = re.compile(r"took|finished in|seconds|\bsecs\b|ready after|follows its seeds", re.IGNORECASE)
+TOKENS = 48  # per row of the comparison of bytes
 KV_GIB = {"real": 12.0, "shape": 20.0}  # for 512 sequences of 600 tokens
 
 
@@ -152,20 +153,20 @@ def ways_of(engine: Any, params: Params, kind: str, n: int, model: Path) -> tupl
     return sum(map(len, prompts)) / len(prompts), {"bare": bare, "ours": ours}
 
 
-def bytes_of(engine: Any, params: Params) -> dict[str, Any]:
-    """Whether 64 rows with seeds keep their tokens in other company, and their texts, to compare with other variants."""
+def bytes_of(engine: Any, params: Params, n: int) -> dict[str, Any]:
+    """Whether ``n`` rows with seeds keep their tokens in other company, and their texts, to compare with other variants."""
     from scalequest.params import Sampling
 
-    sampling = Sampling(temperature=1.0, top_p=0.95, max_tokens=TOKENS, shard_size=ROWS)
+    sampling = Sampling(temperature=1.0, top_p=0.95, max_tokens=TOKENS, shard_size=n)
     words, complete = wording(params.domain), engine.complete_rows(sampling)
-    prompts = engine.chat.conversations([[words.solve_prompt(text)] for text in questions(ROWS)])
-    together = [c.text for c in complete(prompts, range(ROWS))]
+    prompts = engine.chat.conversations([[words.solve_prompt(text)] for text in questions(n)])
+    together = [c.text for c in complete(prompts, range(n))]
     halves: dict[int, str] = {}
-    for part in (range(ROWS - 1, -1, -2), range(0, ROWS, 2)):
+    for part in (range(1, n, 2)[::-1], range(0, n, 2)):
         found = complete([prompts[row] for row in part], list(part))
         halves |= dict(zip(part, [c.text for c in found], strict=True))
     same = sum(together[row] == text for row, text in halves.items())
-    return {"same_in_company": f"{same} of {ROWS}", "texts": together}
+    return {"same_in_company": f"{same} of {n}", "texts": together}
 
 
 def child(args: argparse.Namespace) -> None:
@@ -178,6 +179,8 @@ def child(args: argparse.Namespace) -> None:
         if not sys.stdin.readline():  # the parent is gone
             os._exit(1)
 
+    logging.basicConfig(format="%(message)s")
+    logging.getLogger("scalequest").setLevel(logging.INFO)
     begin = time.perf_counter()
     model_name, how = args.child.split(":")
     params = params_of(args, model_name, how)
@@ -203,7 +206,7 @@ def child(args: argparse.Namespace) -> None:
         tell(start_s=round(time.perf_counter() - begin, 1), started=True)
         wait()
         if model_name == "real":
-            tell(**bytes_of(engine, params))
+            tell(**bytes_of(engine, params, args.rows))
         for kind in kinds.split(","):
             n = args.max_num_seqs * (2 + -(-STEPS // MEAN[kind]))
             prompt, ways = ways_of(engine, params, kind, n, model)
@@ -312,6 +315,7 @@ def main() -> None:
     parser.add_argument("--kinds", help="question,judgement,response, or some; default: by the variant")
     parser.add_argument("--ways", help="bare,ours, or one; default: by the variant")
     parser.add_argument("--together", type=int, default=3, help="engines that start side by side")
+    parser.add_argument("--rows", type=int, default=64, help="rows whose bytes are compared")
     parser.add_argument("--seconds", type=float, default=3.0, help="time that is counted per measurement")
     parser.add_argument("--limit", type=float, default=150.0, help="seconds after which a variant is ended")
     parser.add_argument("--max-num-seqs", type=int, default=512)
@@ -340,7 +344,7 @@ def main() -> None:
         if "texts" in result:
             texts[name] = result.pop("texts")
             if (full := texts.get("real:full")) and name != "real:full":
-                result["same_as_full"] = f"{sum(map(str.__eq__, full, texts[name]))} of {ROWS}"
+                result["same_as_full"] = f"{sum(map(str.__eq__, full, texts[name]))} of {args.rows}"
         if "kind" in result:
             found["results"].append({"variant": name} | result)
         else:
