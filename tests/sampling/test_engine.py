@@ -76,7 +76,7 @@ result["sweep"] = list(sweep(engine._llm, params, [2, 8], new_tokens=8, prompt_t
 result["most_running"] = max(running)
 core.get_output = original
 result["unfinished"] = engine._llm.llm_engine.has_unfinished_requests(), len(scheduler_of(engine._llm).waiting)
-result["as_before"] = texts(1) == first
+result["as_before"] = [c.text for c in complete(prompts, 1)] == first
 # What a GPU's engine would be given, to this vLLM.
 from vllm.config import CompilationConfig
 from scalequest.sampling import vllm as loading
