@@ -4,7 +4,7 @@ import difflib
 import json
 from collections.abc import Iterable
 from dataclasses import dataclass, field
-from functools import cached_property
+from functools import cached_property, lru_cache
 from hashlib import md5
 from typing import Any
 
@@ -193,11 +193,15 @@ def hash_of(dep: Artifact, hashes: dict[str, str]) -> str | None:
 
 def _commit_with(repository: Repository, path: str, wanted: str) -> str:
     """The newest commit that has ``path`` with this hash; empty where none has (a folder is not searched for)."""
-    changes = repository.changes(path)
-    contents = repository.objects([blob for _, _, blob in changes])
-    return next(
-        (commit for commit, _, blob in changes if blob in contents and md5(contents[blob]).hexdigest() == wanted), ""
-    )
+    return _newest_by_hash(repository, path).get(wanted, "")
+
+
+@lru_cache(1_024)  # many stages ran the same file
+def _newest_by_hash(repository: Repository, path: str) -> dict[str, str]:
+    """The newest commit of each content that a file had, by its md5."""
+    changes = repository.changes(path)[::-1]
+    contents = repository.objects(blob for _, _, blob in changes)
+    return {md5(contents[blob]).hexdigest(): commit for commit, _, blob in changes if blob in contents}
 
 
 # ---------------------------------------------------------------------------------------------------------- difference

@@ -6,6 +6,7 @@ a run. The facts that each run records about what it was given (scalequest.runti
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 from scalequest.audit.chain import difference
@@ -40,7 +41,7 @@ def taken_over(history: History, lock: Lock, stage: Stage) -> TakenOver | None:
     runs = [run for run in local_runs(repository.root, stage.name) if run["outs"] == wrote]
     if _ran(repository, lock.revision, stage) or any(run["given"] == stage.given for run in runs):
         return None
-    earlier = [(commit, entry) for commit, entry in _entries(history, stage) if _ran(repository, Revision(commit, commit), entry)]  # fmt: skip
+    earlier = _entries_that_ran(history, stage)
     if any(entry.given == stage.given for _, entry in earlier):
         return None  # it ran, and the file of facts has since been rewritten for another run
     found = [TakenOver(commit, _changed(entry, stage, lock)) for commit, entry in earlier]
@@ -52,8 +53,23 @@ def taken_over(history: History, lock: Lock, stage: Stage) -> TakenOver | None:
 
 def _ran(repository: Repository, revision: Revision, stage: Stage) -> bool:
     """Whether a revision's file of facts is about a run with just this entry's inputs, code and parameters."""
-    recorded = Recorded.parse(repository.read(revision, ENVIRONMENT_FILE))
-    return recorded.of(stage.name, stage.given) is not None
+    return _recorded(repository.read(revision, ENVIRONMENT_FILE)).of(stage.name, stage.given) is not None
+
+
+@lru_cache(256)  # a history of experiments asks for the same files once per stage
+def _recorded(content: bytes | None) -> Recorded:
+    return Recorded.parse(content)
+
+
+def _entries_that_ran(history: History, stage: Stage) -> list[tuple[str, Stage]]:
+    """Entries of ``_entries`` whose own commit's file of facts is about their run; all files are read by one Git process."""
+    entries = list(_entries(history, stage))
+    files = history.repository.objects(f"{commit}:{ENVIRONMENT_FILE}" for commit, _ in entries)
+    return [
+        (commit, entry)
+        for commit, entry in entries
+        if _recorded(files.get(f"{commit}:{ENVIRONMENT_FILE}")).of(entry.name, entry.given) is not None
+    ]
 
 
 def _entries(history: History, stage: Stage) -> Iterator[tuple[str, Stage]]:
