@@ -135,7 +135,8 @@ def work_on_ray(
             num_cpus=1,
             num_gpus=gpus_per_engine if ray.cluster_resources().get("GPU") else 0,
             max_restarts=RESTARTS,
-            max_task_retries=RESTARTS,
+            # The number of restarts is the limit. Of a node that died, tries fail for a minute before Ray knows it.
+            max_task_retries=-1,
         )
         for row in done.iter_rows():
             if row["refused"]:
