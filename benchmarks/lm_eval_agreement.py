@@ -33,7 +33,8 @@ from scalequest.evaluation import resolve_tasks
 from scalequest.io import read_jsonl, write_json, write_jsonl
 from scalequest.outcomes import RIGHT
 from scalequest.params import load_all
-from scalequest.problems.sources import find_file, load_problems
+from scalequest.problems.pinned import find_file
+from scalequest.problems.sources import load_problems
 from scalequest.run.evaluate import known_benchmarks, write_benchmarks
 from scalequest.sampling.vllm import hardware_settings, prepare_environment
 

@@ -55,7 +55,7 @@ class Edit:
 
 EDITS = (
     Edit("the judge's yes/no pattern", "scalequest/answers/verdict.py", "_EITHER = re.compile(_WORD, re.IGNORECASE)", "_EITHER = re.compile(_WORD)", 30, ("judge", "preference_check")),
-    Edit("an error text of a model source", "scalequest/models/source.py", "expected api:https://HOST/v1#MODEL", "Expected api:https://HOST/v1#MODEL", 30, ("fetch_model", "preferences")),
+    Edit("an error text of a model source", "scalequest/models/source.py", "expected api:https://HOST/v1#MODEL", "Expected api:https://HOST/v1#MODEL", 30, ("fetch_model",)),
     Edit("seconds between two lines of progress", "scalequest/runtime/progress.py", "PROGRESS_EVERY_S = 10.0", "PROGRESS_EVERY_S = 20.0", 19, ()),
     Edit("an error text of the scorer", "scalequest/sampling/scorer.py", "raise it; the sequence begins", "the sequence begins", 14, SCORERS),
     Edit("HumanEval's wording, in a maths run", "scalequest/problems/known_datasets.py", "Complete this Python function:", "Finish this Python function:", 8, ("seeds", "benchmarks")),

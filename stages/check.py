@@ -13,7 +13,7 @@ from pathlib import Path
 from scalequest.errors import UserError
 from scalequest.io import file_hash
 from scalequest.params import HubSource, Own
-from scalequest.problems.sources import check_pin, find_file
+from scalequest.problems.pinned import check_pin, find_file
 from scalequest.runtime.stage import StageRun, run_stage
 
 

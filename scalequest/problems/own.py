@@ -8,7 +8,7 @@ from scalequest.errors import UserError
 from scalequest.params import FileSource
 from scalequest.problems.draw import draw
 from scalequest.problems.files import read_file
-from scalequest.problems.sources import check_pin, find_file
+from scalequest.problems.pinned import check_pin, find_file
 from scalequest.text import question_key
 from scalequest.training.external import QUESTION, text_of, turns_of
 

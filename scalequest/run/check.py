@@ -114,7 +114,7 @@ def _models(params: Params, online: bool) -> Iterator[str]:
 
 def _sources(params: Params, online: bool) -> Iterator[str]:
     from scalequest.models.folder import file_sha256
-    from scalequest.problems.sources import find_file
+    from scalequest.problems.pinned import find_file
 
     sources = [
         (f"{part}.{name}", source) for part in ("seeds", "benchmarks") for name, source in getattr(params, part).items()
