@@ -386,7 +386,8 @@ def compared(a: Path, b: Path, base: Path) -> dict[str, Any]:
     from scalequest.models.folder import local_path
 
     models = [
-        AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32) for folder in (a, b, Path(local_path(base)))
+        AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32, trust_remote_code=False)
+        for folder in (a, b, Path(local_path(base)))
     ]
     weights = [dict(model.named_parameters()) for model in models]
     apart = sum(float((weights[0][key] - weights[1][key]).double().square().sum()) for key in weights[1])
