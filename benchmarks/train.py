@@ -104,7 +104,7 @@ def maker(args: argparse.Namespace) -> Callable[[Any], Any]:
         config = AutoConfig.for_model(BODIES[args.shape]["model_type"], **values)
         config.use_cache = False
         with torch.device(device()):
-            return AutoModelForCausalLM.from_config(config, dtype=dtype)
+            return AutoModelForCausalLM.from_config(config, dtype=dtype, trust_remote_code=False)
 
     return make
 
