@@ -1,7 +1,10 @@
-"""Generated tokens a second of the generate stage, of a bare ``LLM.generate`` over all rows at once, and of it with per-request seeds.
+"""Generated tokens a second of the generate stage, of a bare ``LLM.generate`` over all rows at
+once, and of it with per-request seeds.
 
-    python benchmarks/generate.py models/base/student [--rows 512] [--shard-size 64] [--max-tokens 128] [--rounds 3] [--max-num-seqs 64] [--shape qwen2-math-7b] [--params gpu-135m]
-        [--dtype bfloat16] [--quantization fp8] [--kv-cache-dtype fp8] [--start quick] [--repeatability batch_invariant]
+    python benchmarks/generate.py models/base/student [--rows 512] [--shard-size 64]
+        [--max-tokens 128] [--rounds 3] [--max-num-seqs 64] [--shape qwen2-math-7b] [--params gpu-135m]
+        [--dtype bfloat16] [--quantization fp8] [--kv-cache-dtype fp8] [--start quick]
+        [--repeatability batch_invariant]
 
 One engine in one process, the same prompts and sampling, the three in turn. The stage's time holds
 its shards' seeding, its rows, its journal on disk and its output; starting the engine is in none of

@@ -1,6 +1,7 @@
 """Sequences scored a second: the reward stage, the bare pooling runner over all rows at once, and transformers one at a time.
 
-    python benchmarks/reward.py models/reward [--rows 512] [--rounds 3] [--slow-rows 64] [--file F.jsonl] [--shape qwen2-math-7b-reward] [--params gpu-135m]
+    python benchmarks/reward.py models/reward [--rows 512] [--rounds 3] [--slow-rows 64]
+        [--file F.jsonl] [--shape qwen2-math-7b-reward] [--params gpu-135m]
 
 The model needs a scalar head (stage reward_model makes one; ``--head`` puts a random one on any
 model). Sequences are the questions of ``--file``, else of the embedded seeds, with their solutions.

@@ -119,7 +119,9 @@ def run(
 
 
 def grouped_in_steps(screened: Screened, work: Sequence[screen.Piece], semantic_cosine: float) -> dict[int, float]:
-    """CPU seconds of finding the duplicates of the first eighth, quarter and half of the rows: the part that could grow faster."""
+    """CPU seconds of finding the duplicates of the first eighth, quarter and half of the rows: the
+    part that could grow faster.
+    """
     found = {}
     for share in (8, 4, 2) if len(work) >= 8 else ():
         first = screened.first(len(work) // share)
@@ -141,8 +143,9 @@ def read_texts(folder: Path) -> dict[str, str]:
 def judged(folder: Path, verdicts: dict[str, tuple[str, str, str]], sample: int = 20_000) -> dict[str, Any]:
     """What was found of what was planted, with standard errors.
 
-    A rule that comes before the benchmarks (language, length) drops some of what was planted from them: those rows were not looked
-    at and are counted apart. What is said of a duplicate is what was said of the question that it repeats.
+    A rule that comes before the benchmarks (language, length) drops some of what was planted from
+    them: those rows were not looked at and are counted apart. What is said of a duplicate is what
+    was said of the question that it repeats.
     """
     texts = read_texts(folder)
     truth = pq.read_table(folder / "truth.parquet").to_pylist()

@@ -83,9 +83,11 @@ INSTRUCTION = _schema(
 )  # fmt: skip
 
 
-# One item of a benchmark as a model answered it; with several answers (avg@k) one row each, with the id `ITEM#k`. `split`: "test" or "dev", the items that settings may be chosen on. `shots`:
-# solved examples shown before the question. `finish_reason`: "length" means cut at max_tokens, "too_long" that the prompt did
-# not fit. `strict`: right in the form asked for, `flexible`: right in any form, `timeout`: a check ran into its time limit.
+# One item of a benchmark as a model answered it; with several answers (avg@k) one row each, with
+# the id `ITEM#k`. `split`: "test" or "dev", the items that settings may be chosen on. `shots`:
+# solved examples shown before the question. `finish_reason`: "length" means cut at max_tokens,
+# "too_long" that the prompt did not fit. `strict`: right in the form asked for, `flexible`: right
+# in any form, `timeout`: a check ran into its time limit.
 SAMPLE = _schema(
     task=TEXT, split=TEXT, shots=INT, id=TEXT, question=TEXT, answer=TEXT, completion=TEXT, finish_reason=TEXT, strict=REAL,
     flexible=REAL, unparsed=REAL, timeout=REAL,

@@ -1,7 +1,8 @@
 r"""One spelling for the signs of mathematics. Every reader of questions, answers and solutions begins here.
 
-``plain`` replaces Unicode's signs: ``−5`` and ``⁻5`` are ``-5``, ``3½`` is ``3 1/2``, ``x²`` is ``x^{2}``. ``plain_latex`` replaces what LaTeX
-has several commands for: ``1\,000`` is ``1000``, ``3 \cdot 4`` is ``3*4``, ``\dfrac12`` is ``\frac{1}{2}``. Neither looks at what a text means.
+``plain`` replaces Unicode's signs: ``−5`` and ``⁻5`` are ``-5``, ``3½`` is ``3 1/2``, ``x²`` is
+``x^{2}``. ``plain_latex`` replaces what LaTeX has several commands for: ``1\,000`` is ``1000``, ``3
+\cdot 4`` is ``3*4``, ``\dfrac12`` is ``\frac{1}{2}``. Neither looks at what a text means.
 """
 
 import re

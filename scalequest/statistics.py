@@ -148,7 +148,9 @@ def mcnemar(better: int, worse: int) -> float:
 
 
 def student(mean: float, standard_error: float, n: int) -> float:
-    """Two-sided p of Student's test that the mean of ``n`` values is 0, in [0, 1]; 1 where the error is unknown or 0 with mean 0."""
+    """Two-sided p of Student's test that the mean of ``n`` values is 0, in [0, 1]; 1 where the
+    error is unknown or 0 with mean 0.
+    """
     from scipy.stats import t
 
     if math.isnan(standard_error) or mean == 0:

@@ -2,8 +2,9 @@
 
     python -m stages.difficulty_labels --model models/solver --seeds data/seeds.parquet --out data/attempts --metrics M.json
 
-A problem's label is its fail rate, the share of its n samples that are not right (paper, difficulty filter, after DART-Math). In a
-code run right means that the seed's tests pass, in the sandbox; a seed without tests is left out and counted.
+A problem's label is its fail rate, the share of its n samples that are not right (paper, difficulty
+filter, after DART-Math). In a code run right means that the seed's tests pass, in the sandbox; a
+seed without tests is left out and counted.
 """
 
 import argparse

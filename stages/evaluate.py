@@ -3,8 +3,9 @@
     python -m stages.evaluate --model models/base/student --benchmarks data/benchmarks --tasks eval/tasks
         --seeds data/seeds.parquet --few-shot yes --samples data/samples/base.parquet --scores eval/scores/base.json
 
-With `--few-shot yes` the model is asked twice: zero-shot as the students are, and after `evaluate.few_shot` solved seeds, as
-papers score a base model; programs (`evaluate.form: program`) are shown programs. For any other model or benchmark: `scalequest evaluate --help`.
+With `--few-shot yes` the model is asked twice: zero-shot as the students are, and after
+`evaluate.few_shot` solved seeds, as papers score a base model; programs (`evaluate.form: program`)
+are shown programs. For any other model or benchmark: `scalequest evaluate --help`.
 """
 
 import argparse

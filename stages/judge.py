@@ -3,8 +3,8 @@
     python -m stages.judge --model models/base/judge --screened data/screened --seeds data/seeds.parquet
         --out data/judged --metrics M.json
 
-No verdict is an outcome of its own, never a yes. The judge is measured in the same call: on seeds, which can be solved, and on the
-same seeds broken mechanically, which cannot.
+No verdict is an outcome of its own, never a yes. The judge is measured in the same call: on seeds,
+which can be solved, and on the same seeds broken mechanically, which cannot.
 """
 
 import argparse

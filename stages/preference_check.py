@@ -5,8 +5,10 @@
     python -m stages.preference_check --by difficulty --model models/difficulty --preferences data/preferences
         --out data/preference_check/difficulty.parquet --metrics M.json
 
-A sample of pairs is asked about on both sides: the judge says which can be solved, the difficulty scorer which are harder. Nothing
-is filtered by it. Both sides are written with their verdict or score, ids ending in `/chosen` and `/rejected`. One engine fits into a process, so each measure is a run of its own.
+A sample of pairs is asked about on both sides: the judge says which can be solved, the difficulty
+scorer which are harder. Nothing is filtered by it. Both sides are written with their verdict or
+score, ids ending in `/chosen` and `/rejected`. One engine fits into a process, so each measure is a
+run of its own.
 """
 
 import argparse

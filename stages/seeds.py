@@ -73,7 +73,8 @@ def collect_seeds(
 def overlap(
     problems: Sequence[Problem], benchmarks: Mapping[str, list[dict[str, str]]], n: int
 ) -> dict[str, dict[str, Any]]:
-    """What seeds share with each benchmark, by the rule that drops generated questions: runs of ``n`` words, or a short item whole.
+    """What seeds share with each benchmark, by the rule that drops generated questions: runs of
+    ``n`` words, or a short item whole.
 
     Returns:
         By benchmark: ``items`` of it that share something with a seed, their share ``items_frac``, ``seeds`` that do, and

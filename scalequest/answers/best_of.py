@@ -71,8 +71,9 @@ def choose(
 ) -> Row:
     """The candidate that a rule takes; the order of the candidates does not matter.
 
-    ``reward``: the highest reward. ``first``: the lowest sample number. ``random``: one drawn by ``seed``. ``majority``: one of the
-    largest group of equal answers (self-consistency, Wang et al. 2023). Ties go to the highest reward, then to the lowest sample.
+    ``reward``: the highest reward. ``first``: the lowest sample number. ``random``: one drawn by
+    ``seed``. ``majority``: one of the largest group of equal answers (self-consistency, Wang et al.
+    2023). Ties go to the highest reward, then to the lowest sample.
 
     Args:
         by: one of RULES.

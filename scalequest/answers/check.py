@@ -1,7 +1,9 @@
 """Is a response right? By the kind of answer: mathematics is compared, programs run the problem's tests, puzzles have verifiers.
 
-A domain names its kind (``ANSWERS`` in ``scalequest/domains``). Mathematics that is asked for as programs has a kind of its own. All kinds share the *final answer* of a response (a formula or number; a
-program; words), the paper's presence rule (is there one?), and the outcomes ``right``, ``wrong``, ``no_answer``, ``timeout``.
+A domain names its kind (``ANSWERS`` in ``scalequest/domains``). Mathematics that is asked for as
+programs has a kind of its own. All kinds share the *final answer* of a response (a formula or
+number; a program; words), the paper's presence rule (is there one?), and the outcomes ``right``,
+``wrong``, ``no_answer``, ``timeout``.
 """
 
 from collections.abc import Callable, Sequence
@@ -28,7 +30,9 @@ def final_answer(kind: str, response: str) -> str | None:
 
 
 def same_answers(kind: str, pairs: Sequence[tuple[str, str]]) -> list[bool]:
-    """Whether the two final answers of each pair are one: the same mathematics, the same words, the same program but for its layout."""
+    """Whether the two final answers of each pair are one: the same mathematics, the same words, the
+    same program but for its layout.
+    """
     return KINDS[kind].same(pairs)
 
 

@@ -1,7 +1,8 @@
 """Python programs in a model's text, and the test programs that decide whether one is right.
 
-A code problem's ``answer`` is a test program: Python source with one marked line where the solution goes. What the tests need comes
-before that line, the tests come after it. Nothing runs here; scalequest.answers.sandbox runs programs.
+A code problem's ``answer`` is a test program: Python source with one marked line where the solution
+goes. What the tests need comes before that line, the tests come after it. Nothing runs here;
+scalequest.answers.sandbox runs programs.
 """
 
 import ast

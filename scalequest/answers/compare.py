@@ -9,20 +9,23 @@ An answer is brought into one notation (``notation.clean``), then taken apart un
 
 Choices, where two answers may or may not be called the same:
 
-- **Decimals.** Numbers are compared exactly. A decimal also equals what it rounds, if that has no finite decimal expansion: 0.333333
-  is 1/3, 3.141593 is pi, 0.333 is neither. The tolerance is relative, 1e-6.
+- **Decimals.** Numbers are compared exactly. A decimal also equals what it rounds, if that has no
+  finite decimal expansion: 0.333333 is 1/3, 3.141593 is pi, 0.333 is neither. The tolerance is
+  relative, 1e-6.
 - **Mixed numbers.** ``1 1/2`` and ``1\frac{1}{2}`` are 3/2.
 - **Percent.** ``10%`` is 0.1, and it is 10 where the other answer has no percent sign.
 - **Units.** A unit, currency or degree sign that one answer leaves out is ignored. Two different ones make the answers different;
   nothing is converted: ``5 cm`` is not ``50 mm``, ``5 m/s`` is not ``5 m``, and ``$5`` is not ``5%``.
 - **Times of day.** ``12:30 PM`` is also 12:30, which leaves the half of the day out; it is not ``12:30 AM``.
 - **Ranges.** ``3-5`` and ``3 to 5`` are ``[3,5]``. ``3 - 5``, ``10-5`` and ``$3-5$`` are differences.
-- **Thousands.** Commas or blanks between groups of exactly three digits: ``1,000`` is 1000, ``10,00`` is a list. Within brackets a
-  comma separates: ``(1,234)`` is a pair.
-- **Order.** Sets and lists without brackets have no order; tuples, intervals and vectors have one. ``1, 2`` is also the pair (1, 2).
-  ``(1,2)`` is not ``[1,2]``, and ``\{1,2\}`` is neither. ``3 \pm 1`` is the list 4, 2.
-- **Equations.** ``x = 5`` is also 5: a name on one side stands for the other side. ``f(x) = x + 1`` is also x + 1, but ``f(x) = 0``
-  and ``x^2 = 0`` are equations and no number. Without a variable both sides count: ``12*5 = 60`` is not ``12*6 = 72``, but it is 60.
+- **Thousands.** Commas or blanks between groups of exactly three digits: ``1,000`` is 1000,
+  ``10,00`` is a list. Within brackets a comma separates: ``(1,234)`` is a pair.
+- **Order.** Sets and lists without brackets have no order; tuples, intervals and vectors have one.
+  ``1, 2`` is also the pair (1, 2). ``(1,2)`` is not ``[1,2]``, and ``\{1,2\}`` is neither.
+  ``3 \pm 1`` is the list 4, 2.
+- **Equations.** ``x = 5`` is also 5: a name on one side stands for the other side. ``f(x) = x + 1``
+  is also x + 1, but ``f(x) = 0`` and ``x^2 = 0`` are equations and no number. Without a variable
+  both sides count: ``12*5 = 60`` is not ``12*6 = 72``, but it is 60.
 - **Letters.** A sequence of letters is a word, whatever their case: AB is not BA, ``no`` is not ``on``. Only within a formula
   small letters are a product.
 - **Dates, times, ratios** are compared part by part: ``2024-05-12`` is no difference, and ``1:2`` is not ``2:4``.

@@ -34,8 +34,9 @@ _NUMBER_TEXT = (
 _NUMBER = re.compile(rf"(?=[-\d.\\]){_NUMBER_TEXT}")  # only to be quicker: no number begins otherwise
 # Before a minus that a blank separates from its number: elsewhere it is a dash, as in "the total - 5 apples".
 _BEFORE_A_SIGN = ("", "\n", "=", "(", "[", "{", ",", ":", "<", ">", "$", "*", "/")
-# An announced formula in plain signs, taken whole: 144/2, 10-5, 2024-05-12, 2\u03c0, x\u00b2 + 1, "3, 4 and 5", "x = 1 and y = 2". It ends before
-# the first word, and a letter belongs to it only where a sign or a bracket follows.
+# An announced formula in plain signs, taken whole: 144/2, 10-5, 2024-05-12, 2\u03c0, x\u00b2 + 1,
+# "3, 4 and 5", "x = 1 and y = 2". It ends before the first word, and a letter belongs to it only
+# where a sign or a bracket follows.
 _OPERATOR = r"\s*(?:[-+*/^\u00d7\u00f7\u00b7:]|\\times|\\cdot|\\div|\u00b1|\\pm)\s*|(?<=%)\s+of\s+(?=[\d$])|(?<=\d)\s*[xX]\s*(?=\d)"
 _BRACKETED = r"\((?:[^()\n]|\([^()\n]*\))*\)|\{[^{}\n]*\}|\[[^\[\]\n]*\]|\|[^|\n]*\|"
 _COMMAND = r"\\[A-Za-z]+(?:\{(?:[^{}\n]|\{[^{}\n]*\})*\})*"

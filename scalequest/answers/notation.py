@@ -1,7 +1,7 @@
 r"""One notation for answers: Unicode, LaTeX and plain spellings of the same signs become the same text.
 
-``−5`` is ``-5``, ``\dfrac12`` is ``\frac{1}{2}``, ``1\,000`` is ``1000``, ``3 \times 4`` is ``3*4``. The meaning of an answer is not
-looked at here; ``compare`` does that.
+``−5`` is ``-5``, ``\dfrac12`` is ``\frac{1}{2}``, ``1\,000`` is ``1000``, ``3 \times 4`` is
+``3*4``. The meaning of an answer is not looked at here; ``compare`` does that.
 """
 
 import re

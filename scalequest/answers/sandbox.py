@@ -1,14 +1,16 @@
 """Run programs that a model wrote: each in processes of its own that can reach nothing and last seconds at most.
 
-The tests run in one process and the solution in another, as in EvalPlus. The solution's process never sees the tests, and what it
-sends are plain values (sandbox_calls.py): a redefined ``abs``, an object that calls itself equal to everything, a search through
-memory or an early exit gain nothing. Tests that need the candidate's own classes (a base class, ``except``, ``isinstance``) run in
-the candidate's process; ``Verdict.separated`` is then false.
+The tests run in one process and the solution in another, as in EvalPlus. The solution's process
+never sees the tests, and what it sends are plain values (sandbox_calls.py): a redefined ``abs``, an
+object that calls itself equal to everything, a search through memory or an early exit gain nothing.
+Tests that need the candidate's own classes (a base class, ``except``, ``isinstance``) run in the
+candidate's process; ``Verdict.separated`` is then false.
 
-Where the kernel allows namespaces (as root, or as a user where unprivileged user namespaces are allowed), a program finds no network,
-no other process, no file but Python's (read-only) and an empty folder in memory, and no environment. Everywhere it has limits of CPU
-time, memory, disk and wall-clock time, no rights, and only the system calls that computing needs (sandbox_filter.py): it starts no
-process.
+Where the kernel allows namespaces (as root, or as a user where unprivileged user namespaces are
+allowed), a program finds no network, no other process, no file but Python's (read-only) and an
+empty folder in memory, and no environment. Everywhere it has limits of CPU time, memory, disk and
+wall-clock time, no rights, and only the system calls that computing needs (sandbox_filter.py): it
+starts no process.
 
 Without namespaces nothing runs unless ``runtime.sandbox: open`` says so. SECURITY.md has what is and what is not contained.
 """

@@ -1,9 +1,10 @@
 """The inside of the sandbox: started by scalequest.answers.sandbox in a Python of its own; imports the standard library only.
 
-Four processes. The keeper leaves the machine's network, processes, mounts and System V objects behind, as far as it may. Its child is
-the first process of the new world and builds an empty file system around itself; when it ends, the kernel ends everything in there.
-It starts the process of the tests and the candidate's, each confined, and reports. A candidate has no other connection than the
-one to the tests.
+Four processes. The keeper leaves the machine's network, processes, mounts and System V objects
+behind, as far as it may. Its child is the first process of the new world and builds an empty file
+system around itself; when it ends, the kernel ends everything in there. It starts the process of
+the tests and the candidate's, each confined, and reports. A candidate has no other connection than
+the one to the tests.
 """
 
 import ctypes

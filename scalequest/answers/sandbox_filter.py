@@ -1,7 +1,8 @@
 """What the kernel refuses to a program in the sandbox: system calls (libseccomp) and files (Landlock).
 
-The list names what Python's standard library needs to compute. Everything else does not exist for the program: processes, sockets,
-io_uring, key rings, System V objects, files in memory, namespaces, mounts, tracing. Without namespaces files cannot be written, either.
+The list names what Python's standard library needs to compute. Everything else does not exist for
+the program: processes, sockets, io_uring, key rings, System V objects, files in memory, namespaces,
+mounts, tracing. Without namespaces files cannot be written, either.
 """
 
 import ctypes

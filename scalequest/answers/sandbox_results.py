@@ -1,7 +1,7 @@
 """The candidate's side of a program that computes an answer: run it, call its function, and say what came back.
 
-Nothing here is secret, so there is no second process: what a program says of itself is its answer, and is compared elsewhere. Runs in
-the sandbox; imports the standard library only.
+Nothing here is secret, so there is no second process: what a program says of itself is its answer,
+and is compared elsewhere. Runs in the sandbox; imports the standard library only.
 """
 
 import inspect
@@ -79,8 +79,8 @@ def callable_without_arguments(value: Any) -> bool:
 def find_function(namespace: dict[str, Any], name: str) -> tuple[Callable[[], Any] | None, str]:
     """The function that computes the answer, and how it was found.
 
-    The one with the name asked for, else the last one that needs no argument, else the last such method of the last class that can be
-    made without arguments.
+    The one with the name asked for, else the last one that needs no argument, else the last such
+    method of the last class that can be made without arguments.
     """
     if callable_without_arguments(namespace.get(name)):
         return namespace[name], NUMBER

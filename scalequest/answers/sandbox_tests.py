@@ -1,7 +1,8 @@
 """The two sides of a run in the sandbox: the candidate's process, and the process of the tests.
 
-The tests' process runs the setup and the tests, and asks the candidate's for what the solution alone defines. What the setup defines
-(helpers, imports) and Python's built-in names are the tests' own there, whatever the solution redefines.
+The tests' process runs the setup and the tests, and asks the candidate's for what the solution
+alone defines. What the setup defines (helpers, imports) and Python's built-in names are the tests'
+own there, whatever the solution redefines.
 """
 
 import ast

@@ -1,7 +1,7 @@
 """Plain values as JSON: the form in which the tests and the candidate exchange them (sandbox_calls.py).
 
-A tag and its parts for what JSON lacks: ``["tuple", [1, 2]]``. Reading runs nothing: it makes objects of Python's own types and of
-the setup's classes.
+A tag and its parts for what JSON lacks: ``["tuple", [1, 2]]``. Reading runs nothing: it makes
+objects of Python's own types and of the setup's classes.
 """
 
 import builtins
@@ -151,7 +151,9 @@ class Encoder:
 
 
 class Decoder:
-    """Values of one message from JSON. Nothing in it is run: it makes objects of Python's own types and of the setup's classes."""
+    """Values of one message from JSON. Nothing in it is run: it makes objects of Python's own types
+    and of the setup's classes.
+    """
 
     def __init__(self, channel: "Channel", containers: list[Any]):
         self.channel, self.containers = channel, list(containers)

@@ -8,8 +8,9 @@ DEFINITIONS = (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)
 def is_stub(node: ast.stmt) -> bool:
     """Whether a definition has nothing to run.
 
-    That is a docstring, ``pass``, ``...``, an import, a ``return`` of nothing, NotImplementedError (raised or returned), and in a class
-    methods that are stubs. A class that declares or inherits something is none.
+    That is a docstring, ``pass``, ``...``, an import, a ``return`` of nothing, NotImplementedError
+    (raised or returned), and in a class methods that are stubs. A class that declares or inherits
+    something is none.
     """
     if not isinstance(node, DEFINITIONS):
         return False

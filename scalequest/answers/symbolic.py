@@ -1,4 +1,5 @@
-r"""Equality of expressions that have no exact rational value, by latex2sympy and sympy: roots, powers of e, formulas, relations, sets.
+r"""Equality of expressions that have no exact rational value, by latex2sympy and sympy: roots,
+powers of e, formulas, relations, sets.
 
 Loaded in the comparing processes alone; nothing here is limited in time or memory. A text that does not parse as a whole equals
 nothing. (math-verify looks for the largest part that parses, which makes ``1-1/\mathrm{e}`` and ``1+1/\mathrm{e}`` one number,

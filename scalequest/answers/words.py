@@ -1,8 +1,8 @@
 r"""Finding and comparing answers that are words: a name, yes or no, who is a knight, a small grid.
 
-The readings go from strict to lenient as for mathematics: a box (``find.strict_answer``), what is announced (``stated_answer``),
-a short last line (``closing_answer``). Two answers are one if they differ in case, blanks, quotation marks, emphasis, LaTeX around
-words or a full stop alone.
+The readings go from strict to lenient as for mathematics: a box (``find.strict_answer``), what is
+announced (``stated_answer``), a short last line (``closing_answer``). Two answers are one if they
+differ in case, blanks, quotation marks, emphasis, LaTeX around words or a full stop alone.
 """
 
 import re

@@ -120,7 +120,9 @@ class History:
         return self._locks[version]
 
     def mentioning(self, *hashes: str) -> Iterator[tuple[Version, Lock]]:
-        """Versions in which any of these hashes (or beginnings of hashes) occurs. The text is searched first: parsing costs more."""
+        """Versions in which any of these hashes (or beginnings of hashes) occurs. The text is
+        searched first: parsing costs more.
+        """
         needles = [f" {value}".encode() for value in hashes]
         for version in self.versions:
             if any(needle in version.content for needle in needles) and (lock := self.lock(version)):

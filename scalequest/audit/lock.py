@@ -185,7 +185,9 @@ def flatten(values: dict[str, Any], prefix: str = "") -> dict[str, Any]:
 
 
 def live_stages(pipeline: dict[str, Any], params: dict[str, Any]) -> list[str] | None:
-    """Names of the stages that ``dvc.yaml`` describes, matrix and foreach unrolled as DVC does; None where it is too clever for us."""
+    """Names of the stages that ``dvc.yaml`` describes, matrix and foreach unrolled as DVC does;
+    None where it is too clever for us.
+    """
     scope = dict(params)
     for item in pipeline.get("vars") or []:
         if isinstance(item, dict):

@@ -156,7 +156,9 @@ def _condition(column: str, ignore_case: bool) -> str:
 
 
 def _in_table(tables: Tables, kind: str, text: str, ignore_case: bool) -> Iterator[dict[str, Any]]:
-    """Count and first rows (by id) in each output of a kind; the text is looked for once, in DuckDB, without a copy of the hits."""
+    """Count and first rows (by id) in each output of a kind; the text is looked for once, in
+    DuckDB, without a copy of the hits.
+    """
     columns, name = TEXT[kind], NAMES.get(kind, "id")
     where = " OR ".join(_condition(column, ignore_case) for column in columns)
     for stage, out in tables.outputs(kind):

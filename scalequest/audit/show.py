@@ -1,4 +1,6 @@
-"""The answers as text for a terminal and as Mermaid for a page. Every function takes what ``facts``, ``rows`` or ``search`` made."""
+"""The answers as text for a terminal and as Mermaid for a page. Every function takes what
+``facts``, ``rows`` or ``search`` made.
+"""
 
 import json
 import textwrap

@@ -330,7 +330,9 @@ class Verifier:
     # ------------------------------------------------------------------------------------------------------------ rows
 
     def rows(self) -> Iterator[Broken]:
-        """Every training row is a kept question with a response that was sampled for it, and its generator goes back to a fetched model."""
+        """Every training row is a kept question with a response that was sampled for it, and its
+        generator goes back to a fetched model.
+        """
         if not self.tables.outputs("instruct"):
             yield Broken("training rows", "no stage has written any; run: dvc repro reward_select")
             return

@@ -1,7 +1,8 @@
 """What is asked of the model roles, by domain: one module each, chosen by exact name (``domain`` of params.yaml).
 
-A domain is one file here: its prompts, its rule of what a question may hold, and the kind of answer that it expects. The kinds are
-in ``scalequest/answers/check.py``; a domain whose answers are compared as those of another needs no other file.
+A domain is one file here: its prompts, its rule of what a question may hold, and the kind of answer
+that it expects. The kinds are in ``scalequest/answers/check.py``; a domain whose answers are
+compared as those of another needs no other file.
 
 A stage that asks for ``wording(domain)`` depends on that domain's file alone (``scalequest/domains/${domain}.py`` in dvc.yaml): a
 changed word in the prompts for code reruns nothing of a mathematics run.

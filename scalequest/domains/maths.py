@@ -42,7 +42,8 @@ def _program(*lines: str) -> str:
     return f"```python\ndef {FUNCTION}():\n{body}\n```"
 
 
-# Shown to the base before a benchmark's question (`evaluate.few_shot`), because seeds have no programs; after PAL (Gao et al. 2023).
+# Shown to the base before a benchmark's question (`evaluate.few_shot`), because seeds have no
+# programs; after PAL (Gao et al. 2023).
 SOLVED_PROGRAMS = [
     (
         "Ann has 12 stickers and buys 3 packs of 5. How many stickers does she have now?",
@@ -170,9 +171,10 @@ def rewrite_turns(question: str, direction: str, style: str) -> list[str]:
 def leaks_solution(question: str) -> bool:
     """Whether a question holds its own solution or answer.
 
-    Three places are searched: an announcement anywhere ("Answer: 4"), a value that the question names while it asks ("What is
-    2 + 2, which is 4?"), and what follows the last thing asked, where values are given, concluded or worked out. Reminders, forms of
-    the answer and drawings may follow it, too.
+    Three places are searched: an announcement anywhere ("Answer: 4"), a value that the question
+    names while it asks ("What is 2 + 2, which is 4?"), and what follows the last thing asked, where
+    values are given, concluded or worked out. Reminders, forms of the answer and drawings may
+    follow it, too.
     """
     text = _DRAWING.sub(" ", plain(question))
     if _LABELLED.search(text) or any(map(_announces, _ANNOUNCED.finditer(text))) or _names_its_value(text):
@@ -275,8 +277,8 @@ _VALUE = rf"(?:[$*_('\"]|\\\(|\\\$)*+-?\s?\$?(?:{_DIGITS}|\\[dt]?frac\s*\{{[-\d\
 _UNIT = r"(?:\s?(?:π|\\pi))?+(?:\s?\\?%|\s?[a-zA-Z°]+(?:[ /-][a-zA-Z]+){0,4}+)?+"
 _END = r"[\s$*_.!)'\"\]}\\]*+"
 
-# A label, in a line of its own or anywhere behind a sign that ends a sentence. "Solution A holds 20% acid" and "Answer as a fraction"
-# are none.
+# A label, in a line of its own or anywhere behind a sign that ends a sentence. "Solution A holds
+# 20% acid" and "Answer as a fraction" are none.
 _LABEL = r"(?:(?:final|correct|right|expected|full|detailed) )?(?:solution|answer|ans|answer key|explanation|worked solution)"
 _LABELLED = re.compile(
     r"\A\W*\\boxed|(?<!of)(?<!find)(?<!compute)(?<!is)(?<=[\w.?!)])\s+\$?\\boxed\s*\{[^{}\n]*\}\W*\Z|(?<!\S)####\s*\S"

@@ -195,8 +195,9 @@ class ChatFormat:
     def _encode_turns(self, all_turns: Sequence[list[str]], opened: bool) -> list[list[int]]:
         """Token ids of each conversation, with exactly the control tokens that the template writes.
 
-        A conversation is encoded as one text, as the model learned it: "?" and the line end after it may be one token. Only where
-        that finds more or fewer control tokens than the template has, somebody wrote one, and template and words are encoded apart.
+        A conversation is encoded as one text, as the model learned it: "?" and the line end after
+        it may be one token. Only where that finds more or fewer control tokens than the template
+        has, somebody wrote one, and template and words are encoded apart.
         """
         control = self._special_ids.__contains__
         pieces = {n: self._pieces(n, opened) for n in {len(turns) for turns in all_turns}}

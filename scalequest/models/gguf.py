@@ -39,7 +39,8 @@ def convert_gguf(gguf: Path, out: Path) -> None:
 def name_special_tokens(tokenizer: Any, config: dict[str, Any]) -> None:
     """Give the tokenizer the special tokens of the configuration, which come from the file's own numbers.
 
-    Some releases of transformers guess them from the kind of tokenizer instead: 5.17 takes SmolLM2's ``<|im_start|>`` for its end.
+    Some releases of transformers guess them from the kind of tokenizer instead: 5.17 takes
+    SmolLM2's ``<|im_start|>`` for its end.
 
     Raises:
         UserError: a number is no token's.

@@ -2,9 +2,10 @@
 
     scalequest pin ORG/NAME       # print the source line to put under `models`, at the commit that main is at
 
-Files go into the hub's own cache, where other tools find them too, and a pinned file that is there is not fetched again. The hub's
-client starts a file over after a kill (huggingface_hub 2.4), which for 5 GB of weights means never on a bad line: the weights
-are therefore fetched here, in ranges, under a name of their own until they are complete and right.
+Files go into the hub's own cache, where other tools find them too, and a pinned file that is there
+is not fetched again. The hub's client starts a file over after a kill (huggingface_hub 2.4), which
+for 5 GB of weights means never on a bad line: the weights are therefore fetched here, in ranges,
+under a name of their own until they are complete and right.
 """
 
 import fcntl
@@ -57,7 +58,8 @@ def fetch(role: str, repo: str, commit: str, with_code: bool) -> dict[str, Any]:
     """Download the model's files into the hub's cache and return its lock: repo, commit, size and SHA-256 of each file.
 
     Raises:
-        UserError: the repository or commit does not exist, is gated, cannot be reached, holds no model, or sent other bytes than it
+        UserError: the repository or commit does not exist, is gated, cannot be reached, holds no
+        model, or sent other bytes than it
             has.
     """
     with hub_errors(role, repo, commit):

@@ -17,8 +17,9 @@ GGUF = ".gguf"
 def parse_source(role: str, source: str) -> tuple[str, str, str]:
     """Split a source into kind, name and version.
 
-    The version of a folder and of a local GGUF file is its hash. That of a wheel leaves its hash out (``wheel_pin``), and that of a
-    GGUF file of the hub is the commit (``hub_gguf`` names the file).
+    The version of a folder and of a local GGUF file is its hash. That of a wheel leaves its hash
+    out (``wheel_pin``), and that of a GGUF file of the hub is the commit (``hub_gguf`` names the
+    file).
 
     Raises:
         UserError: it has none of the forms, or is not pinned.

@@ -1,7 +1,8 @@
 """Breaking sound problems mechanically, so that a judge of questions can be measured.
 
-A seed has a known answer, so it can be solved. With its question gone, with the conditions of another problem, or without a number
-that its solution needs, it cannot. Nobody has to label anything.
+A seed has a known answer, so it can be solved. With its question gone, with the conditions of
+another problem, or without a number that its solution needs, it cannot. Nobody has to label
+anything.
 
 A programming task says what it wants twice, in words and in tests or a stub, so that one of the two is enough to solve it. It is
 broken by tests that no program can pass, or by taking away both.
@@ -121,8 +122,8 @@ def _other_than(value: Any) -> Any:
 def without_task(question: str, asks: Callable[[str], bool]) -> str:
     """What is left of a programming task when its words, tests, examples and names are gone.
 
-    A stub keeps its parameters, under other names, and nothing that says what they are for. Without a stub the first sentence that
-    asks keeps at most half of its words, and TASK_WORDS.
+    A stub keeps its parameters, under other names, and nothing that says what they are for. Without
+    a stub the first sentence that asks keeps at most half of its words, and TASK_WORDS.
     """
     code = fenced_code(question) or _first_stub(question)
     tree = parsed(code) if code else None

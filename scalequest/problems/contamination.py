@@ -110,9 +110,10 @@ def ngrams(tokens: Sequence[str], n: int) -> Iterator[str]:
 class Contamination:
     """Finds benchmark questions by shared runs of ``n`` words, set phrases of several questions aside.
 
-    An item of fewer than ``n`` words is found where it is written out as a whole question: equal, or inside a longer text, where it
-    ends with a sentence and no sign or number continues it on either side. Mathematical markup does not count on either side:
-    ``What is $17{+}25$?`` is "What is 17 + 25?".
+    An item of fewer than ``n`` words is found where it is written out as a whole question: equal,
+    or inside a longer text, where it ends with a sentence and no sign or number continues it on
+    either side. Mathematical markup does not count on either side: ``What is $17{+}25$?`` is "What
+    is 17 + 25?".
     """
 
     def __init__(self, items: Sequence[dict[str, str]], n: int) -> None:

@@ -1,4 +1,6 @@
-"""Rows that a user brings: questions, and pairs of a chosen and a rejected question. Their columns are those of published sets."""
+"""Rows that a user brings: questions, and pairs of a chosen and a rejected question. Their columns
+are those of published sets.
+"""
 
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -18,7 +20,8 @@ NAMES = f"one of {', '.join(QUESTION)} (a text), instruction (with input, Alpaca
 
 
 def own_rows(name: str, source: FileSource) -> list[tuple[int, str, Row]]:
-    """The rows of a user's file: number in the file from 0, place for messages, columns. Only those that ``source.where`` asks for.
+    """The rows of a user's file: number in the file from 0, place for messages, columns. Only those
+    that ``source.where`` asks for.
 
     Args:
         name: the file's key in params.yaml, for messages: ``own.questions.textbook``.
@@ -86,7 +89,8 @@ def question_of(row: Row, where: str) -> str:
 
 
 def pair_of(row: Row, where: str) -> tuple[str, str]:
-    """The chosen and the rejected question of a row: ``chosen`` and ``rejected``, each a text or a conversation of one turn (TRL).
+    """The chosen and the rejected question of a row: ``chosen`` and ``rejected``, each a text or a
+    conversation of one turn (TRL).
 
     Raises:
         UserError: a side is missing, or they are answers to a prompt: QPO teaches to ask, not to answer.
@@ -116,7 +120,9 @@ def pair_of(row: Row, where: str) -> tuple[str, str]:
 
 
 def own_questions(name: str, key: str, source: FileSource, seed: int) -> Iterator[tuple[str, str, str]]:
-    """Yield id, text and text as it is in the file of each question that is taken. Ids are ``name/0/row``, the row counted from 0."""
+    """Yield id, text and text as it is in the file of each question that is taken. Ids are
+    ``name/0/row``, the row counted from 0.
+    """
     rows = [(number, question_of(row, where)) for number, where, row in own_rows(key, source)]
     for at in drawn(key, source, seed, [question_key(text) for _, text in rows]):
         number, text = rows[at]

@@ -53,7 +53,9 @@ def _is_public(host: str) -> bool:
 
 
 def public_source(source: str) -> str:
-    """A model's source without what is this machine's or this user's: ``path:`` and ``gguf:`` by their last name, ``api:`` by host and model."""
+    """A model's source without what is this machine's or this user's: ``path:`` and ``gguf:`` by
+    their last name, ``api:`` by host and model.
+    """
     kind, _, rest = source.partition(":")
     if kind in ("path", "gguf"):
         return f"{kind}:{Path(rest).name}"

@@ -14,9 +14,10 @@ def summary(run: Run) -> dict[str, Any]:
     """Counts and shares of the run, then the student's flexible score on each task in percent.
 
     Returns:
-        ``questions`` that came in, ``kept`` by the filters, the share called ``solvable``, ``pairs`` trained on, held-out accuracy
-        of the ``reward`` model, ``warnings`` raised; by task ``student`` and its standard error ``stderr``. What was not measured
-        is left out. No key may be ``error``: DVC takes it for a failure to read the file.
+        ``questions`` that came in, ``kept`` by the filters, the share called ``solvable``,
+        ``pairs`` trained on, held-out accuracy of the ``reward`` model, ``warnings`` raised; by
+        task ``student`` and its standard error ``stderr``. What was not measured is left out. No
+        key may be ``error``: DVC takes it for a failure to read the file.
     """
     found: dict[str, Any] = {
         "questions": run.ledger.num_rows,

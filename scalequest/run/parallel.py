@@ -2,13 +2,15 @@
 
     scalequest parallel --gpus 2 [--share] [STAGE ...]
 
-``dvc repro`` runs one stage after another. This command starts ``dvc repro --single-item STAGE`` for every stage that is not
-up to date as soon as its inputs are ready. ``dvc.lock`` is the same as after ``dvc repro``, except for the order of its stages.
-A stage that samples, scores or trains gets a GPU to itself. One that samples or scores gets further idle GPUs, up to
-``runtime.workers`` engines, when no other stage is ready for them. A training that ``runtime.accelerate`` spreads, and an engine
-that ``runtime.tensor_parallel`` spreads, get as many as they need. With ``--share``, up to two trainings run beside an engine, which
-pays off for models so small that a training leaves most of the GPU idle (docs/gpu-run.md). Among ready stages, the one with the
-longest estimated path to the end starts first. Each stage's output goes to ``.work/parallel/STAGE.log``. Ctrl-C stops all
+``dvc repro`` runs one stage after another. This command starts ``dvc repro --single-item STAGE``
+for every stage that is not up to date as soon as its inputs are ready. ``dvc.lock`` is the same as
+after ``dvc repro``, except for the order of its stages. A stage that samples, scores or trains gets
+a GPU to itself. One that samples or scores gets further idle GPUs, up to ``runtime.workers``
+engines, when no other stage is ready for them. A training that ``runtime.accelerate`` spreads, and
+an engine that ``runtime.tensor_parallel`` spreads, get as many as they need. With ``--share``, up
+to two trainings run beside an engine, which pays off for models so small that a training leaves
+most of the GPU idle (docs/gpu-run.md). Among ready stages, the one with the longest estimated path
+to the end starts first. Each stage's output goes to ``.work/parallel/STAGE.log``. Ctrl-C stops all
 stages; unfinished ones are resumed by the next run.
 """
 

@@ -49,7 +49,8 @@ class StopsAtNonFinite:
         """Log one step.
 
         Raises:
-            DivergenceError: the step's loss or gradient norm is not finite; the rows of all its micro-batches and processes are named.
+            DivergenceError: the step's loss or gradient norm is not finite; the rows of all its
+            micro-batches and processes are named.
         """
         if "loss" in logs:
             # DeepSpeed alone may know no gradient norm at a step.

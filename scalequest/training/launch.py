@@ -1,8 +1,9 @@
 """Training on several processes or GPUs: one job handed to ``accelerate launch``, its result handed back.
 
-``runtime.accelerate`` names accelerate's own configuration file (``accelerate config --config_file F`` asks for what it
-needs; profiles/accelerate/ has some). The batch stays the one of params.yaml and is shared by the processes. Gradients are then summed in
-another order, so another number of processes gives another rounding: the number is in the stage's metrics.
+``runtime.accelerate`` names accelerate's own configuration file (``accelerate config --config_file
+F`` asks for what it needs; profiles/accelerate/ has some). The batch stays the one of params.yaml
+and is shared by the processes. Gradients are then summed in another order, so another number of
+processes gives another rounding: the number is in the stage's metrics.
 
     accelerate launch --config_file F -m scalequest.training.launch FOLDER    # what is run; FOLDER holds job.pickle
 """

@@ -26,7 +26,8 @@ def rounded_adamw() -> Any:
     from torch.optim import Optimizer
 
     class RoundedAdamW(Optimizer):
-        """AdamW (Loshchilov and Hutter 2019), weights and moments in bfloat16, rounded from ``seed``, the step and the weight's place.
+        """AdamW (Loshchilov and Hutter 2019), weights and moments in bfloat16, rounded from
+        ``seed``, the step and the weight's place.
 
         So a resumed training draws what the whole one drew, and no state of a generator has to be kept.
         """

@@ -9,7 +9,8 @@ from collections.abc import Iterator, Sequence
 
 
 class SortedSteps:
-    """A sampler for torch's loader. Places of N rows, shuffled anew in each epoch; in each stretch of ``batch_size`` the longest comes first.
+    """A sampler for torch's loader. Places of N rows, shuffled anew in each epoch; in each stretch
+    of ``batch_size`` the longest comes first.
 
     Args:
         lengths: tokens of each row.

@@ -65,7 +65,9 @@ class PackedSteps:
         return math.ceil(len(self.order) / self.order.batch_size) * self.per_step
 
     def padding_frac(self, multiple: int) -> float:
-        """Share of the positions of the first epoch's passes that fill up, where a pack's length is a multiple of ``multiple``."""
+        """Share of the positions of the first epoch's passes that fill up, where a pack's length is
+        a multiple of ``multiple``.
+        """
         lengths = self.order.lengths
         packs = [
             sum(lengths[step[index]] for index in pack)

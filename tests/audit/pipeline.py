@@ -130,7 +130,9 @@ METRICS: dict[str, dict[str, Any]] = {
 
 
 class Pipeline:
-    """The repository (made where there is none), to be changed piece by piece; ``lock`` writes what DVC would, ``commit`` and ``experiment`` make history."""
+    """The repository (made where there is none), to be changed piece by piece; ``lock`` writes what
+    DVC would, ``commit`` and ``experiment`` make history.
+    """
 
     def __init__(self, root: Path) -> None:
         self.root = root

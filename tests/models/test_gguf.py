@@ -74,7 +74,9 @@ def rotated(weight: Any, heads: int, back: bool = False) -> Any:
 
 
 def write_gguf(path: Path, model: Any, tokenizer: Any, architecture: str) -> dict[str, Any]:
-    """Write a model as a quantized GGUF file, and return its weights as the file has them, dequantized, under the model's names."""
+    """Write a model as a quantized GGUF file, and return its weights as the file has them,
+    dequantized, under the model's names.
+    """
     import json
 
     import gguf

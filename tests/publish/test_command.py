@@ -152,7 +152,9 @@ def test_the_folder_is_copied_so_that_the_cache_cannot_be_changed_through_it(pip
 
 
 def after_an_experiment(pipeline: Pipeline) -> None:
-    """The workspace as `dvc exp run -S` leaves it: parameters, lock, data and metrics of the experiment, HEAD of the run before."""
+    """The workspace as `dvc exp run -S` leaves it: parameters, lock, data and metrics of the
+    experiment, HEAD of the run before.
+    """
     pipeline.params["reward_select"]["min_reward"] = 0.5
     pipeline.change("data/instruct.parquet", lambda rows: rows[:1])
     pipeline.write("reports/metrics/reward_select.json", '{"questions": 3, "kept": 1, "dropped": {"no_answer": 2}}')

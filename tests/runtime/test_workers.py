@@ -1,4 +1,6 @@
-"""Who works does not matter: this process, two of them, one Ray actor or two, and one that is killed in the middle give the same rows."""
+"""Who works does not matter: this process, two of them, one Ray actor or two, and one that is
+killed in the middle give the same rows.
+"""
 
 import os
 import signal

@@ -105,7 +105,9 @@ def test_qwen2_reward_models_score_as_their_layers_do(tmp_path: Path):
 
 @pytest.mark.slow
 def test_internlm2_reward_models_score_at_their_own_token(tmp_path: Path):
-    """InternLM2 is Llama with q, k and v in one matrix, a group of heads after the other: so Llama's layers give the golden scores."""
+    """InternLM2 is Llama with q, k and v in one matrix, a group of heads after the other: so
+    Llama's layers give the golden scores.
+    """
     import torch
     from transformers import LlamaConfig, LlamaModel
 

@@ -261,7 +261,8 @@ def test_every_question_is_kept_or_counted(stage):
         "questions": 3, "kept": 1, "dropped": {"no_answer": 1, "crashed": 0, "low_reward": 1}, "crashed_responses": 0,
         "mean_reward": {"kept": 2.0, "all": round(10 / 6, 4)},  # -1 - 2 + 5 + 5 + 1 + 2 = 10
         "mean_agreement": 1.0, "agrees_with_none": {"n": 0, "frac": 0.0}, "mean_candidates": 2.0,
-        # Of `a` and `c`, which have candidates, two rules may differ. `a`: reward, majority and first take sample 0; `c`: first takes 0.
+        # Of `a` and `c`, which have candidates, two rules may differ. `a`: reward, majority and
+        # first take sample 0; `c`: first takes 0.
         "same_choice": metrics["same_choice"] | {"reward_majority": 1.0, "reward_first": 0.5},
         "arithmetic": {"steps": 0, "wrong": 0, "wrong_frac": None, "standard_error": None},
         "checkable": {"n": 0, "right": 0, "right_frac": None},

@@ -21,7 +21,8 @@ def test_programs_are_chosen_by_the_numbers_that_they_return(stage):  # noqa: F8
     values = {"a": [0.0, 1.0, 5.0, 9.0], "b": [0.0] * 4, "c": [0.0, 0.0, 1.0, 2.0]}
     folder = stage(programs, values, by="majority", keep="all_agreeing", min_agreement=2, form="program")
     rows = read_rows(folder / "instruct.parquet", INSTRUCTION)
-    # `a`: 12 is returned twice of four, by two programs. `c`: 7 three times, by two programs; the better reward first. `b`: none returns.
+    # `a`: 12 is returned twice of four, by two programs. `c`: 7 three times, by two programs; the
+    # better reward first. `b`: none returns.
     assert [(row["id"], row["final_answer"], row["response"], row["agreement"]) for row in rows] == [
         ("a", "12", returning("24 / 2"), 0.5), ("a", "12", returning("3 * 4"), 0.5),
         ("c", "7", returning("7.0"), 0.75), ("c", "7", returning("7"), 0.75),

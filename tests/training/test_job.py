@@ -164,7 +164,9 @@ def test_reference_has_the_policy_precision(model: Path, laptop: Params, tmp_pat
 
 
 def test_small_steps_move_weights_in_bfloat16(model: Path, laptop: Params, tmp_path: Path) -> None:
-    """A step of 1e-5 on a bfloat16 weight of 0.01 is rounded away (its neighbours are 6e-5 apart): trained weights are float32."""
+    """A step of 1e-5 on a bfloat16 weight of 0.01 is rounded away (its neighbours are 6e-5 apart):
+    trained weights are float32.
+    """
     import torch
     from safetensors.torch import load_file
 
@@ -439,7 +441,9 @@ assert os.environ["CUBLAS_WORKSPACE_CONFIG"] == ":4096:8"
 
 @pytest.mark.gpu
 def test_deterministic_training_repeats_its_bytes(model: Path, tmp_path: Path) -> None:
-    """On a CPU the bytes repeat anyway, and what this shows is that the setting reaches torch; on a GPU they repeat by it alone."""
+    """On a CPU the bytes repeat anyway, and what this shows is that the setting reaches torch; on a
+    GPU they repeat by it alone.
+    """
     weights = []
     for name in ("first", "second"):
         subprocess.run([sys.executable, "-c", REPEATED, str(model), str(tmp_path / name)], check=True, cwd=ROOT)
