@@ -187,8 +187,8 @@ class Verifier:
     def hashes(self) -> Iterator[Broken]:
         """Every output's bytes have the hash that the lock names, in the cache and, for the workspace, in the working folder."""
         for stage, out in self.lock.outs():
-            if out.path in self._kept_by_git:
-                yield from self._in_git(stage, out)
+            if kept := [path for path in self._kept_by_git if path == out.path or path.startswith(f"{out.path}/")]:
+                yield from self._in_git(stage, out, kept)
                 continue
             yield from self._in_cache(stage, out)
             if self.revision.commit is None:
@@ -196,17 +196,17 @@ class Verifier:
 
     @cached_property
     def _kept_by_git(self) -> set[str]:
-        """Outputs that DVC does not cache (metrics, the report): DVC makes Git ignore all others."""
+        """Files of outputs that DVC does not cache (metrics, the report): DVC makes Git ignore all others."""
         paths = [out.path for _, out in self.lock.outs()]
         if self.revision.commit is not None:
             return set(self.repository.listing(self.revision, paths))
         listed = self.repository.git("ls-files", "-z", "--cached", "--others", "--exclude-standard", "--", *paths)
-        return set(listed.decode().split("\0"))
+        return set(listed.decode().split("\0")) - {""}
 
-    def _in_git(self, stage: Stage, out: Artifact) -> Iterator[Broken]:
+    def _in_git(self, stage: Stage, out: Artifact, files: list[str]) -> Iterator[Broken]:
         self.links += 1
-        content = self.repository.read(self.revision, out.path)
-        found = "no such file" if content is None else md5(content).hexdigest()
+        contents = self.repository.read_all(self.revision, files)
+        found = hash_of(out, {path: md5(content).hexdigest() for path, content in contents.items()}) or "no such file"
         if found != out.md5:
             yield Broken(f"stage {stage.name} → {out.path}", f"dvc.lock says {out.md5}, {self.revision} has {found}; run: dvc repro -f -s {stage.name}")  # fmt: skip
 

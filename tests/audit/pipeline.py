@@ -71,7 +71,7 @@ STAGES: dict[str, tuple[str, list[str], list[str], list[str]]] = {
     "reward": (f"--model models/base/solver --out data/rewards --metrics {M}/reward.json", ["data/responses", "models/base/solver"], ["seed"], ["data/rewards", f"{M}/reward.json"]),
     "reward_select": (f"--out data/instruct.parquet --metrics {M}/reward_select.json", ["data/filtered.parquet", "data/responses", "data/rewards"], ["reward_select"], ["data/instruct.parquet", f"{M}/reward_select.json"]),
     "instruct_tune": (f"--out models/student --metrics {M}/instruct_tune.json", ["data/instruct.parquet", "models/base/student"], ["seed", "instruct_tune"], ["models/student", f"{M}/instruct_tune.json"]),
-    "evaluate@student": ("--model models/student --tasks eval/tasks --samples data/samples/student.parquet --scores eval/scores/student.json", ["models/student", "data/benchmarks", "eval/tasks"], [], ["data/samples/student.parquet", "eval/scores/student.json"]),
+    "evaluate@student": ("--model models/student --tasks eval/tasks --samples data/samples/student.parquet --scores eval/scores/student.json --plots reports/plots/student", ["models/student", "data/benchmarks", "eval/tasks"], [], ["data/samples/student.parquet", "eval/scores/student.json", "reports/plots/student"]),
 }  # fmt: skip
 
 QUESTIONS = [
@@ -155,6 +155,8 @@ class Pipeline:
             self.table(path, rows, schema)
         for path, values in METRICS.items():
             self.write(path, json.dumps(values))
+        for name in ("words", "reward"):
+            self.write(f"reports/plots/student/{name}.csv", "from,kept\n0,2\n")
 
     # ------------------------------------------------------------------------------------------------------ changes
 
@@ -194,7 +196,7 @@ class Pipeline:
                 "outs": [self._entry(path) for path in outs],
             }
             for path in outs:
-                if not path.endswith(".json"):
+                if path.startswith(("data/", "models/")):  # Git keeps the others
                     self._cache(path)
         self.write("dvc.lock", yaml.safe_dump({"schema": "2.0", "stages": entries}, sort_keys=False))
         if ran:

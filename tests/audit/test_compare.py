@@ -49,7 +49,7 @@ def run(pipeline: Pipeline) -> Pipeline:
 def test_an_equal_run_has_the_same_bytes(run: Pipeline) -> None:
     found, sentence = against(run, "main")
     assert found == {}
-    assert sentence == "Same bytes in all 28 outputs."  # those of STAGES in tests/audit/pipeline.py
+    assert sentence == "Same bytes in all 29 outputs."  # those of STAGES in tests/audit/pipeline.py
 
 
 def test_rounding_alone_is_equal_and_its_size_is_named(run: Pipeline) -> None:
@@ -75,7 +75,7 @@ def test_a_parameter_is_named_as_the_reason_at_the_first_output_that_differs(run
     assert found["eval/scores/student.json"].says == "scores within 1.8 standard errors (sums.strict: 0.5 and 0.6)"
     assert sentence == (
         "The runs part at data/responses (stage respond): parameter respond.n_samples is 2 and 3. "
-        "2 of 28 outputs differ; scores differ by at most 1.8 standard errors."
+        "2 of 29 outputs differ; scores differ by at most 1.8 standard errors."
     )
 
 
@@ -153,7 +153,7 @@ def test_bytes_that_are_not_here_are_named_and_not_called_equal(run: Pipeline) -
     found, sentence = against(run, "main")
     assert found["data/judged"].says == "other bytes; those of main are not here"
     assert sentence == (
-        "Equal in what could be compared; 1 of 28 outputs have other bytes that are not here, the first is data/judged. "
+        "Equal in what could be compared; 1 of 29 outputs have other bytes that are not here, the first is data/judged. "
         "Run: dvc pull."
     )
 
@@ -189,7 +189,7 @@ def test_the_command_ends_with_the_sentence_and_the_exit_code(
     with pytest.raises(SystemExit) as same:
         main(["compare", "main"])
     assert same.value.code == 0
-    assert capsys.readouterr().out.splitlines()[-1] == "Same bytes in all 28 outputs."
+    assert capsys.readouterr().out.splitlines()[-1] == "Same bytes in all 29 outputs."
     run.change("data/judged", lambda rows: [rows[0] | {"verdict": "no_verdict"}, *rows[1:]])
     run.lock()
     with pytest.raises(SystemExit) as other:

@@ -197,6 +197,21 @@ def test_a_generator_whose_model_no_stage_fetched_is_named(pipeline: Pipeline) -
 # -------------------------------------------------------------------------------------------------- another revision
 
 
+@pytest.mark.parametrize("edit", ["change", "remove", "add"])
+def test_a_folder_that_git_keeps_is_held_against_its_lock(pipeline: Pipeline, edit: str) -> None:
+    """DVC caches neither its files nor their list: `cache: false`."""
+    assert broken(pipeline, "hashes") == []
+    pipeline.experiment("cut")
+    assert broken(pipeline, "hashes", rev="cut") == []
+    words = pipeline.root / "reports" / "plots" / "student" / "words.csv"
+    if edit == "remove":
+        words.unlink()
+    else:
+        pipeline.write(f"reports/plots/student/{'words' if edit == 'change' else 'more'}.csv", "from,kept\n0,3\n")
+    (link,) = broken(pipeline, "hashes")
+    assert link.startswith("stage evaluate@student → reports/plots/student: dvc.lock says ")
+
+
 def test_a_revision_is_held_against_the_cache_and_not_the_workspace(pipeline: Pipeline) -> None:
     pipeline.params["seed"] = 18
     pipeline.write("models/student/model.safetensors", "other")
