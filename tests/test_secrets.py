@@ -43,7 +43,7 @@ from stages import preferences
 
 # What DVC would say of this stage, were it running one.
 stage.current_stage = lambda outputs=False: StageFacts(
-    "preferences@sums", Path.cwd(), {"data/x": "abc"}, {"preferences": {}, "models": {}, "seed": 17, "domain": "maths"})
+    "preferences@sums", Path.cwd(), {"data/x": "abc"}, {"preferences": {}, "models": {}, "seed": 17, "domain": "maths", "own": {}})
 
 def main(args, run):
     preferences.main(args, run)
