@@ -94,9 +94,11 @@ def endpoint_problems(models: Mapping[str, str], solver_method: str, api: Api) -
         if problem := address_problem(url, api.plain_http):
             yield f"models.{role}: {url}: {problem}"
             continue
+        if is_this_machine(urlsplit(url)):
+            continue  # a key leaves the machine nowhere here
         host = urlsplit(url).netloc
         other, known = hosts.setdefault(variable, (role, host))
-        if host != known and not is_this_machine(urlsplit(url)) and not is_this_machine(urlsplit(f"//{known}")):
+        if host != known:
             yield (
                 f"models.{role}: {host} would get the value of {variable}, which is the key for {known} (models.{other}). Expected a "
                 f"variable for each host. Set runtime.api.by_role.{role}.key_variable"

@@ -410,7 +410,7 @@ class ApiModel:
             raise UserError(wrong_key)
         wrong_address = (
             f"{self._url} does not know the model '{self._model}', or is no such endpoint ({problem}); "
-            "models.optimizer is api:URL#MODEL, and the URL mostly ends in /v1"
+            "its source in `models` is api:URL#MODEL, and the URL mostly ends in /v1"
         )
         if whose == ADDRESS:
             self._stopping.set()
