@@ -74,6 +74,8 @@ def work_in_processes(
     processes = [_Process(number, engine, environment, gpus) for number, gpus in enumerate(devices)]
     log.info("%d engines beside each other%s", len(processes), _on_gpus(devices))
     try:
+        for process in processes:  # side by side: a shard is sent only when its process has begun to read
+            process.start()
         while True:
             for process in processes:
                 if process.shard is None and (due := again.popleft() if again else next(left, None)):
@@ -125,8 +127,8 @@ class _Process:
         self._process: multiprocessing.process.BaseProcess | None = None
         self.pipe: Connection | None = None
 
-    def give(self, shard: Shard) -> None:
-        """Start the process if there is none, and give it a shard."""
+    def start(self) -> None:
+        """Start the process if there is none."""
         if self._process is None:
             # spawn: CUDA and the threads of Arrow do not outlive a fork. Not daemonic, because an engine on several GPUs has
             # processes of its own.
@@ -137,6 +139,10 @@ class _Process:
             )
             self._process.start()
             theirs.close()  # so that its end is seen here
+
+    def give(self, shard: Shard) -> None:
+        """Give the process a shard; one that is not there is started."""
+        self.start()
         self.shard = shard
         assert self.pipe is not None
         with contextlib.suppress(BrokenPipeError, ConnectionResetError):  # it is dead, which `take` finds
