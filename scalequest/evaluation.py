@@ -255,8 +255,12 @@ def run_exam(
         # Read when the libraries are imported. Everything is local: nothing after this may go to the network.
         os.environ |= {"HF_HUB_OFFLINE": "1", "HF_DATASETS_OFFLINE": "1", "HF_DATASETS_CACHE": str(target / "cache")}
         # A model is graded as it is saved.
-        row_seeds = exam.draws.temperature > 0
-        started = model if isinstance(model, Remote) else Engine(model, engine.as_saved, runtime, row_seeds=row_seeds)
+        # An engine over several GPUs draws in its own processes, which follow seeds of rows alone.
+        if isinstance(model, Remote):
+            started: Engine | Remote = model
+        else:
+            row_seeds = exam.draws.temperature > 0 or runtime.gpus_per_engine(model) > 1
+            started = Engine(model, engine.as_saved, runtime, row_seeds=row_seeds)
         rows = list(_asked(started, exam, target, ()))
         if examples:
             rows += _asked(started, exam, target, examples)

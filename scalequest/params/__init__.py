@@ -227,8 +227,7 @@ class Evaluate(Section):
     samples: Positive
     temperature: Annotated[float, Field(ge=0.0)]
     top_p: Annotated[float, Field(gt=0.0, le=1.0)]
-    # A parameter file of before this key asks for worked solutions.
-    form: Literal["worked", "program"] = "worked"
+    form: Literal["worked", "program"]
 
     def problems(self, domain: str, respond_form: str, data: str) -> Iterator[str]:
         """Yield what contradicts ``samples``, the domain and what students are trained on."""
@@ -268,10 +267,9 @@ class Runtime(Section):
     accelerate: str | None
     checkpoint_minutes: Annotated[float, Field(ge=0.0)]
     gradient_checkpointing: bool
-    # A parameter file of before these three keys trained as their defaults do.
-    compile_training: bool = False
-    packed_attention: Literal["auto", "varlen", "rows"] = "auto"
-    fused_loss: Literal["trl", "liger"] = "trl"
+    compile_training: bool
+    packed_attention: Literal["auto", "varlen", "rows"]
+    fused_loss: Literal["trl", "liger"]
     deterministic: bool
     sandbox: Literal["namespaces", "open"]
     mlflow: bool
@@ -338,6 +336,18 @@ class Params(Section):
             yield f"respond.questions: '{self.respond.questions}'. Expected {' or '.join(legal)}; own.filtered declares files of questions"
         if len(set(self.mix)) != len(self.mix):
             yield f"mix: {self.mix} names a generator twice"
+        trained = {"solver": self.solver, "qft": self.qft, "instruct_tune": self.instruct_tune}
+        for name, generator in self.generators.items():
+            if not list(own_problems(f"generators.{name}.qft", self.qft, generator.qft)):
+                trained[f"generators.{name}.qft"] = with_own(self.qft, generator.qft)
+        for place, training in trained.items():
+            if training.steps_are_rounded and (
+                self.engine.dtype != "bfloat16" or training.method != "full" or self.runtime.accelerate
+            ):
+                yield (
+                    f"{place}.optimizer: adamw_bfloat16 with engine.dtype {self.engine.dtype}, method {training.method}, "
+                    f"runtime.accelerate {self.runtime.accelerate}. Expected bfloat16, full and null. Set optimizer to adamw."
+                )
         for name in self.mix:
             if name not in self.generators:
                 yield f"mix: generator '{name}' is not defined; `generators` has {sorted(self.generators)}"

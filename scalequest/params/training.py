@@ -24,6 +24,11 @@ class Training(Section):
     lora_r: Positive
     lora_alpha: Positive
 
+    @property
+    def steps_are_rounded(self) -> bool:
+        """Whether weights are held in bfloat16 and stepped with stochastic rounding."""
+        return False
+
     @model_validator(mode="after")
     def _accumulation_is_whole(self) -> "Training":
         if self.batch_size % self.per_device_batch_size:
@@ -34,10 +39,15 @@ class Training(Section):
 
 
 class SupervisedTraining(Training):
-    """Training on examples with a target, which may be packed. A parameter file of before these keys did neither."""
+    """Training on examples with a target, which may be packed."""
 
-    optimizer: Literal["adamw", "adamw_bfloat16"] = "adamw"
-    packing: bool = False
+    optimizer: Literal["adamw", "adamw_bfloat16"]
+    packing: bool
+
+    @property
+    def steps_are_rounded(self) -> bool:
+        """Whether weights are held in bfloat16 and stepped with stochastic rounding."""
+        return self.optimizer == "adamw_bfloat16"
 
 
 class OptionalTraining(Training):

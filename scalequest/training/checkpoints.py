@@ -9,7 +9,7 @@ from typing import Any
 
 log = logging.getLogger("scalequest")
 
-ADAM_BYTES = 8  # per trained number: two moments in float32
+MOMENTS = 2  # of Adam per trained number, in its precision
 
 
 def last_checkpoint(folder: Path) -> Path | None:
@@ -27,7 +27,7 @@ def last_checkpoint(folder: Path) -> Path | None:
 
 def checkpoint_bytes(model: Any) -> int:
     """About how much a checkpoint takes: the trained numbers and the optimizer's."""
-    return sum(p.numel() * (p.element_size() + ADAM_BYTES) for p in model.parameters() if p.requires_grad)
+    return sum(p.numel() * p.element_size() * (1 + MOMENTS) for p in model.parameters() if p.requires_grad)
 
 
 def make_room(folder: Path, needed: int) -> bool:

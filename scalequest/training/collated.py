@@ -4,9 +4,12 @@ Each kind of training prints two rows of its trainer's own batch this way, and s
 """
 
 from collections.abc import Sequence
+from itertools import pairwise
 from typing import Any
 
 from scalequest.errors import UserError
+
+BOUNDARIES = "cu_seq_lens_q"  # of a pack
 
 
 def show_mask(ids: Sequence[int], learned: Sequence[bool], tokenizer: Any) -> str:
@@ -56,3 +59,9 @@ def check_rows_apart(trainer: Any, rows: Sequence[tuple[Any, int]]) -> None:
             f"preflight: other tokens in the first row of a pack move the loss of the second from {losses[0]:g} to "
             f"{losses[1]:g} nats. Expected no change. Set the stage's packing to false."
         )
+
+
+def unpacked(batch: dict[str, Any]) -> list[list[int]]:
+    """Token ids of each row of a pack, as its boundaries have them."""
+    ids, places = batch["input_ids"][0].tolist(), batch[BOUNDARIES].tolist()
+    return [ids[a:b] for a, b in pairwise(places)][: batch["rows"]]

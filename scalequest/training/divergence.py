@@ -1,8 +1,9 @@
 """Stop a training at its first loss or gradient norm that is not a finite number.
 
 transformers replaces a NaN loss in its log by the mean of the losses before it (``logging_nan_inf_filter``), clipping then
-spreads one NaN gradient to every weight, and the run ends with an unsuspicious loss. Here each micro-batch's own loss is
-read, and each step's gradient norm, before anything is filtered, averaged or saved.
+spreads one NaN gradient to every weight, and the run ends with an unsuspicious loss. Here each
+micro-batch's own loss is read, and each step's gradient norm, before anything is filtered or saved:
+the loss of padded rows at once, that of a pack when its step is logged.
 """
 
 import math
@@ -10,9 +11,8 @@ from collections.abc import Sequence
 from typing import Any
 
 from scalequest.errors import UserError
-from scalequest.training.packing import unpacked
+from scalequest.training.collated import BOUNDARIES, unpacked
 
-BOUNDARIES = "cu_seq_lens_q"  # of a pack
 SEEN = ("input_ids", "attention_mask", BOUNDARIES, "rows")  # of a batch, to find its rows
 
 
@@ -59,7 +59,8 @@ class StopsAtNonFinite:
                 from accelerate.utils import gather_object
 
                 broken = [batch for batch, loss in self._batches if loss is not None and not math.isfinite(loss.item())]
-                rows = gather_object(self._rows(broken or [batch for batch, _ in self._batches]))
+                # Of one process alone, perhaps; where no loss says which rows, all of the step are named.
+                rows = gather_object(self._rows(broken)) or gather_object(self._rows([b for b, _ in self._batches]))
                 raise self._diverged(self.state.global_step, logs["loss"], norm, logs["learning_rate"], rows)
             self._batches.clear()
         super().log(logs, *args, **kwargs)  # type: ignore[misc]

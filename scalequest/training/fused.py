@@ -1,11 +1,10 @@
-"""What makes a training fast without changing what is learned: a loss without logits, and compiled layers.
+"""The loss of a pack without its logits.
 
 Of 5,120 tokens and 152,000 words the logits take 3 GB, as many again in float32, and their gradients too. A fused loss computes
 them piece by piece and keeps none. ``trl`` is TRL's own and works everywhere. ``liger`` is Liger's kernel, on a GPU.
 """
 
 import types
-from collections.abc import Sequence
 from importlib.util import find_spec
 from typing import Any
 
@@ -81,37 +80,3 @@ def add_packed_loss(model: Any, fused: str) -> None:
 
     head.forward = types.MethodType(head_forward, head)
     model.forward = types.MethodType(forward, model)
-
-
-def decoder_layers(model: Any) -> list[Any]:
-    """The repeated blocks of a transformers model, by the names that it gives for splitting over devices."""
-    names = set(model._no_split_modules or ())
-    return [module for module in model.modules() if type(module).__name__ in names]
-
-
-def compile_layers(model: Any, backend: str = "inductor") -> int:
-    """Compile each block's forward pass, and return how many blocks there are.
-
-    All blocks share one compiled graph, made in seconds, where a whole model takes a minute. Lengths are dynamic, so that no
-    step compiles again. Hooks of FSDP and recomputation of activations stay outside.
-
-    Raises:
-        UserError: the model names no blocks.
-    """
-    import torch
-
-    layers = decoder_layers(model)
-    if not layers:
-        raise UserError(
-            f"runtime.compile_training: {type(model).__name__} names no repeated blocks. Expected some. Set it to false."
-        )
-    for layer in layers:
-        layer.forward = torch.compile(layer.forward, dynamic=True, backend=backend)
-    return len(layers)
-
-
-def undo(model: Any, modules: Sequence[str] = ("forward",)) -> None:
-    """Take back what the functions here put on a model: its classes' own forward passes count again."""
-    for module in model.modules():
-        for name in modules:
-            module.__dict__.pop(name, None)

@@ -21,13 +21,11 @@ from scalequest.io import rounded
 from scalequest.models.weights import check_finite, quiet_libraries, save_model
 from scalequest.params import Runtime, Training
 from scalequest.problems.draw import draw
-from scalequest.training.attention import use_usual
 from scalequest.training.checkpoints import checkpoints_by_time, last_checkpoint
+from scalequest.training.compiled import compile_layers, undo
 from scalequest.training.divergence import DivergenceError
 from scalequest.training.examples import fitting
-from scalequest.training.fused import compile_layers, undo
 from scalequest.training.launch import here, launch, n_processes
-from scalequest.training.optimizer import rounded_optimizer, steps_are_rounded
 from scalequest.training.order import SortedSteps, padding_frac
 from scalequest.training.rounding import round_model
 
@@ -268,8 +266,6 @@ def ready_trainer(job: Job, folder: Path) -> Any:
 
     leave_out_cudnn_attention()
     trainer = job.kind.trainer(job, folder)
-    if steps_are_rounded(job.params):
-        trainer.optimizer_cls_and_kwargs = rounded_optimizer(job)
     order = getattr(trainer, "packs", None) or SortedSteps(
         [len(row) for row in job.rows], job.params.batch_size, job.seed
     )
@@ -454,7 +450,7 @@ def weights_dtype(job: Job) -> Any:
     """
     import torch
 
-    full = job.params.method == "full" and not steps_are_rounded(job.params)
+    full = job.params.method == "full" and not job.params.steps_are_rounded
     return torch.float32 if full else getattr(torch, job.dtype)
 
 
@@ -478,7 +474,8 @@ def whole_model(trainer: Any, job: Job, folder: Path) -> Any:
             model = type(model).from_pretrained(folder / "gathered", dtype=weights_dtype(job), trust_remote_code=False)
     elif getattr(trainer, "packs", None) or compiles(job.runtime):
         undo(model)
-        use_usual(model)
+    if restore := getattr(trainer, "restore", None):
+        restore(model)
     # Merged in float32: in bfloat16 the sum of weight and adapter would be rounded to nearest, so mostly to the weight.
     model = model.float()
     return model.merge_and_unload() if hasattr(model, "merge_and_unload") else model

@@ -10,8 +10,6 @@ from functools import cache
 from hashlib import sha256
 from typing import TYPE_CHECKING, Any
 
-from scalequest.errors import UserError
-from scalequest.params import SupervisedTraining, Training
 from scalequest.training.rounding import LOW_BITS, rounded_by
 
 if TYPE_CHECKING:
@@ -82,21 +80,11 @@ def _move(weight: Any, state: dict[str, Any], group: dict[str, Any], name: str) 
     weight.copy_(rounded_by(moved, low))
 
 
-def steps_are_rounded(params: Training) -> bool:
-    """Whether a stage's training uses this optimizer."""
-    return isinstance(params, SupervisedTraining) and params.optimizer == ROUNDED
-
-
 def rounded_optimizer(job: "Job") -> tuple[type, dict[str, Any]]:
     """The optimizer of a job and its settings, as transformers' trainer takes them.
 
-    Raises:
-        UserError: the job has no bfloat16 weights to step, or processes hold parts of them.
+    The parameters have been checked: weights of bfloat16, all of them trained, in one process.
     """
-    if job.dtype != "bfloat16" or job.params.method != "full" or job.runtime.accelerate:
-        raise UserError(
-            f"optimizer: {ROUNDED} with engine.dtype {job.dtype}, method {job.params.method}, runtime.accelerate "
-            f"{job.runtime.accelerate}. Expected bfloat16, full and null. Set optimizer to adamw."
-        )
+    assert job.dtype == "bfloat16", job.dtype
     settings = {"lr": job.params.learning_rate, "weight_decay": job.params.weight_decay, "seed": job.seed}
     return rounded_adamw(), settings

@@ -9,7 +9,6 @@ import heapq
 import logging
 import math
 from collections.abc import Iterator, Sequence
-from itertools import pairwise
 from typing import Any
 
 from scalequest.training.examples import IGNORED, Example
@@ -160,9 +159,3 @@ class PackCollator:
             "learned": torch.from_numpy(learned),
             "targets": torch.from_numpy(ids[learned + 1]),
         }
-
-
-def unpacked(batch: dict[str, Any]) -> list[list[int]]:
-    """Token ids of each row of a pack, as its boundaries have them."""
-    ids, places = batch["input_ids"][0].tolist(), batch["cu_seq_lens_q"].tolist()
-    return [ids[a:b] for a, b in pairwise(places)][: batch["rows"]]

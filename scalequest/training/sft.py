@@ -9,14 +9,15 @@ from typing import Any, ClassVar
 
 from scalequest.io import rounded
 from scalequest.params import SupervisedTraining
-from scalequest.training.attention import choose_kernel, use_kernel
+from scalequest.training.attention import choose_kernel, use_kernel, use_usual
 from scalequest.training.causal import CausalKind, log_probability
-from scalequest.training.collated import check_rows_apart, preflight_error, show_mask
+from scalequest.training.collated import check_rows_apart, preflight_error, show_mask, unpacked
 from scalequest.training.examples import IGNORED, Example
 from scalequest.training.fused import add_packed_loss, check_fused
 from scalequest.training.job import Comparison, Job, Measured, arguments
 from scalequest.training.launch import here
-from scalequest.training.packing import PackCollator, PackedRows, PackedSteps, unpacked
+from scalequest.training.optimizer import rounded_optimizer
+from scalequest.training.packing import PackCollator, PackedRows, PackedSteps
 
 log = logging.getLogger("scalequest")
 
@@ -33,9 +34,10 @@ class SFT(CausalKind):
         from datasets import Dataset
         from trl import SFTConfig, SFTTrainer
 
-        rows = [{"input_ids": e.prompt + e.target, "labels": [IGNORED] * len(e.prompt) + e.target} for e in job.rows]
         packed = isinstance(job.params, SupervisedTraining) and job.params.packing
         packs = steps_of_packs(job) if packed else None
+        given = job.rows[:1] if packed else job.rows  # packs take their place, but TRL starts with some data set
+        rows = [{"input_ids": e.prompt + e.target, "labels": [IGNORED] * len(e.prompt) + e.target} for e in given]
         settings = arguments(job, folder, packs.per_process if packs else None)
         trainer = self.start(
             packed_trainer() if packs else SFTTrainer,
@@ -47,6 +49,8 @@ class SFT(CausalKind):
             check_batch(trainer, job.rows)
         else:
             pack(trainer, job, packs)
+        if job.params.steps_are_rounded:
+            trainer.optimizer_cls_and_kwargs = rounded_optimizer(job)
         return trainer
 
     def facts(self, rows: Sequence[Example]) -> dict[str, int]:
@@ -131,7 +135,7 @@ def pack(trainer: Any, job: Job, packs: PackedSteps) -> None:
     kernel = choose_kernel(job.runtime.packed_attention, model, job.dtype, longest)
     use_kernel(model, kernel)
     add_packed_loss(model, job.runtime.fused_loss)
-    trainer.packs = packs
+    trainer.packs, trainer.restore = packs, use_usual
     trainer.train_dataset = PackedRows(job.rows)
     multiple = 64 if torch.cuda.is_available() else 1
     trainer.data_collator = PackCollator(trainer.processing_class.pad_token_id, longest, multiple)
