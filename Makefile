@@ -2,9 +2,10 @@
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
 VENV   ?= .venv
 BIN    := $(abspath $(VENV))/bin
-# gpu where there is an NVIDIA GPU, else cpu. `make HARDWARE=cpu ...` decides otherwise.
+# What is installed stays; else gpu where there is an NVIDIA GPU, and cpu without. `make HARDWARE=cpu ...` decides otherwise.
 GPUS   ?= $(shell sh requirements/gpus.sh)
-HARDWARE ?= $(if $(filter-out 0,$(GPUS)),gpu,cpu)
+FOUND  := $(if $(filter-out 0,$(GPUS)),gpu,cpu)
+HARDWARE ?= $(if $(wildcard $(VENV)/.installed-gpu),gpu,$(if $(wildcard $(VENV)/.installed),cpu,$(FOUND)))
 LOCKS_cpu := build.lock torch-cpu.lock cpu.lock
 LOCKS_gpu := build.lock gpu.lock
 PYTHONS_cpu := 3.11

@@ -7,7 +7,7 @@
 
 Every block of README's `bash` code is run unless an HTML comment in the line before it says why not:
 
-    <!-- ci: stops, WHY -->    is run, and may find something wrong (exit code 1 or 2, no traceback)
+    <!-- ci: stops, WHY -->    is run; a command may end with 1 where it says WHY, and one has to
     <!-- ci: run, WHY -->      needs a finished run: only with --finished or --all
     <!-- ci: skip, WHY -->     takes long, or the whole machine: only with --all
     <!-- ci: never, WHY -->    names something of the reader's
@@ -75,13 +75,14 @@ def environment(folder: Path, own: bool) -> dict[str, str]:
     found = {name: value for name, value in os.environ.items() if name not in ("PYTHONPATH", "SCALEQUEST_PARAMS")}
     if own:
         return found | {"PATH": f"{folder / '.venv' / 'bin'}:{found['PATH']}"}
-    venv = ROOT / ".venv" / "bin"
+    venv = ROOT / os.environ.get("VENV", ".venv") / "bin"
     path = f"{venv}:{found['PATH']}" if venv.is_dir() else found["PATH"]
     return found | {"PATH": path, "PYTHONPATH": str(folder)}
 
 
 def run(block: Block, folder: Path, variables: dict[str, str]) -> bool:
-    """Run a block's commands, one shell each; whether all succeeded."""
+    """Run a block's commands, one shell each; whether all succeeded, or found what the block announces."""
+    stopped = False
     for command in block.commands:
         print(f"$ {command}", flush=True)
         start = time.monotonic()
@@ -94,12 +95,16 @@ def run(block: Block, folder: Path, variables: dict[str, str]) -> bool:
             check=False,
         )
         print(f"  {time.monotonic() - start:.1f} s", flush=True)
-        found_wrong = block.kind == "stops" and done.returncode in (1, 2) and "Traceback" not in done.stderr
-        if done.returncode and not found_wrong:
+        announced = block.kind == "stops" and done.returncode == 1 and block.why in done.stdout + done.stderr
+        stopped = stopped or announced
+        if done.returncode and not announced:
             print(
                 f"{done.stdout[-3000:]}{done.stderr[-3000:]}\nREADME.md:{block.line}: rc {done.returncode}: {command}"
             )
             return False
+    if block.kind == "stops" and not stopped:
+        print(f"README.md:{block.line}: no command said {block.why!r}")
+        return False
     return True
 
 
