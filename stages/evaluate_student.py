@@ -1,4 +1,4 @@
-"""Score one student on the benchmarks: zero-shot, greedy, pass@1, chat template on (paper 3.1).
+"""Score one student on the benchmarks: zero-shot, chat template on; as set, greedy and pass@1 (paper 3.1).
 
 python -m stages.evaluate_student --model models/student --benchmarks data/benchmarks --tasks eval/tasks
     --samples data/samples/student.parquet --scores eval/scores/student.json

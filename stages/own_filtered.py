@@ -15,7 +15,7 @@ def main(args: argparse.Namespace, run: StageRun) -> None:
     """Read the file, and write each question once."""
     name, source = args.generator, run.params.own.filtered[args.generator]
     rows, seen, duplicates = [], set(), 0
-    for row_id, question, _ in own_questions(name, f"own.filtered.{name}", source, run.params.seed):
+    for row_id, question in own_questions(name, f"own.filtered.{name}", source, run.params.seed):
         if (key := question_key(question)) in seen:
             duplicates += 1
             continue

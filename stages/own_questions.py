@@ -13,13 +13,13 @@ from scalequest.records import QUESTION, write_rows
 from scalequest.runtime.stage import StageRun, run_stage
 
 
-def question_row(name: str, row_id: str, question: str, text: str) -> dict[str, Any]:
+def question_row(name: str, row_id: str, question: str) -> dict[str, Any]:
     """A row as generators write them. No model counted its tokens and no seed drew it."""
     return {
         "id": row_id,
         "generator": name,
         "question": question,
-        "completion": text,
+        "completion": question,
         "finish_reason": "stop",
         "n_tokens": None,
         "seed": None,

@@ -5,7 +5,7 @@ import re
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -47,6 +47,26 @@ def numbers(name: str) -> set[str]:
 
 def listed_params(name: str) -> list[str]:
     return [p for p in STAGES[name].get("params", []) if isinstance(p, str)]
+
+
+def instances(name: str) -> Iterator[Callable[[str], str]]:
+    """For each instance of a `foreach`, or the stage itself: what fills in its names, parameters by the laptop's values."""
+    data, each = read_yaml(LAPTOP), PIPELINE["stages"][name].get("foreach")
+
+    def value(path: str, item: Any, key: str) -> str | None:
+        found: Any = {"item": item, "key": key, **data}
+        for part in path.split("."):
+            found = found.get(part) if isinstance(found, dict) else None
+        return found if isinstance(found, str) else None
+
+    if isinstance(each, str):
+        path, each = each.removeprefix("${").removesuffix("}"), data
+        for part in path.split("."):
+            each = each[part]
+    for key, item in each.items() if isinstance(each, dict) else [("", {})]:
+        yield lambda text, key=key, item=item: re.sub(  # type: ignore[misc]
+            r"\$\{([^}]*)\}", lambda found: value(found[1], item, key) or found[0], text
+        )
 
 
 # --------------------------------------------------------------------------------------------------- reading the code
@@ -211,8 +231,10 @@ def test_listed_parameters_are_read_and_read_ones_listed(name: str):
         section, *rest = key.split(".")
         if section == "models" and name != "fetch_model":
             # The source of the model that the stage asks: scalequest.sampling.remote takes the folder's name as its role.
-            roles = {Path(dep).name for dep in STAGES[name]["deps"] if dep.startswith(("models/", "$"))}
-            assert rest[0].startswith("$") or rest[0] in roles or any("$" in role or "}" in role for role in roles)
+            # A name that is filled in has to be the same on both sides, in each instance.
+            for filled in instances(name):
+                roles = {Path(filled(dep)).name for dep in STAGES[name]["deps"] if filled(dep).startswith("models/")}
+                assert filled(rest[0]) in roles
         elif rest and not rest[0].startswith("$"):
             # Single leaves are listed: the code may read no other leaf of that section.
             assert {k for k in used if k.split(".")[0] == section} == {k for k in listed if k.split(".")[0] == section}

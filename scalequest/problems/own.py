@@ -119,14 +119,12 @@ def pair_of(row: Row, where: str) -> tuple[str, str]:
     return sides[0], sides[1]
 
 
-def own_questions(name: str, key: str, source: FileSource, seed: int) -> Iterator[tuple[str, str, str]]:
-    """Yield id, text and text as it is in the file of each question that is taken. Ids are
-    ``name/0/row``, the row counted from 0.
-    """
+def own_questions(name: str, key: str, source: FileSource, seed: int) -> Iterator[tuple[str, str]]:
+    """Yield id and text of each question that is taken. Ids are ``name/0/row``, the row counted from 0."""
     rows = [(number, question_of(row, where)) for number, where, row in own_rows(key, source)]
     for at in drawn(key, source, seed, [question_key(text) for _, text in rows]):
         number, text = rows[at]
-        yield f"{name}/0/{number}", text, text
+        yield f"{name}/0/{number}", text
 
 
 def own_pairs(name: str, key: str, source: FileSource, seed: int) -> Iterator[tuple[str, str, str]]:

@@ -175,7 +175,7 @@ def find_stage(name: str, root: Path = Path()) -> Found:
     base = name.split("@", 1)[0]
     if base in ("evaluate", "evaluate_student"):
         raise UserError(
-            f"preview {name}: benchmarks have a command of their own. Run: scalequest evaluate models/student --limit 5"
+            f"preview {name}: benchmarks have a command of their own. Run: scalequest evaluate models/student --tasks NAME --limit 5"
         )
     if base not in STAGES:
         raise UserError(f"preview {name}: no stage that asks a model. Expected one of {', '.join(STAGES)}. Name one.")
@@ -232,7 +232,7 @@ def preview(found: Found, n: int, show: Callable[[str], None] = print) -> None:
 def configure(parser: argparse.ArgumentParser) -> None:
     """Declare the options of ``scalequest preview``."""
     parser.add_argument(
-        "stage", metavar="STAGE", help=f"one of {', '.join(STAGES)}; also with its instance: judge, qft@sums"
+        "stage", metavar="STAGE", help=f"one of {', '.join(STAGES)}; also with its instance: generate@sums"
     )
     parser.add_argument("-n", type=int, default=5, metavar="N", help="rows (default: 5)")
 

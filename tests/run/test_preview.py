@@ -129,7 +129,7 @@ def test_items_are_picked_over_all_shards():
     [
         ("filter", "preview filter: no stage that asks a model. Expected one of qpo_questions, preferences, generate"),
         ("judgement", "preview judgement: no stage that asks a model"),
-        ("evaluate", "Run: scalequest evaluate models/student --limit 5"),
+        ("evaluate", "Run: scalequest evaluate models/student --tasks NAME --limit 5"),
     ],
 )
 def test_what_cannot_be_previewed_is_named(name: str, message: str):
