@@ -123,11 +123,12 @@ def test_loading_the_library_is_not_counted_as_comparing(tmp_path: Path, monkeyp
     # On a busy machine loading sympy takes longer than a comparison may. If that counted, the first comparisons would be
     # timeouts there and right elsewhere, and the labels would not be repeatable.
     (tmp_path / "latex2sympy2_extended").mkdir()
-    (tmp_path / "latex2sympy2_extended" / "__init__.py").write_text(
-        "import time\ntime.sleep(1.5)\nimport sympy\ndef latex2sympy(text, **options): return sympy.Integer(1)\n"
-    )
+    (tmp_path / "latex2sympy2_extended" / "__init__.py").write_text("import time\ntime.sleep(1.5)\n")
     (tmp_path / "latex2sympy2_extended" / "latex2sympy2.py").write_text(
+        "import sympy\n"
         "class ConversionConfig:\n    def __init__(self, **_): pass\n"
+        "class _Latex2Sympy:\n    def __init__(self, **_): pass\n"
+        "    def parse(self, text): return sympy.Integer(1)\n"
     )
     monkeypatch.syspath_prepend(tmp_path)  # also the worker processes' path
     monkeypatch.setattr(compare_module, "TIMEOUT_S", 1.0)
