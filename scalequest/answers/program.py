@@ -35,28 +35,42 @@ class Reading:
     flexible: str | None = None
 
 
-# The results of the programs of the last call of read_programs, by source.
+# The program in the form asked for and the one in any form; None without one.
+Programs = tuple[str | None, str | None]
+
+# Of the last call of read_programs: the programs by response, and their results by source.
+_programs: dict[str, Programs] = {}
 _results: dict[str, sandbox.Result] = {}
+
+
+def _programs_in(response: str) -> Programs:
+    """The programs of a response, whose search parses Python; looked up where they are known."""
+    if response in _programs:
+        return _programs[response]
+    fenced = fenced_code(response)
+    return fenced, fenced or any_code(response)
 
 
 def read_programs(responses: Sequence[str]) -> list[Reading]:
     """Run the programs of N responses, each program once; their readings in order.
 
-    The results are remembered until the next call, so that asking for one of them runs nothing.
+    Programs and results are remembered until the next call, so that asking for one of them parses and runs nothing.
     """
-    programs = [(fenced_code(response), any_code(response)) for response in responses]
-    wanted = dict.fromkeys(program for pair in programs for program in pair if program)
+    programs = {response: _programs_in(response) for response in dict.fromkeys(responses)}
+    wanted = dict.fromkeys(program for pair in programs.values() for program in pair if program)
     new = [program for program in wanted if program not in _results]
     found = dict(zip(new, sandbox.compute_answers(new, FUNCTION), strict=True)) if new else {}
     known = {program: _results[program] if program in _results else found[program] for program in wanted}
+    _programs.clear()
+    _programs.update(programs)
     _results.clear()
     _results.update(known)
-    return [_reading(*pair) for pair in programs]
+    return [_reading(*programs[response]) for response in responses]
 
 
 def read_program(response: str) -> Reading:
     """The reading of one response."""
-    pair = fenced_code(response), any_code(response)
+    pair = _programs[response] = _programs_in(response)
     for program in pair:
         if program and program not in _results:
             [_results[program]] = sandbox.compute_answers([program], FUNCTION)

@@ -1,6 +1,7 @@
 """What programs that a real model writes come to: the outcome's name, and the answer as each score reads it."""
 
 from typing import Any
+from unittest.mock import Mock
 
 import pytest
 
@@ -90,22 +91,25 @@ def test_a_program_comes_to_an_outcome_and_an_answer(readings: dict[str, Reading
     assert outcome in PROGRAM_OUTCOMES
 
 
-def test_the_programs_of_the_last_call_are_not_run_again(monkeypatch: pytest.MonkeyPatch):
+def test_the_programs_of_the_last_call_are_neither_parsed_nor_run_again(monkeypatch: pytest.MonkeyPatch):
     ran: list[str] = []
+    searched = Mock(side_effect=program.fenced_code)
 
     def compute(programs: Any, function: str) -> Any:
         ran.extend(programs)
         return [sandbox.Result("number", "1") for _ in programs]
 
     monkeypatch.setattr(program.sandbox, "compute_answers", compute)
+    monkeypatch.setattr(program, "fenced_code", searched)
+    program._programs.clear()
     program._results.clear()
     one, two = body("return 1"), body("return 2")
     read_programs([one, two, one])
     assert len(ran) == 2  # each program once
     assert read_program(one).strict == final_answer(PROGRAMS, two) == "1"
-    assert len(ran) == 2
+    assert len(ran) == searched.call_count == 2
     read_programs([one])
-    assert len(program._results) == 1  # of the last call alone, so that memory does not grow
+    assert len(program._results) == len(program._programs) == 1  # of the last call alone, so that memory does not grow
     program._results.clear()
 
 
