@@ -37,8 +37,6 @@ class Engine:
 
     Attributes:
         chat: the model's chat format, in token ids.
-        prompt_tokens: tokens of the prompts so far; of ``cached_tokens`` the engine had read the same
-            beginning before in the same shard (a judge's examples, the question of n answers).
     """
 
     def __init__(
@@ -49,7 +47,6 @@ class Engine:
             settings = row_seed_settings() | settings
         self._llm = load_engine(model, engine, runtime, **settings)
         self.chat = ChatFormat.of(self._llm.get_tokenizer())
-        self.prompt_tokens = self.cached_tokens = 0
         self._self_test()
 
     def complete(self, sampling: Sampling, stops: Sequence[str] = ()) -> Complete:
@@ -102,8 +99,6 @@ class Engine:
                     )
                 )
         found = self._llm.generate(given, settings, use_tqdm=False) if given else []
-        self.prompt_tokens += sum(len(prompt["prompt_token_ids"]) for prompt in given)
-        self.cached_tokens += sum(output.num_cached_tokens or 0 for output in found)
         outputs = iter(found)
         completions = [_completion(next(outputs)) if fit else Completion("", TOO_LONG, 0) for fit in fits]
         assert next(outputs, None) is None

@@ -33,9 +33,11 @@ whole = ask(rows)
 parts = {"again": rows, "backwards": rows[::-1], "half": rows[::2], "three": [5, 17, 2], "one": [11]}
 same = {name: sum(text == whole[i] for i, text in ask(part).items()) / len(part) for name, part in parts.items()}
 other = [c.text for c in complete(prompts, [99 + i for i in rows])]
-before = engine.prompt_tokens, engine.cached_tokens
+generate, outputs = engine._llm.generate, []
+engine._llm.generate = lambda *given, **settings: outputs.extend(generate(*given, **settings)) or outputs
 one = [c.text for c in complete([prompts[0]] * 24, list(range(24)))]
-read = engine.prompt_tokens - before[0], engine.cached_tokens - before[1]
+engine._llm.generate = generate
+read = sum(len(o.prompt_token_ids) for o in outputs), sum(o.num_cached_tokens for o in outputs)
 mixed = complete([prompts[0], [5] * 500, prompts[1]], [7, 0, 8])
 print("RESULT" + json.dumps({
     "tokens": len(prompts[0]), "same": same, "other": sum(a == b for a, b in zip(other, whole.values())), "draws": len(set(one)), "read": read,
