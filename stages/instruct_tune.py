@@ -8,7 +8,6 @@ Only its training seed distinguishes a student from the others: all see the same
 """
 
 import argparse
-from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +16,7 @@ from scalequest.errors import UserError
 from scalequest.models.weights import load_chat
 from scalequest.params import InstructTune
 from scalequest.problems.draw import draw
+from scalequest.problems.pinned import pinned_pairs
 from scalequest.records import INSTRUCTION, PROBLEM, read_rows
 from scalequest.runtime.stage import StageRun, run_stage
 from scalequest.training.examples import solved_example
@@ -27,23 +27,17 @@ from scalequest.training.sft import SFT
 Pair = tuple[str, str, str]  # id, question, response
 
 
-def external_pairs(path: Path, pinned: str | None) -> list[Pair]:
+def external_pairs(data: str, pinned: str | None) -> list[Pair]:
     """The pairs of a .parquet or .jsonl file (also .jsonl.gz), with row numbers as ids.
 
     Args:
-        path: the file.
+        data: path of the file.
         pinned: sha256 of its bytes.
 
     Raises:
         UserError: the file is missing, is not the pinned one, or has a row of a form that is not known (its line is named).
     """
-    if not path.is_file():
-        raise UserError(f"instruct_tune.data: {path}: no such file. Expected instruct, seeds or a file of pairs")
-    digest = sha256(path.read_bytes()).hexdigest()
-    if digest != pinned:
-        raise UserError(
-            f"instruct_tune.data_sha256: {path} has {digest}, params.yaml pins {pinned}. Restore the file or pin it anew"
-        )
+    path = pinned_pairs(data, pinned)
     return [(str(number), *question_and_response(row, where)) for number, (where, row) in enumerate(rows_of(path))]
 
 
@@ -70,7 +64,7 @@ def training_pairs(params: InstructTune, instruct: Path, seeds: Path, run_seed: 
         pairs = [(row["id"], row["question"], row["solution"]) for row in rows]
         strata = [(row["source"], row["stratum"]) for row in rows]
     else:
-        pairs = external_pairs(Path(params.data).expanduser(), params.data_sha256)
+        pairs = external_pairs(params.data, params.data_sha256)
     if params.n_examples is not None and len(pairs) < params.n_examples:
         raise UserError(
             f"instruct_tune.n_examples: {params.n_examples}, but `{params.data}` has {len(pairs)} pairs. Lower n_examples, or "

@@ -3,14 +3,13 @@ are those of published sets.
 """
 
 from collections.abc import Iterator, Sequence
-from pathlib import Path
 from typing import Any
 
 from scalequest.errors import UserError
 from scalequest.params import FileSource
 from scalequest.problems.draw import draw
 from scalequest.problems.files import read_file
-from scalequest.problems.pinned import check_pin, find_file
+from scalequest.problems.pinned import pinned_file
 from scalequest.text import question_key
 from scalequest.training.external import QUESTION, text_of, turns_of
 
@@ -30,12 +29,7 @@ def own_rows(name: str, source: FileSource) -> list[tuple[int, str, Row]]:
     Raises:
         UserError: the file is not there or not the pinned one, or has no such rows.
     """
-    path = find_file(name, source)
-    if not path.is_file():
-        raise UserError(
-            f"{name}: {path}: no such file. Expected JSON lines or Parquet, relative to here. Correct the path."
-        )
-    check_pin(name, source, path)
+    path = pinned_file(name, source)
     rows = [
         (number, where, row)
         for number, (where, row) in enumerate(read_file(path))
@@ -133,9 +127,3 @@ def own_pairs(name: str, key: str, source: FileSource, seed: int) -> Iterator[tu
     for at in drawn(key, source, seed, [f"{question_key(a)}\n{question_key(b)}" for _, (a, b) in rows]):
         number, (chosen, rejected) = rows[at]
         yield f"{name}/0/{number}", chosen, rejected
-
-
-def local_file(source: FileSource) -> Path | None:
-    """Where a local source is; None for one of the hub or of a package."""
-    path = getattr(source, "path", None)
-    return None if path is None else Path(path).expanduser()

@@ -7,6 +7,44 @@ from scalequest.io import file_hash
 from scalequest.params import FileSource, HubSource, JsonlSource, PackageSource
 
 
+def pinned_file(name: str, source: FileSource) -> Path:
+    """The local file of a source, which is there and holds the bytes that params.yaml pins.
+
+    Args:
+        name: the source's key in params.yaml, for messages: ``own.questions.textbook``.
+        source: where it is, and its pin.
+
+    Raises:
+        UserError: it is not there, or has other bytes.
+    """
+    path = find_file(name, source)
+    if not path.is_file():
+        raise UserError(
+            f"{name}: {path}: no such file. Expected JSON lines or Parquet, relative to here. Correct the path."
+        )
+    check_pin(name, source, path)
+    return path
+
+
+def pinned_pairs(data: str, pinned: str | None) -> Path:
+    """The file of ``instruct_tune.data``, which is there and has the pinned sha256.
+
+    Raises:
+        UserError: it is not there, or has other bytes.
+    """
+    path = Path(data).expanduser()
+    if not path.is_file():
+        raise UserError(
+            f"instruct_tune.data: {path}: no such file. Expected instruct, seeds, or a .parquet or .jsonl file, relative to here. "
+            "Correct the path."
+        )
+    if (found := file_hash(path)) != pinned:
+        raise UserError(
+            f"instruct_tune.data_sha256: {path} has {found}, params.yaml pins {pinned}. Restore the file, or pin the new hash."
+        )
+    return path
+
+
 def find_file(name: str, source: FileSource) -> Path:
     """The local file of a source; one of the hub is downloaded to its cache.
 

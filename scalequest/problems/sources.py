@@ -14,7 +14,7 @@ from scalequest.params import FileSource, ReasoningGymSource
 from scalequest.problems.draw import draw
 from scalequest.problems.files import read_file
 from scalequest.problems.known_datasets import canonical, stratum
-from scalequest.problems.pinned import check_pin, find_file
+from scalequest.problems.pinned import pinned_file
 from scalequest.problems.problem import Problem, new_problem, worked_solution
 from scalequest.problems.puzzles import known_answer
 from scalequest.problems.reasoning_gym import draw_problems
@@ -84,8 +84,7 @@ def load_source(
 def _from_file(
     name: str, source: FileSource, seed: int, need_solution: bool, need_answer: bool, exclude: Collection[str]
 ) -> Loaded:
-    path = find_file(name, source)
-    check_pin(name, source, path)
+    path = pinned_file(name, source)
     columns = ["question"] + ["answer"] * need_answer + ["solution"] * need_solution
     problems: list[Problem] = []
     bare: set[str] = set()

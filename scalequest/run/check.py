@@ -145,16 +145,14 @@ def _sources(params: Params, online: bool) -> Iterator[str]:
 
 def _training_file(params: Params) -> Iterator[str]:
     """The file that the student learns from, where it is not the pipeline's own data."""
-    from scalequest.models.folder import file_sha256
+    from scalequest.problems.pinned import pinned_pairs
 
     tune = params.instruct_tune
-    if tune.data in ("instruct", "seeds"):
-        return
-    file = Path(tune.data).expanduser()
-    if not file.is_file():
-        yield f"instruct_tune.data: {file} is not there. Expected a .parquet or .jsonl file, relative to here"
-    elif (found := file_sha256(file)) != tune.data_sha256:
-        yield f"instruct_tune.data_sha256: {file} has {found}. Expected {tune.data_sha256}. Restore it, or pin the new hash"
+    if tune.data_sha256 is not None:
+        try:
+            pinned_pairs(tune.data, tune.data_sha256)
+        except UserError as error:
+            yield str(error)
 
 
 def _marks(params: Params) -> Iterator[str]:

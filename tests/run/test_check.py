@@ -97,11 +97,11 @@ def test_the_students_own_file_is_compared_with_its_hash(laptop: Params, tmp_pat
     file = tmp_path / "control.jsonl"
     tune = {"data": str(file), "data_sha256": "0" * 64}
     [line] = find_blockers(changed(laptop, instruct_tune=tune))
-    assert line.startswith(f"instruct_tune.data: {file} is not there")
+    assert line.startswith(f"instruct_tune.data: {file}: no such file. Expected instruct, seeds, or")
     file.write_text("{}\n")
     [line] = find_blockers(changed(laptop, instruct_tune=tune))
     right = sha256(file.read_bytes()).hexdigest()
-    assert line.startswith(f"instruct_tune.data_sha256: {file} has {right}. Expected 0000")
+    assert line.startswith(f"instruct_tune.data_sha256: {file} has {right}, params.yaml pins 0000")
     assert find_blockers(changed(laptop, instruct_tune=tune | {"data_sha256": right})) == []
 
 

@@ -8,7 +8,7 @@ import pytest
 from scalequest.errors import UserError
 from scalequest.params import Own, Params, read_yaml
 from scalequest.runtime.stage import StageRun
-from stages.check import check_training_file, main
+from stages.check import check_files, main
 from tests.fakes import ROOT, changed, pinned_file
 
 
@@ -36,7 +36,8 @@ def test_a_users_files_are_compared_with_their_pins(laptop: Params, tmp_path: Pa
     pairs.unlink()
     with pytest.raises(UserError, match=r"own\.preferences\.sums: .*pairs\.jsonl: no such file"):
         main(args, StageRun(params))
-    with pytest.raises(UserError, match=r"instruct_tune\.data_sha256: .*control\.jsonl has .* Expected 0000"):
-        check_training_file(str(control), "0" * 64)
+    nothing = Own(questions={}, filtered={}, preferences={})
+    with pytest.raises(UserError, match=r"instruct_tune\.data_sha256: .*control\.jsonl has .*, params\.yaml pins 0000"):
+        check_files(nothing, str(control), "0" * 64)
     with pytest.raises(UserError, match=r"instruct_tune\.data: absent\.jsonl: no such file"):
-        check_training_file("absent.jsonl", "0" * 64)
+        check_files(nothing, "absent.jsonl", "0" * 64)

@@ -113,7 +113,7 @@ def test_an_external_set_is_read_in_the_forms_that_sets_have(tmp_path: Path, row
     else:
         path.write_bytes(gzip.compress((json.dumps(row) + "\n").encode() * 2))
     digest = sha256(path.read_bytes()).hexdigest()
-    assert external_pairs(path, digest) == [("0", "Q", "R"), ("1", "Q", "R")]
+    assert external_pairs(str(path), digest) == [("0", "Q", "R"), ("1", "Q", "R")]
 
 
 # GSM8K train, row 1, as published.
@@ -139,15 +139,15 @@ GSM8K = {
 def test_each_form_has_its_own_question_and_response(tmp_path: Path, row: dict[str, Any], question: str, response: str):
     write_jsonl(tmp_path / "a.jsonl", [row])
     digest = sha256((tmp_path / "a.jsonl").read_bytes()).hexdigest()
-    assert external_pairs(tmp_path / "a.jsonl", digest) == [("0", question, response)]
+    assert external_pairs(str(tmp_path / "a.jsonl"), digest) == [("0", question, response)]
 
 
 def test_a_changed_file_is_refused(tmp_path: Path):
     write_jsonl(tmp_path / "a.jsonl", [{"question": "Q", "response": "R"}])
     with pytest.raises(UserError, match=r"data_sha256: .*a\.jsonl has [0-9a-f]{64}, params\.yaml pins 0000"):
-        external_pairs(tmp_path / "a.jsonl", "0" * 64)
+        external_pairs(str(tmp_path / "a.jsonl"), "0" * 64)
     with pytest.raises(UserError, match="no such file"):
-        external_pairs(tmp_path / "b.jsonl", "0" * 64)
+        external_pairs(str(tmp_path / "b.jsonl"), "0" * 64)
 
 
 @pytest.mark.parametrize(
@@ -179,7 +179,7 @@ def test_a_row_of_no_known_form_is_named_with_its_columns(tmp_path: Path, row: d
         path.write_bytes(text.encode() if suffix == ".jsonl" else gzip.compress(text.encode()))
         where = "3"
     with pytest.raises(UserError) as refused:
-        external_pairs(path, sha256(path.read_bytes()).hexdigest())
+        external_pairs(str(path), sha256(path.read_bytes()).hexdigest())
     message = str(refused.value)
     assert message.startswith(
         (f"{path}:{where}: no question and response in", f"{path}: {where}: no question and response in")
@@ -211,7 +211,7 @@ def test_contradictions_are_named_before_anything_runs(values: dict[str, Any], m
 def test_the_text_parts_of_a_column_are_one_text(tmp_path: Path):
     path = tmp_path / "pairs.jsonl"
     write_jsonl(path, [{"question": "2 + 2?", "answer": [{"type": "text", "text": "It is 4\n#### 4"}]}])
-    [(_, question, response)] = external_pairs(path, sha256(path.read_bytes()).hexdigest())
+    [(_, question, response)] = external_pairs(str(path), sha256(path.read_bytes()).hexdigest())
     assert (question, "\\boxed{4}" in response) == ("2 + 2?", True)
 
 
@@ -219,4 +219,4 @@ def test_a_broken_parquet_file_is_named(tmp_path: Path):
     path = tmp_path / "pairs.parquet"
     path.write_bytes(b"PAR1 no such thing")
     with pytest.raises(UserError, match="not a Parquet file"):
-        external_pairs(path, sha256(path.read_bytes()).hexdigest())
+        external_pairs(str(path), sha256(path.read_bytes()).hexdigest())
