@@ -161,3 +161,10 @@ def changed(params: Params, **sections: Any) -> Params:
         for name, new in sections.items()
     }
     return params.model_copy(update=update)
+
+
+def shard_file(folder: Path | None, shard: int) -> Path:
+    """The one file of a finished shard in a journal's folder."""
+    assert folder
+    [path] = folder.glob(f"shard-{shard:06d}-*.parquet")
+    return path

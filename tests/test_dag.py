@@ -485,7 +485,7 @@ def test_a_temporary_experiment_that_was_killed_goes_on_from_its_last_shard(tiny
     shutil.rmtree(journal, ignore_errors=True)
     process = tiny.start(*command)
     deadline = time.monotonic() + 200
-    while not list(journal.glob("*/shard-000000.parquet")):
+    while not list(journal.glob("*/shard-000000-*.parquet")):
         assert process.poll() is None, process.communicate()
         assert time.monotonic() < deadline
         time.sleep(0.01)

@@ -10,12 +10,15 @@ and machine: what fits is taken, what does not is left alone. A temporary experi
 """
 
 import argparse
+import json
 import logging
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from hashlib import sha256
 from pathlib import Path
+from typing import Any
 
 from scalequest.errors import UserError
 from scalequest.io import only_holder, read_json, write_json
@@ -81,9 +84,13 @@ class Journal:
         write_json(identity_file, identity)
         return cls(folder, forced)
 
-    def shard_path(self, shard: int) -> Path | None:
-        """File of one shard; it exists only when complete."""
-        return self.folder / f"shard-{shard:06d}.parquet" if self.folder else None
+    def shard_path(self, shard: int, rounding: Mapping[str, Any]) -> Path | None:
+        """File of one shard that was computed with this ``StageRun.rounding``; it exists only when complete.
+
+        Shards of another rounding stay beside it, because a setting may be set back.
+        """
+        computed = sha256(json.dumps(rounding, sort_keys=True).encode()).hexdigest()[:8]
+        return self.folder / f"shard-{shard:06d}-{computed}.parquet" if self.folder else None
 
     def discard_since(self, moment: float) -> None:
         """Remove the shards and checkpoints written after ``moment`` (seconds since the epoch).

@@ -114,6 +114,15 @@ class StageRun:
             return work_in_processes(start, shards, schema, environment, devices)
         return work_here(start, shards, schema)
 
+    def rounding(self, environment: Mapping[str, str], on_gpu: Mapping[str, Any]) -> dict[str, Any]:
+        """Settings under ``runtime`` that round a row otherwise here: what was finished with others is not mixed in.
+
+        Args:
+            environment: variables of the processes that do the work.
+            on_gpu: settings that count only where there is a GPU.
+        """
+        return {**environment, **(on_gpu if "gpu" in hardware() else {})}
+
     def row_store(
         self, decides: dict[str, Any], model: Path, code: Sequence[str], schema: pa.Schema, wanted: Iterable[str]
     ) -> RowStore:

@@ -14,7 +14,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from scalequest.sampling.vllm import worker_environment
+from scalequest.sampling.vllm import gpu_rounding, worker_environment
 
 if TYPE_CHECKING:
     from scalequest.runtime.rows import RowStore
@@ -117,8 +117,9 @@ def map_rows(
         N rows.
     """
     runtime = run.params.runtime
-    environment = worker_environment(runtime)
-    store = run.row_store(decides | environment, model, CODE, schema, map(key, items))
+    environment, gpus = worker_environment(runtime), runtime.gpus_per_engine(model)
+    rounding = run.rounding(environment, gpu_rounding(runtime, gpus))
+    store = run.row_store(decides | rounding, model, CODE, schema, map(key, items))
     order = np.sort(store.first)
     there = store.there[store.places[order]]
     # A shard of which nothing is there stays together: resumed after a kill it is the same batch as
@@ -131,7 +132,7 @@ def map_rows(
     run.logged |= {"rows_paid": float(paid), "rows_found": float(len(order) - paid)}  # to MLflow: no part of the result
     progress = run.progress(len(order), resumed=len(order) - paid)
     shards = Missing(items, len(store.places), missing, shard_size)
-    for _, data, tokens in run.work(start, shards, schema, environment, runtime.gpus_per_engine(model)):
+    for _, data, tokens in run.work(start, shards, schema, environment, gpus):
         store.add(data)
         progress.add(data.num_rows, tokens)
     return Found(store)

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 import pyarrow as pa
 
 from scalequest.records import read_table, write_table
-from scalequest.sampling.vllm import worker_environment
+from scalequest.sampling.vllm import gpu_rounding, worker_environment
 from scalequest.seeding import shard_seed
 
 if TYPE_CHECKING:
@@ -51,14 +51,16 @@ def map_shards(
     """
     cuts = [items[at : at + shard_size] for at in range(0, len(items), shard_size)]
     tables: dict[int, pa.Table] = {}
+    environment = worker_environment(run.params.runtime)
+    rounding = run.rounding(environment, gpu_rounding(run.params.runtime))
     for number in range(len(cuts)):
-        path = run.journal.shard_path(number)
+        path = run.journal.shard_path(number, rounding)
         if path and (table := finished_shard(path, schema)) is not None:
             tables[number] = table
     progress = run.progress(len(items), resumed=sum(len(cuts[number]) for number in tables))
     missing = [(n, shard_seed(run.params.seed, run.name, n), cut) for n, cut in enumerate(cuts) if n not in tables]
-    for number, data, tokens in run.work(start, missing, schema, worker_environment(run.params.runtime)):
-        path = run.journal.shard_path(number)
+    for number, data, tokens in run.work(start, missing, schema, environment):
+        path = run.journal.shard_path(number, rounding)
         if path:
             write_table(path, data)
         tables[number] = data

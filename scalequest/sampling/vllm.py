@@ -58,6 +58,15 @@ def worker_environment(runtime: Runtime) -> dict[str, str]:
     return {"OMP_NUM_THREADS": str(threads)}
 
 
+def gpu_rounding(runtime: Runtime, gpus: int = 1) -> dict[str, Any]:
+    """Settings by which an engine on a GPU rounds a row otherwise even in the same batch.
+
+    Compiled and uncompiled kernels, and another number of GPUs per engine, sum in another order. Memory and the KV cache
+    change the batch alone (docs/repeatability.md).
+    """
+    return {"engine_start": runtime.engine_start, "gpus_per_engine": gpus}
+
+
 def graph_sizes(max_num_seqs: int) -> list[int]:
     """Batch sizes to record CUDA graphs for, up to the largest batch that decodes.
 

@@ -19,7 +19,7 @@ from scalequest.runtime.journal import IDENTITY, LOCK, Journal, only_writer
 from scalequest.runtime.rows import RowStore
 from scalequest.runtime.stage import StageRun
 from scalequest.sampling.shards import map_shards
-from tests.fakes import LAPTOP
+from tests.fakes import LAPTOP, shard_file
 
 PARAMS = load_all(LAPTOP)
 HOSTILE = {
@@ -58,8 +58,7 @@ def test_a_damaged_shard_is_computed_again_and_the_others_are_kept(
     tmp_path: Path, content: bytes, caplog: pytest.LogCaptureFixture
 ) -> None:
     first = run(tmp_path, [])
-    path = Journal.of(stage_facts(tmp_path)).shard_path(1)
-    assert path
+    path = shard_file(Journal.of(stage_facts(tmp_path)).folder, 1)
     path.write_bytes(content)
     done: list[int] = []
     assert run(tmp_path, done) == first
@@ -72,8 +71,7 @@ def test_a_damaged_shard_is_computed_again_and_the_others_are_kept(
 @pytest.mark.parametrize("byte", [4, 40, -60, -9, -2])
 def test_a_shard_with_a_damaged_byte_gives_no_other_rows(tmp_path: Path, byte: int) -> None:
     first = run(tmp_path, [])
-    path = Journal.of(stage_facts(tmp_path)).shard_path(1)
-    assert path
+    path = shard_file(Journal.of(stage_facts(tmp_path)).folder, 1)
     data = bytearray(path.read_bytes())
     data[byte] ^= 0xFF
     path.write_bytes(bytes(data))
@@ -86,8 +84,7 @@ def test_a_shard_that_cannot_be_opened_is_computed_again(
     tmp_path: Path, kind: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     first = run(tmp_path, [])
-    path = Journal.of(stage_facts(tmp_path)).shard_path(1)
-    assert path
+    path = shard_file(Journal.of(stage_facts(tmp_path)).folder, 1)
     path.unlink()
     if kind == "broken_link":
         path.symlink_to(tmp_path / "nowhere")
@@ -259,8 +256,7 @@ def test_a_private_folder_is_closed_to_others_and_another_users_stays(
 
 def test_a_shard_of_other_columns_is_refused(tmp_path: Path) -> None:
     run(tmp_path, [])
-    path = Journal.of(stage_facts(tmp_path)).shard_path(1)
-    assert path
+    path = shard_file(Journal.of(stage_facts(tmp_path)).folder, 1)
     write_table(path, scored("a"))
     with pytest.raises(UserError, match="it was written by other code"):
         run(tmp_path, [])

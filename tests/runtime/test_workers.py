@@ -39,7 +39,7 @@ def start():
         return made, sum(row["n_tokens"] for row in made)
     return work
 class Run(StageRun):
-    journal = type("NoJournal", (), {"shard_path": lambda self, number: None})()
+    journal = type("NoJournal", (), {"shard_path": lambda self, number, rounding: None})()
     name = "generate@sums"
 run = Run(params.model_copy(update={"runtime": runtime, "seed": 3}))
 table = map_shards(run, range(76), start, QUESTION, 16)

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
+from unittest.mock import Mock
 
 import pytest
 
@@ -12,6 +13,7 @@ from scalequest.errors import UserError
 from scalequest.params import load_all
 from scalequest.records import SCORE, SCORED, write_table
 from scalequest.runtime import progress
+from scalequest.runtime import stage as stages
 from scalequest.runtime.facts import StageFacts
 from scalequest.runtime.journal import Journal
 from scalequest.runtime.progress import Progress
@@ -21,7 +23,7 @@ from scalequest.sampling.rows import map_rows
 from scalequest.sampling.shards import map_shards
 from scalequest.sampling.vllm import worker_environment
 from scalequest.seeding import shard_seed
-from tests.fakes import LAPTOP, changed
+from tests.fakes import LAPTOP, changed, shard_file
 
 PARAMS = load_all(LAPTOP)
 
@@ -137,7 +139,7 @@ def test_the_result_is_the_same_bytes_resumed_or_not(tmp_path: Path, stop_before
 def test_only_a_missing_shard_is_worked_on_again(tmp_path: Path):
     first = as_bytes(run(Work(), Journal.of(facts(tmp_path))), tmp_path / "first")
     journal = Journal.of(facts(tmp_path))
-    journal.shard_path(1).unlink()
+    shard_file(journal.folder, 1).unlink()
     again = Work()
     assert as_bytes(run(again, journal), tmp_path / "again") == first
     assert again.shards == [1]
@@ -145,8 +147,9 @@ def test_only_a_missing_shard_is_worked_on_again(tmp_path: Path):
 
 def test_a_half_written_shard_is_no_shard(tmp_path: Path):
     journal = Journal.of(facts(tmp_path))
+    shard = journal.shard_path(0, {"OMP_NUM_THREADS": "1"})
     # What a kill leaves behind: the temporary name of scalequest.io, with rubbish in it.
-    (journal.folder / ".shard-000000.parquet.4711.tmp").write_bytes(b"PAR1 and no more")
+    shard.with_name(f".{shard.name}.4711.tmp").write_bytes(b"PAR1 and no more")
     work = Work()
     run(work, journal)
     assert work.shards == [0, 1, 2]
@@ -180,6 +183,36 @@ def test_a_parameter_that_is_set_back_finds_its_shards(tmp_path: Path):
     assert work.shards == []
 
 
+def test_rows_and_shards_that_an_engine_rounded_otherwise_are_not_mixed_in(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    """Only on a GPU, where `engine_start` and `tensor_parallel` choose other kernels and another order of sums."""
+    machine = {"cpu": "x"}
+    monkeypatch.setattr(stages, "hardware", lambda: machine)
+    known = StageFacts("respond", tmp_path, {"models/solver": "x"})
+
+    def finished(**runtime: Any) -> tuple[int, int]:
+        """How many of 8 items were there already, as shards and as rows."""
+        made = StageRun(changed(PARAMS, runtime=runtime), known)
+        work, row_work = Work(), Mock(side_effect=lambda items, *_: ([{"key": i, "score": 1.0} for i in items], 0))
+        map_shards(made, range(8), lambda: work, SCORE, 4)
+        map_rows(made, list("abcdefgh"), str, lambda: row_work, SCORED, 4, Path("models/solver"), {})
+        return 8 - 4 * len(work.shards), 8 - 4 * row_work.call_count
+
+    quick, split = {"engine_start": "quick"}, {"tensor_parallel": {"solver": 2}}
+    assert finished() == (0, 0)
+    assert finished(**quick) == finished(**split) == (8, 8), "both are ignored without a GPU"
+    assert finished(threads=3) == (0, 0)
+
+    machine["gpu"] = "NVIDIA H100"
+    assert finished() == (0, 0)
+    assert finished(gpu_memory_utilization=0.5, gpu_kv_cache_gib=3.0) == (8, 8), "they change the batch alone"
+    assert finished(**quick) == (0, 0)
+    assert finished(**split) == (8, 0), "an engine of shards is a generator's, which is never split"
+    assert finished(**split, **quick) == (8, 0)
+    assert finished() == finished(**quick) == (8, 8), "each is found again"
+
+
 def test_a_foreign_journal_is_refused(tmp_path: Path):
     folder = Journal.of(facts(tmp_path)).folder
     identity = json.loads((folder / "identity.json").read_text())
@@ -195,8 +228,8 @@ def test_a_shard_of_another_shape_is_refused(tmp_path: Path):
     run(Work(), journal)
     import pyarrow as pa
 
-    write_table(journal.shard_path(1), pa.table({"id": ["x"]}))
-    with pytest.raises(UserError, match=r"shard-000001\.parquet: columns"):
+    write_table(shard_file(journal.folder, 1), pa.table({"id": ["x"]}))
+    with pytest.raises(UserError, match=r"shard-000001-.*\.parquet: columns"):
         run(Work(), journal)
 
 
@@ -217,7 +250,7 @@ def test_another_stage_leaves_an_unfinished_journal_alone(tmp_path: Path):
     with pytest.raises(KeyboardInterrupt):
         run(Work(stop_before=2), mine)
     Journal.of(facts(tmp_path, "respond"))
-    assert mine.shard_path(1).exists()
+    assert shard_file(mine.folder, 1).exists()
 
 
 # ------------------------------------------------------------------------------------------------------------ progress
