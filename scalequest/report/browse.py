@@ -9,7 +9,7 @@ from scalequest.problems.puzzles import known_answer
 from scalequest.report.blocks import Block, Browser, Column, Section, Text, clip
 from scalequest.report.page import browser_json, packed
 from scalequest.report.run import Run
-from scalequest.report.tables import answers, checked_pairs, judged, preference_rows, shuffled, with_ids
+from scalequest.report.tables import answers, checked_pairs, judged, preference_rows, shuffled
 
 # Rows of a browser, and bytes of its packed rows: the page must stay under 5 MB.
 QUESTIONS, ITEMS, REWRITES = 5_000, 2_000, 1_000
@@ -58,24 +58,19 @@ def reading(row: dict[str, Any]) -> str:
 
 def drawn_questions(run: Run) -> list[int]:
     """Places in the ledger: at least ``RARE`` of each outcome, the others as they come, in the order of the draw."""
-    order, outcomes = shuffled(run.ledger["id"].to_pylist()), run.ledger["outcome"].to_pylist()
-    taken: dict[str, int] = {}
-    rare: list[int] = []
-    others: list[int] = []
-    for place in order:
-        taken[outcomes[place]] = taken.get(outcomes[place], 0) + 1
-        (rare if taken[outcomes[place]] <= RARE else others).append(place)
-    chosen = set((rare + others)[:QUESTIONS])
-    return [place for place in order if place in chosen]
+    drawn = run.ledger.first_drawn(QUESTIONS, "report/tables", "outcome")
+    rare = [row for own in drawn.values() for row in own[:RARE]]
+    others = [row for own in drawn.values() for row in own[RARE:]]
+    return [place for _, place in sorted((sorted(rare) + sorted(others))[:QUESTIONS])]
 
 
 def question_browser(run: Run, args: argparse.Namespace) -> Browser:
     """Every drawn question with all that the run knows of it."""
-    rows = run.ledger.take(drawn_questions(run)).to_pylist()
+    rows = run.ledger.take(drawn_questions(run))
     ids = {row["id"] for row in rows}
     verdicts, sampled = judged(args, ids), answers(args, ids)
     # Of several rows of a question (reward_select.keep) the first is the choice.
-    chosen = {row["id"]: row for row in reversed(with_ids(run.data, ids))}
+    chosen = {row["id"]: row for row in reversed(run.data.having("id", ids))}
     twins = _twins(run, rows)
     present = {row["outcome"] for row in rows}
     order = [name for name in [*run.outcomes, KEPT] if name in present]
@@ -108,7 +103,7 @@ def question_browser(run: Run, args: argparse.Namespace) -> Browser:
 def _twins(run: Run, rows: Sequence[dict[str, Any]]) -> dict[str, str]:
     """Text of the generated questions that others are duplicates of."""
     wanted = {row["matched"] for row in rows if row["matched"]}
-    return {row["id"]: row["question"] for row in with_ids(run.ledger, wanted)}
+    return {row["id"]: row["question"] for row in run.ledger.having("id", wanted)}
 
 
 def _number(value: float | None) -> float | None:

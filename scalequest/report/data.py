@@ -1,28 +1,21 @@
 """Rows of the data, kept and rejected."""
 
-import heapq
 from typing import Any
 
-import pyarrow as pa
-
 from scalequest.outcomes import KEPT, OUTCOMES, Outcome
-from scalequest.problems.draw import hash_place
 from scalequest.report.blocks import Block, Sample, Samples, Section, Text, code
 from scalequest.report.run import Run
+from scalequest.report.tables import Stored
 
 KEPT_SHOWN = 3
 
 
-def shown_rows(table: pa.Table, n: int, *by: str) -> dict[tuple[str, ...], list[dict[str, Any]]]:
+def shown_rows(table: Stored, n: int, *by: str) -> dict[tuple[str, ...], list[dict[str, Any]]]:
     """Draw, for each value of the columns ``by``, at most ``n`` rows by hash of their id: the same rows in every report."""
-    places: dict[tuple[str, ...], list[int]] = {}
-    for place, key in enumerate(zip(*(table[name].to_pylist() for name in by), strict=True)):
-        places.setdefault(key, []).append(place)
-    ids = table["id"].to_pylist()
-    return {
-        key: table.take(heapq.nsmallest(n, found, key=lambda place: hash_place(0, ids[place], "report"))).to_pylist()
-        for key, found in places.items()
-    }
+    drawn = table.first_drawn(n, "report", *by)
+    places = [place for own in drawn.values() for _, place in own]
+    rows = dict(zip(places, table.take(places), strict=True))
+    return {key: [rows[place] for _, place in own] for key, own in drawn.items()}
 
 
 def kept_sample(row: dict[str, Any]) -> Sample:

@@ -3,43 +3,75 @@
 import argparse
 import csv
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
 
 from scalequest.io import csv_text
-from scalequest.outcomes import DUPLICATES, KEPT, RIGHT
+from scalequest.outcomes import DUPLICATES, RIGHT
 from scalequest.records import ATTEMPT, PROBLEM, REWARD, read_rows
 from scalequest.report.blocks import Block, Curves, Histogram, Section, Table, Text
 from scalequest.report.results import DASH, percent
 from scalequest.report.run import Run
-from scalequest.report.tables import column_of, question_texts
+from scalequest.report.tables import Stored, column_of, question_texts
 
+# A series of values; None and NaN stand for none.
+Numbers = Sequence[float] | NDArray[np.float32]
 BINS = 32
+# Values of a series that are Python objects at once.
+VALUES_HELD = 100_000
 # In the order of the pipeline.
 TRAININGS = ("solver", "qft", "qpo", "difficulty_model", "reward_model", "instruct_tune")
 # Points of one curve; more are thinned evenly, the last one stays.
 POINTS = 240
 
 
-def histogram(title: str, series: dict[str, Sequence[float]], trim: float = 0.005) -> Histogram | None:
+def histogram(title: str, series: Mapping[str, Numbers], trim: float = 0.005) -> Histogram | None:
     """Bin each series over a common range, without ``trim`` of the values at each end; None without values.
 
     What is beyond the range counts into the first or the last bin. A series without a value is left out.
     """
-    given = {name: [v for v in values if v is not None and math.isfinite(v)] for name, values in series.items()}
-    given = {name: values for name, values in given.items() if values}
-    pooled = sorted(value for values in given.values() for value in values)
-    if not pooled:
+    given = {name: finite(values) for name, values in series.items()}
+    given = {name: values for name, values in given.items() if len(values)}
+    if not given:
         return None
-    low, high = pooled[int(trim * (len(pooled) - 1))], pooled[math.ceil((1 - trim) * (len(pooled) - 1))]
+    pooled = np.concatenate(list(given.values()))
+    ends = [int(trim * (len(pooled) - 1)), math.ceil((1 - trim) * (len(pooled) - 1))]
+    pooled.partition(ends)
+    low, high = (float(pooled[at]) for at in ends)
+    del pooled
     width = (high - low) / BINS or 1.0
     rows = []
     for name, values in given.items():
-        counts = [0] * BINS
-        for value in values:
-            counts[min(BINS - 1, max(0, int((value - low) / width)))] += 1
-        rows.append((name, len(values), sum(values) / len(values), [count / len(values) for count in counts]))
+        counts = np.zeros(BINS, np.int64)
+        for some in in_parts(values):
+            bins = np.clip((some - low) / width, 0, BINS - 1).astype(np.int64)
+            counts += np.bincount(bins, minlength=BINS)
+        rows.append((name, len(values), mean(values), [int(count) / len(values) for count in counts]))
     return Histogram(title, low, low + BINS * width, rows)
+
+
+def in_parts(values: NDArray[np.floating[Any]]) -> Iterator[NDArray[np.float64]]:
+    """The values in double precision, some at a time."""
+    for start in range(0, len(values), VALUES_HELD):
+        yield values[start : start + VALUES_HELD].astype(np.float64)
+
+
+def mean(values: NDArray[np.floating[Any]]) -> float:
+    """Mean of at least one value, added one by one."""
+    total = 0.0
+    for some in in_parts(values):
+        total = sum(some.tolist(), total)
+    return total / len(values)
+
+
+def finite(values: Numbers) -> NDArray[np.floating[Any]]:
+    """The values that are numbers."""
+    given = values if isinstance(values, np.ndarray) else np.array([v for v in values if v is not None], np.float64)
+    return given[np.isfinite(given)]
 
 
 def words(texts: Sequence[str]) -> list[float]:
@@ -58,24 +90,22 @@ def fail_rates(path: Path) -> list[float]:
 def by_generator(run: Run) -> Table:
     """A row per generator: what its questions are like."""
     rows = []
-    generators, outcomes = run.ledger["generator"].to_pylist(), run.ledger["outcome"].to_pylist()
-    difficulties = run.ledger["difficulty"].to_pylist()
+    asked, twin = run.questions, run.questions.ended_as(*DUPLICATES)
     for name, generated in run.asked.items():
         judged = run.metrics["judge"].get("by_generator", {}).get(name, {})
         solvable = DASH
         if judged.get("solvable_frac") is not None:
             solvable = percent(judged["solvable_frac"], judged.get("solvable_frac_standard_error"))
-        mine = [place for place, generator in enumerate(generators) if generator == name]
-        hard = [difficulties[place] for place in mine if difficulties[place] is not None]
-        twins = sum(outcomes[place] in DUPLICATES for place in mine)
-        kept = sum(outcomes[place] == KEPT for place in mine)
+        mine = asked.of(name)
+        hard = finite(asked.difficulty[mine])
+        twins, kept = int((twin & mine).sum()), int((asked.kept & mine).sum())
         rows.append(
             [
                 f"`{name}`",
                 f"{generated:,}",
                 percent(twins / max(1, generated)),
                 solvable,
-                f"{sum(hard) / len(hard):.3f}" if hard else DASH,
+                f"{mean(hard):.3f}" if len(hard) else DASH,
                 percent(kept / max(1, generated)),
             ]
         )
@@ -85,28 +115,26 @@ def by_generator(run: Run) -> Table:
 
 def distributions(run: Run, args: argparse.Namespace) -> Section:
     """Show how the questions, answers and scores are distributed (paper, Figures 3 to 5)."""
-    mix = list(run.asked)
-    generators, outcomes = run.ledger["generator"].to_pylist(), run.ledger["outcome"].to_pylist()
-    difficulties, questions = run.ledger["difficulty"].to_pylist(), run.ledger["question"].to_pylist()
-    lengths: dict[str, Sequence[float]] = {"seeds": words(column_of(args.seeds, PROBLEM, "question"))}
-    hard: dict[str, Sequence[float]] = {"seeds: fail rate of the solver": fail_rates(args.attempts)}
+    asked, mix = run.questions, list(run.asked)
+    lengths: dict[str, Numbers] = {"seeds": words(column_of(args.seeds, PROBLEM, "question"))}
+    hard: dict[str, Numbers] = {"seeds: fail rate of the solver": fail_rates(args.attempts)}
     for name in mix:
-        mine = [place for place, generator in enumerate(generators) if generator == name]
+        mine = asked.of(name)
         lengths[f"{name}, after QFT"] = words(question_texts(args.qpo_questions, name))
-        lengths[f"{name}, generated"] = words([questions[place] for place in mine])
-        lengths[f"{name}, kept"] = words([questions[place] for place in mine if outcomes[place] == KEPT])
-        hard[f"{name}, generated"] = [difficulties[place] for place in mine]
-        hard[f"{name}, kept"] = [difficulties[place] for place in mine if outcomes[place] == KEPT]
+        lengths[f"{name}, generated"] = asked.words[mine]
+        lengths[f"{name}, kept"] = asked.words[mine & asked.kept]
+        hard[f"{name}, generated"] = asked.difficulty[mine]
+        hard[f"{name}, kept"] = asked.difficulty[mine & asked.kept]
     charts = [
         histogram("Difficulty: the scorer's fail rate of generated questions, beside the seeds' measured one", hard),
         histogram("Words per question", lengths),
         histogram(
             "Reward of the sampled answers and of the chosen ones (logits)",
-            {"all answers": column_of(args.rewards, REWARD, "reward"), "chosen": run.data["reward"].to_pylist()},
+            {"all answers": Stored(args.rewards, REWARD).numbers("reward"), "chosen": run.data.numbers("reward")},
         ),
         histogram(
             "Agreement: share of a question's answers that end in the chosen answer",
-            {name: [a for a, g in zip(run.data["agreement"].to_pylist(), run.data["generator"].to_pylist(), strict=True) if g == name] for name in mix},
+            {name: run.data.numbers("agreement", generator=name) for name in mix},
             trim=0,
         ),
     ]  # fmt: skip
@@ -120,15 +148,13 @@ def distributions(run: Run, args: argparse.Namespace) -> Section:
 
 def for_plots(run: Run, args: argparse.Namespace) -> dict[str, Histogram]:
     """The same values over all generators, by the name of a file for ``dvc plots``; the columns are the same in every run."""
-    kept = [place for place, outcome in enumerate(run.ledger["outcome"].to_pylist()) if outcome == KEPT]
-    hard, lengths = run.ledger["difficulty"].to_pylist(), words(run.ledger["question"].to_pylist())
+    asked, kept = run.questions, run.questions.kept
+    rewards = {"answers": Stored(args.rewards, REWARD).numbers("reward"), "chosen": run.data.numbers("reward")}
     found = {
-        "difficulty": histogram("", {"generated": hard, "kept": [hard[place] for place in kept]}),
-        "words": histogram("", {"generated": lengths, "kept": [lengths[place] for place in kept]}),
-        "reward": histogram(
-            "", {"answers": column_of(args.rewards, REWARD, "reward"), "chosen": run.data["reward"].to_pylist()}
-        ),
-        "agreement": histogram("", {"chosen": run.data["agreement"].to_pylist()}, trim=0),
+        "difficulty": histogram("", {"generated": asked.difficulty, "kept": asked.difficulty[kept]}),
+        "words": histogram("", {"generated": asked.words, "kept": asked.words[kept]}),
+        "reward": histogram("", rewards),
+        "agreement": histogram("", {"chosen": run.data.numbers("agreement")}, trim=0),
     }
     return {name: chart for name, chart in found.items() if chart}
 

@@ -4,8 +4,6 @@ import argparse
 from collections.abc import Collection, Sequence
 
 import numpy as np
-import pyarrow as pa
-import pyarrow.compute as pc
 
 from scalequest.outcomes import KEPT
 from scalequest.problems.diversity import SAMPLE, diversity, places
@@ -93,10 +91,7 @@ def diversity_blocks(run: Run, args: argparse.Namespace) -> list[Block]:
 
 def _asked(run: Run, generator: str, only: str = "", without: Collection[str] = ()) -> list[str]:
     """Questions of a generator with one outcome, or without some; SAMPLE of them at most, at equal distances."""
-    ledger = run.ledger
-    wanted = (
-        pc.equal(ledger["outcome"], only) if only else pc.invert(pc.is_in(ledger["outcome"], pa.array(list(without))))
-    )
-    own = np.flatnonzero(pc.and_(pc.equal(ledger["generator"], generator), wanted).to_numpy())
-    texts: list[str] = ledger["question"].take(pa.array(own[places(len(own), min(SAMPLE, len(own)))])).to_pylist()
-    return texts
+    asked = run.questions
+    wanted = asked.ended_as(only) if only else ~asked.ended_as(*without)
+    own = np.flatnonzero(asked.of(generator) & wanted)
+    return [row["question"] for row in run.ledger.take(own[places(len(own), min(SAMPLE, len(own)))].tolist())]

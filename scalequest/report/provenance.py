@@ -78,11 +78,9 @@ def contamination(run: Run) -> Section:
 
 def spans_table(run: Run) -> Table | None:
     """Make a row per benchmark that lost questions to it: how many, and the first span by id; None where there are none."""
-    columns = [run.ledger[name].to_pylist() for name in ("id", "outcome", "matched", "evidence")]
     found: dict[str, list[tuple[str, str, str]]] = {}
-    for name, outcome, matched, evidence in zip(*columns, strict=True):
-        if outcome == "contaminated":
-            found.setdefault(matched.split("/")[0], []).append((name, matched, evidence))
+    for row in run.ledger.having("outcome", ["contaminated"]):
+        found.setdefault(row["matched"].split("/")[0], []).append((row["id"], row["matched"], row["evidence"]))
     rows = []
     for benchmark, hits in sorted(found.items()):
         name, item, span = min(hits)

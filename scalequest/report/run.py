@@ -1,19 +1,17 @@
 """What the stages wrote, read for the report."""
 
 import argparse
-from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import pyarrow as pa
-
 from scalequest.audit.outside import LOCKS, changed_sources, other_versions
 from scalequest.errors import UserError
 from scalequest.io import read_json
 from scalequest.outcomes import KEPT, OUTCOMES
-from scalequest.records import INSTRUCTION, LEDGER, SAMPLE, by_item, read_rows, read_table
+from scalequest.records import INSTRUCTION, LEDGER, SAMPLE, by_item, read_rows
+from scalequest.report.tables import Asked, Stored
 from scalequest.runtime.environment import ENVIRONMENT_FILE, Recorded
 
 # The stages that write metrics: once, and once per generator.
@@ -37,8 +35,9 @@ class Run:
         dev: the same on the development items; empty without ``evaluate.dev_frac``.
         metrics: DVC's stage name to its metrics; of the evaluation stages, their scores files.
         outcomes: outcome of the generated questions to its count for each generator of the mix; ``kept`` comes last.
-        ledger: every generated question.
-        data: the training rows.
+        ledger: every generated question, on disk.
+        questions: what is counted of each of them.
+        data: the training rows, on disk.
         items: model to its test items, for the models of ``scores`` whose answers are there.
     """
 
@@ -47,8 +46,9 @@ class Run:
     dev: dict[str, dict[str, Any]]
     metrics: dict[str, dict[str, Any]]
     outcomes: dict[str, list[int]]
-    ledger: pa.Table
-    data: pa.Table
+    ledger: Stored
+    questions: Asked
+    data: Stored
     items: dict[str, Items]
 
     @property
@@ -137,20 +137,22 @@ def read_metrics(
     return found
 
 
-def count_outcomes(ledger: pa.Table, generated: dict[str, int]) -> dict[str, list[int]]:
-    """Count the ledger's rows by outcome, for each generator in the order of ``generated``.
+def count_outcomes(questions: Asked, generated: dict[str, int]) -> dict[str, list[int]]:
+    """Count the generated questions by outcome, for each generator in the order of ``generated``.
 
     Raises:
         UserError: the ledger does not have as many rows of each generator as it generated.
     """
-    counts = Counter(zip(ledger["generator"].to_pylist(), ledger["outcome"].to_pylist(), strict=True))
-    found = Counter(ledger["generator"].to_pylist())
+    counts = questions.counts()
+    found: dict[str, int] = {}
+    for (generator, _), n in counts.items():
+        found[generator] = found.get(generator, 0) + n
     if found != generated:
         raise UserError(
-            f"ledger: {dict(found)} questions by generator, but {generated} were generated. Run: dvc repro filter"
+            f"ledger: {found} questions by generator, but {generated} were generated. Run: dvc repro filter"
         )
     names = [*OUTCOMES, *sorted({outcome for _, outcome in counts} - {*OUTCOMES, KEPT}), KEPT]
-    return {name: [counts[generator, name] for generator in generated] for name in names}
+    return {name: [counts.get((generator, name), 0) for generator in generated] for name in names}
 
 
 def tasks_of(scores: dict[str, Any]) -> dict[str, Any]:
@@ -221,7 +223,8 @@ def read_run(args: argparse.Namespace, params: Any) -> Run:
     students = list(params.instruct_tune.seeds)
     files = read_scores(args.scores, students)
     metrics = read_metrics(args.metrics, params.mix, students, list(params.own.questions))
-    ledger = read_table(args.ledger, LEDGER)
+    ledger = Stored(args.ledger, LEDGER)
+    questions = Asked(ledger)
     metrics |= {stage_of(model): scores for model, scores in files.items()}
     for stage, flags in from_outside(params, list(metrics)).items():
         values = metrics.get(stage, {})
@@ -232,8 +235,9 @@ def read_run(args: argparse.Namespace, params: Any) -> Run:
         scores=scores_by_model(files),
         dev={model: scores for model, scores in dev.items() if scores},
         metrics=metrics,
-        outcomes=count_outcomes(ledger, asked_questions(params, metrics)),
+        outcomes=count_outcomes(questions, asked_questions(params, metrics)),
         ledger=ledger,
-        data=read_table(args.data, INSTRUCTION),
+        questions=questions,
+        data=Stored(args.data, INSTRUCTION),
         items=read_items(args.samples, list(files)),
     )
