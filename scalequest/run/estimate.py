@@ -10,14 +10,16 @@ pairs, the paper's Table 4 is printed beside the estimate. docs/estimate.md says
 import argparse
 import math
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from scalequest.domains import GIVEN
 from scalequest.errors import UserError
 from scalequest.io import read_json
 from scalequest.models.source import parse_source
-from scalequest.params import Params, read_yaml, with_own
+from scalequest.params import FileSource, HubSource, Params, read_yaml, with_own
 from scalequest.run.profile import load_profile
 
 TABLE = Path(__file__).with_name("gpus.yaml")
@@ -104,8 +106,7 @@ def workload(params: Params, assumed: Assumptions, sizes: dict[str, float], with
     token, keep = assumed.tokens, assumed.keeps
     size = {role: model_billions(source, sizes) for role, source in params.models.items()}
     n_mix, template, question = len(params.mix), token["template"], token["question"]
-    # The generators share the work, so one mean model is used for all.
-    generator = sum(size[name] or 0.0 for name in params.mix) / n_mix
+    own = OwnRows.of(params)
     # A solver that was trained on the seeds' solutions answers at their length.
     response = min(token["response" if params.solver.method == "none" else "solution"], params.respond.max_tokens)
     answered = question + template + response
@@ -143,65 +144,53 @@ def workload(params: Params, assumed: Assumptions, sizes: dict[str, float], with
         samples = with_solutions * params.solver.epochs
         add("solver", with_solutions, size["solver"], trainings=1, samples=samples, written=weights(size["solver"]),
             trained=samples * (question + template + token["solution"]))  # fmt: skip
-    asked = sum(sum(params.generators[g].seed_mix.values()) for g in params.mix)
-    mixed = [params.generators[g] for g in params.mix]
-    tuned = sum(sum(own.seed_mix.values()) * with_own(params.qft, own.qft).epochs for own in mixed)
-    add("qft", asked, generator, trainings=n_mix, samples=tuned, written=n_mix * weights(generator),
-        trained=tuned * (question + template))  # fmt: skip
-    sampled = params.qpo_questions.n_questions * n_mix
-    add(
-        "qpo_questions",
-        sampled,
-        generator,
-        generated=sampled * question,
-        length="question",
-        engines=n_mix,
-        written=sampled * question * BYTES_PER_TOKEN,
-    )
-    feedback = params.preferences.source == "solver"
-    rewrite = sampled * token[f"rewrite_{params.preferences.style}"]
-    if feedback:
-        n = params.preferences.solver.n_samples
-        solved = sampled * n * min(token["response"], params.preferences.max_tokens)
-        # An engine reads a question once for all its samples; an endpoint is paid for each.
-        times = n if size["solver"] is None else 1
-        ask(
-            "solver", "preferences", sampled, sampled * times * (question + template), solved, "response", engines=n_mix
-        )
-    else:
-        around = token["judge_examples"] if size["optimizer"] is None else template
-        length = "question" if params.preferences.style == "few_shot" else "response"
-        ask("optimizer", "preferences", sampled, sampled * (question + around), rewrite, length, engines=n_mix)
-    epochs = sum(with_own(params.qpo, params.generators[g].qpo).epochs for g in params.mix)
-    pairs = params.qpo_questions.n_questions * keep["pairs"] * epochs
-    # Two sequences per pair; the reference model reads both once (a third of a training pass).
-    add(
-        "qpo",
-        pairs,
-        generator,
-        trainings=n_mix,
-        samples=2 * pairs,
-        trained=2 * pairs * (question + template) * 4 / 3,
-        written=n_mix * weights(generator),
-    )
-    generated = sum(params.generators[g].n_questions for g in params.mix)
-    add(
-        "generate",
-        generated,
-        generator,
-        generated=generated * question,
-        length="question",
-        engines=n_mix,
-        written=generated * question * BYTES_PER_TOKEN,
-    )
+    pairs = {g: own.preferences.get(g, params.qpo_questions.n_questions * keep["pairs"]) for g in params.mix}
+    if params.mix:
+        # The generators share the work, so one mean model is used for all.
+        generator = sum(size[name] or 0.0 for name in params.mix) / n_mix
+        mixed = [params.generators[g] for g in params.mix]
+        asked = sum(sum(each.seed_mix.values()) for each in mixed)
+        tuned = sum(sum(each.seed_mix.values()) * with_own(params.qft, each.qft).epochs for each in mixed)
+        add("qft", asked, generator, trainings=n_mix, samples=tuned, written=n_mix * weights(generator),
+            trained=tuned * (question + template))  # fmt: skip
+        sampled = params.qpo_questions.n_questions * n_mix
+        add("qpo_questions", sampled, generator, generated=sampled * question, length="question", engines=n_mix,
+            written=sampled * question * BYTES_PER_TOKEN)  # fmt: skip
+        # Given pairs take the place of a generator's rewrites.
+        n_rewritten = n_mix - len(own.preferences)
+        paired = params.qpo_questions.n_questions * n_rewritten
+        if not n_rewritten:
+            add("preferences", 0, None)
+        elif params.preferences.source == "solver":
+            n = params.preferences.solver.n_samples
+            solved = paired * n * min(token["response"], params.preferences.max_tokens)
+            # An engine reads a question once for all its samples; an endpoint is paid for each.
+            times = n if size["solver"] is None else 1
+            ask("solver", "preferences", paired, paired * times * (question + template), solved, "response",
+                engines=n_rewritten)  # fmt: skip
+        else:
+            around = token["judge_examples"] if size["optimizer"] is None else template
+            length = "question" if params.preferences.style == "few_shot" else "response"
+            rewrite = paired * token[f"rewrite_{params.preferences.style}"]
+            ask("optimizer", "preferences", paired, paired * (question + around), rewrite, length, engines=n_rewritten)
+        passes = sum(n * with_own(params.qpo, params.generators[g].qpo).epochs for g, n in pairs.items())
+        # Two sequences per pair; the reference model reads both once (a third of a training pass).
+        add("qpo", sum(pairs.values()), generator, trainings=n_mix, samples=2 * passes,
+            trained=2 * passes * (question + template) * 4 / 3, written=n_mix * weights(generator))  # fmt: skip
+        written = sum(each.n_questions for each in mixed)
+        add("generate", written, generator, generated=written * question, length="question", engines=n_mix,
+            written=written * question * BYTES_PER_TOKEN)  # fmt: skip
+    generated = sum(params.generators[g].n_questions for g in params.mix) + sum(own.questions.values())
     add("screen", generated, None)
     screened = generated * keep["screen"]
     shown = token["judge_examples"] if params.judge.style == "few_shot" else template
     # Both sides of some pairs, by the judge and by the difficulty scorer. The scorer's tokens are counted as if its model
     # had the judge's size, because a row of the table has one.
-    checked = 2 * n_mix * min(params.preference_check.n_pairs, params.qpo_questions.n_questions * keep["pairs"])
+    checked = 2 * sum(min(params.preference_check.n_pairs, n) for n in pairs.values())
     both = checked * (question + shown), checked * token[f"verdict_{params.judge.style}"]
-    if size["judge"] is None:
+    if not params.mix:
+        add("preference_check", 0, None)
+    elif size["judge"] is None:
         ask("judge", "preference_check", checked / 2, *both)
         scored = checked * (question + template)
         add("preference_check", checked / 2, size["difficulty"], read=scored, engines=1, sequences=checked)
@@ -229,7 +218,11 @@ def workload(params: Params, assumed: Assumptions, sizes: dict[str, float], with
     add(
         "difficulty", screened, size["difficulty"], read=screened * (question + template), sequences=screened, engines=1
     )
-    kept = kept_questions(params, screened / generated * (keep["judge"] if params.filter.require_solvable else 1))
+    kept = kept_questions(
+        params, keep["screen"] * (keep["judge"] if params.filter.require_solvable else 1), own.questions
+    )
+    if own.filtered is not None:
+        kept = own.filtered
     answers = kept * params.respond.n_samples
     prompts = kept if size["solver"] is not None else answers
     ask("solver", "respond", kept, prompts * (question + template), answers * response, "response", engines=1,
@@ -246,13 +239,13 @@ def workload(params: Params, assumed: Assumptions, sizes: dict[str, float], with
             written=weights(size["reward"]),
         )
     add("reward", answers, size["reward"], read=answers * answered, sequences=answers, engines=1)
-    pairs, students = kept * keep["reward_select"], len(params.instruct_tune.seeds)
+    examples, students = kept * keep["reward_select"], len(params.instruct_tune.seeds)
     if params.instruct_tune.n_examples is not None:
-        pairs = min(pairs, params.instruct_tune.n_examples)
-    taught = students * pairs * params.instruct_tune.epochs
+        examples = min(examples, params.instruct_tune.n_examples)
+    taught = students * examples * params.instruct_tune.epochs
     add(
         "instruct_tune",
-        pairs,
+        examples,
         size["student"],
         trainings=students,
         samples=taught,
@@ -268,12 +261,67 @@ def seed_problems(params: Params, unknown: int = SEEDS) -> int:
     return unknown if None in counts else sum(n for n in counts if n is not None)
 
 
-def kept_questions(params: Params, keep_frac: float) -> int:
-    """Number of questions that pass the filter: the most that keeps the shares, up to ``filter.n_questions``."""
-    total = sum(params.filter.shares[g] for g in params.mix)
+@dataclass(frozen=True)
+class OwnRows:
+    """Numbers of a user's own rows.
+
+    Attributes:
+        questions: by name, those that enter at ``screen``.
+        filtered: those that ``respond`` answers in place of the filtered ones; None where it answers these.
+        preferences: pairs by generator, in place of its rewrites.
+    """
+
+    questions: dict[str, int]
+    filtered: int | None
+    preferences: dict[str, int]
+
+    @classmethod
+    def of(cls, params: Params) -> "OwnRows":
+        """Count the rows; files are read where ``n`` does not give the number.
+
+        Raises:
+            UserError: a file is not here, or is damaged.
+        """
+
+        def count(section: str) -> dict[str, int]:
+            return {name: rows_of(f"own.{section}.{name}", s) for name, s in getattr(params.own, section).items()}
+
+        name = params.respond.questions.removeprefix("own/")
+        used = params.own.filtered.get(name) if params.respond.questions.startswith("own/") else None
+        filtered = rows_of(f"own.filtered.{name}", used) if used else None
+        return cls(count("questions"), filtered, count("preferences"))
+
+
+def rows_of(key: str, source: FileSource) -> int:
+    """Number of rows that a source gives: ``n``, or all of its file that have the columns of ``where``.
+
+    Raises:
+        UserError: a local file is not here or is damaged, or it is on the hub, from which an estimate fetches nothing.
+    """
+    if source.n is not None:
+        return source.n
+    from scalequest.problems.own import own_rows
+
+    if isinstance(source, HubSource):
+        raise UserError(
+            f"estimate: {key}.n: null, and the file is on the hub. Expected a number of rows. Set n, or use a local file."
+        )
+    return len(own_rows(key, source))
+
+
+def kept_questions(params: Params, keep_frac: float, own: Mapping[str, int]) -> int:
+    """Number of questions that pass the filter: the most that keeps the shares, up to ``filter.n_questions``.
+
+    Args:
+        params: the run.
+        keep_frac: share of the questions that pass the stages before.
+        own: number of a user's own questions by name.
+    """
+    counts = {name: params.generators[name].n_questions for name in params.mix} | dict(own)
+    total = sum(params.filter.shares[name] for name in counts)
     most = float(params.filter.n_questions)
-    for name in params.mix:
-        left = params.generators[name].n_questions * keep_frac * (1 - params.filter.drop_easiest_frac[name])
+    for name, n in counts.items():
+        left = n * keep_frac * (1 - params.filter.drop_easiest_frac[name])
         most = min(most, left / (params.filter.shares[name] / total))
     return int(most)
 
@@ -341,20 +389,20 @@ def of_run(path: Path, assumed: Assumptions, mix: list[str]) -> Assumptions:
         found: dict[str, Any] = kept[name] if name in kept else read_json(file)
         return found
 
-    def mean(name: str, key: str) -> float:
-        values = [metrics(f"{name}/{g}")[key] for g in mix]
-        return float(sum(values) / len(values))
-
     selected, labels = metrics("reward_select"), metrics("judge")
     keeps = {
-        "pairs": sum(metrics(f"preferences/{g}")["pairs"] for g in mix) / sum(metrics(f"preferences/{g}")["questions"] for g in mix),
         "screen": metrics("screen")["kept_frac"],
         "judge": labels["solvable_frac"],
         "reward_select": selected.get("rows", selected["kept"]) / selected["questions"],
     }  # fmt: skip
     answer = metrics("respond")["mean_tokens"]
-    tokens = {"question": mean("generate", "mean_tokens"), "response": answer, "solution": answer}
-    return Assumptions(assumed.tokens | tokens, keeps, str(path))
+    tokens = {"response": answer, "solution": answer}
+    if lengths := [metrics(f"generate/{g}")["mean_tokens"] for g in mix]:
+        tokens["question"] = float(sum(lengths) / len(lengths))
+    rewritten = [found for g in mix if GIVEN not in (found := metrics(f"preferences/{g}")).get("direction", {})]
+    if rewritten:
+        keeps["pairs"] = sum(found["pairs"] for found in rewritten) / sum(found["questions"] for found in rewritten)
+    return Assumptions(assumed.tokens | tokens, assumed.keeps | keeps, str(path))
 
 
 def render(
@@ -401,8 +449,9 @@ def compare_with_table_4(found: list[Work], gpu: dict[str, Any], table: dict[str
     ]
     total = 0.0
     for stage, paper in table["table_4"].items():
-        total += spent[stage]
-        lines.append(f"{stage:<22}{spent[stage]:>10.1f}{paper:>10.1f}{spent[stage] / paper:>8.2f}")
+        took = spent.get(stage, 0.0)  # a stage that the run does not have
+        total += took
+        lines.append(f"{stage:<22}{took:>10.1f}{paper:>10.1f}{took / paper:>8.2f}")
     paper = sum(table["table_4"].values())
     lines.append(f"{'total':<22}{total:>10.1f}{paper:>10.1f}{total / paper:>8.2f}")
     if "from_paper" in gpu:

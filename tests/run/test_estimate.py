@@ -8,7 +8,7 @@ import pytest
 
 from scalequest.cli import main
 from scalequest.errors import UserError
-from scalequest.io import read_json, write_json
+from scalequest.io import file_hash, read_json, write_json
 from scalequest.params import Params, read_yaml
 from scalequest.run.estimate import (
     TABLE,
@@ -177,8 +177,8 @@ def test_the_filter_keeps_the_most_that_keeps_the_shares(laptop: Params):
         },
     )
     # 128 each, half are kept: 64 stories, 32 sums. Equal shares: 32 of each.
-    assert kept_questions(params, 0.5) == 64
-    assert kept_questions(changed(params, filter={"n_questions": 40}), 0.5) == 40
+    assert kept_questions(params, 0.5, {}) == 64
+    assert kept_questions(changed(params, filter={"n_questions": 40}), 0.5, {}) == 40
 
 
 def test_rows_go_through_the_stages_as_in_the_paper(paper: dict[str, Work]):
@@ -299,3 +299,128 @@ def test_the_check_of_the_pairs_has_a_line(laptop: Params, table: dict[str, Any]
         "preference_check", 20, 0.135, generated=80, read=40 * 250 + 40 * 80, sequences=80, engines=2
     )
     assert found[0.05].rows == 10, "no more than there are"
+
+
+# ------------------------------------------------------------------------------------------------------- a user's rows
+
+
+def with_own_rows(params: Params, mix: list[str], respond: str = "filtered", **own: Any) -> Params:
+    """A run with these generators and a user's files; nothing is dropped of `book` but a quarter by difficulty."""
+    made = changed(
+        params,
+        filter={
+            "shares": params.filter.shares | dict.fromkeys(own.get("questions", ()), 0.5),
+            "drop_easiest_frac": params.filter.drop_easiest_frac | dict.fromkeys(own.get("questions", ()), 0.25),
+            "n_questions": 1000,
+        },
+        respond={"questions": respond, "n_samples": 4},
+        preference_check={"n_pairs": 10},
+    )
+    nothing: dict[str, Any] = {"questions": {}, "filtered": {}, "preferences": {}}
+    return Params.model_validate(made.model_dump(by_alias=True) | {"mix": mix, "own": nothing | own})
+
+
+def source(n: int | None, path: str = "book.jsonl", **more: Any) -> dict[str, Any]:
+    return {"kind": "jsonl", "path": path, "n": n, "sha256": "0" * 64} | more
+
+
+@pytest.fixture
+def by_stage(table: dict[str, Any]) -> Any:
+    def estimated(params: Params) -> dict[str, Work]:
+        assumed = Assumptions(table["tokens"], {"pairs": 0.5, "screen": 0.8, "judge": 0.5, "reward_select": 0.5})
+        return {work.stage: work for work in workload(params, assumed, table["sizes"], 130)}
+
+    return estimated
+
+
+LATER = ("screen", "judge", "difficulty", "respond", "reward", "instruct_tune")
+
+
+@pytest.mark.parametrize(
+    ("mix", "rows"),
+    [
+        # 100 questions; 80 pass the screen, 40 the judge, and 30 are not among the easiest. 4 answers to each; half stay.
+        pytest.param([], (100, 80, 80, 30, 120, 15), id="without a generator"),
+        # And 128 of stories, of which 51.2 pass. Of 0.6 to 0.5 the 30 of the book allow 36 of them: 66.
+        pytest.param(["stories"], (228, 182, 182, 66, 264, 33), id="beside one"),
+    ],
+)
+def test_own_questions_are_counted_from_the_screen_on(laptop: Params, by_stage: Any, mix: list[str], rows: Any):
+    found = by_stage(with_own_rows(laptop, mix, questions={"book": source(100)}))
+    assert tuple(found[stage].rows for stage in LATER) == rows
+    assert {"qft", "qpo_questions", "preferences", "qpo", "generate"} & set(found) == (
+        {"qft", "qpo_questions", "preferences", "qpo", "generate"} if mix else set()
+    )
+    assert found["preference_check"].rows == 10 * len(mix)
+
+
+def test_own_filtered_questions_are_counted_from_the_answers_on(laptop: Params, by_stage: Any):
+    params = with_own_rows(laptop, laptop.mix, "own/book", filtered={"book": source(500), "other": source(7)})
+    assert tuple(by_stage(params)[stage].rows for stage in LATER[3:]) == (500, 2000, 250)
+    unused = with_own_rows(laptop, laptop.mix, filtered={"book": source(500)})
+    assert by_stage(unused)["respond"].rows == by_stage(with_own_rows(laptop, laptop.mix))["respond"].rows
+
+
+def test_own_pairs_take_the_place_of_a_generators_rewrites(laptop: Params, by_stage: Any):
+    """64 sampled questions per generator, half of which give a pair."""
+    found = by_stage(with_own_rows(laptop, laptop.mix, preferences={"sums": source(6)}))
+    assert (found["qpo_questions"].rows, found["preferences"].rows, found["preferences"].engines) == (128, 64, 1)
+    assert (found["qpo"].rows, found["preference_check"].rows) == (32 + 6, 10 + 6)
+    both = by_stage(with_own_rows(laptop, laptop.mix, preferences={g: source(6) for g in laptop.mix}))
+    assert (both["preferences"].rows, both["preferences"].engines, both["qpo"].rows) == (0, 0, 12)
+
+
+def test_rows_of_a_file_without_n_are_counted(laptop: Params, by_stage: Any, tmp_path: Path):
+    file = tmp_path / "book.jsonl"
+    file.write_text(
+        "".join(f'{{"question": "{i} + 1?", "split": "{"train" if i < 30 else "test"}"}}\n' for i in range(50))
+    )
+    pin = {"path": str(file), "sha256": file_hash(file)}
+    assert by_stage(with_own_rows(laptop, [], questions={"book": source(None, **pin)}))["screen"].rows == 50
+    some = source(None, **pin, where={"split": "train"})
+    assert by_stage(with_own_rows(laptop, [], questions={"book": some}))["screen"].rows == 30
+    gone = with_own_rows(laptop, [], questions={"book": source(None, str(tmp_path / "gone.jsonl"))})
+    with pytest.raises(UserError, match=r"own\.questions\.book: .*gone\.jsonl: no such file"):
+        by_stage(gone)
+    hub = {"kind": "hub", "repo": "a/b", "commit": "1" * 40, "file": "x.jsonl", "n": None, "sha256": None}
+    with pytest.raises(UserError, match=r"own\.questions\.book\.n: null, and the file is on the hub"):
+        by_stage(with_own_rows(laptop, [], questions={"book": hub}))
+
+
+def test_a_run_without_generators_is_estimated_as_a_command_and_by_its_own_metrics(
+    laptop: Params,
+    table: dict[str, Any],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+):
+    params = with_own_rows(laptop, [], questions={"book": source(100)})
+    params = changed(params, filter={"n_questions": table["table_4_pairs"]})
+    monkeypatch.setattr("scalequest.run.estimate.load_profile", lambda name: params)
+    write_json(tmp_path / "screen.json", {"kept_frac": 0.9})
+    write_json(tmp_path / "judge.json", {"solvable_frac": 0.8})
+    write_json(tmp_path / "respond.json", {"mean_tokens": 77.0})
+    write_json(tmp_path / "reward_select.json", {"kept": 5, "questions": 10})
+    with pytest.raises(SystemExit, match="0"):
+        main(["estimate", "--from-run", str(tmp_path)])
+    estimate, table_4 = capsys.readouterr().out.split("Hours of one")
+    lines = {line.split()[0]: line.split()[1] for line in estimate.splitlines() if line.strip()}
+    # 100 * 0.9 * 0.8 * 0.75
+    assert (lines["screen"], lines["judge"], lines["respond"]) == ("100", "90", "54")
+    assert "generate" not in lines
+    assert "judge and difficulty" in table_4
+    found = of_run(tmp_path, Assumptions(table["tokens"], table["keeps"]), [])
+    assert (found.tokens["question"], found.keeps["pairs"]) == (table["tokens"]["question"], table["keeps"]["pairs"])
+
+
+def test_given_pairs_say_nothing_of_the_share_of_rewrites(tmp_path: Path, table: dict[str, Any]):
+    given = {"questions": 10, "pairs": 10, "direction": {"given": 10}}
+    made = {"questions": 10, "pairs": 3, "direction": {"solvability": 5, "difficulty": 5}}
+    for g, pairs in (("a", given), ("b", made)):
+        write_json(tmp_path / "generate" / f"{g}.json", {"mean_tokens": 10.0})
+        write_json(tmp_path / "preferences" / f"{g}.json", pairs)
+    for name in ("screen", "judge", "respond", "reward_select"):
+        write_json(
+            tmp_path / f"{name}.json", {"kept_frac": 1, "solvable_frac": 1, "mean_tokens": 1, "kept": 1, "questions": 1}
+        )
+    assert of_run(tmp_path, Assumptions(table["tokens"], table["keeps"]), ["a", "b"]).keeps["pairs"] == 0.3

@@ -85,6 +85,17 @@ def grid_of(folder: Path, text: str = GRID) -> Grid:
     return read_grid(path, folder, KNOWN)
 
 
+def test_a_cell_without_generators_has_an_estimate(folder: Path):
+    book = f"{{kind: jsonl, path: book.jsonl, n: 100, sha256: {'a' * 64}}}"
+    filters = "filter: {shares: {book: 1.0}, drop_easiest_frac: {book: 0.0}}"
+    base = f"base: {{set: {{mix: [], own: {{questions: {{book: {book}}}}}, {filters}}}}}\ncells:"
+    cell = grid_of(folder, GRID.replace("cells:", base)).cells["reward"]
+    assert cell.params.mix == []
+    assert {"judge", "respond"} <= set(found := command.stage_hours(cell))
+    assert "qft" not in found
+    assert command.estimate(cell) == pytest.approx(sum(found.values()))
+
+
 def test_a_cell_is_an_overlay_of_the_parameters(folder: Path):
     grid = grid_of(folder)
     assert [cell.params.reward_select.by for cell in grid.cells.values()] == ["reward", "random", "first"]
