@@ -62,6 +62,7 @@ class Node:
         needs: names of the stages whose outputs it reads.
         work: what it does on a GPU, "engine" or "training"; None for a stage without one.
         spreads: whether it can use several engines.
+        engine: whether it starts an engine, also after a training.
         models: names of the models that it reads, which are their roles.
     """
 
@@ -69,6 +70,7 @@ class Node:
     needs: frozenset[str]
     work: str | None
     spreads: bool = False
+    engine: bool = False
     models: frozenset[str] = frozenset()
 
 
@@ -102,7 +104,8 @@ def read_pipeline(root: Path = Path()) -> dict[str, Node]:
             work = work_of(deps)
             models = frozenset(Path(dep).name for dep in deps if Path(dep).is_relative_to("models"))
             spreads = work == "engine" and not SPREADS.isdisjoint(deps)
-            nodes[stage.addressing] = Node(stage.addressing, needs, work, spreads, models)
+            engine = any(WORK.get(dep) == "engine" for dep in deps)
+            nodes[stage.addressing] = Node(stage.addressing, needs, work, spreads, engine, models)
         return nodes
 
 
@@ -117,10 +120,11 @@ def without_endpoints(pipeline: Mapping[str, Node], params: Params) -> dict[str,
 
 def gpus_of(node: Node, runtime: Runtime) -> Gpus:
     """How many GPUs a stage that computes on one takes under these parameters."""
+    per_engine = max((runtime.tensor_parallel.get(name, 1) for name in node.models if node.engine), default=1)
     if node.work == "training":
-        processes = n_processes(runtime)
-        return Gpus(processes, processes)
-    per_engine = max((runtime.tensor_parallel.get(name, 1) for name in node.models), default=1)
+        # One after the other: the reward model is trained, or not, and then scores.
+        both = max(n_processes(runtime), per_engine)
+        return Gpus(both, both)
     return Gpus(per_engine, per_engine * (runtime.workers if node.spreads else 1))
 
 

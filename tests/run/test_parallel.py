@@ -19,7 +19,7 @@ from scalequest.run.parallel import PLACES, Gpus, Node, Runner, longest_way
 from scalequest.run.profile import load_profile
 from scalequest.runtime import facts
 from scalequest.sampling.vllm import hardware_settings
-from tests.fakes import LAPTOP
+from tests.fakes import LAPTOP, changed, pinned_file
 
 ROOT = Path(__file__).parents[2]
 
@@ -243,6 +243,22 @@ def test_the_estimate_reaches_the_stages(own: Path, monkeypatch: pytest.MonkeyPa
     }  # fmt: skip
 
 
+def test_a_run_without_generators_has_a_long_way(laptop: Params):
+    """`mix: []` with a user's questions: no stage of a generator, and an estimate for all others."""
+    names = ("own_questions@book", "screen", "judge", "difficulty", "respond", "reward")
+    pipeline = {
+        name: Node(name, frozenset(names[:at][-1:]), "engine" if at > 1 else None) for at, name in enumerate(names)
+    }
+    book = {"book": pinned_file(Path("book.jsonl"), n=100_000)}
+    own = laptop.own.model_copy(update={"questions": book})
+    one = {"book": 1.0}, {"book": 0.0}
+    params = changed(laptop, filter=dict(zip(("shares", "drop_easiest_frac"), one, strict=True)))
+    params = params.model_copy(update={"mix": [], "own": own})
+    seconds = parallel.expected_seconds(pipeline, params)
+    assert seconds["judge"] > parallel.START_S + parallel.UNKNOWN_GPU_S, "100,000 questions are judged"
+    assert longest_way(pipeline, seconds)["own_questions@book"] == pytest.approx(sum(seconds.values()))
+
+
 def test_a_target_brings_what_it_needs_and_nothing_else():
     pipeline = nodes(
         ("seeds", "", None),
@@ -282,6 +298,13 @@ def test_a_stage_takes_the_gpus_that_its_parameters_name(laptop: Params, own: Pa
     assert takes("qft@sums", **several) == takes("instruct_tune@student", **several) == (1, 1)
     two = str(ROOT / "profiles" / "accelerate" / "two-processes.yaml")
     assert takes("qft@sums", accelerate=two) == (2, 2)
+    split = {"tensor_parallel": {"reward": 4, "difficulty": 8}}
+    assert takes("reward_model", **split) == (4, 4), (
+        "it scores as well, with the reward model as it was fetched or trained"
+    )
+    assert takes("reward_model", **split, accelerate=two) == (4, 4)
+    assert takes("reward_model", accelerate=two) == (2, 2)
+    assert takes("difficulty_model", **split) == (1, 1), "it trains alone"
     with pytest.raises(UserError, match=r"--gpus 1: too few for judge \(4\)\. Expected as many"):
         parallel.check_gpus({"judge": Gpus(4, 32), "reward": Gpus(1, 8)}, 1)
 
