@@ -17,8 +17,9 @@ from scalequest.audit.lock import Lock, Stage, read_lock
 from scalequest.audit.repository import WORKSPACE, Repository
 from scalequest.audit.tables import read_metrics
 from scalequest.io import read_json
-from scalequest.report.identity import PAPER_COST, samples_and_tokens
+from scalequest.report.identity import PAPER_COST, epochs_of, samples_and_tokens
 from scalequest.runtime.environment import Spent, local_file
+from scalequest.runtime.progress import clock
 
 HEAD = ("stage", "rows", "tokens", "time", "tokens/s", "GPU hours", "paper's rows", "paper's GPU hours")
 NOTE = """
@@ -69,7 +70,7 @@ def runs_a_model(stage: Stage) -> bool:
 
 def tokens_of(stage: Stage, spent: Spent | None, metrics: dict[str, Any]) -> tuple[int, int]:
     """Tokens of the whole stage, and those that the recorded time was spent on."""
-    trained = metrics.get("tokens", 0) * int(stage.params.get(f"{stage.base}.epochs", 1))
+    trained = metrics.get("tokens", 0) * epochs_of(stage.name, stage.params)
     written = 0 if trained else samples_and_tokens([metrics])[1]
     worked = spent.tokens if spent else 0
     return trained + (worked if spent and worked and not spent.resumed else written), trained + worked
@@ -111,12 +112,6 @@ def costs(repository: Repository, lock: Lock) -> list[Cost]:
         found = next((m for out in files if (m := read_metrics(repository, lock.revision, out))), {})
         by_name.setdefault(stage.base, []).append((stage, spent_on(repository.root, stage), found))
     return [cost_of(name, stages) for name, stages in by_name.items()]
-
-
-def clock(seconds: float) -> str:
-    """Hours, minutes and seconds."""
-    whole = round(seconds)
-    return f"{whole // 3600}:{whole // 60 % 60:02d}:{whole % 60:02d}"
 
 
 def lines(found: Sequence[Cost]) -> list[str]:

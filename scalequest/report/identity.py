@@ -109,6 +109,18 @@ def paper_scores(run: Run) -> list[Block]:
     return [Table("The paper's students (Table 1), for orientation", head, rows, "l" + "r" * 5), Text(note)]
 
 
+def epochs_of(name: str, params: Mapping[str, Any]) -> int:
+    """Passes of a stage's training over its rows, by a generator's own value where it has one; 1 for other stages.
+
+    Args:
+        name: of the stage with its instance, ``qft@sums`` or ``qft/sums``.
+        params: by dotted names.
+    """
+    stage, _, instance = name.replace("@", "/").partition("/")
+    common = params.get(f"{stage}.epochs", 1)
+    return int(params.get(f"generators.{instance}.{stage}.epochs", common))
+
+
 def samples_and_tokens(found: Sequence[dict[str, Any]]) -> tuple[int, int]:
     """Samples of a stage, and its tokens where the stage counts them; else 0.
 

@@ -23,11 +23,11 @@ from scalequest.report import page
 from scalequest.report.blocks import Bar, Bars, Block, Browser, Column, Funnel, Report, Section, Table, Text, clip, code
 from scalequest.report.browse import snippet
 from scalequest.report.chain import check_in_words, flatten
-from scalequest.report.cost import clock
-from scalequest.report.identity import PAPER_COST, models_table, samples_and_tokens
+from scalequest.report.identity import PAPER_COST, epochs_of, models_table, samples_and_tokens
 from scalequest.report.record import graph, size_in_words
 from scalequest.report.results import DASH, percent
 from scalequest.report.run import tasks_of
+from scalequest.runtime.progress import clock
 
 MODELS = ("base", "solver", "student")
 # Training stages, in the order of the pipeline.
@@ -191,21 +191,27 @@ def cost(run: Kept) -> Section:
     """Time and work of each stage beside the paper's."""
     if not run.seconds:
         return Section("Cost", [Text("Not kept: how long each stage took.")])
+    params = dotted(run.params)
     by_base: dict[str, list[str]] = {}
     for name in run.seconds:
         by_base.setdefault(name.split("@")[0], []).append(name)
     rows = []
     for stage, names in by_base.items():
         samples, tokens = samples_and_tokens(run.of(stage))
-        epochs = run.params.get(stage, {}).get("epochs", 1) if any("steps" in m for m in run.of(stage)) else 1
+        trained = sum(
+            metrics.get("tokens", 0) * epochs_of(name, params)
+            for name, metrics in run.metrics.items()
+            if name.split("/")[0] == stage and "steps" in metrics
+        )
+        tokens = trained or tokens
         seconds = sum(run.seconds[name] for name in names)
         rows.append(
             [
                 f"`{stage}`" + (f" × {len(names)}" if len(names) > 1 else ""),
                 clock(seconds),
                 f"{samples:,}" if samples else DASH,
-                f"{tokens * epochs:,}" if tokens else DASH,
-                f"{tokens * epochs / seconds:,.0f}" if tokens and seconds else DASH,
+                f"{tokens:,}" if tokens else DASH,
+                f"{tokens / seconds:,.0f}" if tokens and seconds else DASH,
                 *PAPER_COST.get(stage, (DASH, DASH)),
             ]
         )

@@ -21,7 +21,7 @@ from pathlib import Path
 from scalequest.answers import sandbox
 from scalequest.errors import UserError
 from scalequest.models.source import parse_source, wheel_pin
-from scalequest.params import PARAMS_FILE, FileSource, HubSource, JsonlSource, PackageSource, Params, Training
+from scalequest.params import PARAMS_FILE, FileSource, HubSource, JsonlSource, PackageSource, Params, Training, with_own
 from scalequest.redaction import api_key, redacted
 from scalequest.run.profile import load_profile
 from scalequest.runtime.environment import ENVIRONMENT_FILE, Recorded
@@ -175,12 +175,17 @@ def _processes(params: Params) -> Iterator[str]:
     except UserError as error:
         yield str(error)
         return
-    for stage, section in params:
-        if isinstance(section, Training) and section.method != "none":
+    trainings = {stage: section for stage, section in params if isinstance(section, Training)}
+    for name in params.mix:
+        for stage in ("qft", "qpo"):
+            if own := getattr(params.generators[name], stage):
+                trainings[f"generators.{name}.{stage}"] = with_own(trainings[stage], own)
+    for place, section in trainings.items():
+        if section.method != "none":
             try:
                 global_micro_batch(section, processes)
             except UserError as error:
-                yield f"{stage}.{error}"
+                yield f"{place}.{error}"
 
 
 def _ask_hub(key: str, repo: str, commit: str, dataset: bool) -> Iterator[str]:

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from scalequest.io import read_json
-from scalequest.runtime.progress import RUNNING
+from scalequest.runtime.progress import RUNNING, clock
 
 QUERY = "index,name,utilization.gpu,memory.used,memory.total"
 # Names shown of stages that wait.
@@ -92,12 +92,6 @@ def gpus() -> list[dict[str, str]]:
     result = subprocess.run(command, capture_output=True, text=True, check=False)
     rows = [[cell.strip() for cell in line.split(",")] for line in result.stdout.splitlines()]
     return [dict(zip(QUERY.split(","), row, strict=True)) for row in rows if len(row) == QUERY.count(",") + 1]
-
-
-def clock(seconds: float) -> str:
-    """``m:ss``, or ``h:mm:ss`` from an hour on."""
-    hours, rest = divmod(int(seconds), 3600)
-    return f"{hours}:{rest // 60:02d}:{rest % 60:02d}" if hours else f"{rest // 60}:{rest % 60:02d}"
 
 
 def running_line(facts: dict[str, Any], now: float) -> str:

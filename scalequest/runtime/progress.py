@@ -61,6 +61,12 @@ def noticed(root: Path | None, stage: str) -> Iterator[Notice | None]:
     notice.remove()
 
 
+def clock(seconds: float) -> str:
+    """Hours, minutes and seconds, rounded: ``0:02:39``."""
+    whole = round(seconds)
+    return f"{whole // 3600}:{whole // 60 % 60:02d}:{whole % 60:02d}"
+
+
 class Progress:
     """Rows done, tokens per second and time left: a bar on a terminal, elsewhere a plain line every few seconds."""
 
@@ -82,7 +88,7 @@ class Progress:
             self._tell(elapsed)
         line = (
             f"{self.stage}: {self.done:,}/{self.total:,} rows, {self.tokens / elapsed:,.0f} tokens/s, "
-            f"{int(left // 60)}:{int(left % 60):02d} left"
+            f"{clock(left)} left"
         )
         if sys.stderr.isatty():
             print(f"\r{line} ", end="\n" if self.done == self.total else "", file=sys.stderr, flush=True)

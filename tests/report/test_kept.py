@@ -8,6 +8,7 @@ import pytest
 
 from scalequest.errors import UserError
 from scalequest.report import kept
+from scalequest.report.blocks import Table
 from tests.fakes import ROOT
 from tests.report.test_browse import browsers
 
@@ -60,6 +61,20 @@ def test_tokens_per_second_are_of_whole_stages_and_count_epochs(tmp_path: Path) 
     assert [re.sub(r"<[^>]+>", "", cell) for cell in re.findall(r"<td.*?</td>", cells[0])][:4] == [
         "0:02:39", "10,239", "6,212,607", "39,073",
     ]  # fmt: skip
+
+
+def test_tokens_count_each_generators_own_epochs(tmp_path: Path) -> None:
+    folder = Path(shutil.copytree(GPU, tmp_path / "run"))
+    run = kept.Kept(folder)
+    first, second = run.mix
+    [table] = [block for block in kept.cost(run).blocks if isinstance(block, Table)]
+    [before] = [row[3] for row in table.rows if row[0].startswith("`qft`")]
+    tokens = {g: run.metrics[f"qft/{g}"]["tokens"] for g in run.mix}
+    assert before == f"{sum(tokens.values()) * run.params['qft']['epochs']:,}"
+    run.params["generators"][first]["qft"] = {"epochs": 5}
+    [table] = [block for block in kept.cost(run).blocks if isinstance(block, Table)]
+    [after] = [row[3] for row in table.rows if row[0].startswith("`qft`")]
+    assert after == f"{tokens[first] * 5 + tokens[second] * run.params['qft']['epochs']:,}"
 
 
 def test_a_folder_that_is_no_kept_run_is_refused(tmp_path: Path) -> None:

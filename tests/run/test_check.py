@@ -272,3 +272,11 @@ def test_a_run_of_programs_needs_a_sandbox(laptop: Params, monkeypatch: pytest.M
     assert find_blockers(laptop) == []  # no program runs there
     assert [line[:41] for line in find_blockers(programs)] == ["programs that a model wrote were not run:"]
     assert find_blockers(changed(programs, runtime={"sandbox": "open"})) == []
+
+
+def test_a_generators_own_batch_is_shared_by_the_processes(laptop: Params):
+    two = changed(laptop, runtime={"accelerate": str(ROOT / "profiles" / "accelerate" / "two-processes.yaml")})
+    assert find_blockers(two) == []
+    sums = two.generators["sums"].model_copy(update={"qft": {"batch_size": 6}})
+    [line] = find_blockers(two.model_copy(update={"generators": two.generators | {"sums": sums}}))
+    assert line.startswith("generators.sums.qft.batch_size 6 cannot be shared by 2 processes")

@@ -279,7 +279,7 @@ def test_progress_counts_rows_tokens_and_time_left(clock, caplog: pytest.LogCapt
     assert caplog.messages == [
         "judge: 200 of 1000 rows are there from an earlier run",
         # 20,000 tokens in 50 s; 400 rows took 50 s, so the 400 left take 50 s: rows of the earlier run cost nothing.
-        "judge: 600/1,000 rows, 400 tokens/s, 0:50 left",
+        "judge: 600/1,000 rows, 400 tokens/s, 0:00:50 left",
     ]
 
 
@@ -307,7 +307,7 @@ def test_on_a_terminal_one_line_is_written_over(
         progress.add(rows=1, tokens=10)
     assert (
         capsys.readouterr().err
-        == "\rjudge: 1/2 rows, 10 tokens/s, 0:01 left \rjudge: 2/2 rows, 10 tokens/s, 0:00 left \n"
+        == "\rjudge: 1/2 rows, 10 tokens/s, 0:00:01 left \rjudge: 2/2 rows, 10 tokens/s, 0:00:00 left \n"
     )
 
 
@@ -321,9 +321,9 @@ def test_the_tokens_of_the_work_are_counted(tmp_path: Path, clock, caplog: pytes
         run(Slow(), Journal(None))
     # 10 tokens a row: 40, 80, 100 tokens after 20, 40, 60 s.
     assert caplog.messages == [
-        "generate@sums: 4/10 rows, 2 tokens/s, 0:30 left",
-        "generate@sums: 8/10 rows, 2 tokens/s, 0:10 left",
-        "generate@sums: 10/10 rows, 2 tokens/s, 0:00 left",
+        "generate@sums: 4/10 rows, 2 tokens/s, 0:00:30 left",
+        "generate@sums: 8/10 rows, 2 tokens/s, 0:00:10 left",
+        "generate@sums: 10/10 rows, 2 tokens/s, 0:00:00 left",
     ]
 
 
