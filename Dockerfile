@@ -1,4 +1,4 @@
-# The environment of `make setup`, from the same locks, on Linux x86-64.
+# The environment of `make setup`, from the same locks, on Linux x86-64 (and aarch64 with HARDWARE=gpu).
 #
 #   docker build -t scalequest .                                   # CPU
 #   docker build --build-arg HARDWARE=gpu -t scalequest:gpu .      # NVIDIA; needs the container toolkit and --gpus all

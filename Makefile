@@ -10,8 +10,16 @@ LOCKS_cpu := build.lock torch-cpu.lock cpu.lock
 LOCKS_gpu := build.lock gpu.lock
 PYTHONS_cpu := 3.11
 PYTHONS_gpu := 3.11 3.12 3.13
-LOCKS  := $(addprefix requirements/,$(LOCKS_$(HARDWARE)))
+# torch's CPU build is on PyTorch's own index; its hash for aarch64 is not in torch-cpu.lock.
+MACHINE ?= $(shell uname -m)
+MACHINES_cpu ?= x86_64
+MACHINES_gpu := x86_64 aarch64
+LOCKS  := $(addprefix requirements/,$(LOCKS_$(HARDWARE)) $(if $(filter aarch64,$(MACHINE)),aarch64.lock))
 INSTALL := python -m pip install -q --disable-pip-version-check --no-deps
+NO_LOCK_cpu = requirements/torch-cpu.lock has no hash of torch for this machine. Expected $(MACHINES_cpu). On aarch64 put \
+  the hash of PyTorch's wheel there (pip download --no-deps --index-url https://download.pytorch.org/whl/cpu torch==2.13.0+cpu, \
+  pip hash FILE) and run: make setup MACHINES_cpu=aarch64
+NO_LOCK_gpu = vllm and torch have no wheel for this machine. Expected one of $(MACHINES_gpu). Use another machine
 STAMP_cpu := $(VENV)/.installed
 STAMP_gpu := $(VENV)/.installed-gpu
 STAMP  := $(STAMP_$(HARDWARE))
@@ -57,6 +65,7 @@ setup: $(STAMP)  ## install the environment into .venv: for the GPU where there 
 # Every file that is installed has its SHA-256 in a lock. Each step takes what the locks before it installed: archives without
 # a wheel are built with the locked setuptools, and nothing is fetched for it.
 $(STAMP): $(LOCKS) pyproject.toml
+	@test -n "$(filter $(MACHINE),$(MACHINES_$(HARDWARE)))" || { echo "$(MACHINE): $(NO_LOCK_$(HARDWARE))" >&2; exit 1; }
 	@$(PYTHON) -c 'import sys; v = "%d.%d" % sys.version_info[:2]; ok = sys.argv[2:]; sys.exit(v not in ok and "Python %s is needed (the %s lock is made for it), %s found: make PYTHON=/path/to/python%s" % (" or ".join(ok), sys.argv[1], v, ok[0]))' $(HARDWARE) $(PYTHONS_$(HARDWARE))
 	@echo "installing for the $(HARDWARE) (HARDWARE=cpu or HARDWARE=gpu decides otherwise)"
 	test ! -e $(OTHER) || $(PYTHON) -m venv --clear $(VENV)
@@ -69,6 +78,7 @@ else
 	  $(INSTALL) -r requirements/torch-cpu.lock --index-url https://download.pytorch.org/whl/cpu
 	$(INSTALL) --no-build-isolation -r requirements/cpu.lock
 endif
+	$(if $(filter aarch64,$(MACHINE)),$(INSTALL) --no-build-isolation -r requirements/aarch64.lock)
 	$(INSTALL) --no-build-isolation -e .
 	touch $@
 

