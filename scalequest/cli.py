@@ -40,6 +40,7 @@ COMMANDS = {
     "track": Command("scalequest.run.track", "post finished stages to MLflow that are still waiting"),
     "journal": Command("scalequest.runtime.journal", "list what unfinished stages have kept, or delete it"),
     "evaluate": Command("scalequest.run.evaluate", "score a model on benchmarks of mathematics, code or puzzles"),
+    "errors": Command("scalequest.run.error_rates", "estimate how many made questions and answers are wrong"),
     "audit": Command(
         "scalequest.audit.command", "trace a file, model or row to its data, code and parameters, and back"
     ),
