@@ -14,20 +14,25 @@ Exit code 0: nothing found. 1: a run would stop. 2: the file is not valid.
 """
 
 import argparse
+import re
 import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 from scalequest.answers import sandbox
+from scalequest.domains import PROGRAM, wording
 from scalequest.errors import UserError
 from scalequest.models.source import parse_source, wheel_pin
 from scalequest.params import PARAMS_FILE, FileSource, HubSource, JsonlSource, PackageSource, Params, Training, with_own
+from scalequest.params.sources import Source
 from scalequest.redaction import api_key, redacted
 from scalequest.run.profile import load_profile
 from scalequest.runtime.environment import ENVIRONMENT_FILE, Recorded
 from scalequest.runtime.facts import PACKAGES, package_versions
 
 PLACEHOLDER = {"0"}
+# Names of the data sets of code that scalequest/problems/known_datasets.py reads.
+CODE_SETS = re.compile(r"human[_-]?eval|mbpp", re.IGNORECASE)
 # Seconds to wait for an endpoint with --online.
 TIMEOUT_S = 20
 
@@ -74,13 +79,44 @@ def unpinned(params: Params) -> list[str]:
 
 def _sandbox(params: Params) -> Iterator[str]:
     """Whether programs that models write can run here, where some have to."""
-    if params.domain != "code" and "program" not in (params.respond.form, params.evaluate.form):
+    if not _runs_programs(params):
         return
     sandbox.consent(params.runtime.sandbox)
     try:
         sandbox.run_program("pass")
     except UserError as error:
         yield str(error)
+
+
+def _runs_programs(params: Params) -> bool:
+    """Whether a stage runs programs that models write: by the domain, the form of answers, or a benchmark of code."""
+    code = wording(params.domain).ANSWERS == "code" or PROGRAM in (params.respond.form, params.evaluate.form)
+    return code or any(_holds_tests(name, params.benchmarks[name]) for name in params.evaluate.tasks)
+
+
+def _holds_tests(name: str, source: Source) -> bool:
+    """Whether a benchmark's answers are test programs. One that is not here is judged by the names of known data sets."""
+    from huggingface_hub import try_to_load_from_cache
+
+    from scalequest.answers.code import is_test_program
+    from scalequest.problems.files import read_file
+    from scalequest.problems.known_datasets import canonical
+    from scalequest.problems.pinned import find_file
+
+    if not isinstance(source, FileSource):
+        return False
+    try:
+        if isinstance(source, HubSource):
+            found = try_to_load_from_cache(source.repo, source.file, revision=source.commit, repo_type="dataset")
+            file = Path(found) if isinstance(found, str) else None
+        else:
+            file = find_file(name, source)
+        if file and file.is_file():
+            rows = (row for _, row in read_file(file) if source.where.items() <= row.items())
+            return any(is_test_program(str(canonical(row).get("answer") or "")) for row in rows)
+    except UserError:
+        return False  # _sources names what is wrong with the file
+    return bool(CODE_SETS.search(f"{name} {source.model_dump_json()}"))
 
 
 def _models(params: Params, online: bool) -> Iterator[str]:

@@ -5,13 +5,17 @@ from hashlib import sha256
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 from threading import Thread
+from typing import Any
+from unittest.mock import Mock
 
 import pytest
 
 from scalequest.answers import sandbox
+from scalequest.answers.code import program_of_tests
 from scalequest.cli import main
+from scalequest.errors import UserError
 from scalequest.io import write_json
-from scalequest.params import JsonlSource, Marks, Own, PackageSource, Params
+from scalequest.params import HubSource, JsonlSource, Marks, Own, PackageSource, Params
 from scalequest.run import check as check_module
 from scalequest.run.check import find_blockers
 from scalequest.run.profile import load_profile, profiles
@@ -272,6 +276,50 @@ def test_a_run_of_programs_needs_a_sandbox(laptop: Params, monkeypatch: pytest.M
     assert find_blockers(laptop) == []  # no program runs there
     assert [line[:41] for line in find_blockers(programs)] == ["programs that a model wrote were not run:"]
     assert find_blockers(changed(programs, runtime={"sandbox": "open"})) == []
+
+
+TESTED = {"question": "Write f.", "answer": program_of_tests("", "assert f() == 1"), "solution": "def f(): return 1"}
+HUMANEVAL = {
+    "task_id": "HumanEval/0",
+    "prompt": "def f():\n",
+    "test": "def check(c):\n    assert c() == 1\n",
+    "entry_point": "f",
+    "canonical_solution": "    return 1",
+}
+SUM = {"question": "1 + 1?", "answer": "2"}
+ON_HUB = {"kind": "hub", "repo": "org/sums", "commit": "1" * 40, "file": "test.jsonl", "n": None, "sha256": None}
+
+
+@pytest.mark.parametrize(
+    ("rows", "more", "needed"),
+    [
+        pytest.param([SUM, TESTED], {}, True, id="own_columns_after_a_sum"),
+        pytest.param([HUMANEVAL], {}, True, id="humaneval"),
+        pytest.param([SUM], {}, False, id="sums"),
+        pytest.param([SUM | {"kind": "a"}, TESTED | {"kind": "b"}], {"where": {"kind": "a"}}, False, id="code_left_out"),
+        pytest.param(None, ON_HUB | {"repo": "evalplus/mbppplus"}, True, id="code_not_fetched_yet"),
+        pytest.param(None, ON_HUB, False, id="sums_not_fetched_yet"),
+    ],
+)  # fmt: skip
+def test_a_benchmark_of_code_needs_a_sandbox_in_any_domain(
+    laptop: Params, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, rows: Any, more: dict[str, Any], needed: bool
+):
+    refuse_namespaces(monkeypatch)
+    monkeypatch.setattr(sandbox._Consent, "open", False)
+    monkeypatch.setenv("HF_HUB_CACHE", str(tmp_path / "hub"))
+    file = tmp_path / "mine.jsonl"
+    file.write_text("".join(json.dumps(row) + "\n" for row in rows or ()))
+    source = HubSource(**more) if rows is None else pinned_file(file, **more)
+    params = laptop.model_copy(update={"benchmarks": laptop.benchmarks | {"mine": source}})
+    assert find_blockers(params) == [], "it is only compared with the questions"
+    found = find_blockers(changed(params, evaluate={"tasks": [*params.evaluate.tasks, "mine"]}))
+    assert [line[:41] for line in found] == ["programs that a model wrote were not run:"] * needed
+
+
+def test_the_gpu_profile_needs_a_sandbox(monkeypatch: pytest.MonkeyPatch):
+    """A mathematics run that is also scored on HumanEval, a file of an installed package."""
+    monkeypatch.setattr(sandbox, "run_program", Mock(side_effect=UserError("no sandbox")))
+    assert "no sandbox" in find_blockers(load_profile("gpu-135m", ROOT))
 
 
 def test_a_generators_own_batch_is_shared_by_the_processes(laptop: Params):
