@@ -14,7 +14,15 @@ BODY = {
     "num_key_value_heads": 4, "vocab_size": 152064, "max_position_embeddings": 4096, "hidden_act": "silu", "rms_norm_eps": 1e-6,
     "rope_theta": 10000, "tie_word_embeddings": False, "torch_dtype": "bfloat16",
 }  # fmt: skip
+# Qwen2.5-1.5B's body.
+SMALL = {
+    "architectures": ["Qwen2ForCausalLM"], "model_type": "qwen2", "hidden_size": 1536, "intermediate_size": 8960,
+    "num_hidden_layers": 28, "num_attention_heads": 12, "num_key_value_heads": 2, "vocab_size": 151936,
+    "max_position_embeddings": 4096, "hidden_act": "silu", "rms_norm_eps": 1e-6, "rope_theta": 1000000,
+    "tie_word_embeddings": True, "torch_dtype": "bfloat16",
+}  # fmt: skip
 SHAPES = {
+    "qwen2.5-1.5b": SMALL,
     "qwen2-math-7b": BODY | {"architectures": ["Qwen2ForCausalLM"]},
     # No released model: that body with the reward head that vLLM knows for it.
     "qwen2-math-7b-reward": BODY | {"architectures": ["Qwen2ForRewardModel"], "num_labels": 1},

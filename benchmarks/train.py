@@ -47,14 +47,6 @@ from scalequest.training.launch import here
 from scalequest.training.sft import SFT
 
 SEED = 17
-# Qwen2.5-1.5B's body.
-SMALL = {
-    "architectures": ["Qwen2ForCausalLM"], "model_type": "qwen2", "hidden_size": 1536, "intermediate_size": 8960,
-    "num_hidden_layers": 28, "num_attention_heads": 12, "num_key_value_heads": 2, "vocab_size": 151936,
-    "max_position_embeddings": 4096, "hidden_act": "silu", "rms_norm_eps": 1e-6, "rope_theta": 1000000,
-    "tie_word_embeddings": True, "torch_dtype": "bfloat16",
-}  # fmt: skip
-BODIES = {"qwen2.5-1.5b": SMALL} | SHAPES
 # Ways to train: what is set besides the common settings.
 OURS = {
     "unpacked": {"packing": False},
@@ -100,8 +92,8 @@ def maker(args: argparse.Namespace) -> Callable[[Any], Any]:
             return AutoModelForCausalLM.from_pretrained(
                 local_path(args.model), dtype=dtype, use_cache=False, trust_remote_code=False
             )
-        values = {key: value for key, value in BODIES[args.shape].items() if key not in ("model_type", "torch_dtype")}
-        config = AutoConfig.for_model(BODIES[args.shape]["model_type"], **values)
+        values = {key: value for key, value in SHAPES[args.shape].items() if key not in ("model_type", "torch_dtype")}
+        config = AutoConfig.for_model(SHAPES[args.shape]["model_type"], **values)
         config.use_cache = False
         with torch.device(device()):
             return AutoModelForCausalLM.from_config(config, dtype=dtype, trust_remote_code=False)
@@ -421,7 +413,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("what", choices=["speed", "fsdp", "deterministic"])
     parser.add_argument("model", type=Path, help="folder; with --shape only its tokenizer is used")
-    parser.add_argument("--shape", choices=BODIES, help="random weights of this shape (speed and deterministic)")
+    parser.add_argument("--shape", choices=SHAPES, help="random weights of this shape (speed and deterministic)")
     parser.add_argument("--file", required=True, help="JSONL with question and solution")
     parser.add_argument("--rows", type=int, help="of the file; default all")
     parser.add_argument("--ways", nargs="+", choices=[*PLAIN, *OURS], default=ORDER)

@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from scalequest import cli
+from scalequest.io import read_json
 from scalequest.params import read_yaml
 from scalequest.report.blocks import Bar, Bars
 from scalequest.report.charts import bars_svg
@@ -248,3 +249,16 @@ def test_stages_explain_themselves_in_plain_words(stage: Path):
         t for t in tokenize.generate_tokens(io.StringIO(stage.read_text()).readline) if t.type == tokenize.STRING
     )
     assert found_in(first.string) == []
+
+
+@pytest.mark.parametrize("name", ["135m", "1.5b", "deterministic"])
+def test_the_training_table_has_the_numbers_of_the_measurement(name: str):
+    text = (ROOT / "benchmarks" / "README.md").read_text().split("## Training")[1]
+    found = read_json(ROOT / "benchmarks" / f"train-h100-{name}.json")
+    assert f"--steps {found['steps']} --rounds {found['rounds']}" in text
+    assert f"--out train-h100-{name}.json" in text
+    for way in found["ways"].values():
+        for run in way.get("runs", [way]):
+            assert f"{run['tokens_per_s']:,}" in text
+        if "runs" not in way:
+            assert f"| {100 * way['share_of_peak']:.1f} % | {way['peak_gib']} |" in text
