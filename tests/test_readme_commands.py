@@ -81,5 +81,5 @@ def test_a_finding_is_allowed_where_it_is_announced_and_a_crash_nowhere(
 
 
 def test_ci_runs_it():
-    assert ".venv/bin/python .ci/readme.py\n" in (ROOT / ".ci" / "run").read_text()
+    assert '"$bin/python" .ci/readme.py\n' in (ROOT / ".ci" / "run").read_text()
     assert "- run: .venv/bin/python .ci/readme.py\n" in (ROOT / ".github" / "workflows" / "ci.yml").read_text()
