@@ -29,7 +29,7 @@ from scalequest.report.blocks import (
     Text,
     clip,
 )
-from scalequest.report.charts import bars_svg, curves_html, funnel_svg, graph_svg, histogram_svg
+from scalequest.report.charts import bars_html, curves_html, funnel_html, graph_svg, histogram_svg
 
 ASSETS = Path(__file__).parent / "assets"
 STYLE = (ASSETS / "report.css").read_text(encoding="utf-8")
@@ -162,15 +162,15 @@ def _html_block(block: Block) -> str:
         case Table():
             return _html_table(block)
         case Bars():
-            return _figure(block.title, bars_svg(block))
+            return _figure(block.title, bars_html(block))
         case Funnel():
             return _figure(
                 block.title,
-                funnel_svg(block),
+                funnel_html(block),
                 '<span class="key strong">left</span> <span class="key taken">taken</span>',
             )
         case Histogram():
-            return _figure(block.title, histogram_svg(block))
+            return _figure(block.title, histogram_svg(block), kind="tile")
         case Curves():
             return f'<p class="caption">{inline(block.title)}</p>\n<div class="curves">{curves_html(block)}</div>'
         case Graph():
@@ -263,5 +263,6 @@ def _html_sample(sample: Sample, folded: bool) -> str:
     )
 
 
-def _figure(title: str, svg: str, legend: str = "") -> str:
-    return f"<figure><figcaption>{inline(title)} {legend}</figcaption>\n{svg}\n</figure>"
+def _figure(title: str, svg: str, legend: str = "", kind: str = "") -> str:
+    opening = f'<figure class="{kind}">' if kind else "<figure>"
+    return f"{opening}<figcaption>{inline(title)} {legend}</figcaption>\n{svg}\n</figure>"

@@ -69,11 +69,12 @@ def test_the_page_stands_alone_and_can_be_read_aloud(folder: Folder) -> None:
     assert "url(" not in text
     assert "@import" not in text
     svgs = [a for tag, a in tags if tag == "svg"]
-    # Scores, funnel; difficulty, words, rewards, agreement; loss and gradient norm of one curve;
+    # Scores of each task, the funnel for a narrow and a wide screen; difficulty, words, rewards, agreement; loss and gradient norm of one curve;
     # the lineage of dvc.lock.
-    assert len(svgs) == 9
-    assert all(a["role"] == "img" and a["aria-label"] for a in svgs)
-    assert "base 20.0 plus or minus 4.0 percent" in str(svgs[0]["aria-label"])
+    assert len(svgs) == 11
+    assert {a["role"] for a in svgs} <= {"img", "group"}
+    assert len(re.findall(r"<svg [^>]*><title>[^<]+</title><desc>[^<]+</desc>", text)) == len(svgs)
+    assert "base 20.0 plus or minus 4.0 percent" in text
     assert all(a["scope"] in ("col", "row") for tag, a in tags if tag == "th")
     ids = [a["id"] for _, a in tags if "id" in a]
     assert len(ids) == len(set(ids))
