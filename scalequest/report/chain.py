@@ -225,6 +225,33 @@ def check_in_words(metrics: dict[str, Any]) -> str:
     return ""
 
 
+# Why the page has no times, and which command has them.
+NO_TIMES = (
+    "Tokens are those of all passes over the rows, without padding. A training of a model with N parameters takes about 6 · N "
+    "operations per token. Tokens per second are not here, because a second run must write the same page: `scalequest cost` "
+    "prints them, with time and GPU hours, where the stages ran."
+)
+
+
+def amounts(metrics: dict[str, Any], epochs: int) -> list[str]:
+    """Steps, tokens and tokens per step of a training run; tokens are those of all passes, where the stage counts them."""
+    tokens = metrics.get("tokens", 0) * epochs
+    per_step = f"{tokens / metrics['steps']:,.0f}" if tokens and metrics["steps"] else DASH
+    return [f"{metrics['steps']:,}", f"{tokens:,}" if tokens else DASH, per_step]
+
+
+def epochs_of_training(params: Any, name: str) -> int:
+    """Passes of a training over its rows, by its generator's own value where it has one.
+
+    Args:
+        params: of the run.
+        name: of the stage with its instance, ``qft@sums``.
+    """
+    stage, _, instance = name.partition("@")
+    own = getattr(params.generators[instance], stage) if stage in ("qft", "qpo") else {}
+    return int(own.get("epochs", getattr(params, stage).epochs))
+
+
 def training(run: Run) -> Section:
     """Show a row per training run."""
     names = [f"{stage}@{generator}" for stage in ("qft", "qpo") for generator in run.params.mix]
@@ -232,14 +259,16 @@ def training(run: Run) -> Section:
     rows = []
     for name in ["solver", *names, "difficulty_model", "reward_model", *students]:
         metrics = run.metrics[name]
-        cells = [*[DASH] * 5, "not trained: the model is taken as it was fetched"]
+        cells = [*[DASH] * 7, "not trained: the model is taken as it was fetched"]
         if "steps" in metrics:
-            counts = [f"{metrics[key]:,}" for key in ("steps", "examples", "dropped_too_long")]
-            cells = [*(f"{metrics[key]:.3f}" for key in ("first_loss", "last_loss")), *counts, check_in_words(metrics)]
+            losses = [f"{metrics[key]:.3f}" for key in ("first_loss", "last_loss")]
+            counts = [f"{metrics[key]:,}" for key in ("examples", "dropped_too_long")]
+            worked = amounts(metrics, epochs_of_training(run.params, name))
+            cells = [*losses, *worked, *counts, check_in_words(metrics)]
         rows.append([f"`{name}`", *cells])
-    head = ["stage", "first loss", "last loss", "steps", "examples", "too long", "check"]
+    head = ["stage", "first loss", "last loss", "steps", "tokens", "per step", "examples", "too long", "check"]
     title = "Examples of `qpo` and `reward_model` are pairs; the losses are those of the first and the last step"
-    return Section("Training runs", [Table(title, head, rows, "lrrrrrl")])
+    return Section("Training runs", [Table(title, head, rows, "lrrrrrrrl"), Text(NO_TIMES)])
 
 
 def pair_quality(run: Run) -> Table | None:

@@ -22,7 +22,7 @@ from scalequest.redaction import refuse_secrets
 from scalequest.report import page
 from scalequest.report.blocks import Bar, Bars, Block, Browser, Column, Funnel, Report, Section, Table, Text, clip, code
 from scalequest.report.browse import snippet
-from scalequest.report.chain import check_in_words, flatten
+from scalequest.report.chain import amounts, check_in_words, flatten
 from scalequest.report.identity import PAPER_COST, epochs_of, models_table, samples_and_tokens
 from scalequest.report.record import graph, size_in_words
 from scalequest.report.results import DASH, percent
@@ -175,15 +175,17 @@ def funnel(run: Kept) -> Section:
 
 def training(run: Kept) -> Section:
     """A row per training run."""
+    params = dotted(run.params)
     rows = []
     for stage in TRAININGS:
         for name, found in run.metrics.items():
             if name.split("/")[0] == stage and "steps" in found:
                 cells = [f"{found[key]:.3f}" for key in ("first_loss", "last_loss")]
-                cells += [f"{found[key]:,}" for key in ("steps", "examples", "dropped_too_long")]
+                cells += amounts(found, epochs_of(name, params))
+                cells += [f"{found[key]:,}" for key in ("examples", "dropped_too_long")]
                 rows.append([f"`{name.replace('/', '@')}`", *cells, check_in_words(found)])
-    head = ["stage", "first loss", "last loss", "steps", "examples", "too long", "check"]
-    table = Table("Losses of the first and the last step", head, rows, "lrrrrrl")
+    head = ["stage", "first loss", "last loss", "steps", "tokens", "per step", "examples", "too long", "check"]
+    table = Table("Losses of the first and the last step; tokens of all passes", head, rows, "lrrrrrrrl")
     return Section("Training runs", [table, Text(f"Not kept: {ABSENT['Loss curves']}.")])
 
 

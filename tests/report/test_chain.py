@@ -103,9 +103,22 @@ def test_a_run_without_warnings_says_so(folder: Folder) -> None:
 
 
 def test_training_runs_have_losses_and_checks(folder: Folder) -> None:
+    # Two passes over 1,200 tokens in 24 steps; a stage that counts no tokens; a generator's own three passes over 1,000.
+    sums = folder.params.generators["sums"].model_copy(update={"qpo": {"epochs": 3}})
+    folder.params = folder.params.model_copy(
+        update={
+            "qft": folder.params.qft.model_copy(update={"epochs": 2}),
+            "generators": folder.params.generators | {"sums": sums},
+        }
+    )
+    folder.change("qft/sums", tokens=1_200)
+    folder.change("qpo/sums", tokens=1_000)
     text = section(folder.run()[0], "Training runs")
-    assert row(text, "`solver`")[1:] == ["–"] * 5 + ["not trained: the model is taken as it was fetched"]
-    assert row(text, "`qft@sums`")[1:] == ["2.500", "1.250", "24", "90", "3", ""]
+    assert row(text, "`solver`")[1:] == ["–"] * 7 + ["not trained: the model is taken as it was fetched"]
+    assert row(text, "`qft@sums`")[1:] == ["2.500", "1.250", "24", "2,400", "100", "90", "3", ""]
+    assert row(text, "`qft@stories`")[1:] == ["2.500", "1.250", "24", "–", "–", "90", "3", ""]
+    assert row(text, "`qpo@sums`")[4] == "3,000"
+    assert "`scalequest cost` prints them" in text
     assert "60.0 %" in row(text, "`qpo@sums`")[-1]
     assert row(text, "`qpo@stories`")[-1] == (
         "mean margin of chosen over rejected 0.4080 before saving, 0.0520 as saved; chosen preferred in 75.0 % of 8 pairs "
