@@ -24,7 +24,7 @@ def job(tmp_path: Path) -> Path:
     """A folder to submit from."""
     (tmp_path / ".venv" / "bin").mkdir(parents=True)
     (tmp_path / ".venv" / "bin" / "activate").write_text("")
-    fake(tmp_path, "sleep", "")
+    fake(tmp_path, "sleep", f"while [ $(grep -c 'ray start' {tmp_path}/calls) -lt $(grep -c ^sleep {tmp_path}/calls) ]; do /bin/sleep 0.05; done")  # fmt: skip
     fake(tmp_path, "srun", 'case "$*" in *ip-address) echo 10.0.0.1;; esac')
     fake(tmp_path, "scontrol", "printf 'one\\ntwo\\n'")
     fake(tmp_path, "dvc", "")
@@ -49,17 +49,16 @@ def test_one_node_runs_on_its_gpus_and_passes_the_exit_code_on(job: Path):
 
 
 def test_slurms_warning_reaches_the_run_and_the_job_waits_for_its_end(job: Path):
-    fake(
-        job, "scalequest", f"trap 'echo ended >> {job}/calls; exit 3' TERM\nread -t 20 < <(tail -f /dev/null) & wait $!"
-    )
+    ending = f"trap 'echo ended >> {job}/calls; exit 3' TERM"
+    waiting = f"/bin/sleep 0.5; echo ready >> {job}/calls; for _ in {{1..100}}; do /bin/sleep 0.1; done"
+    fake(job, "scalequest", f"{ending}\n{waiting}")
     run = start(job, "one-node.sbatch")
     until = time.monotonic() + 20
-    while not calls(job) and time.monotonic() < until:
+    while len(calls(job)) < 2 and time.monotonic() < until:  # both traps are set by then
         time.sleep(0.02)
-    time.sleep(0.1)  # the trap is set after the line is written
     run.send_signal(signal.SIGTERM)
     assert run.wait(20) == 3
-    assert calls(job) == ["scalequest parallel --gpus 4", "ended"]
+    assert calls(job) == ["scalequest parallel --gpus 4", "ready", "ended"]
 
 
 def test_several_nodes_start_ray_once_on_each_and_then_the_pipeline(job: Path):
