@@ -87,7 +87,7 @@ def test_several_students_have_a_mean_and_a_deviation(folder: Folder) -> None:
     assert row(text, "`embedded_sums`", "flexible", "2")[3:] == ["55.0 ± 7.1", "+35.0", "50.0, 60.0"]
     assert row(text, "`embedded_sums`", "student_2")[2] == "60.0 ± 5.0"
     assert "not measured" not in text
-    assert row(section(markdown, "Training runs"), "`instruct_tune@student_2`")[4] == "2"
+    assert row(section(markdown, "Training runs"), "`instruct_tune@student_2`")[6] == "2"
 
 
 def test_a_student_that_has_left_is_passed_over(folder: Folder) -> None:
