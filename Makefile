@@ -32,7 +32,7 @@ export PATH := $(BIN):$(PATH)
 
 $(if $(LOCKS_$(HARDWARE)),,$(error HARDWARE=$(HARDWARE). Expected cpu or gpu))
 
-.PHONY: help repro test test-fast lint fix setup lock clean-work
+.PHONY: help repro record test test-fast lint fix setup lock clean-work
 
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z][a-z-]*:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -43,6 +43,10 @@ repro: setup  ## run the whole pipeline, about 30 minutes on two cores; PROFILE=
 	$(RUN)
 	scalequest track
 	@echo "done: open reports/index.html, or read reports/report.md"
+
+record: setup  ## after a laptop run that is to be committed: keep its tables in Git, for a look without a run
+	rm -rf reports/results/laptop/tables
+	dvc push -r tables $$(awk '/^    [a-z]*:$$/ { part = $$1 } part == "outs:" && / path: data\// { print $$3 }' dvc.lock)
 
 test: setup  ## run every test, two files at a time
 	pytest -n 2 --dist loadfile --no-loadscope-reorder --durations 25

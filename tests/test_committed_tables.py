@@ -1,0 +1,42 @@
+"""The recorded run in Git: its lock, and its tables as a DVC remote, so that a clone can be audited without a run."""
+
+import json
+from collections.abc import Iterator
+from hashlib import md5
+
+from dvc.repo import Repo
+
+from scalequest.audit.lock import parse_lock
+from tests.fakes import ROOT
+
+TABLES = ROOT / "reports" / "results" / "laptop" / "tables" / "files" / "md5"
+LOCK = parse_lock((ROOT / "dvc.lock").read_bytes(), "dvc.lock")
+
+
+def named() -> Iterator[str]:
+    """Hashes of the outputs under ``data/`` in dvc.lock: of files, of folders and of what is in them."""
+    for stage in LOCK.values():
+        for out in stage.outs:
+            if out.path.startswith("data/"):
+                yield out.md5
+                if out.is_folder:
+                    yield from (entry["md5"] for entry in json.loads((TABLES / out.md5[:2] / out.md5[2:]).read_text()))
+
+
+def test_the_lock_has_no_stage_that_the_pipeline_has_not() -> None:
+    """DVC passes such an entry over in silence, and keeps it for ever: a reader takes its hashes for the run's."""
+    assert set(LOCK) == {stage.addressing for stage in Repo(str(ROOT)).index.stages}
+
+
+def test_the_tables_are_those_of_the_lock_and_no_others() -> None:
+    """Else run `make record` where the run's files are."""
+    there = {path.parent.name + path.name: path for path in TABLES.rglob("*") if path.is_file()}
+    assert set(there) == set(named())
+    assert all(md5(path.read_bytes()).hexdigest() == name.removesuffix(".dir") for name, path in there.items())
+
+
+def test_dvc_finds_the_tables_by_the_name_in_the_readme() -> None:
+    config = (ROOT / ".dvc" / "config").read_text()
+    assert "['remote \"tables\"']" in config
+    assert "url = ../reports/results/laptop/tables" in config
+    assert "dvc pull -r tables --allow-missing" in (ROOT / "README.md").read_text()
