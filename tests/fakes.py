@@ -4,6 +4,7 @@ import re
 import tempfile
 from collections import deque
 from collections.abc import Callable, Iterable, Sequence
+from functools import cache
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,12 @@ from scalequest.run.profile import compose_profile
 from scalequest.sampling.completion import Completion
 
 ROOT = Path(__file__).resolve().parents[1]
-SCRATCH = tempfile.TemporaryDirectory(prefix="scalequest-tests-")
+
+
+@cache
+def scratch() -> tempfile.TemporaryDirectory[str]:
+    """A folder of this process. Made when it is needed: a worker that pytest-xdist ends does not tidy up."""
+    return tempfile.TemporaryDirectory(prefix="scalequest-tests-")
 
 
 def parameter_file(profile: str) -> Path:
@@ -23,7 +29,7 @@ def parameter_file(profile: str) -> Path:
     text = compose_profile(profile, ROOT)
     if text == (ROOT / "params.yaml").read_text():
         return ROOT / "params.yaml"
-    file = Path(SCRATCH.name) / f"{profile}.yaml"
+    file = Path(scratch().name) / f"{profile}.yaml"
     file.write_text(text)
     return file
 
