@@ -9,7 +9,6 @@ pairs, the paper's Table 4 is printed beside the estimate. docs/estimate.md says
 
 import argparse
 import math
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,80 +17,14 @@ from typing import Any
 from scalequest.domains import GIVEN
 from scalequest.errors import UserError
 from scalequest.io import read_json
-from scalequest.models.source import parse_source
 from scalequest.params import FileSource, HubSource, Params, read_yaml, with_own
+from scalequest.run.evaluation_work import Measured, evaluation, item_counts
 from scalequest.run.profile import load_profile
+from scalequest.run.work import BYTES_PER_TOKEN, Assumptions, Work, model_billions
 
 TABLE = Path(__file__).with_name("gpus.yaml")
-SIZE = re.compile(r"(?<![\w.])(\d+(?:[._]\d+)?)\s*([bm])(?![a-z])", re.IGNORECASE)
 # GSM8K's and MATH's training sets, where the parameters do not give the number of a file's rows.
 SEEDS = 14_969
-# A token is about four bytes of text.
-BYTES_PER_TOKEN = 4
-
-
-@dataclass(frozen=True)
-class Work:
-    """The work of one stage, all its branches together.
-
-    Attributes:
-        rows: rows that it reads.
-        billions: parameters of its model; None for an API, or no model.
-        generated, read, trained: tokens.
-        length: the length of what it generates, by which a GPU's rate is chosen: question, judgement or
-            response. Those rates were measured with the prompts that belong to them, so reading costs
-            nothing more; None: other lengths, and reading counts.
-        fp8: whether it generates in 8 bits.
-        samples: training sequences, times the passes over them.
-        sequences: sequences that are read and hardly answered; each costs time beside its tokens.
-        engines, trainings: number of starts.
-        api_usd: dollars for an endpoint.
-        written: bytes of its output.
-    """
-
-    stage: str
-    rows: int
-    billions: float | None = None
-    generated: int = 0
-    read: int = 0
-    trained: int = 0
-    samples: int = 0
-    sequences: int = 0
-    engines: int = 0
-    trainings: int = 0
-    api_usd: float = 0.0
-    written: int = 0
-    length: str | None = None
-    fp8: bool = False
-
-
-@dataclass(frozen=True)
-class Assumptions:
-    """Mean tokens per row, shares of rows that stay, and their source."""
-
-    tokens: dict[str, float]
-    keeps: dict[str, float]
-    origin: str = "the paper"
-
-
-def model_billions(source: str, sizes: dict[str, float]) -> float | None:
-    """Billions of parameters by a model's name ("7B", "135M"); None for an API.
-
-    Raises:
-        UserError: the name does not say.
-    """
-    kind, name, _ = parse_source("ROLE", source)
-    if kind == "api":
-        return None
-    if name in sizes:
-        return sizes[name]
-    found = SIZE.findall(name.replace("/", " ").replace("-", " "))
-    if not found:
-        raise UserError(
-            f"estimate: size of model '{name}': not in its name. Expected a size such as 7B. Add `{name}: BILLIONS` under `sizes` in scalequest/run/gpus.yaml"
-        )
-    number, unit = found[-1]
-    return float(number.replace("_", ".")) / (1 if unit.lower() == "b" else 1000)
 
 
 def workload(params: Params, assumed: Assumptions, sizes: dict[str, float], with_solutions: int) -> list[Work]:
@@ -406,34 +339,46 @@ def of_run(path: Path, assumed: Assumptions, mix: list[str]) -> Assumptions:
 
 
 def render(
-    found: list[Work], gpu: dict[str, Any], table: dict[str, Any], usd_per_hour: float | None, origin: str
+    found: list[Work],
+    gpu: dict[str, Any],
+    table: dict[str, Any],
+    usd_per_hour: float | None,
+    origin: str,
+    graded: list[Work],
+    notes: list[str],
 ) -> str:
-    """The estimate as plain text, one line per stage."""
-    spent = {work.stage: hours(work, gpu, table) for work in found}
-    total = sum(spent.values())
+    """The estimate as plain text, one line per stage; below the total the evaluation (``graded``), and the total with it."""
+
+    def line(name: str, rows: str, works: list[Work]) -> str:
+        spent = sum(hours(work, gpu, table) for work in works)
+        api = sum(work.api_usd for work in works)
+        own = any(work.billions is not None or not work.api_usd for work in works)
+        # Hours without a price leave the sum open.
+        usd = f"{api + spent * (usd_per_hour or 0):,.2f}{'+' if usd_per_hour is None and own else ''}"
+        generated, read, trained = (
+            sum(getattr(w, key) for w in works) / 1e6 for key in ("generated", "read", "trained")
+        )
+        return (
+            f"{name:<18}{rows:>11}{generated:>13,.1f}{read:>9,.1f}{trained:>11,.1f}{spent:>11,.2f}"
+            f"{'-' if usd_per_hour is None and not api else usd:>10}{sum(w.written for w in works) / 1e9:>8,.1f}"
+        )
+
     lines = [
         f"One {gpu['name']}; rows and tokens from {origin}. More GPUs shorten sampling and scoring, but the sum of hours stays.",
         "",
         f"{'stage':<18}{'rows':>11}{'M generated':>13}{'M read':>9}{'M trained':>11}{'GPU-hours':>11}{'USD':>10}{'GB':>8}",
+        *(line(work.stage, f"{work.rows:,}", [work]) for work in found),
+        line("total", "", found),
+        *(line(work.stage, f"{work.rows:,}", [work]) for work in graded),
+        line("with evaluation", "", found + graded),
+        *([""] if notes else []),
+        *notes,
     ]
-    for work in found:
-        usd = work.api_usd if work.api_usd else None if usd_per_hour is None else spent[work.stage] * usd_per_hour
-        lines.append(
-            f"{work.stage:<18}{work.rows:>11,}{work.generated / 1e6:>13,.1f}{work.read / 1e6:>9,.1f}{work.trained / 1e6:>11,.1f}"
-            f"{spent[work.stage]:>11,.2f}{'-' if usd is None else f'{usd:,.2f}':>10}{work.written / 1e9:>8,.1f}"
-        )
-    api = sum(work.api_usd for work in found)
-    money = f"{api + total * usd_per_hour:,.2f}" if usd_per_hour is not None else f"{api:,.2f}+" if api else "-"
-    generated, read, trained = (sum(getattr(w, k) for w in found) / 1e6 for k in ("generated", "read", "trained"))
-    lines.append(
-        f"{'total':<18}{'':>11}{generated:>13,.1f}{read:>9,.1f}{trained:>11,.1f}{total:>11,.2f}{money:>10}"
-        f"{sum(w.written for w in found) / 1e9:>8,.1f}"
-    )
     if any(work.fp8 for work in found) and not gpu.get("generated_tokens_per_s_fp8"):
         lines += ["", "engine.quantization: fp8 was not measured on this GPU; the rates are those of bfloat16."]
     lines += [
         "",
-        "GB: bfloat16 weights and uncompressed text. Not included: evaluation, CPU stages, checkpoints.",
+        "GB: bfloat16 weights and uncompressed text. Not included: CPU stages, checking answers, checkpoints.",
     ]
     return "\n".join(lines)
 
@@ -489,9 +434,12 @@ def run(args: argparse.Namespace) -> int:
     if args.from_run:
         assumed = of_run(args.from_run, assumed, params.mix)
     found = workload(params, assumed, table["sizes"], seed_problems(params, args.seeds))
+    measured = Measured.of(args.from_run) if args.from_run else Measured()
+    items, notes = item_counts(params, measured.items, table["benchmark_items"])
+    graded = evaluation(params, assumed, table["sizes"], items, measured.cut)
     gpu = table["gpus"][args.gpu]
     price = gpu["usd_per_hour"] if args.usd_per_hour is None else args.usd_per_hour
-    print(render(found, gpu, table, price, assumed.origin))
+    print(render(found, gpu, table, price, assumed.origin, graded, notes))
     if params.filter.n_questions == table["table_4_pairs"]:
         print(compare_with_table_4(found, gpu, table))
     return 0

@@ -12,18 +12,16 @@ from scalequest.io import file_hash, read_json, write_json
 from scalequest.params import Params, read_yaml
 from scalequest.run.estimate import (
     TABLE,
-    Assumptions,
-    Work,
     generated_rate,
     hours,
     kept_questions,
     measured_rates,
-    model_billions,
     of_run,
     trained_share,
     workload,
 )
 from scalequest.run.profile import load_profile
+from scalequest.run.work import Assumptions, Work, model_billions
 from tests.fakes import ROOT, changed
 
 ZEROS = "0" * 40
