@@ -309,9 +309,16 @@ def of_run(path: Path, assumed: Assumptions, mix: list[str]) -> Assumptions:
         mix: the run's generators.
 
     Raises:
-        UserError: a stage's metrics are missing.
+        UserError: the file has no metrics, or those of a stage are missing.
     """
-    kept: dict[str, Any] = read_json(path)["metrics"] if path.is_file() else {}
+    kept: dict[str, Any] = {}
+    if path.is_file():
+        whole = read_json(path)
+        if not isinstance(whole, dict) or not isinstance(whole.get("metrics"), dict):
+            raise UserError(
+                f"estimate: {path}: no `metrics` in it. Expected metrics of each stage, as in reports/results/gpu-135m/metrics.json. Leave --from-run out"
+            )
+        kept = whole["metrics"]
 
     def metrics(name: str) -> dict[str, Any]:
         file = path / f"{name}.json"

@@ -239,6 +239,13 @@ def test_a_finished_run_gives_its_own_tokens_and_shares(tmp_path: Path, table: d
         of_run(tmp_path, found, ["a", "b"])
 
 
+def test_a_file_without_the_stages_metrics_is_an_error(tmp_path: Path, table: dict[str, Any]):
+    for content in ({"seconds": {}}, [], {"metrics": 3}):
+        write_json(tmp_path / "metrics.json", content)
+        with pytest.raises(UserError, match=r"metrics\.json: no `metrics` in it. Expected metrics of each stage"):
+            of_run(tmp_path / "metrics.json", Assumptions(table["tokens"], table["keeps"]), ["a"])
+
+
 def test_the_run_that_the_rates_come_from_is_reckoned_again(table: dict[str, Any]):
     """With its own lengths: no stage by more than twice, all by less than a tenth. A check of the reckoning, not of the rates."""
     run = ROOT / "reports" / "results" / "gpu-135m"
