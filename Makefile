@@ -42,6 +42,7 @@ repro: setup  ## run the whole pipeline, about 30 minutes on two cores; PROFILE=
 	scalequest check
 	$(RUN)
 	scalequest track
+	scalequest cost --page
 	@echo "done: open reports/index.html, or read reports/report.md"
 
 record: setup  ## after a laptop run that is to be committed: keep its tables in Git, for a look without a run

@@ -38,7 +38,8 @@ from shapes import SHAPES
 
 from scalequest.io import write_json
 from scalequest.models.weights import load_chat, quiet_libraries
-from scalequest.params import Params, SupervisedTraining, read_yaml
+from scalequest.params import Params, SupervisedTraining
+from scalequest.run.gpus import peak_tflops, share_of_peak
 from scalequest.run.profile import load_profile
 from scalequest.runtime.stage import StageRun
 from scalequest.training.examples import Example, fitting, solved_example
@@ -150,25 +151,21 @@ class Clock:
             end = start + self.args.steps
             rates.append(sum(self.tokens[start + 1 : end + 1]) / (self.times[end] - self.times[start]))
         rate = statistics.median(rates)
-        peak = peak_tflops()
+        peak = card_peak()
         return {
             "tokens_per_s": round(rate),
             "rounds": [round(value) for value in rates],
-            "share_of_peak": round(6 * parameters * rate / (processes * peak * 1e12), 4) if peak else None,
+            "share_of_peak": round(share_of_peak(parameters, rate, 1, peak, processes), 4) if peak else None,
             "warmup_s": round(self.times[self.args.warmup] - self.times[0], 1),
             "tokens_per_step": round(statistics.mean(self.tokens[1:])),
         }
 
 
-def peak_tflops() -> float | None:
+def card_peak() -> float | None:
     """The card's peak of gpus.yaml; None where there is no GPU or no line for it."""
     import torch
 
-    if not torch.cuda.is_available():
-        return None
-    name = torch.cuda.get_device_name().lower()
-    gpus = read_yaml(Path(__file__).parents[1] / "scalequest" / "run" / "gpus.yaml")["gpus"]
-    return next((gpu["peak_tflops"] for key, gpu in gpus.items() if key.split("-")[0] in name), None)
+    return peak_tflops(torch.cuda.get_device_name()) if torch.cuda.is_available() else None
 
 
 def ours(args: argparse.Namespace, params: Params, rows: list[Example], way: dict[str, Any]) -> dict[str, Any]:

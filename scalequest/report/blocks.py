@@ -14,10 +14,14 @@ CLIP = 4000
 
 @dataclass(frozen=True)
 class Text:
-    """A paragraph; ``alert`` is for what must not be overlooked."""
+    """A paragraph; ``alert`` is for what must not be overlooked.
+
+    ``link`` names a file beside the page, which `FILE` in the text then opens. Markdown keeps the name without a link.
+    """
 
     text: str
     alert: bool = False
+    link: str = ""
 
 
 @dataclass(frozen=True)
@@ -51,6 +55,14 @@ class Bars:
 
     title: str
     groups: list[tuple[str, list[Bar]]]
+
+
+@dataclass(frozen=True)
+class Amounts:
+    """Bars of one unit, from 0 to the largest: (label, amount, the amount in words). In the page only."""
+
+    title: str
+    rows: Sequence[tuple[str, float, str]]
 
 
 @dataclass(frozen=True)
@@ -152,7 +164,7 @@ class Browser:
     beside: Sequence[int] = ()
 
 
-Block = Text | Table | Bars | Funnel | Histogram | Curves | Graph | Samples | Browser
+Block = Text | Table | Bars | Amounts | Funnel | Histogram | Curves | Graph | Samples | Browser
 
 
 @dataclass(frozen=True)

@@ -5,6 +5,7 @@ from typing import Any
 
 from scalequest.outcomes import KEPT, NEXT_STEPS, OUTCOMES, REWRITE_OUTCOMES, SELECT_OUTCOMES, WARNINGS, Outcome
 from scalequest.report.blocks import Block, Funnel, Section, Table, Text
+from scalequest.report.identity import COST_PAGE
 from scalequest.report.results import DASH, p_in_words, percent
 from scalequest.report.run import Run
 
@@ -228,8 +229,8 @@ def check_in_words(metrics: dict[str, Any]) -> str:
 # Why the page has no times, and which command has them.
 NO_TIMES = (
     "Tokens are those of all passes over the rows, without padding. A training of a model with N parameters takes about 6 · N "
-    "operations per token. Tokens per second are not here, because a second run must write the same page: `scalequest cost` "
-    "prints them, with time and GPU hours, where the stages ran."
+    "operations per token. Tokens per second and the share of the card's peak are not here, because a second run must write the "
+    f"same page. They are in `{COST_PAGE}`, which `make repro` or `scalequest cost --page` writes where the stages ran."
 )
 
 
@@ -268,7 +269,7 @@ def training(run: Run) -> Section:
         rows.append([f"`{name}`", *cells])
     head = ["stage", "first loss", "last loss", "steps", "tokens", "per step", "examples", "too long", "check"]
     title = "Examples of `qpo` and `reward_model` are pairs; the losses are those of the first and the last step"
-    return Section("Training runs", [Table(title, head, rows, "lrrrrrrrl"), Text(NO_TIMES)])
+    return Section("Training runs", [Table(title, head, rows, "lrrrrrrrl"), Text(NO_TIMES, link=COST_PAGE)])
 
 
 def pair_quality(run: Run) -> Table | None:

@@ -13,7 +13,7 @@ from typing import Any
 import altair as alt
 import vl_convert
 
-from scalequest.report.blocks import Bar, Bars, Curves, Funnel, Graph, Histogram
+from scalequest.report.blocks import Amounts, Bar, Bars, Curves, Funnel, Graph, Histogram
 
 # Pixels. A chart fits a phone of 390 beside the page's margins; a funnel is also drawn wide, and the page shows the one that fits.
 WIDTH, WIDE, CURVE_WIDTH, CURVE_HEIGHT = 340, 680, 300, 90
@@ -68,6 +68,28 @@ def bars_svg(title: str, bars: Sequence[Bar], top: float, width: int = WIDTH) ->
         *_labels(rows, width, height),
     ]
     return _svg(layers, width, height, f"{title}, percent", spoken, below=20)
+
+
+def amounts_html(block: Amounts) -> str:
+    """Draw the bars for a phone and for a wide screen; the page's style shows the one that fits."""
+    return f'<div class="narrow">{amounts_svg(block, WIDTH)}</div>\n<div class="wide">{amounts_svg(block, WIDE)}</div>'
+
+
+def amounts_svg(block: Amounts, width: int = WIDTH) -> str:
+    """Draw one row per amount, as a share of the largest."""
+    top = max((amount for _, amount, _ in block.rows), default=0) or 1
+    rows = [
+        {"y": ROW * at + LABEL, "label": label, "number": words, "from": 0, "to": amount, "top": top}
+        for at, (label, amount, words) in enumerate(block.rows)
+    ]
+    x = alt.X("from:Q", axis=None, scale=alt.Scale(domain=[0, top], nice=False))
+    layers = [
+        _bars(rows, x, "top", alt.value("var(--hair)")),
+        _bars(rows, x, "to", alt.value("var(--strong)")),
+        *_labels(rows, width, ROW * len(rows)),
+    ]
+    spoken = "; ".join(f"{label}: {words}" for label, _, words in block.rows)
+    return _svg(layers, width, ROW * len(rows), block.title, spoken)
 
 
 def funnel_html(block: Funnel) -> str:

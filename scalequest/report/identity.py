@@ -27,6 +27,8 @@ PAPER_SCORES = {
     "college_math": (43.5, 42.8, 47.7, 50.0),
     "olympiadbench": (26.8, 25.3, 29.9, 38.5),
 }
+# What `scalequest cost --page` writes beside the report, whose own bytes can hold no times.
+COST_PAGE = "cost.html"
 # Table 4 of the paper: step, samples, A100 GPU-hours.
 PAPER_COST = {
     "qft": ("15K × 2", "3.9"),
@@ -78,6 +80,7 @@ def identity(run: Run) -> Section:
             f"{', '.join(f'`{name}`' for name in run.params.mix)}, taught by the seeds {seeds}. Seed of the run: {run.params.seed}."
         ),
         models_table(run.params.models, run.params.mix),
+        Text(f"Cost: `{COST_PAGE}`, a page that `scalequest cost --page` writes beside this one.", link=COST_PAGE),
     ]
     if len(models) == 1:
         blocks.append(Text("One and the same model plays every role, so no role can know more than another."))
@@ -147,10 +150,13 @@ def work(run: Run) -> Section:
     head = ["stage", "samples", "tokens", "paper's samples", "paper's GPU-hours (A100)"]
     note = (
         "Tokens are those of training, or those that were written, where the stage counts them. Seconds are no part of the report, "
-        "because an equal result must have equal bytes: `scalequest cost` prints time, tokens per second and GPU hours of each "
-        "stage where it ran."
+        "because an equal result must have equal bytes. Time, tokens per second and GPU hours of each stage are in "
+        f"`{COST_PAGE}`, which `make repro` or `scalequest cost --page` writes where the stages ran."
     )
     return Section(
         "Work of each step",
-        [Table("Samples of each step beside the paper's cost (Table 4)", head, rows, "lrrrr"), Text(note)],
+        [
+            Table("Samples of each step beside the paper's cost (Table 4)", head, rows, "lrrrr"),
+            Text(note, link=COST_PAGE),
+        ],
     )

@@ -15,6 +15,7 @@ from hashlib import sha256
 from pathlib import Path
 
 from scalequest.report.blocks import (
+    Amounts,
     Bars,
     Block,
     Browser,
@@ -29,7 +30,7 @@ from scalequest.report.blocks import (
     Text,
     clip,
 )
-from scalequest.report.charts import bars_html, curves_html, funnel_html, graph_svg, histogram_svg
+from scalequest.report.charts import amounts_html, bars_html, curves_html, funnel_html, graph_svg, histogram_svg
 
 ASSETS = Path(__file__).parent / "assets"
 STYLE = (ASSETS / "report.css").read_text(encoding="utf-8")
@@ -157,12 +158,18 @@ def _hash(text: str) -> str:
 
 def _html_block(block: Block) -> str:
     match block:
-        case Text(text, alert):
-            return f'<p class="alert" role="note">{inline(text)}</p>' if alert else f"<p>{inline(text)}</p>"
+        case Text(text, alert, link):
+            words = inline(text)
+            if link:
+                name = f"<code>{html.escape(link)}</code>"
+                words = words.replace(name, f'<a href="{html.escape(link, quote=True)}">{name}</a>')
+            return f'<p class="alert" role="note">{words}</p>' if alert else f"<p>{words}</p>"
         case Table():
             return _html_table(block)
         case Bars():
             return _figure(block.title, bars_html(block))
+        case Amounts():
+            return _figure(block.title, amounts_html(block))
         case Funnel():
             return _figure(
                 block.title,

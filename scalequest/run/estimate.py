@@ -19,10 +19,10 @@ from scalequest.errors import UserError
 from scalequest.io import read_json
 from scalequest.params import FileSource, HubSource, Params, read_yaml, with_own
 from scalequest.run.evaluation_work import Measured, evaluation, item_counts
+from scalequest.run.gpus import TABLE
 from scalequest.run.profile import load_profile
 from scalequest.run.work import BYTES_PER_TOKEN, Assumptions, Work, model_billions
 
-TABLE = Path(__file__).with_name("gpus.yaml")
 # GSM8K's and MATH's training sets, where the parameters do not give the number of a file's rows.
 SEEDS = 14_969
 

@@ -27,7 +27,8 @@ from pathlib import Path
 
 from scalequest.errors import UserError
 from scalequest.params import STAGES_PER_GPU, Params, Runtime, endpoint_of, load_all, read_yaml
-from scalequest.run.estimate import TABLE, hours, seed_problems, workload
+from scalequest.run.estimate import hours, seed_problems, workload
+from scalequest.run.gpus import TABLE
 from scalequest.run.work import Assumptions
 from scalequest.training.launch import n_processes
 

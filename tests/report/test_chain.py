@@ -118,7 +118,7 @@ def test_training_runs_have_losses_and_checks(folder: Folder) -> None:
     assert row(text, "`qft@sums`")[1:] == ["2.500", "1.250", "24", "2,400", "100", "90", "3", ""]
     assert row(text, "`qft@stories`")[1:] == ["2.500", "1.250", "24", "–", "–", "90", "3", ""]
     assert row(text, "`qpo@sums`")[4] == "3,000"
-    assert "`scalequest cost` prints them" in text
+    assert "They are in `cost.html`, which `make repro` or `scalequest cost --page` writes" in text
     assert "60.0 %" in row(text, "`qpo@sums`")[-1]
     assert row(text, "`qpo@stories`")[-1] == (
         "mean margin of chosen over rejected 0.4080 before saving, 0.0520 as saved; chosen preferred in 75.0 % of 8 pairs "

@@ -5,6 +5,7 @@ import pytest
 
 from scalequest.records import INSTRUCTION, write_rows
 from scalequest.report.blocks import CLIP
+from scalequest.report.identity import COST_PAGE
 from scalequest.report.page import fenced, markdown_line
 from tests.report.finished import (
     DATA,
@@ -65,7 +66,8 @@ def test_what_is_too_long_to_show_is_cut_and_counted(folder: Folder) -> None:
 def test_the_page_stands_alone_and_can_be_read_aloud(folder: Folder) -> None:
     text = folder.run()[1]
     tags = Page(text).tags
-    assert not [a for _, a in tags if a.get("src") or (a.get("href") or "#")[0] != "#"]
+    # The one file beside it is for a reader to open: nothing is loaded.
+    assert not [a for _, a in tags if a.get("src") or ((a.get("href") or "#")[0] != "#" and a["href"] != COST_PAGE)]
     assert "url(" not in text
     assert "@import" not in text
     svgs = [a for tag, a in tags if tag == "svg"]
@@ -78,7 +80,7 @@ def test_the_page_stands_alone_and_can_be_read_aloud(folder: Folder) -> None:
     assert all(a["scope"] in ("col", "row") for tag, a in tags if tag == "th")
     ids = [a["id"] for _, a in tags if "id" in a]
     assert len(ids) == len(set(ids))
-    assert {str(a["href"])[1:].split("?")[0] for tag, a in tags if tag == "a"} <= set(ids)
+    assert {str(a["href"])[1:].split("?")[0] for tag, a in tags if tag == "a" and a["href"] != COST_PAGE} <= set(ids)
 
 
 @pytest.mark.parametrize(
@@ -100,3 +102,13 @@ def test_a_markdown_line_is_safe_in_a_table(text: str, line: str) -> None:
 )
 def test_a_fence_is_longer_than_any_run_of_backticks(text: str, fence: str) -> None:
     assert fenced(text) == f"{fence}text\n{text}\n{fence}"
+
+
+def test_three_sections_open_the_page_of_costs(folder: Folder) -> None:
+    markdown, text = folder.run()
+    for name in ("what-this-is", "training-runs", "work-of-each-step"):
+        inside = text.split(f'<section id="{name}"')[1].split("</section>")[0]
+        assert '<a href="cost.html"><code>cost.html</code></a>' in inside, name
+        assert "<code>scalequest cost --page</code> writes" in inside, name
+    # GitHub shows report.md without what a run writes beside it.
+    assert "](cost.html)" not in markdown

@@ -6,8 +6,9 @@ import pytest
 from scalequest.cli import main
 from scalequest.io import file_hash, read_json, write_json, write_jsonl
 from scalequest.params import Params, read_yaml
-from scalequest.run.estimate import TABLE, hours, of_run
+from scalequest.run.estimate import hours, of_run
 from scalequest.run.evaluation_work import COMPARED, Measured, evaluation, item_counts
+from scalequest.run.gpus import TABLE
 from scalequest.run.profile import load_profile
 from scalequest.run.work import Assumptions, Work
 from tests.fakes import ROOT, changed

@@ -27,11 +27,12 @@ from scalequest.io import write_text
 from scalequest.outcomes import FINISHED, MISSING_CELL, OUTDATED
 from scalequest.params import read_yaml
 from scalequest.run.check import find_blockers
-from scalequest.run.estimate import TABLE, hours, seed_problems, workload
+from scalequest.run.estimate import hours, seed_problems, workload
 from scalequest.run.experiment import cells as dvc
 from scalequest.run.experiment import table
 from scalequest.run.experiment.grid import Cell, Grid, find, read_all, read_grid
 from scalequest.run.experiment.results import CellResult, judge
+from scalequest.run.gpus import TABLE
 from scalequest.run.parallel import Node, Runner, log_tail
 from scalequest.run.work import Assumptions
 
