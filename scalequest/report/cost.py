@@ -246,6 +246,11 @@ def costs(repository: Repository, lock: Lock) -> list[Cost]:
     return [replace(cost_of(name, stages), unknown=tuple(unknown.get(name, ()))) for name, stages in by_name.items()]
 
 
+def in_hours(gpu_hours: float) -> str:
+    """Hundredths of an hour; of less than one no zero, and a dash for none."""
+    return DASH if not gpu_hours else "<0.01" if gpu_hours < 0.005 else f"{gpu_hours:.2f}"
+
+
 def table_rows(found: Sequence[Cost]) -> list[tuple[str, ...]]:
     """A row of ``HEAD`` per stage and one of the sums, for the terminal and for the page."""
     rows: list[tuple[str, ...]] = []
@@ -259,14 +264,14 @@ def table_rows(found: Sequence[Cost]) -> list[tuple[str, ...]]:
                 f"{cost.tokens:,}" if cost.tokens else DASH,
                 time + marks,
                 f"{cost.tokens_per_s:,.0f}" if cost.tokens_per_s else DASH,
-                f"{cost.gpu_hours:.2f}" if cost.gpu_hours else DASH,
+                in_hours(cost.gpu_hours),
                 *PAPER_COST.get(cost.stage, (DASH, DASH)),
             )
         )
     hours = sum(cost.gpu_hours for cost in found)
     total = clock(sum(cost.wall_s for cost in found)) if any(cost.known for cost in found) else DASH
     paper = sum(float(hours) for _, hours in PAPER_COST.values() if hours[0].isdigit())
-    rows.append(("all", "", "", total, "", f"{hours:.2f}" if hours else DASH, "", f"{paper:.1f}"))
+    rows.append(("all", "", "", total, "", in_hours(hours), "", f"{paper:.1f}"))
     return rows
 
 
@@ -318,12 +323,11 @@ def trained_table(trained: Sequence[Trained]) -> Table:
 def build(found: Sequence[Cost], trained: Sequence[Trained]) -> Report:
     """The page as data: the numbers of the printed table, and what each training reached."""
     *stages, total = table_rows(found)
-    timed = [cost for cost in found if cost.known and cost.wall_s]
+    timed = [(cost.stage, cost.wall_s / 3600, row[3]) for cost, row in zip(found, stages, strict=True) if cost.known]
     unknown = sum(cost.instances - cost.known for cost in found)
     blocks: list[Block] = []
     if timed:
-        hours = [(cost.stage, cost.wall_s / 3600, f"{cost.wall_s / 3600:.2f} h") for cost in timed]
-        blocks.append(Amounts("Hours of each stage, all its instances together", hours))
+        blocks.append(Amounts("Hours (h:mm:ss) of each stage, all its instances together", timed))
     else:
         blocks.append(Text("No time of this run is recorded in this checkout, so nothing is drawn.", alert=True))
     rows = [[code(row[0]), *row[1:], remarks(cost)] for cost, row in zip(found, stages, strict=True)]
@@ -340,7 +344,7 @@ def build(found: Sequence[Cost], trained: Sequence[Trained]) -> Report:
         sections.append(Section("Trainings", [trained_table(trained), Text(PEAK_NOTE.strip())]))
     return Report(
         name="ScaleQuest run cost",
-        headline=f"{total[3]} of stages, {total[5]} GPU hours",
+        headline="No time is recorded here" if not timed else f"{total[3]} of stages, {'no' if total[5] == DASH else total[5]} GPU hours",
         lead=[
             "Times differ from run to run, so they are not in the report, whose bytes repeat. `scalequest cost --page` wrote this "
             "page from what the stages of this checkout recorded about the runs in `dvc.lock`."

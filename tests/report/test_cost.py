@@ -32,6 +32,7 @@ from scalequest.report.cost import (
 from scalequest.report.page import html_page
 from scalequest.runtime.environment import Spent, local_file
 from tests.audit.pipeline import Pipeline
+from tests.fakes import ROOT
 from tests.report.test_page import Page
 
 
@@ -144,7 +145,7 @@ def test_the_page_has_the_numbers_of_the_printed_table() -> None:
     )
     # Of the stage whose time is not known there is a dash and no bar.
     assert rows["judge"][3:6] == ["–", "–", "–"]
-    assert "qft: 1.02 h; respond: 0.00 h</desc>" in text
+    assert "qft: 1:01:01+; respond: 0:00:05*</desc>" in text
 
 
 def test_nothing_known_is_a_dash_and_never_a_zero() -> None:
@@ -152,8 +153,15 @@ def test_nothing_known_is_a_dash_and_never_a_zero() -> None:
     assert table_rows(found)[-1] == ("all", "", "", "–", "", "–", "", "522.9")
     text = html_page(build(found, []))
     assert "No time of this run is recorded in this checkout" in text
-    assert "<h1>– of stages, – GPU hours</h1>" in text
+    assert "<h1>No time is recorded here</h1>" in text
     assert "0:00:00" not in text
+
+
+def test_a_little_gpu_time_is_no_zero() -> None:
+    few = cost_of("qft", [(stage("qft@a", engine=1), Spent(3.0, gpus=1), {})])
+    assert [row[5] for row in table_rows([few])] == ["<0.01", "<0.01"]
+    none = cost_of("qft", [(stage("qft@a", engine=1), Spent(3.0), {})])
+    assert [row[5] for row in table_rows([none])] == ["–", "–"]
 
 
 def test_the_page_stands_alone_and_shows_hostile_text_as_text() -> None:
@@ -235,3 +243,9 @@ def test_the_page_is_written_from_the_facts_of_the_run_in_the_lock(
         assert rows["screen"][-1].startswith(f"time of 1 of 1: {ELSEWHERE}")
     with pytest.raises(UserError, match="a folder"):
         cost.run(argparse.Namespace(json=False, page=Path("reports")))
+
+
+def test_make_repro_writes_the_page_and_git_ignores_it() -> None:
+    recipe = (ROOT / "Makefile").read_text().split("\nrepro:")[1].split("\n\n")[0]
+    assert recipe.index("scalequest track") < recipe.index("scalequest cost --page")
+    assert f"/{cost.PAGE}" in (ROOT / ".gitignore").read_text().splitlines()
