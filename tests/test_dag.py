@@ -460,7 +460,7 @@ def test_stopped_four_times_it_goes_on_from_its_last_shard(tiny: Checkout) -> No
     for shard, (number, group) in enumerate(STOPS):
         process = tiny.start("dvc", "repro", "-f", "-s", "generate@sums")
         deadline = time.monotonic() + 200
-        while not list(journal.glob(f"*/shard-{shard:06d}.parquet")):
+        while not list(journal.glob(f"*/shard-{shard:06d}-*.parquet")):
             assert process.poll() is None, process.communicate()
             assert time.monotonic() < deadline
             time.sleep(0.01)
