@@ -37,7 +37,7 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def settings(method: str = "full", **changes: object) -> SupervisedTraining:
     values = {
         "method": method, "epochs": 1, "learning_rate": 2e-3, "warmup_frac": 0.0, "batch_size": 4, "per_device_batch_size": 2,
-        "max_length": 256, "weight_decay": 0.0, "lora_r": 4, "lora_alpha": 8,
+        "max_length": 256, "weight_decay": 0.0, "lora_r": 4, "lora_alpha": 8, "optimizer": "adamw", "packing": False,
     }  # fmt: skip
     return SupervisedTraining(**(values | changes))
 
