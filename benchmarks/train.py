@@ -117,7 +117,8 @@ def settings(args: argparse.Namespace, rows: Sequence[Any], **changes: Any) -> S
     epochs = -(-steps * args.batch_size // len(rows))
     return SupervisedTraining(
         method=args.method, epochs=epochs, learning_rate=args.learning_rate, warmup_frac=0.0, batch_size=args.batch_size,
-        per_device_batch_size=args.per_device, max_length=args.max_length, weight_decay=0.0, lora_r=16, lora_alpha=32, **changes,
+        per_device_batch_size=args.per_device, max_length=args.max_length, weight_decay=0.0, lora_r=16, lora_alpha=32,
+        **({"optimizer": "adamw", "packing": False} | changes),
     )  # fmt: skip
 
 

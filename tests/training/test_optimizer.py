@@ -1,17 +1,8 @@
 """AdamW on bfloat16 weights follows the one on float32, resumes to the same bytes, and is refused where it means nothing."""
 
-from pathlib import Path
 from typing import Any
 
 import pytest
-
-from scalequest.errors import UserError
-from scalequest.params import Params
-from scalequest.training.job import Job
-from scalequest.training.optimizer import ROUNDED, rounded_optimizer
-from scalequest.training.sft import SFT
-from tests.fakes import changed
-from tests.training.test_job import settings
 
 pytestmark = pytest.mark.slow
 STEPS = 30
@@ -59,19 +50,3 @@ def test_a_resumed_optimizer_rounds_as_the_whole_one():
     import torch
 
     assert torch.equal(trained("rounded")[1], trained("rounded", cut=11)[1])
-
-
-def test_it_is_refused_without_bfloat16_weights_to_step(laptop: Params, tmp_path: Path):
-    def job(method: str, dtype: str, accelerate: str | None = None) -> Job:
-        few = settings(method, optimizer=ROUNDED)
-        runtime = changed(laptop, runtime={"accelerate": accelerate}).runtime
-        return Job(SFT(), tmp_path, tmp_path, [], few, dtype, 1, runtime)
-
-    assert rounded_optimizer(job("full", "bfloat16"))[1]["lr"] == 2e-3
-    for method, dtype, config in (
-        ("lora", "bfloat16", None),
-        ("full", "float32", None),
-        ("full", "bfloat16", "two.yaml"),
-    ):
-        with pytest.raises(UserError, match=r"Expected bfloat16, full and null\. Set optimizer to adamw"):
-            rounded_optimizer(job(method, dtype, config))
