@@ -1,8 +1,18 @@
-"""AdamW on bfloat16 weights follows the one on float32, resumes to the same bytes, and is refused where it means nothing."""
+"""AdamW on bfloat16 weights follows the one on float32, and resumes to the same bytes.
 
+Where it means nothing it is refused with the parameters: tests/test_params.py, `steps_in_bfloat16_...`.
+"""
+
+from pathlib import Path
 from typing import Any
 
 import pytest
+
+from scalequest.params import Params
+from scalequest.training.job import Job
+from scalequest.training.optimizer import ROUNDED, rounded_adamw, rounded_optimizer
+from scalequest.training.sft import SFT
+from tests.training.test_job import settings
 
 pytestmark = pytest.mark.slow
 STEPS = 30
@@ -50,3 +60,10 @@ def test_a_resumed_optimizer_rounds_as_the_whole_one():
     import torch
 
     assert torch.equal(trained("rounded")[1], trained("rounded", cut=11)[1])
+
+
+def test_a_job_gets_it_with_its_own_settings(laptop: Params, tmp_path: Path):
+    few = settings("full", optimizer=ROUNDED, weight_decay=0.1)
+    kind, values = rounded_optimizer(Job(SFT(), tmp_path, tmp_path, [], few, "bfloat16", 1, laptop.runtime))
+    assert kind is rounded_adamw()
+    assert values == {"lr": 2e-3, "weight_decay": 0.1, "seed": 1}
