@@ -8,6 +8,7 @@ if "OMP_WAIT_POLICY" not in os.environ:
     os.environ.setdefault("GOMP_SPINCOUNT", "3000")
 
 import shutil
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -16,6 +17,7 @@ from scalequest.models.chat import ChatFormat
 from scalequest.params import Params, load_all
 from tests.audit.pipeline import Pipeline
 from tests.fakes import LAPTOP, chatml_tokenizer, deepseek_tokenizer
+from tests.scripted import Endpoint
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -44,6 +46,15 @@ def chatml() -> ChatFormat:
 @pytest.fixture
 def deepseek() -> ChatFormat:
     return ChatFormat.of(deepseek_tokenizer())
+
+
+@pytest.fixture
+def endpoint() -> Iterator[Endpoint]:
+    """An endpoint on this machine that answers from a script."""
+    server = Endpoint()
+    yield server
+    server.server.shutdown()
+    server.server.server_close()
 
 
 @pytest.fixture(scope="session")

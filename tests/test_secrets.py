@@ -134,38 +134,30 @@ def echoing(body: dict[str, Any], failed: set[str]) -> Reply | None:
     return reply or (200, headers, text)
 
 
-@pytest.fixture
-def server():
-    endpoint = Endpoint()
-    yield endpoint
-    endpoint.server.shutdown()
-    endpoint.server.server_close()
-
-
-def test_secrets_planted_in_ten_places_are_in_no_file(tmp_path: Path, server: Endpoint) -> None:
+def test_secrets_planted_in_ten_places_are_in_no_file(tmp_path: Path, endpoint: Endpoint) -> None:
     checkout = Checkout(tmp_path)
     failed: set[str] = set()
-    server.answer = lambda body: echoing(body, failed)
-    code, text = checkout.run(server.url)
+    endpoint.answer = lambda body: echoing(body, failed)
+    code, text = checkout.run(endpoint.url)
     assert code == 0, text
     made = {row["id"]: row for row in read_rows(tmp_path / "out-1.parquet", PREFERENCE)}
     assert [row["verdict"] for row in made.values()].count("kept") == 6, "the answers themselves stay"
     assert "Bearer ***" in made["sums/0/1"]["completion"], "the key was there, and was taken out"
-    assert server.keys[0] == f"Bearer {KEY}"
-    assert f"the value of TEST_KEY is sent to {server.url.split('/')[2]}" in text
+    assert endpoint.keys[0] == f"Bearer {KEY}"
+    assert f"the value of TEST_KEY is sent to {endpoint.url.split('/')[2]}" in text
 
     # A run that fails by a UserError, and one that fails by a bug: both reasons go to MLflow.
-    server.answer = lambda _: error(401, f"no such user: Bearer {KEY}, {PLANTED['cloud']}")
-    code, text = checkout.run(server.url)
+    endpoint.answer = lambda _: error(401, f"no such user: Bearer {KEY}, {PLANTED['cloud']}")
+    code, text = checkout.run(endpoint.url)
     assert (code, "wants a valid key (401: no such user: Bearer ***" in text) == (2, True)
-    server.answer = lambda body: echoing(body, failed)
-    code, text = checkout.run(server.url, CRASH=KEY)
+    endpoint.answer = lambda body: echoing(body, failed)
+    code, text = checkout.run(endpoint.url, CRASH=KEY)
     assert (code, "RuntimeError: request headers: {'Authorization': 'Bearer ***'}" in text) == (1, True)
 
     # In parameters: refused by name, not repeated.
     for url, changes in (
-        (server.url, {"ray_address": f"ray://{PLANTED['params']}"}),
-        (server.url, {"mlflow_uri": f"postgresql://me:{PLANTED['user']}@db/x"}),
+        (endpoint.url, {"ray_address": f"ray://{PLANTED['params']}"}),
+        (endpoint.url, {"mlflow_uri": f"postgresql://me:{PLANTED['user']}@db/x"}),
         (f"https://host.example/v1?api_key={PLANTED['query']}", {}),
         (f"https://me:{PLANTED['user']}@host.example/v1", {}),
         (f"https://{PLANTED['git']}@host.example/v1", {}),

@@ -2,7 +2,6 @@
 
 import json
 import re
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -77,14 +76,6 @@ def test_rows_of_one_question_do_not_make_more_questions():
     assert together.standard_error > 2 * apart.standard_error  # of 10 questions, not of 40
     nothing = rate_of("answer", "x", {})
     assert (nothing.decided, nothing.rate, nothing.standard_error) == (0, None, None)
-
-
-@pytest.fixture
-def endpoint() -> Iterator[Endpoint]:
-    server = Endpoint()
-    yield server
-    server.server.shutdown()
-    server.server.server_close()
 
 
 BEFORE, AFTER = judge_turns("@", "reasoned")[0].split("@")

@@ -12,14 +12,6 @@ from tests.scripted import Endpoint
 
 
 @pytest.fixture
-def endpoint():
-    server = Endpoint()
-    yield server
-    server.server.shutdown()
-    server.server.server_close()
-
-
-@pytest.fixture
 def connect(
     endpoint: Endpoint, laptop: Params, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> Callable[..., ApiModel]:

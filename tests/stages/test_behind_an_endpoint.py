@@ -2,7 +2,6 @@
 
 import json
 from argparse import Namespace
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -20,14 +19,6 @@ from tests.fakes import changed
 from tests.scripted import Endpoint, completion, error
 
 PRICES = {"usd_per_million_input": 3.0, "usd_per_million_output": 5.0}
-
-
-@pytest.fixture
-def endpoint() -> Iterator[Endpoint]:
-    server = Endpoint()
-    yield server
-    server.server.shutdown()
-    server.server.server_close()
 
 
 def run_of(laptop: Params, folder: Path, stage: str, role: str, url: str, **sections: Any) -> StageRun:
