@@ -4,12 +4,9 @@ import json
 import os
 import shutil
 import signal
-import subprocess
-import sys
 import time
 from collections import Counter
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 
 import pyarrow as pa
@@ -29,78 +26,11 @@ from scalequest.records import (
     read_rows,
     write_rows,
 )
+from tests.checkout import Checkout, copy_repository
 from tests.fakes import LAPTOP
 from tests.tiny import make_model, tiny_params
 
-ROOT = Path(__file__).parents[1]
-
 pytestmark = pytest.mark.slow
-
-
-@dataclass
-class Checkout:
-    """A copy of the repository with a Git history of its own."""
-
-    path: Path
-
-    def run(self, *command: str, check: bool = True) -> subprocess.CompletedProcess[str]:
-        environment = os.environ | {"PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}", "PYTHONPATH": ""}
-        result = subprocess.run(command, cwd=self.path, capture_output=True, text=True, env=environment, check=False)
-        if check and result.returncode:
-            pytest.fail(f"{command} ended with {result.returncode}\n{result.stdout[-3000:]}\n{result.stderr[-5000:]}")
-        return result
-
-    def start(self, *command: str) -> subprocess.Popen[str]:
-        """The same in a process group of its own, to be stopped."""
-        environment = os.environ | {"PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}", "PYTHONPATH": ""}
-        return subprocess.Popen(
-            command, cwd=self.path, env=environment, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
-            start_new_session=True,
-            # A shell's background job ignores Ctrl-C, and its children inherit that: these must not.
-            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
-        )  # fmt: skip
-
-    def restore(self) -> None:
-        """Undo an experiment, as docs/getting-started.md says it.
-
-        The file gets another time first. DVC writes Git's index and then the parameter: within one second and with a
-        value of the same length (qpo, sft) Git, which compares sizes and seconds, takes the changed file for the old one.
-        """
-        (self.path / "params.yaml").touch()
-        self.run("git", "checkout", "-q", "--", ".")
-        self.run("dvc", "checkout")
-
-    def ran(self, output: str) -> list[str]:
-        """Names of the stages that DVC ran, in order."""
-        return [line.split("'")[1] for line in output.splitlines() if line.startswith("Running stage")]
-
-    def metrics(self, name: str) -> dict:
-        return json.loads((self.path / "reports" / "metrics" / f"{name}.json").read_text())
-
-
-def write_params(checkout: Path, params: dict) -> None:
-    with (checkout / "params.yaml").open("w") as file:
-        YAML().dump(params, file)
-
-
-def copy_repository(path: Path, params: dict) -> Checkout:
-    """Copy what Git would, without the results of a run, and commit it with these parameters."""
-    listed = subprocess.run(
-        ["git", "ls-files", "--cached", "--others", "--exclude-standard"], cwd=ROOT, capture_output=True, text=True, check=True
-    ).stdout.split("\n")  # fmt: skip
-    for name in filter(None, listed):
-        if name == "dvc.lock" or name.startswith(("reports/", "eval/scores/")) or not (ROOT / name).is_file():
-            continue
-        (path / name).parent.mkdir(parents=True, exist_ok=True)
-        shutil.copy(ROOT / name, path / name)
-    write_params(path, params)
-    checkout = Checkout(path)
-    checkout.run("git", "init", "-q", "-b", "main")
-    checkout.run("git", "config", "user.email", "test@example.com")
-    checkout.run("git", "config", "user.name", "test")
-    checkout.run("git", "add", "-A")
-    checkout.run("git", "commit", "-qm", "tiny")
-    return checkout
 
 
 @pytest.fixture(scope="module")
