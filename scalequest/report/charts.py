@@ -15,7 +15,8 @@ import vl_convert
 
 from scalequest.report.blocks import Amounts, Bar, Bars, Curves, Funnel, Graph, Histogram
 
-# Pixels. A chart fits a phone of 390 beside the page's margins; a funnel is also drawn wide, and the page shows the one that fits.
+# Pixels. A chart fits a phone of 390 beside the page's margins. A funnel is also drawn wide, and the page shows
+# the one that fits.
 WIDTH, WIDE, CURVE_WIDTH, CURVE_HEIGHT = 340, 680, 300, 90
 # Pixels of a bar, of the room of one bar with its label, and of what is above the bar in it.
 BAR, ROW, LABEL = 12, 40, 17

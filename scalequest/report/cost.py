@@ -36,10 +36,11 @@ Rows and tokens of the whole stage, where it counts them. Tokens were written by
 times epochs). Tokens per second are over the whole stage, with the start of the engine. GPU hours are the time of stages that
 run a model, times the GPUs that they could use. The paper's hours are of A100s, and of its models and rows."""
 PEAK_NOTE = f"""
-Share of peak = 6 · N · tokens / (seconds · GPUs · peak). N are the parameters in the folder of the trained model, and the peak is
-the maker's for dense {PEAK_DTYPE} (`scalequest/run/gpus.yaml`). The seconds are of the whole stage, with its start and its checks, so
-training itself is faster. Adapters alone (`method: lora`) need about two thirds of the operations, and `qpo` a third more, for
-its reference. A training that was resumed from a checkpoint has the time of its last attempt alone, so its rate is too high."""
+Share of peak = 6 · N · tokens / (seconds · GPUs · peak). N are the parameters in the folder of the trained model,
+and the peak is the maker's for dense {PEAK_DTYPE} (`scalequest/run/gpus.yaml`). The seconds are of the whole stage,
+with its start and its checks, so training itself is faster. Adapters alone (`method: lora`) need about two thirds of
+the operations, and `qpo` a third more, for its reference. A training that was resumed from a checkpoint has the time
+of its last attempt alone, so its rate is too high."""
 DASH = "–"
 # Why a time is not known.
 ELSEWHERE = "not recorded in this checkout: DVC took it from a cache, or it ran elsewhere"

@@ -90,7 +90,10 @@ def item_counts(
 
 
 def _items_of(name: str, source: Any, seed: int) -> int | None:
-    """Items that the stage ``benchmarks`` would write from a file on this machine; None if it is not here or not the pinned one."""
+    """Items that the stage ``benchmarks`` would write from a file on this machine.
+
+    None if the file is not here, or not the pinned one.
+    """
     if not isinstance(source, FileSource) or isinstance(source, HubSource):
         return None
     from scalequest.problems.sources import load_problems

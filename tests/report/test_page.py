@@ -71,8 +71,8 @@ def test_the_page_stands_alone_and_can_be_read_aloud(folder: Folder) -> None:
     assert "url(" not in text
     assert "@import" not in text
     svgs = [a for tag, a in tags if tag == "svg"]
-    # Scores of each task, the funnel for a narrow and a wide screen; difficulty, words, rewards, agreement; loss and gradient norm of one curve;
-    # the lineage of dvc.lock.
+    # Scores of each task, the funnel for a narrow and a wide screen; difficulty, words, rewards, agreement; loss and
+    # gradient norm of one curve; the lineage of dvc.lock.
     assert len(svgs) == 11
     assert {a["role"] for a in svgs} <= {"img", "group"}
     assert len(re.findall(r"<svg [^>]*><title>[^<]+</title><desc>[^<]+</desc>", text)) == len(svgs)
