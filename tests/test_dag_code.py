@@ -6,8 +6,8 @@ import pytest
 
 from scalequest.answers.code import fenced_code
 from scalequest.records import ATTEMPT, INSTRUCTION, PREFERENCE, PROBLEM, SAMPLE, read_rows
-from tests.fakes import parameter_file
 from tests.checkout import Checkout, copy_repository
+from tests.fakes import parameter_file
 from tests.tiny import make_model, tiny_code_params, write_code_tasks
 
 pytestmark = pytest.mark.slow
