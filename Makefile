@@ -46,6 +46,7 @@ repro: setup  ## run the whole pipeline, about 30 minutes on two cores; PROFILE=
 	@echo "done: open reports/index.html, or read reports/report.md"
 
 record: setup  ## after a laptop run that is to be committed: keep its tables in Git, for a look without a run
+	scalequest verify hashes    # what the cache lacks would be lost
 	rm -rf reports/results/laptop/tables
 	dvc push -r tables $$(awk '/^    [a-z]*:$$/ { part = $$1 } part == "outs:" && / path: data\// { print $$3 }' dvc.lock)
 

@@ -328,6 +328,19 @@ class Params(Section):
             raise ValueError("\n".join(problems))
         return self
 
+    def trainings(self) -> dict[str, Training]:
+        """Every training that a run makes, by its place in the parameters: ``qft``, ``generators.sums.qft``.
+
+        A generator of the mix has a place of its own where it has values of its own, if these are valid.
+        """
+        found = {place: section for place, section in self if isinstance(section, Training)}
+        for name in self.mix:
+            for stage, section in (("qft", self.qft), ("qpo", self.qpo)):
+                own = getattr(self.generators[name], stage) if name in self.generators else {}
+                if own and not list(own_problems(place := f"generators.{name}.{stage}", section, own)):
+                    found[place] = with_own(section, own)
+        return {place: training for place, training in found.items() if training.method != "none"}
+
     def _contradictions(self) -> Any:
         if not self.mix and not self.own.questions:
             yield f"mix: got []; expected generators, of {sorted(self.generators)}, or files in own.questions"
@@ -336,11 +349,7 @@ class Params(Section):
             yield f"respond.questions: '{self.respond.questions}'. Expected {' or '.join(legal)}; own.filtered declares files of questions"
         if len(set(self.mix)) != len(self.mix):
             yield f"mix: {self.mix} names a generator twice"
-        trained = {"solver": self.solver, "qft": self.qft, "instruct_tune": self.instruct_tune}
-        for name, generator in self.generators.items():
-            if not list(own_problems(f"generators.{name}.qft", self.qft, generator.qft)):
-                trained[f"generators.{name}.qft"] = with_own(self.qft, generator.qft)
-        for place, training in trained.items():
+        for place, training in self.trainings().items():
             if training.steps_are_rounded and (
                 self.engine.dtype != "bfloat16" or training.method != "full" or self.runtime.accelerate
             ):

@@ -9,7 +9,7 @@ from scalequest.problems.puzzles import known_answer
 from scalequest.report.blocks import Block, Browser, Column, Section, Text, clip
 from scalequest.report.page import browser_json, packed
 from scalequest.report.run import Run
-from scalequest.report.tables import answers, checked_pairs, judged, preference_rows, shuffled
+from scalequest.report.tables import DRAW, answers, checked_pairs, judged, preference_rows, shuffled
 
 # Rows of a browser, and bytes of its packed rows: the page must stay under 5 MB.
 QUESTIONS, ITEMS, REWRITES = 5_000, 2_000, 1_000
@@ -58,7 +58,7 @@ def reading(row: dict[str, Any]) -> str:
 
 def drawn_questions(run: Run) -> list[int]:
     """Places in the ledger: at least ``RARE`` of each outcome, the others as they come, in the order of the draw."""
-    drawn = run.ledger.first_drawn(QUESTIONS, "report/tables", "outcome")
+    drawn = run.ledger.first_drawn(QUESTIONS, DRAW, "outcome")
     rare = [row for own in drawn.values() for row in own[:RARE]]
     others = [row for own in drawn.values() for row in own[RARE:]]
     return [place for _, place in sorted((sorted(rare) + sorted(others))[:QUESTIONS])]

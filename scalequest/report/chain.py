@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from scalequest.outcomes import KEPT, NEXT_STEPS, OUTCOMES, REWRITE_OUTCOMES, SELECT_OUTCOMES, WARNINGS, Outcome
+from scalequest.params.training import with_own
 from scalequest.report.blocks import Block, Funnel, Section, Table, Text
 from scalequest.report.identity import COST_PAGE
 from scalequest.report.results import DASH, p_in_words, percent
@@ -241,16 +242,11 @@ def amounts(metrics: dict[str, Any], epochs: int) -> list[str]:
     return [f"{metrics['steps']:,}", f"{tokens:,}" if tokens else DASH, per_step]
 
 
-def epochs_of_training(params: Any, name: str) -> int:
-    """Passes of a training over its rows, by its generator's own value where it has one.
-
-    Args:
-        params: of the run.
-        name: of the stage with its instance, ``qft@sums``.
-    """
+def passes(params: Any, name: str) -> int:
+    """Passes of a stage's training, ``qft@sums``, over its rows."""
     stage, _, instance = name.partition("@")
-    own = getattr(params.generators[instance], stage) if stage in ("qft", "qpo") else {}
-    return int(own.get("epochs", getattr(params, stage).epochs))
+    section, generator = getattr(params, stage), params.generators.get(instance)
+    return int((with_own(section, getattr(generator, stage)) if generator else section).epochs)
 
 
 def training(run: Run) -> Section:
@@ -264,7 +260,7 @@ def training(run: Run) -> Section:
         if "steps" in metrics:
             losses = [f"{metrics[key]:.3f}" for key in ("first_loss", "last_loss")]
             counts = [f"{metrics[key]:,}" for key in ("examples", "dropped_too_long")]
-            worked = amounts(metrics, epochs_of_training(run.params, name))
+            worked = amounts(metrics, passes(run.params, name))
             cells = [*losses, *worked, *counts, check_in_words(metrics)]
         rows.append([f"`{name}`", *cells])
     head = ["stage", "first loss", "last loss", "steps", "tokens", "per step", "examples", "too long", "check"]

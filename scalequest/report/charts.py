@@ -269,15 +269,19 @@ def _svg(
     chart = chart.configure(font="inherit", aria=False).configure_view(stroke=None)
     chart = chart.configure_axis(labelColor="var(--soft)", labelFontSize=12, labelPadding=6, gridColor="var(--hair)")
     svg = vl_convert.vegalite_to_svg(chart.to_dict() | {"background": None})
-    # Vega makes a link absolute.
-    svg = re.sub(r' xlink:href="[^"#]*#', ' href="#', svg)
-    # Hundredths of a pixel are enough. Text between tags is left as it is: Vega escapes its "<" and ">".
-    svg = re.sub(r"<[^>]*>", lambda tag: re.sub(r"\d+\.\d{3,}", lambda n: f"{float(n[0]):.2f}", tag[0]), svg)
-    body = re.sub(r' (?:role|aria-[a-z]+|pointer-events)="[^"]*"', "", svg[svg.index(">") + 1 :])
+    # Text between tags is left as it is: Vega escapes its "<" and ">".
+    body = re.sub(r"<[^>]*>", lambda tag: _tidied(tag[0]), svg[svg.index(">") + 1 :])
     # What is in an image has no links for a screen reader.
     role = "group" if "<a " in body else "img"
     across, down = before + width + after, height + below
     return f'<svg role="{role}" width="{across}" height="{down}" viewBox="0 0 {across} {down}">{_spoken(title, spoken)}{body}'
+
+
+def _tidied(tag: str) -> str:
+    """A tag of Vega's with links into the page, which Vega makes absolute, and with hundredths of a pixel, which are enough."""
+    tag = re.sub(r' xlink:href="[^"#]*#', ' href="#', tag)
+    tag = re.sub(r' (?:role|aria-[a-z]+|pointer-events)="[^"]*"', "", tag)
+    return re.sub(r"\d+\.\d{3,}", lambda number: f"{float(number[0]):.2f}", tag)
 
 
 def _spoken(title: str, spoken: str) -> str:

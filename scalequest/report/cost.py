@@ -21,7 +21,6 @@ from scalequest.audit.tables import read_metrics
 from scalequest.errors import UserError
 from scalequest.io import read_json, write_text
 from scalequest.redaction import refuse_secrets
-from scalequest.report import page
 from scalequest.report.blocks import Amounts, Block, Report, Section, Table, Text, code
 from scalequest.report.identity import COST_PAGE, PAPER_COST, epochs_of, samples_and_tokens
 from scalequest.run.gpus import PEAK_DTYPE, peak_tflops, share_of_peak
@@ -361,7 +360,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     ways = parser.add_mutually_exclusive_group()
     ways.add_argument("--json", action="store_true", help="seconds, tokens and hours as JSON")
     ways.add_argument(
-        "--page", type=Path, nargs="?", const=PAGE, metavar="FILE",
+        "--page", type=Path, nargs="?", const=Path(), metavar="FILE",
         help=f"write a page, with the share of peak of each training (default: {PAGE} of the repository)"
     )  # fmt: skip
 
@@ -371,14 +370,16 @@ def run(args: argparse.Namespace) -> int:
     repository = Repository.find()
     lock = read_lock(repository, repository.revision(WORKSPACE))
     found = costs(repository, lock)
-    if args.page:
-        path = repository.root / PAGE if args.page == PAGE else args.page
+    if args.page is not None:
+        from scalequest.report import page  # draws: slow to import
+
+        path = repository.root / PAGE if args.page == Path() else args.page
         if path.is_dir():
             raise UserError(f"cost --page: {path}: a folder. Expected a file to write. Name one in it.")
         text = page.html_page(build(found, trainings(repository, lock)))
         refuse_secrets(text, str(path))
         write_text(path, text)
-        print(f"wrote {args.page}")
+        print(f"wrote {path}")
         return 0
     if args.json:
         print(json.dumps([asdict(cost) for cost in found], indent=2))

@@ -24,6 +24,8 @@ from scalequest.records import (
     row_groups,
 )
 
+# Purpose of the draw of rows that are shown; of generated questions it is the same in every table.
+DRAW = "report/tables"
 # A row's place in the order of a draw, and in its table.
 Drawn = tuple[float, int]
 
@@ -92,7 +94,7 @@ class Stored:
 
 
 class Asked:
-    """What is counted of every generated question: 13 bytes of each are in memory.
+    """What is counted of every generated question: 12 bytes of each are in memory.
 
     Attributes:
         generators: names of them, in the order of their first question.
@@ -157,9 +159,7 @@ def _numbered(names: pa.ChunkedArray, places: dict[str, int]) -> NDArray[np.uint
 
 def shuffled(ids: Iterable[str]) -> list[int]:
     """Places of ids in an order that depends on the ids alone: the same rows in every report."""
-    return [
-        place for _, place in sorted((hash_place(0, name, "report/tables"), place) for place, name in enumerate(ids))
-    ]
+    return [place for _, place in sorted((hash_place(0, name, DRAW), place) for place, name in enumerate(ids))]
 
 
 def column_of(path: Path, schema: pa.Schema, name: str) -> list[Any]:

@@ -23,7 +23,7 @@ from scalequest.answers import sandbox
 from scalequest.domains import PROGRAM, wording
 from scalequest.errors import UserError
 from scalequest.models.source import parse_source, wheel_pin
-from scalequest.params import PARAMS_FILE, FileSource, HubSource, JsonlSource, PackageSource, Params, Training, with_own
+from scalequest.params import PARAMS_FILE, FileSource, HubSource, JsonlSource, PackageSource, Params
 from scalequest.params.sources import Source
 from scalequest.redaction import api_key, redacted
 from scalequest.run.profile import load_profile
@@ -211,17 +211,11 @@ def _processes(params: Params) -> Iterator[str]:
     except UserError as error:
         yield str(error)
         return
-    trainings = {stage: section for stage, section in params if isinstance(section, Training)}
-    for name in params.mix:
-        for stage in ("qft", "qpo"):
-            if own := getattr(params.generators[name], stage):
-                trainings[f"generators.{name}.{stage}"] = with_own(trainings[stage], own)
-    for place, section in trainings.items():
-        if section.method != "none":
-            try:
-                global_micro_batch(section, processes)
-            except UserError as error:
-                yield f"{place}.{error}"
+    for place, training in params.trainings().items():
+        try:
+            global_micro_batch(training, processes)
+        except UserError as error:
+            yield f"{place}.{error}"
 
 
 def _ask_hub(key: str, repo: str, commit: str, dataset: bool) -> Iterator[str]:

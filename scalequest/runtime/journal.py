@@ -138,7 +138,9 @@ def left_behind(root: Path) -> Iterator[tuple[Path, int, int]]:
     """Each journal under ``root`` with its finished shards and its size in bytes."""
     for folder in sorted(path.parent for path in (root / ".work" / "journal").glob(f"*/*/{IDENTITY}")):
         files = [path for path in folder.rglob("*") if path.is_file()]
-        yield folder, len(list(folder.glob("shard-*.parquet"))), sum(path.stat().st_size for path in files)
+        # A shard can be there in several roundings.
+        shards = {path.name.split("-")[1] for path in folder.glob("shard-*.parquet")}
+        yield folder, len(shards), sum(path.stat().st_size for path in files)
 
 
 def configure(parser: argparse.ArgumentParser) -> None:

@@ -2,6 +2,7 @@
 
 import argparse
 import re
+from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
 
@@ -255,6 +256,35 @@ class Folder:
         """Markdown and page."""
         report.main(self.args, StageRun(Declared(self.params, SETTINGS)))
         return self.args.markdown.read_text(encoding="utf-8"), self.args.page.read_text(encoding="utf-8")
+
+
+class Page(HTMLParser):
+    """What a browser would see: tags with their attributes, and whether every tag is closed by its own end."""
+
+    VOID = frozenset({"meta", "input", "link", "br"})
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.tags: list[tuple[str, dict[str, str | None]]] = []
+        self.texts: list[str] = []
+        self.open: list[str] = []
+        self.feed(text)
+        self.close()
+        assert self.open == []
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append((tag, dict(attrs)))
+        if tag not in self.VOID:
+            self.open.append(tag)
+
+    def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append((tag, dict(attrs)))
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self.open.pop() == tag
+
+    def handle_data(self, data: str) -> None:
+        self.texts.append(data)
 
 
 def section(text: str, title: str) -> str:

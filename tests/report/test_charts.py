@@ -1,30 +1,13 @@
 import re
 import subprocess
 import sys
-from html.parser import HTMLParser
 
 import pytest
 
 from scalequest.report.blocks import Bar, Curves, Funnel, Graph, Histogram
 from scalequest.report.charts import bars_svg, curves_html, funnel_svg, graph_svg, histogram_svg, ranks, scale
 from scalequest.report.page import STYLE
-
-
-class Page(HTMLParser):
-    """Tags and texts of a page."""
-
-    def __init__(self, text: str) -> None:
-        super().__init__()
-        self.tags: list[tuple[str, dict[str, str | None]]] = []
-        self.texts: list[str] = []
-        self.feed(text)
-        self.close()
-
-    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        self.tags.append((tag, dict(attrs)))
-
-    def handle_data(self, data: str) -> None:
-        self.texts.append(data)
+from tests.report.finished import Page
 
 
 def marks(svg: str, kind: str) -> list[str]:
@@ -48,7 +31,10 @@ def test_a_bar_without_an_error_has_no_whisker() -> None:
     assert not marks(svg, "mark")
 
 
-@pytest.mark.parametrize("text", ["</svg><script>x</script>", "a & <b>", "1.23456", "مرحبا", "\"'`", "w" * 500])
+@pytest.mark.parametrize(
+    "text",
+    ["</svg><script>x</script>", "a & <b>", "1.23456", "مرحبا", "\"'`", "w" * 500, 'q xlink:href="z#y', 'a role="x" b'],
+)
 def test_a_label_is_shown_as_text(text: str) -> None:
     # As an HTML parser reads it, every label is one text, unchanged, and no tag comes of it.
     svg = bars_svg("", [Bar(text, 1.23456, 0, strong=False)], 5) + funnel_svg(Funnel("", [(text, 1, 0)], ["a?b=c"]))

@@ -33,7 +33,7 @@ from scalequest.report.page import html_page
 from scalequest.runtime.environment import Spent, local_file
 from tests.audit.pipeline import Pipeline
 from tests.fakes import ROOT
-from tests.report.test_page import Page
+from tests.report.finished import Page
 
 
 def stage(name: str, **params: Any) -> Stage:
@@ -234,10 +234,14 @@ def test_the_page_is_written_from_the_facts_of_the_run_in_the_lock(
     (one,) = trainings(pipeline.repository, lock)
     assert (one.stage, one.tokens_per_s, one.card, one.share) == ("instruct_tune", 5.0, GPU.removeprefix("gpu: "), None)
     monkeypatch.chdir(pipeline.root)
-    for given, path in (
-        (cost.PAGE, pipeline.root / "reports/cost.html"),
-        (Path("mine.html"), pipeline.root / "mine.html"),
+    (pipeline.root / "own" / "reports").mkdir(parents=True)
+    for folder, given, path in (
+        ("", Path(), pipeline.root / "reports/cost.html"),
+        ("", Path("mine.html"), pipeline.root / "mine.html"),
+        # A name that is given is taken from where the user is, the default's too.
+        ("own", cost.PAGE, pipeline.root / "own/reports/cost.html"),
     ):
+        monkeypatch.chdir(pipeline.root / folder)
         assert cost.run(argparse.Namespace(json=False, page=given)) == 0
         rows = {row[0]: row for row in cells(path.read_text())}
         assert rows["screen"][-1].startswith(f"time of 1 of 1: {ELSEWHERE}")

@@ -1,5 +1,4 @@
 import re
-from html.parser import HTMLParser
 
 import pytest
 
@@ -10,33 +9,9 @@ from scalequest.report.page import fenced, markdown_line
 from tests.report.finished import (
     DATA,
     Folder,
+    Page,
     section,
 )
-
-
-class Page(HTMLParser):
-    """What a browser would see: tags with their attributes, and whether every tag is closed by its own end."""
-
-    VOID = frozenset({"meta", "input", "link", "br"})
-
-    def __init__(self, text: str) -> None:
-        super().__init__()
-        self.tags: list[tuple[str, dict[str, str | None]]] = []
-        self.open: list[str] = []
-        self.feed(text)
-        self.close()
-        assert self.open == []
-
-    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        self.tags.append((tag, dict(attrs)))
-        if tag not in self.VOID:
-            self.open.append(tag)
-
-    def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        self.tags.append((tag, dict(attrs)))
-
-    def handle_endtag(self, tag: str) -> None:
-        assert self.open.pop() == tag
 
 
 def test_model_text_cannot_leave_its_fence(folder: Folder) -> None:
