@@ -9,20 +9,19 @@ which can be solved, and on the same seeds broken mechanically, which cannot.
 
 import argparse
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 from scalequest.answers.verdict import OUTCOME, both_words, verdict_of
 from scalequest.domains import wording
 from scalequest.io import rounded
 from scalequest.outcomes import KEPT, NO_VERDICT, SOLVABLE
-from scalequest.problems.broken import broken
-from scalequest.problems.draw import draw
+from scalequest.problems.calibration import calibration_metrics, calibration_rows, calibration_seeds
 from scalequest.records import JUDGED, PROBLEM, SCREENED, read_rows, write_rows
 from scalequest.runtime.stage import StageRun, run_stage
 from scalequest.sampling.completion import Completion
 from scalequest.sampling.sample import sample
-from scalequest.statistics import occurs, paired_difference, proportion_error, reported
+from scalequest.statistics import occurs, proportion_error, reported
 
 
 def judged_row(row: dict[str, Any], answer: Completion, style: str) -> dict[str, Any]:
@@ -33,72 +32,6 @@ def judged_row(row: dict[str, Any], answer: Completion, style: str) -> dict[str,
         "completion": answer.text,
         "finish_reason": answer.finish_reason,
     }
-
-
-# --------------------------------------------------------------------------------------------------------- calibration
-
-SOUND, BROKEN = "sound", "broken"
-
-
-def calibration_rows(
-    seeds: Sequence[dict[str, Any]], n: int, asks: Callable[[str], bool], seed: int
-) -> list[dict[str, Any]]:
-    """``n`` seeds as they are and the same ``n`` broken, as questions for the judge.
-
-    Returns:
-        Rows with ``id``, ``kind`` (sound or broken), ``way`` (how it was broken, empty if sound), ``seed_id`` and ``question``.
-    """
-    strata = [(row["source"], row["stratum"]) for row in seeds]
-    chosen = [seeds[at] for at in draw([r["id"] for r in seeds], n, seed, strata, purpose="judge calibration")]
-    sound = [(SOUND, "", row, row["question"]) for row in chosen]
-    unsound = [(BROKEN, way, row, text) for row, (way, text) in zip(chosen, broken(chosen, asks, seed), strict=True)]
-    return [
-        {"id": f"{kind}/{row['id']}", "kind": kind, "way": way, "seed_id": row["id"], "question": question}
-        for kind, way, row, question in [*sound, *unsound]
-    ]
-
-
-def calibration_metrics(
-    rows: Sequence[dict[str, Any]], verdicts: Sequence[str], seed: int
-) -> tuple[dict[str, Any], dict[str, bool]]:
-    """How often the judge accepts sound and broken problems, with standard errors, and whether these differ.
-
-    Args:
-        rows: N rows of ``calibration_rows``.
-        verdicts: the judge's verdict on each.
-        seed: of the bootstrap.
-    """
-    accepted = [float(verdict == SOLVABLE) for verdict in verdicts]
-    by_kind = {
-        kind: [yes for row, yes in zip(rows, accepted, strict=True) if row["kind"] == kind] for kind in (SOUND, BROKEN)
-    }
-    # Sound and broken rows come in the order of the same seeds.
-    difference = paired_difference(by_kind[BROKEN], by_kind[SOUND], seed)
-    ways: dict[str, list[float]] = {}
-    for row, yes in zip(rows, accepted, strict=True):
-        if row["way"]:
-            ways.setdefault(row["way"], []).append(yes)
-    metrics = {
-        "problems": difference.n,
-        **{kind: accepted_share(yes) for kind, yes in by_kind.items()},
-        "broken_by": {way: accepted_share(yes) for way, yes in sorted(ways.items())},
-        "difference": rounded(difference.value),
-        "difference_standard_error": reported(difference.standard_error),
-        "difference_p_value": rounded(difference.p_value),
-    }
-    return metrics, {"judge_decides_nothing": not difference.above_zero}
-
-
-def accepted_share(yes: Sequence[float]) -> dict[str, Any]:
-    """Number of problems, share that the judge accepts, and its standard error."""
-    return {
-        "n": len(yes),
-        "solvable_frac": rounded(sum(yes) / len(yes)),
-        "standard_error": reported(proportion_error(sum(yes), len(yes))),
-    }
-
-
-# --------------------------------------------------------------------------------------------------------------- stage
 
 
 def verdict_metrics(
@@ -134,7 +67,8 @@ def main(args: argparse.Namespace, run: StageRun) -> None:
     """Judge what `screen` kept, and the calibration problems with it."""
     params, words = run.params.judge, wording(run.params.domain)
     questions = [row for row in read_rows(args.screened, SCREENED) if row["verdict"] == KEPT]
-    checks = calibration_rows(read_rows(args.seeds, PROBLEM), params.n_calibration, words.asks, run.params.seed)
+    seeds = calibration_seeds(read_rows(args.seeds, PROBLEM), params.n_calibration, run.params.seed)
+    checks = calibration_rows(seeds, words.asks, run.params.seed)
     # In one call, so that the calibration measures the very engine that judges.
     answers = sample(
         run,
