@@ -18,6 +18,7 @@ import re
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 from scalequest.answers import sandbox
 from scalequest.domains import PROGRAM, wording
@@ -78,45 +79,84 @@ def unpinned(params: Params) -> list[str]:
 
 
 def _sandbox(params: Params) -> Iterator[str]:
-    """Whether programs that models write can run here, where some have to."""
-    if not _runs_programs(params):
-        return
-    sandbox.consent(params.runtime.sandbox)
-    try:
-        sandbox.run_program("pass")
-    except UserError as error:
-        yield str(error)
+    """Whether programs that models write can run here, where some have to.
 
-
-def _runs_programs(params: Params) -> bool:
-    """Whether a stage runs programs that models write: by the domain, the form of answers, or a benchmark of code."""
-    code = wording(params.domain).ANSWERS == "code" or PROGRAM in (params.respond.form, params.evaluate.form)
-    return code or any(_holds_tests(name, params.benchmarks[name]) for name in params.evaluate.tasks)
+    The domain or the form of answers says so. Only where they do not, the benchmarks are read for
+    tests: a run of mathematics may have a benchmark of code. A row that cannot be read is named,
+    too, because the stage ``benchmarks`` stops at it.
+    """
+    needed = wording(params.domain).ANSWERS == "code" or PROGRAM in (params.respond.form, params.evaluate.form)
+    for name in params.evaluate.tasks:
+        try:
+            needed = needed or _holds_tests(name, params.benchmarks[name])
+        except UserError as error:
+            yield f"benchmarks.{name}: {error}"
+    if needed:
+        sandbox.consent(params.runtime.sandbox)
+        try:
+            sandbox.run_program("pass")
+        except UserError as error:
+            yield str(error)
 
 
 def _holds_tests(name: str, source: Source) -> bool:
-    """Whether a benchmark's answers are test programs. One that is not here is judged by the names of known data sets."""
-    from huggingface_hub import try_to_load_from_cache
+    """Whether a benchmark's answers are test programs.
 
+    One that is not here is judged by the names of known data sets.
+
+    Raises:
+        UserError: its file, or a row of it that the run takes, cannot be read.
+    """
     from scalequest.answers.code import is_test_program
     from scalequest.problems.files import read_file
-    from scalequest.problems.known_datasets import canonical
-    from scalequest.problems.pinned import find_file
 
     if not isinstance(source, FileSource):
         return False
-    try:
-        if isinstance(source, HubSource):
-            found = try_to_load_from_cache(source.repo, source.file, revision=source.commit, repo_type="dataset")
-            file = Path(found) if isinstance(found, str) else None
-        else:
+    file = _file_here(name, source)
+    if file is None:
+        return bool(CODE_SETS.search(f"{name} {source.model_dump_json()}"))
+    # The rows that the run takes, as scalequest.problems.sources chooses them.
+    rows = (
+        (where, row)
+        for where, row in read_file(file)
+        if all(row.get(column) == value for column, value in source.where.items())
+    )
+    return any(is_test_program(_answer(where, row)) for where, row in rows)
+
+
+def _file_here(name: str, source: FileSource) -> Path | None:
+    """The file of a source if it is on this machine; nothing is fetched."""
+    from huggingface_hub import try_to_load_from_cache
+
+    from scalequest.problems.pinned import find_file
+
+    if isinstance(source, HubSource):
+        found = try_to_load_from_cache(source.repo, source.file, revision=source.commit, repo_type="dataset")
+        file = Path(found) if isinstance(found, str) else None
+    else:
+        try:
             file = find_file(name, source)
-        if file and file.is_file():
-            rows = (row for _, row in read_file(file) if source.where.items() <= row.items())
-            return any(is_test_program(str(canonical(row).get("answer") or "")) for row in rows)
-    except UserError:
-        return False  # _sources names what is wrong with the file
-    return bool(CODE_SETS.search(f"{name} {source.model_dump_json()}"))
+        except UserError:  # a package that is missing, which _sources names
+            return None
+    return file if file and file.is_file() else None
+
+
+def _answer(where: str, row: dict[str, Any]) -> str:
+    """A row's answer under this project's names; empty if it has none.
+
+    Raises:
+        UserError: the row has the columns of a known data set, and not its values.
+    """
+    from scalequest.problems.known_datasets import canonical
+
+    try:
+        return str(canonical(row).get("answer") or "")
+    # What reading columns of another type raises: one that is missing, null, or a number in place of text.
+    except (KeyError, AttributeError, TypeError, ValueError) as error:
+        raise UserError(
+            f"{where}: the columns {', '.join(sorted(row))} are those of a known data set, and the row cannot be read as one of its "
+            f"rows ({type(error).__name__}: {error}). Expected every column of that set, as it was published. Correct the row."
+        ) from None
 
 
 def _models(params: Params, online: bool) -> Iterator[str]:

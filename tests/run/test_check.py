@@ -316,6 +316,45 @@ def test_a_benchmark_of_code_needs_a_sandbox_in_any_domain(
     assert [line[:41] for line in found] == ["programs that a model wrote were not run:"] * needed
 
 
+@pytest.mark.parametrize(
+    ("row", "names"),
+    [
+        pytest.param({"test_list": ["assert f() == 1"], "question": "q"}, ["question, test_list", "'code'"], id="mbpp_without_code"),
+        pytest.param({"prompt": 1, "test": None, "entry_point": None}, ["entry_point, prompt, test", "'int'"], id="humaneval_of_numbers"),
+        pytest.param(HUMANEVAL | {"test": 5}, ["prompt, task_id, test", "got 'int'"], id="tests_of_a_number"),
+        pytest.param({"question": "q", "is_multiple_answer": True}, ["is_multiple_answer", "'answer'"], id="olympiadbench_without_answer"),
+    ],
+)  # fmt: skip
+def test_a_row_that_cannot_be_read_is_named(
+    laptop: Params, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, row: dict[str, Any], names: list[str]
+):
+    monkeypatch.setattr(sandbox, "run_program", Mock())
+    file = tmp_path / "mine.jsonl"
+    file.write_text(f"{json.dumps(SUM)}\n{json.dumps(row)}\n")
+    params = laptop.model_copy(update={"benchmarks": laptop.benchmarks | {"mine": pinned_file(file)}})
+    params = changed(params, evaluate={"tasks": ["mine"]})
+    [line] = find_blockers(params)
+    assert line.startswith(f"benchmarks.mine: {file}:2: the columns ")
+    assert all(name in line for name in names)
+    assert line.endswith("Correct the row.")
+    assert find_blockers(changed(params, evaluate={"form": "program"})) == [], (
+        "programs run anyway: the rows are not read"
+    )
+    file.write_text("{\n")
+    lines = find_blockers(params)
+    assert [line.split(":")[0] for line in lines] == ["benchmarks.mine.sha256", "benchmarks.mine"]
+    assert f"{file}:1: " in lines[1]
+
+
+def test_rows_that_the_run_leaves_out_are_not_read(laptop: Params, tmp_path: Path):
+    """Of a row without the column of ``where``, too."""
+    file = tmp_path / "mine.jsonl"
+    file.write_text("".join(json.dumps(row) + "\n" for row in (SUM | {"split": "test"}, {"test_list": []})))
+    source = pinned_file(file, where={"split": "test"})
+    params = laptop.model_copy(update={"benchmarks": laptop.benchmarks | {"mine": source}})
+    assert find_blockers(changed(params, evaluate={"tasks": ["mine"]})) == []
+
+
 def test_the_gpu_profile_needs_a_sandbox(monkeypatch: pytest.MonkeyPatch):
     """A mathematics run that is also scored on HumanEval, a file of an installed package."""
     monkeypatch.setattr(sandbox, "run_program", Mock(side_effect=UserError("no sandbox")))
