@@ -10,36 +10,40 @@ pairs, the paper's Table 4 is printed beside the estimate. docs/estimate.md says
 import argparse
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from scalequest.domains import GIVEN
 from scalequest.errors import UserError
-from scalequest.io import read_json
-from scalequest.params import FileSource, HubSource, Params, read_yaml, with_own
+from scalequest.params import FileSource, HubSource, Own, Params, read_yaml, with_own
 from scalequest.run.evaluation_work import Measured, evaluation, item_counts
 from scalequest.run.gpus import TABLE
 from scalequest.run.profile import load_profile
-from scalequest.run.work import BYTES_PER_TOKEN, Assumptions, Work, model_billions
+from scalequest.run.work import BYTES_PER_TOKEN, Assumptions, FinishedRun, Work, asked, model_billions
 
-# GSM8K's and MATH's training sets, where the parameters do not give the number of a file's rows.
+# GSM8K's and MATH's training sets, where the parameters do not give the number of a file's rows and it is not counted.
 SEEDS = 14_969
 
 
-def workload(params: Params, assumed: Assumptions, sizes: dict[str, float], with_solutions: int) -> list[Work]:
-    """Return the work of each stage, in the pipeline's order.
+def workload(
+    params: Params, assumed: Assumptions, sizes: dict[str, float], with_solutions: int, own: "OwnRows"
+) -> list[Work]:
+    """Return the work of each stage, in the pipeline's order. It computes, and reads no file.
 
     Args:
         params: the run.
         assumed: tokens and shares.
         sizes: parameters of models whose names do not say.
         with_solutions: how many seed problems there are.
+        own: how many rows of a user's there are.
+
+    Raises:
+        UserError: the name of a model does not say its size.
     """
     token, keep = assumed.tokens, assumed.keeps
     size = {role: model_billions(source, sizes) for role, source in params.models.items()}
     n_mix, template, question = len(params.mix), token["template"], token["question"]
-    own = OwnRows.of(params)
     # A solver that was trained on the seeds' solutions answers at their length.
     response = min(token["response" if params.solver.method == "none" else "solution"], params.respond.max_tokens)
     answered = question + template + response
@@ -58,15 +62,10 @@ def workload(params: Params, assumed: Assumptions, sizes: dict[str, float], with
         result.append(Work(stage, round(rows), billions, api_usd=api_usd, length=length, fp8=fp8, **counts))
 
     def ask(
-        role: str, stage: str, rows: float, read: float, generated: float, length: str | None = None, **engine: float
+        role: str, stage: str, rows: float, read: float, generated: float, length: str | None = None, **more: Any
     ) -> None:
-        """A stage that asks a model, which an engine here runs or an endpoint is paid for."""
-        if size[role] is None:
-            prices = params.runtime.api.of(role)
-            usd = (read * prices.usd_per_million_input + generated * prices.usd_per_million_output) / 1e6
-            add(stage, rows, None, api_usd=usd, generated=generated, written=engine.get("written", 0))
-        else:
-            add(stage, rows, size[role], length=length, read=read, generated=generated, **engine)
+        fp8 = params.engine.quantization == "fp8"
+        result.append(asked(params, sizes, role, stage, rows, read, generated, length=length, fp8=fp8, **more))
 
     def weights(billions: float | None) -> float:
         return (billions or 0) * 2e9  # bfloat16
@@ -82,9 +81,9 @@ def workload(params: Params, assumed: Assumptions, sizes: dict[str, float], with
         # The generators share the work, so one mean model is used for all.
         generator = sum(size[name] or 0.0 for name in params.mix) / n_mix
         mixed = [params.generators[g] for g in params.mix]
-        asked = sum(sum(each.seed_mix.values()) for each in mixed)
+        seeds = sum(sum(each.seed_mix.values()) for each in mixed)
         tuned = sum(sum(each.seed_mix.values()) * with_own(params.qft, each.qft).epochs for each in mixed)
-        add("qft", asked, generator, trainings=n_mix, samples=tuned, written=n_mix * weights(generator),
+        add("qft", seeds, generator, trainings=n_mix, samples=tuned, written=n_mix * weights(generator),
             trained=tuned * (question + template))  # fmt: skip
         sampled = params.qpo_questions.n_questions * n_mix
         add("qpo_questions", sampled, generator, generated=sampled * question, length="question", engines=n_mix,
@@ -202,27 +201,43 @@ class OwnRows:
         questions: by name, those that enter at ``screen``.
         filtered: those that ``respond`` answers in place of the filtered ones; None where it answers these.
         preferences: pairs by generator, in place of its rewrites.
+        assumed: keys of the files whose number is not known here, and was assumed.
     """
 
-    questions: dict[str, int]
-    filtered: int | None
-    preferences: dict[str, int]
+    questions: Mapping[str, int] = field(default_factory=dict)
+    filtered: int | None = None
+    preferences: Mapping[str, int] = field(default_factory=dict)
+    assumed: tuple[str, ...] = ()
 
     @classmethod
-    def of(cls, params: Params) -> "OwnRows":
-        """Count the rows; files are read where ``n`` does not give the number.
+    def of(cls, own: Own, answered: str, unknown: int | None = None) -> "OwnRows":
+        """Count the rows. A file is read where ``n`` does not give the number.
+
+        Args:
+            own: the files.
+            answered: what ``respond.questions`` names.
+            unknown: the number of a file that cannot be counted here; None makes that an error.
 
         Raises:
-            UserError: a file is not here, or is damaged.
+            UserError: ``unknown`` is None, and a file is not here, is damaged, or is one of the hub without ``n``.
         """
+        assumed: list[str] = []
 
-        def count(section: str) -> dict[str, int]:
-            return {name: rows_of(f"own.{section}.{name}", s) for name, s in getattr(params.own, section).items()}
+        def rows(key: str, source: FileSource) -> int:
+            try:
+                return rows_of(key, source)
+            except UserError:
+                if unknown is None:
+                    raise
+                assumed.append(key)
+                return unknown
 
-        name = params.respond.questions.removeprefix("own/")
-        used = params.own.filtered.get(name) if params.respond.questions.startswith("own/") else None
-        filtered = rows_of(f"own.filtered.{name}", used) if used else None
-        return cls(count("questions"), filtered, count("preferences"))
+        name = answered.removeprefix("own/")
+        used = own.filtered.get(name) if answered.startswith("own/") else None
+        questions = {name: rows(f"own.questions.{name}", source) for name, source in own.questions.items()}
+        preferences = {name: rows(f"own.preferences.{name}", source) for name, source in own.preferences.items()}
+        filtered = rows(f"own.filtered.{name}", used) if used else None
+        return cls(questions, filtered, preferences, tuple(assumed))
 
 
 def rows_of(key: str, source: FileSource) -> int:
@@ -300,33 +315,24 @@ def hours(work: Work, gpu: dict[str, Any], table: dict[str, Any]) -> float:
     return (seconds + max(arithmetic, steps)) / 3600
 
 
-def of_run(path: Path, assumed: Assumptions, mix: list[str]) -> Assumptions:
+def of_run(run: FinishedRun, assumed: Assumptions, mix: list[str]) -> Assumptions:
     """Tokens and shares of a finished run, from its metrics.
 
     Args:
-        path: the folder that stages write metrics to, or the one ``metrics.json`` of a run in ``reports/results``.
+        run: the run.
         assumed: what the run does not say.
         mix: the run's generators.
 
     Raises:
-        UserError: the file has no metrics, or those of a stage are missing.
+        UserError: the metrics of a stage are missing.
     """
-    kept: dict[str, Any] = {}
-    if path.is_file():
-        whole = read_json(path)
-        if not isinstance(whole, dict) or not isinstance(whole.get("metrics"), dict):
-            raise UserError(
-                f"estimate: {path}: no `metrics` in it. Expected metrics of each stage, as in reports/results/gpu-135m/metrics.json. Leave --from-run out"
-            )
-        kept = whole["metrics"]
 
     def metrics(name: str) -> dict[str, Any]:
-        file = path / f"{name}.json"
-        if name not in kept and not file.is_file():
+        found = run.metrics(name)
+        if found is None:
             raise UserError(
-                f"estimate: {file}: no such file. Expected metrics of a finished run with these generators. Leave --from-run out"
+                f"estimate: {run.path / name}.json: no such file. Expected metrics of a finished run with these generators. Leave --from-run out"
             )
-        found: dict[str, Any] = kept[name] if name in kept else read_json(file)
         return found
 
     selected, labels = metrics("reward_select"), metrics("judge")
@@ -342,7 +348,7 @@ def of_run(path: Path, assumed: Assumptions, mix: list[str]) -> Assumptions:
     rewritten = [found for g in mix if GIVEN not in (found := metrics(f"preferences/{g}")).get("direction", {})]
     if rewritten:
         keeps["pairs"] = sum(found["pairs"] for found in rewritten) / sum(found["questions"] for found in rewritten)
-    return Assumptions(assumed.tokens | tokens, assumed.keeps | keeps, str(path))
+    return Assumptions(assumed.tokens | tokens, assumed.keeps | keeps, str(run.path))
 
 
 def render(
@@ -438,10 +444,12 @@ def run(args: argparse.Namespace) -> int:
         engine = params.engine.model_copy(update={"quantization": args.quantization})
         params = params.model_copy(update={"engine": engine})
     assumed = Assumptions(table["tokens"], table["keeps"])
+    measured = Measured()
     if args.from_run:
-        assumed = of_run(args.from_run, assumed, params.mix)
-    found = workload(params, assumed, table["sizes"], seed_problems(params, args.seeds))
-    measured = Measured.of(args.from_run) if args.from_run else Measured()
+        finished = FinishedRun.at(args.from_run)
+        assumed, measured = of_run(finished, assumed, params.mix), Measured.of(finished)
+    own = OwnRows.of(params.own, params.respond.questions)
+    found = workload(params, assumed, table["sizes"], seed_problems(params, args.seeds), own)
     items, notes = item_counts(params, measured.items, table["benchmark_items"])
     graded = evaluation(params, assumed, table["sizes"], items, measured.cut)
     gpu = table["gpus"][args.gpu]

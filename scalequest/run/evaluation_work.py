@@ -2,14 +2,13 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 from scalequest.errors import UserError
 from scalequest.evaluation import all_scores
 from scalequest.io import read_json
 from scalequest.params import FileSource, HubSource, Params
-from scalequest.run.work import BYTES_PER_TOKEN, Assumptions, Work, model_billions
+from scalequest.run.work import BYTES_PER_TOKEN, Assumptions, FinishedRun, Work, asked
 
 # The stages' names, and the role of the model that each asks (dvc.yaml).
 COMPARED = {"base": "student", "solver": "solver"}
@@ -28,23 +27,12 @@ class Measured:
     cut: Mapping[str, float] = field(default_factory=dict)
 
     @classmethod
-    def of(cls, path: Path) -> "Measured":
-        """Read the metrics of ``benchmarks`` and the scores, where the run has them.
-
-        Args:
-            path: the folder ``reports/metrics``, with ``eval/scores`` beside ``reports``, or the file
-                ``metrics.json`` of a run in ``reports/results``, with ``scores`` beside it.
-        """
-        if path.is_file():
-            counted = read_json(path)["metrics"].get("benchmarks", {})
-            folder = path.parent / "scores"
-        else:
-            file = path / "benchmarks.json"
-            counted = read_json(file) if file.is_file() else {}
-            folder = path.resolve().parent.parent / "eval" / "scores"
+    def of(cls, run: FinishedRun) -> "Measured":
+        """Read the metrics of ``benchmarks`` and the scores, where the run has them."""
+        counted = run.metrics("benchmarks") or {}
         items = {name: found["items"] for name, found in counted.items() if isinstance(found, dict)}
         cut: dict[str, float] = {}
-        for file in sorted(folder.glob("*.json")):
+        for file in sorted(run.scores.glob("*.json")):
             scores = all_scores(read_json(file))
             few_shot = {name for name in scores if name.startswith("few_shot/")}
             for key, names in ((file.stem, set(scores) - few_shot), (f"{file.stem}/few_shot", few_shot)):
@@ -82,9 +70,14 @@ def item_counts(
             unknown.append(name)
         else:
             counts[name] = found if params.evaluate.limit is None else min(found, params.evaluate.limit)
-    notes = [f"Items by the published size, because the file is not here: {', '.join(by_name)}."] if by_name else []
+    notes = (
+        [f"Items by the published size, because the file is not here or cannot be read: {', '.join(by_name)}."]
+        if by_name
+        else []
+    )
     notes += [
-        f"Items of {name} are not known: not counted. Set benchmarks.{name}.n, or add the file." for name in unknown
+        f"Items of {name} are not known: not counted. Set benchmarks.{name}.n, or add the file; `scalequest check` says what it lacks."
+        for name in unknown
     ]
     return counts, notes
 
@@ -92,7 +85,7 @@ def item_counts(
 def _items_of(name: str, source: Any, seed: int) -> int | None:
     """Items that the stage ``benchmarks`` would write from a file on this machine.
 
-    None if the file is not here, or not the pinned one.
+    None if the file is not here, is not the pinned one, or has rows that cannot be read.
     """
     if not isinstance(source, FileSource) or isinstance(source, HubSource):
         return None
@@ -100,7 +93,9 @@ def _items_of(name: str, source: Any, seed: int) -> int | None:
 
     try:
         return len(load_problems(name, source, seed, need_solution=False))
-    except UserError:
+    # The loader's errors, and what it raises at a row with the columns of a known data set and not its values. An estimate goes
+    # on without the number; `scalequest check` names the row.
+    except (UserError, KeyError, AttributeError, TypeError, ValueError):
         return None
 
 
@@ -135,23 +130,14 @@ def evaluation(
         at_limit = cut.get(model, 0.0)
         return at_limit * exam.max_tokens + (1 - at_limit) * min(token[length], exam.max_tokens)
 
-    def asked(stage: str, role: str, generated: float, read: float, n: float, models: int, length: str | None) -> Work:
-        billions = model_billions(params.models[role], sizes)
-        usd = 0.0
-        if billions is None:
-            prices = params.runtime.api.of(role)
-            usd = (read * prices.usd_per_million_input + generated * prices.usd_per_million_output) / 1e6
-        return Work(
-            stage,
-            round(n),
-            billions,
-            generated=round(generated),
-            read=0 if billions is None else round(read),
-            engines=0 if billions is None else models,
-            api_usd=usd,
-            written=round(generated * BYTES_PER_TOKEN),
-            length=length,
-        )
+    def examined(
+        stage: str, role: str, generated: float, read: float, n: float, models: int, length: str | None
+    ) -> Work:
+        # Models are graded as they were saved, so never in 8 bits (Engine.as_saved).
+        return asked(
+            params, sizes, role, stage, n, read, generated,
+            written=generated * BYTES_PER_TOKEN, length=length, engines=models,
+        )  # fmt: skip
 
     result = []
     for name, role in COMPARED.items():
@@ -163,9 +149,9 @@ def evaluation(
             read += n_answers * (prompt + shown * (prompt + token["solution"]))
             n += n_answers
         # The rates of responses were measured with short prompts, so the shown seeds are counted beside them.
-        result.append(asked(f"evaluate@{name}", role, generated, read, n, 1, None if shown else "response"))
+        result.append(examined(f"evaluate@{name}", role, generated, read, n, 1, None if shown else "response"))
     students = params.instruct_tune.seeds
     generated = sum(n_answers * tokens_of(name, taught) for name in students)
     n = n_answers * len(students)
-    result.append(asked("evaluate_student", "student", generated, n * prompt, n, len(students), "response"))
+    result.append(examined("evaluate_student", "student", generated, n * prompt, n, len(students), "response"))
     return result

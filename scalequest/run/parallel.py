@@ -27,7 +27,7 @@ from pathlib import Path
 
 from scalequest.errors import UserError
 from scalequest.params import STAGES_PER_GPU, Params, Runtime, endpoint_of, load_all, read_yaml
-from scalequest.run.estimate import hours, seed_problems, workload
+from scalequest.run.estimate import SEEDS, OwnRows, hours, seed_problems, workload
 from scalequest.run.gpus import TABLE
 from scalequest.run.work import Assumptions
 from scalequest.training.launch import n_processes
@@ -180,10 +180,14 @@ def outdated(pipeline: Mapping[str, Node], root: Path = Path()) -> dict[str, Nod
 
 
 def expected_seconds(pipeline: Mapping[str, Node], params: Params) -> dict[str, float]:
-    """Estimated seconds per stage on an H100; only their order matters."""
+    """Estimated seconds per stage on an H100; only their order matters.
+
+    A user's file whose rows cannot be counted here counts as ``SEEDS`` rows.
+    """
     table = read_yaml(TABLE)
+    assumed, own = Assumptions(table["tokens"], table["keeps"]), OwnRows.of(params.own, params.respond.questions, SEEDS)
     try:
-        found = workload(params, Assumptions(table["tokens"], table["keeps"]), table["sizes"], seed_problems(params))
+        found = workload(params, assumed, table["sizes"], seed_problems(params), own)
     except UserError:  # a model of unknown size: then the number of stages decides
         found = []
     estimated = {work.stage: 3600 * hours(work, table["gpus"]["h100"], table) for work in found}

@@ -1,10 +1,15 @@
-"""What an estimate counts of a stage, and what it assumes."""
+"""What an estimate counts of a stage, what it assumes, and the finished run that it takes this from."""
 
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
 
 from scalequest.errors import UserError
+from scalequest.io import read_json
 from scalequest.models.source import parse_source
+from scalequest.params import Params
 
 SIZE = re.compile(r"(?<![\w.])(\d+(?:[._]\d+)?)\s*([bm])(?![a-z])", re.IGNORECASE)
 # A token is about four bytes of text.
@@ -55,6 +60,49 @@ class Assumptions:
     origin: str = "the paper"
 
 
+@dataclass(frozen=True)
+class FinishedRun:
+    """Metrics and scores of a finished run.
+
+    Attributes:
+        path: the folder or the file that was given.
+        scores: the folder of its scores.
+        kept: metrics by stage, of a file that holds all; None where each stage has a file in ``path``.
+    """
+
+    path: Path
+    scores: Path
+    kept: Mapping[str, Any] | None = None
+
+    @classmethod
+    def at(cls, path: Path) -> "FinishedRun":
+        """Find a run by the place of its metrics, and read the file that holds all of them.
+
+        Args:
+            path: the folder ``reports/metrics``, with ``eval/scores`` beside ``reports``, or the file
+                ``metrics.json`` of a run in ``reports/results``, with ``scores`` beside it.
+
+        Raises:
+            UserError: the file has no metrics.
+        """
+        if not path.is_file():
+            return cls(path, path.resolve().parent.parent / "eval" / "scores")
+        whole = read_json(path)
+        if not isinstance(whole, dict) or not isinstance(whole.get("metrics"), dict):
+            raise UserError(
+                f"estimate: {path}: no `metrics` in it. Expected metrics of each stage, as in reports/results/gpu-135m/metrics.json. Leave --from-run out"
+            )
+        return cls(path, path.parent / "scores", whole["metrics"])
+
+    def metrics(self, name: str) -> dict[str, Any] | None:
+        """Metrics of a stage, such as ``generate/sums``; None where the run has none."""
+        if self.kept is not None:
+            return self.kept.get(name)
+        file = self.path / f"{name}.json"
+        found: dict[str, Any] | None = read_json(file) if file.is_file() else None
+        return found
+
+
 def model_billions(source: str, sizes: dict[str, float]) -> float | None:
     """Billions of parameters by a model's name ("7B", "135M"); None for an API.
 
@@ -73,3 +121,53 @@ def model_billions(source: str, sizes: dict[str, float]) -> float | None:
         )
     number, unit = found[-1]
     return float(number.replace("_", ".")) / (1 if unit.lower() == "b" else 1000)
+
+
+def asked(
+    params: Params,
+    sizes: dict[str, float],
+    role: str,
+    stage: str,
+    rows: float,
+    read: float,
+    generated: float,
+    *,
+    written: float = 0.0,
+    length: str | None = None,
+    engines: int = 1,
+    sequences: float = 0.0,
+    fp8: bool = False,
+) -> Work:
+    """The work of a stage that asks a model, which an engine here runs or an endpoint is paid for.
+
+    Args:
+        params: the run, with the model and the endpoint's prices.
+        sizes: parameters of models whose names do not say.
+        role: the model's.
+        stage: its name.
+        rows: rows that the stage reads.
+        read: tokens of the prompts.
+        generated: tokens of the answers.
+        written: bytes of the stage's output, by engine or endpoint.
+        length: of the answers, by which a GPU's rate is chosen. This and what follows count for an engine alone.
+        engines: number of starts.
+        sequences: those that are read and hardly answered.
+        fp8: whether it generates in 8 bits.
+    """
+    billions = model_billions(params.models[role], sizes)
+    if billions is None:
+        prices = params.runtime.api.of(role)
+        usd = (read * prices.usd_per_million_input + generated * prices.usd_per_million_output) / 1e6
+        return Work(stage, round(rows), generated=round(generated), api_usd=usd, written=round(written))
+    return Work(
+        stage,
+        round(rows),
+        billions,
+        generated=round(generated),
+        read=round(read),
+        sequences=round(sequences),
+        engines=engines,
+        written=round(written),
+        length=length,
+        fp8=fp8,
+    )

@@ -12,6 +12,7 @@ from scalequest.io import file_hash, read_json, write_json
 from scalequest.params import Params, read_yaml
 from scalequest.run.estimate import (
     TABLE,
+    OwnRows,
     generated_rate,
     hours,
     kept_questions,
@@ -21,7 +22,7 @@ from scalequest.run.estimate import (
     workload,
 )
 from scalequest.run.profile import load_profile
-from scalequest.run.work import Assumptions, Work, model_billions
+from scalequest.run.work import Assumptions, FinishedRun, Work, model_billions
 from tests.fakes import ROOT, changed
 
 ZEROS = "0" * 40
@@ -46,6 +47,7 @@ def paper(table: dict[str, Any]) -> dict[str, Work]:
         Assumptions(table["tokens"], table["keeps"]),
         table["sizes"],
         14_969,
+        OwnRows(),
     )
     return {work.stage: work for work in found}
 
@@ -158,6 +160,7 @@ def test_sampling_alone_is_estimated_in_8_bits(table: dict[str, Any]):
             Assumptions(table["tokens"], table["keeps"]),
             table["sizes"],
             14_969,
+            OwnRows(),
         )
         assert {w.stage for w in found if w.fp8} - {"preferences", "preference_check"} == expected
     lengths = {w.stage: w.length for w in found}
@@ -194,7 +197,7 @@ def test_rows_go_through_the_stages_as_in_the_paper(paper: dict[str, Work]):
 def test_generators_of_two_sizes_count_by_their_mean(table: dict[str, Any]):
     params = load_profile("paper-math", ROOT)
     params.models[params.mix[0]] = "path:models/small-1B"
-    found = workload(params, Assumptions(table["tokens"], table["keeps"]), table["sizes"], 14_969)
+    found = workload(params, Assumptions(table["tokens"], table["keeps"]), table["sizes"], 14_969, OwnRows())
     assert {w.stage: w.billions for w in found}["generate"] == pytest.approx(4.3)  # 1 and 7.6
 
 
@@ -202,7 +205,10 @@ def test_pairs_of_the_solver_cost_its_answers_and_no_money(table: dict[str, Any]
     params = load_profile("paper-math", ROOT)
     feedback = params.preferences.model_copy(update={"source": "solver"})
     params = params.model_copy(update={"preferences": feedback})
-    found = {w.stage: w for w in workload(params, Assumptions(table["tokens"], table["keeps"]), table["sizes"], 14_969)}
+    found = {
+        w.stage: w
+        for w in workload(params, Assumptions(table["tokens"], table["keeps"]), table["sizes"], 14_969, OwnRows())
+    }
     assert found["preferences"].api_usd == 0
     answer = min(table["tokens"]["response"], feedback.max_tokens)
     assert found["preferences"].generated == round(20_000 * feedback.solver.n_samples * answer)
@@ -215,7 +221,10 @@ def test_the_papers_dearest_stages_come_out_within_half_of_its_table(paper: dict
 
 
 def test_a_trained_solver_and_reward_model_are_counted(laptop: Params, table: dict[str, Any]):
-    found = {w.stage: w for w in workload(laptop, Assumptions(table["tokens"], table["keeps"]), table["sizes"], 130)}
+    found = {
+        w.stage: w
+        for w in workload(laptop, Assumptions(table["tokens"], table["keeps"]), table["sizes"], 130, OwnRows())
+    }
     assert found["solver"].samples == 130  # one pass
     assert found["qft"].rows == 140
     assert found["reward_model"].samples == 2 * 48 * 2
@@ -230,33 +239,33 @@ def test_a_finished_run_gives_its_own_tokens_and_shares(tmp_path: Path, table: d
     write_json(tmp_path / "judge.json", {"solvable_frac": 0.8})
     write_json(tmp_path / "respond.json", {"mean_tokens": 77.0})
     write_json(tmp_path / "reward_select.json", {"kept": 5, "questions": 10})
-    found = of_run(tmp_path, Assumptions(table["tokens"], table["keeps"]), ["a", "b"])
+    found = of_run(FinishedRun.at(tmp_path), Assumptions(table["tokens"], table["keeps"]), ["a", "b"])
     assert found.keeps == {"pairs": 0.3, "screen": 0.9, "judge": 0.8, "reward_select": 0.5}
     assert (found.tokens["question"], found.tokens["response"]) == (20.0, 77.0)
     assert found.tokens["template"] == table["tokens"]["template"]
     (tmp_path / "judge.json").unlink()
     with pytest.raises(UserError, match=r"judge\.json: no such file. Expected metrics of a finished run"):
-        of_run(tmp_path, found, ["a", "b"])
+        of_run(FinishedRun.at(tmp_path), found, ["a", "b"])
 
 
-def test_a_file_without_the_stages_metrics_is_an_error(tmp_path: Path, table: dict[str, Any]):
+def test_a_file_without_the_stages_metrics_is_an_error(tmp_path: Path):
     for content in ({"seconds": {}}, [], {"metrics": 3}):
         write_json(tmp_path / "metrics.json", content)
         with pytest.raises(UserError, match=r"metrics\.json: no `metrics` in it. Expected metrics of each stage"):
-            of_run(tmp_path / "metrics.json", Assumptions(table["tokens"], table["keeps"]), ["a"])
+            FinishedRun.at(tmp_path / "metrics.json")
 
 
 def test_the_run_that_the_rates_come_from_is_reckoned_again(table: dict[str, Any]):
     """With its own lengths: no stage by more than twice, all by less than a tenth. A check of the reckoning, not of the rates."""
     run = ROOT / "reports" / "results" / "gpu-135m"
     params = load_profile("gpu-135m", ROOT)
-    assumed = of_run(run / "metrics.json", Assumptions(table["tokens"], table["keeps"]), params.mix)
+    assumed = of_run(FinishedRun.at(run / "metrics.json"), Assumptions(table["tokens"], table["keeps"]), params.mix)
     took: Counter[str] = Counter()
     for name, seconds in read_json(run / "metrics.json")["seconds"].items():
         took[name.split("@")[0]] += seconds
     expected = {
         w.stage: 3600 * hours(w, table["gpus"]["h100"], table)
-        for w in workload(params, assumed, table["sizes"], 14_969)
+        for w in workload(params, assumed, table["sizes"], 14_969, OwnRows())
         if w.billions is not None and w.stage in took  # that run is older than preference_check
     }
     assert len(expected) == 14
@@ -293,7 +302,9 @@ def test_the_check_of_the_pairs_has_a_line(laptop: Params, table: dict[str, Any]
     found = {
         pairs: next(
             work
-            for work in workload(params, Assumptions(token, table["keeps"] | {"pairs": pairs}), table["sizes"], 100)
+            for work in workload(
+                params, Assumptions(token, table["keeps"] | {"pairs": pairs}), table["sizes"], 100, OwnRows()
+            )
             if work.stage == "preference_check"
         )
         for pairs in (0.5, 0.05)
@@ -333,7 +344,8 @@ def source(n: int | None, path: str = "book.jsonl", **more: Any) -> dict[str, An
 def by_stage(table: dict[str, Any]) -> Any:
     def estimated(params: Params) -> dict[str, Work]:
         assumed = Assumptions(table["tokens"], {"pairs": 0.5, "screen": 0.8, "judge": 0.5, "reward_select": 0.5})
-        return {work.stage: work for work in workload(params, assumed, table["sizes"], 130)}
+        own = OwnRows.of(params.own, params.respond.questions)
+        return {work.stage: work for work in workload(params, assumed, table["sizes"], 130, own)}
 
     return estimated
 
@@ -387,9 +399,31 @@ def test_rows_of_a_file_without_n_are_counted(laptop: Params, by_stage: Any, tmp
     gone = with_own_rows(laptop, [], questions={"book": source(None, str(tmp_path / "gone.jsonl"))})
     with pytest.raises(UserError, match=r"own\.questions\.book: .*gone\.jsonl: no such file"):
         by_stage(gone)
-    hub = {"kind": "hub", "repo": "a/b", "commit": "1" * 40, "file": "x.jsonl", "n": None, "sha256": None}
     with pytest.raises(UserError, match=r"own\.questions\.book\.n: null, and the file is on the hub"):
-        by_stage(with_own_rows(laptop, [], questions={"book": hub}))
+        by_stage(with_own_rows(laptop, [], questions={"book": UNKNOWN}))
+
+
+UNKNOWN = {"kind": "hub", "repo": "a/b", "commit": "1" * 40, "file": "x.jsonl", "n": None, "sha256": None}
+
+
+def test_a_number_that_is_not_known_may_be_assumed(laptop: Params, tmp_path: Path):
+    gone = source(None, str(tmp_path / "gone.jsonl"))
+    params = with_own_rows(
+        laptop, ["sums"], "own/web", questions={"a": UNKNOWN, "b": gone, "c": source(5)},
+        filtered={"web": UNKNOWN, "unused": gone}, preferences={"sums": gone},
+    )  # fmt: skip
+    assert OwnRows.of(params.own, params.respond.questions, 900) == OwnRows(
+        {"a": 900, "b": 900, "c": 5}, 900, {"sums": 900},
+        ("own.questions.a", "own.questions.b", "own.preferences.sums", "own.filtered.web"),
+    )  # fmt: skip
+
+
+def test_the_work_follows_from_the_numbers_and_reads_no_file(laptop: Params, table: dict[str, Any]):
+    params = with_own_rows(laptop, ["sums"], "own/web", questions={"a": UNKNOWN}, filtered={"web": UNKNOWN}, preferences={"sums": UNKNOWN})  # fmt: skip
+    own = OwnRows({"a": 100}, 70, {"sums": 6})
+    found = workload(params, Assumptions(table["tokens"], table["keeps"]), table["sizes"], 130, own)
+    rows = {work.stage: work.rows for work in found}
+    assert (rows["screen"], rows["respond"], rows["qpo"]) == (128 + 100, 70, 6)
 
 
 def test_a_run_without_generators_is_estimated_as_a_command_and_by_its_own_metrics(
@@ -414,7 +448,7 @@ def test_a_run_without_generators_is_estimated_as_a_command_and_by_its_own_metri
     assert (lines["screen"], lines["judge"], lines["respond"]) == ("100", "90", "54")
     assert "generate" not in lines
     assert "judge and difficulty" in table_4
-    found = of_run(tmp_path, Assumptions(table["tokens"], table["keeps"]), [])
+    found = of_run(FinishedRun.at(tmp_path), Assumptions(table["tokens"], table["keeps"]), [])
     assert (found.tokens["question"], found.keeps["pairs"]) == (table["tokens"]["question"], table["keeps"]["pairs"])
 
 
@@ -428,4 +462,6 @@ def test_given_pairs_say_nothing_of_the_share_of_rewrites(tmp_path: Path, table:
         write_json(
             tmp_path / f"{name}.json", {"kept_frac": 1, "solvable_frac": 1, "mean_tokens": 1, "kept": 1, "questions": 1}
         )
-    assert of_run(tmp_path, Assumptions(table["tokens"], table["keeps"]), ["a", "b"]).keeps["pairs"] == 0.3
+    assert (
+        of_run(FinishedRun.at(tmp_path), Assumptions(table["tokens"], table["keeps"]), ["a", "b"]).keeps["pairs"] == 0.3
+    )

@@ -1,16 +1,19 @@
 from pathlib import Path
 from typing import Any
+from unittest.mock import Mock
 
 import pytest
 
 from scalequest.cli import main
 from scalequest.io import file_hash, read_json, write_json, write_jsonl
 from scalequest.params import Params, read_yaml
+from scalequest.run import evaluation_work
+from scalequest.run import work as work_module
 from scalequest.run.estimate import hours, of_run
 from scalequest.run.evaluation_work import COMPARED, Measured, evaluation, item_counts
 from scalequest.run.gpus import TABLE
 from scalequest.run.profile import load_profile
-from scalequest.run.work import Assumptions, Work
+from scalequest.run.work import Assumptions, FinishedRun, Work, asked
 from tests.fakes import ROOT, changed
 
 TOKENS = {"question": 50.0, "template": 30.0, "response": 400.0, "solution": 120.0}
@@ -124,20 +127,35 @@ def test_items_are_those_of_n_then_the_file_then_the_run_then_the_published_set(
     published = {"gsm8k": 1319, "here": 1, "ran": 2}
     counts, notes = item_counts(params, {"given": 1, "here": 1, "ran": 33}, published)
     assert counts == {"given": 7, "here": 20, "ran": 33, "gsm8k": 1319}
-    assert notes == ["Items by the published size, because the file is not here: gsm8k 1,319."]
+    assert notes == ["Items by the published size, because the file is not here or cannot be read: gsm8k 1,319."]
     limited, _ = item_counts(with_benchmarks(laptop, 10, given=jsonl(gone, 7), gsm8k=hub), {}, published)
     assert limited == {"given": 7, "gsm8k": 10}
 
 
-@pytest.mark.parametrize("pin", [None, "0" * 64])
-def test_an_unknown_benchmark_is_named_and_not_counted(laptop: Params, tmp_path: Path, pin: str | None):
+@pytest.mark.parametrize(
+    ("row", "pin"),
+    [
+        pytest.param(None, None, id="not here"),
+        pytest.param({"question": "1 + 1?", "answer": "2"}, "0" * 64, id="not the pinned one"),
+        pytest.param(
+            {"question": "q", "test_list": ["assert f()"]}, "its own", id="a column of a known set is missing"
+        ),
+        pytest.param({"prompt": 1, "test": None, "entry_point": None}, "its own", id="another type than a known set's"),
+    ],
+)
+def test_an_unknown_benchmark_is_named_and_not_counted(
+    laptop: Params, tmp_path: Path, row: dict[str, Any] | None, pin: str | None
+):
     file = tmp_path / "mine.jsonl"
-    if pin:  # here, and not the pinned one: nothing is known of that
-        write_jsonl(file, [{"question": "1 + 1?", "answer": "2"}])
+    if row:
+        write_jsonl(file, [row])
+        pin = file_hash(file) if pin == "its own" else pin
     params = with_benchmarks(laptop, mine=jsonl(file, None, pin), given=jsonl(file, 5))
     counts, notes = item_counts(params, {}, {})
     assert counts == {"given": 5}
-    assert notes == ["Items of mine are not known: not counted. Set benchmarks.mine.n, or add the file."]
+    assert notes == [
+        "Items of mine are not known: not counted. Set benchmarks.mine.n, or add the file; `scalequest check` says what it lacks."
+    ]
 
 
 # ------------------------------------------------------------------------------------------------------ a finished run
@@ -156,10 +174,10 @@ def test_a_finished_run_gives_items_and_cut_answers(tmp_path: Path):
     write_json(tmp_path / "kept" / "metrics.json", {"metrics": {"benchmarks": counted}})
     write_json(tmp_path / "kept" / "scores" / "base.json", scores)
     for path in (tmp_path / "reports" / "metrics", tmp_path / "kept" / "metrics.json"):
-        found = Measured.of(path)
+        found = Measured.of(FinishedRun.at(path))
         assert found.items == {"a": 40}
         assert found.cut == pytest.approx({"base": 16 / 40, "base/few_shot": 0.2})
-    assert Measured.of(tmp_path / "eval") == Measured()
+    assert Measured.of(FinishedRun.at(tmp_path / "eval")) == Measured()
 
 
 def test_the_laptop_runs_answers_are_about_as_many_tokens():
@@ -169,8 +187,8 @@ def test_the_laptop_runs_answers_are_about_as_many_tokens():
     path = ROOT / "reports" / "metrics"
     if not all((path / "generate" / f"{g}.json").is_file() for g in params.mix):
         pytest.skip("reports/metrics holds a run of another profile")
-    assumed = of_run(path, Assumptions(table["tokens"], table["keeps"]), params.mix)
-    measured = Measured.of(path)
+    run = FinishedRun.at(path)
+    assumed, measured = of_run(run, Assumptions(table["tokens"], table["keeps"]), params.mix), Measured.of(run)
     items, notes = item_counts(params, measured.items, {})
     assert (items, notes) == (measured.items, [])
     found = {w.stage: w for w in evaluation(params, assumed, table["sizes"], items, measured.cut)}
@@ -184,13 +202,36 @@ def test_the_seconds_of_the_gpu_run_are_estimated_within_a_quarter():
     table = read_yaml(TABLE)
     params = load_profile("gpu-135m", ROOT)
     path = ROOT / "reports" / "results" / "gpu-135m" / "metrics.json"
-    assumed, measured = of_run(path, Assumptions(table["tokens"], table["keeps"]), params.mix), Measured.of(path)
+    run = FinishedRun.at(path)
+    assumed, measured = of_run(run, Assumptions(table["tokens"], table["keeps"]), params.mix), Measured.of(run)
     items, _ = item_counts(params, measured.items, {})
     assert items["gsm8k"] in (1019, 1319)
     took = read_json(path)["seconds"]
     for work in evaluation(params, assumed, table["sizes"], items, measured.cut):
         name = "evaluate@student" if work.stage == "evaluate_student" else work.stage
         assert 3600 * hours(work, table["gpus"]["h100"], table) == pytest.approx(took[name], rel=0.25)
+
+
+def test_an_estimate_reads_the_metrics_of_a_finished_run_once(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.chdir(ROOT)
+    path = Path("reports/results/gpu-135m/metrics.json")
+    read = Mock(side_effect=read_json)
+    for module in (work_module, evaluation_work):
+        monkeypatch.setattr(module, "read_json", read)
+    with pytest.raises(SystemExit, match="0"):
+        main(["estimate", "--profile", "gpu-135m", "--from-run", str(path)])
+    assert [call.args[0] for call in read.call_args_list].count(path) == 1
+
+
+def test_engine_and_endpoint_are_counted_by_one_rule(small: Params):
+    """What they write is the same; an endpoint has a price in place of engines, reading and 8 bits."""
+    amounts: Any = {"written": 5, "length": "response", "engines": 2, "sequences": 3, "fp8": True}
+    own = asked(small, SIZES, "solver", "respond", 10, 1000, 2000, **amounts)
+    assert own == Work("respond", 10, 0.135, 2000, 1000, sequences=3, engines=2, written=5, length="response", fp8=True)
+    remote = changed(small, models=small.models | {"solver": "api:https://host/v1#m"})
+    paid = asked(remote, SIZES, "solver", "respond", 10, 1000, 2000, **amounts)
+    usd = (1000 * 0.15 + 2000 * 0.60) / 1e6
+    assert paid == Work("respond", 10, generated=2000, written=5, api_usd=pytest.approx(usd))
 
 
 # ------------------------------------------------------------------------------------------------------------- command

@@ -7,9 +7,10 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
-from hashlib import md5
+from hashlib import md5, sha256
 from pathlib import Path
 from typing import Any
+from unittest.mock import Mock
 
 import pytest
 import yaml
@@ -19,6 +20,7 @@ from scalequest.audit.lock import parse_yaml as parse_fast
 from scalequest.audit.repository import Repository
 from scalequest.errors import UserError
 from scalequest.outcomes import FINISHED, HOLDS, MISSING_CELL, NOT_RUN, OUTDATED
+from scalequest.problems import own
 from scalequest.records import JUDGED, SAMPLE, write_rows
 from scalequest.run.experiment import cells, command
 from scalequest.run.experiment.grid import Grid, read_all, read_grid
@@ -85,15 +87,32 @@ def grid_of(folder: Path, text: str = GRID) -> Grid:
     return read_grid(path, folder, KNOWN)
 
 
-def test_a_cell_without_generators_has_an_estimate(folder: Path):
-    book = f"{{kind: jsonl, path: book.jsonl, n: 100, sha256: {'a' * 64}}}"
+def grid_of_own_questions(folder: Path, book: str) -> Grid:
+    """Cells without generators, with the questions of one file."""
     filters = "filter: {shares: {book: 1.0}, drop_easiest_frac: {book: 0.0}}"
     base = f"base: {{set: {{mix: [], own: {{questions: {{book: {book}}}}}, {filters}}}}}\ncells:"
-    cell = grid_of(folder, GRID.replace("cells:", base)).cells["reward"]
+    return grid_of(folder, GRID.replace("cells:", base))
+
+
+def test_a_cell_without_generators_has_an_estimate(folder: Path):
+    book = f"{{kind: jsonl, path: book.jsonl, n: 100, sha256: {'a' * 64}}}"
+    cell = grid_of_own_questions(folder, book).cells["reward"]
     assert cell.params.mix == []
     assert {"judge", "respond"} <= set(found := command.stage_hours(cell))
     assert "qft" not in found
     assert command.estimate(cell) == pytest.approx(sum(found.values()))
+
+
+def test_cells_read_a_file_of_their_own_rows_once(folder: Path, monkeypatch: pytest.MonkeyPatch):
+    file = folder / "book.jsonl"
+    file.write_text('{"question": "1 + 1?"}\n' * 40)
+    pinned = f"{{kind: jsonl, path: {file}, n: null, sha256: {sha256(file.read_bytes()).hexdigest()}}}"
+    read = Mock(side_effect=own.own_rows)
+    monkeypatch.setattr(own, "own_rows", read)
+    grid = grid_of_own_questions(folder, pinned)
+    assert [command.own_rows(cell).questions for cell in grid.cells.values()] == [{"book": 40}] * 3
+    assert all(command.estimate(cell) for cell in grid.cells.values())
+    assert read.call_count == 1
 
 
 def test_a_cell_is_an_overlay_of_the_parameters(folder: Path):
@@ -344,6 +363,16 @@ def test_the_plan_names_what_is_shared(repository: Repository, folder: Path, cap
     keys = [cells.stage_keys(cell.values, ["evaluate_student"], folder) for cell in grid_of(folder).cells.values()]
     assert len({k["upstream"] for k in keys}) == 1
     assert len({k["evaluate_student@student"] for k in keys}) == 3, "its inputs differ, although its parameters do not"
+
+
+def test_the_plan_says_what_it_assumes_of_a_file_that_is_not_here(repository: Repository, folder: Path):
+    hub = f"{{kind: hub, repo: a/b, commit: {'a' * 40}, file: x.jsonl, n: null, sha256: null}}"
+    text = command.plan(grid := grid_of_own_questions(folder, hub), dict.fromkeys(grid.cells, MISSING_CELL), folder)
+    assert "own.questions.book: its rows cannot be counted here; the estimate takes 14,969. Set n." in text
+    [line] = [line for line in text.splitlines() if line.startswith("reward")]
+    hours = float(line.split("3 of 3")[1].split()[0])
+    assert hours == pytest.approx(command.estimate(grid.cells["reward"], {"instruct_tune@student": "a", "evaluate_student@student": "b"}), abs=0.01)  # fmt: skip
+    assert hours > 0
 
 
 def test_the_share_of_solvable_questions(repository: Repository, folder: Path):

@@ -15,6 +15,7 @@ import pytest
 from scalequest.errors import UserError
 from scalequest.params import STAGES_PER_GPU, Params, read_yaml
 from scalequest.run import parallel
+from scalequest.run.estimate import SEEDS
 from scalequest.run.parallel import PLACES, Gpus, Node, Runner, longest_way
 from scalequest.run.profile import load_profile
 from scalequest.runtime import facts
@@ -257,6 +258,15 @@ def test_a_run_without_generators_has_a_long_way(laptop: Params):
     seconds = parallel.expected_seconds(pipeline, params)
     assert seconds["judge"] > parallel.START_S + parallel.UNKNOWN_GPU_S, "100,000 questions are judged"
     assert longest_way(pipeline, seconds)["own_questions@book"] == pytest.approx(sum(seconds.values()))
+
+    def with_rows(n: int | None) -> dict[str, float]:
+        questions = {"book": pinned_file(Path("gone.jsonl"), n=n)}
+        return parallel.expected_seconds(
+            pipeline, params.model_copy(update={"own": own.model_copy(update={"questions": questions})})
+        )
+
+    assert with_rows(None) == with_rows(SEEDS), "a number that is not known here costs no other estimate"
+    assert with_rows(None)["judge"] != parallel.START_S + parallel.UNKNOWN_GPU_S
 
 
 def test_a_target_brings_what_it_needs_and_nothing_else():

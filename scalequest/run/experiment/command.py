@@ -25,9 +25,9 @@ from scalequest.audit.repository import Repository
 from scalequest.errors import UserError
 from scalequest.io import write_text
 from scalequest.outcomes import FINISHED, MISSING_CELL, OUTDATED
-from scalequest.params import read_yaml
+from scalequest.params import Own, read_yaml
 from scalequest.run.check import find_blockers
-from scalequest.run.estimate import hours, seed_problems, workload
+from scalequest.run.estimate import SEEDS, OwnRows, hours, seed_problems, workload
 from scalequest.run.experiment import cells as dvc
 from scalequest.run.experiment import table
 from scalequest.run.experiment.grid import Cell, Grid, find, read_all, read_grid
@@ -45,12 +45,28 @@ def rates() -> dict[str, Any]:
     return read_yaml(TABLE)
 
 
+@cache
+def counted(own: str, answered: str) -> OwnRows:
+    """Numbers of a user's own rows; a file that cannot be counted here counts as ``SEEDS`` rows.
+
+    Args:
+        own: the section as JSON, which cells share, so that each file is read once.
+        answered: what ``respond.questions`` names.
+    """
+    return OwnRows.of(Own.model_validate_json(own), answered, SEEDS)
+
+
+def own_rows(cell: Cell) -> OwnRows:
+    """Numbers of the rows that a user brings to a cell."""
+    return counted(cell.params.own.model_dump_json(), cell.params.respond.questions)
+
+
 def stage_hours(cell: Cell) -> dict[str, float]:
     """Estimated hours of one H100 by stage, all its branches together; empty where a model's size is not known."""
     measured = rates()
     assumed = Assumptions(measured["tokens"], measured["keeps"])
     try:
-        found = workload(cell.params, assumed, measured["sizes"], seed_problems(cell.params))
+        found = workload(cell.params, assumed, measured["sizes"], seed_problems(cell.params), own_rows(cell))
     except UserError:
         return {}
     return {work.stage: hours(work, measured["gpus"][GPU], measured) for work in found}
@@ -86,6 +102,7 @@ def plan(grid: Grid, states: dict[str, str], root: Path = Path()) -> str:
             ", ".join(f"{n} with {name}" for name, n in shared.items()) or "-", listed if len(own) < len(keys) else "all",
         ])  # fmt: skip
         done |= {key: cell.name for key in keys.values() if key not in done}
+    assumed = dict.fromkeys(key for cell in grid.cells.values() for key in own_rows(cell).assumed)
     head = ["cell", "state", "stages", f"{GPU} hours", "shared", "own stages"]
     return "\n".join([
         f"{grid.name}: {grid.spec.question} (parameters: {grid.spec.on})",
@@ -93,6 +110,7 @@ def plan(grid: Grid, states: dict[str, str], root: Path = Path()) -> str:
         table.plain(head, rows),
         "",
         f"{len(done)} stages in place of {all_stages}, {total:.2f} hours of one {GPU.upper()}; evaluation and CPU stages are not estimated.",
+        *(f"{key}: its rows cannot be counted here; the estimate takes {SEEDS:,}. Set n." for key in assumed),
         *(f"cell {cell.name}: {'; '.join(cell.changes) or 'the base'}" for cell in grid.cells.values()),
     ])  # fmt: skip
 
