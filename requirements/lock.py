@@ -90,31 +90,32 @@ def merged(listings: Sequence[list[dict[str, Any]]]) -> list[dict[str, Any]]:
     return list(found.values())
 
 
-def from_source(x86: list[dict[str, Any]], arm: list[dict[str, Any]], pythons: Sequence[str]) -> list[dict[str, Any]]:
-    """The packages that have wheels for x86-64 and only an archive for aarch64."""
+def split(
+    x86: list[dict[str, Any]], arm: list[dict[str, Any]], pythons: Sequence[str]
+) -> tuple[dict[str, list[dict[str, Any]]], list[dict[str, Any]]]:
+    """The packages of each machine, and those that have wheels for x86-64 and only an archive for aarch64."""
     has_wheel = {package["name"] for package in x86 if wheels(package, pythons)}
-    return [package for package in arm if package["name"] in has_wheel and not wheels(package, pythons)]
+    source = [package for package in arm if package["name"] in has_wheel and not wheels(package, pythons)]
+    return {"x86_64": x86, "aarch64": [package for package in arm if package not in source]}, source
 
 
-def render(
-    head: str, x86: list[dict[str, Any]], arm: list[dict[str, Any]], pythons: Sequence[str] = PYTHONS[:1]
-) -> str:
-    """A lock for both machines: wheels only, with the few packages named that have none for any."""
+def render(head: str, machines: dict[str, list[dict[str, Any]]], pythons: Sequence[str]) -> str:
+    """A lock: wheels only, with the few packages named that have none for any machine.
+
+    Args:
+        head: comment at the top.
+        machines: the packages of each machine that the lock is for. One that not all have is marked.
+        pythons: what the lock is for.
+    """
     lines, built = {}, []
-    left_out = {package["name"] for package in from_source(x86, arm, pythons)}
-    for package in merged([x86, arm]):
+    for package in merged(list(machines.values())):
         name = package["name"]
-        machines = {
-            machine: package
-            for machine, packages in (("x86_64", x86), ("aarch64", arm))
-            for package in packages
-            if package["name"] == name and (machine, name not in left_out) != ("aarch64", False)
-        }
-        files = sorted({file for own in machines.values() for file in wheels(own, pythons)})
+        files = sorted(set(wheels(package, pythons)))
         if not files:
             built.append(name)
             files = [package["sdist"]["hashes"]["sha256"]]
-        only = marker(next(iter(machines)) if len(machines) == 1 else None)
+        having = [machine for machine, found in machines.items() if any(own["name"] == name for own in found)]
+        only = marker(having[0] if len(having) < len(machines) else None)
         lines[name] = f"{name}=={package['version']}{only} {' '.join(f'--hash=sha256:{h}' for h in files)}"
     options = [
         "--require-hashes",
@@ -141,14 +142,13 @@ ARM_HEAD = (
 
 def main() -> None:
     """Write build.lock, cpu.lock, gpu.lock and aarch64.lock."""
+    # What builds the rest is compiled for each Python.
+    for name, head, pythons in (("cpu", CPU_HEAD, PYTHONS[:1]), ("build", BUILD_HEAD, PYTHONS)):
+        file = FOLDER / f"{name}.lock"
+        wanted = pinned(pins(file.read_text()))
+        x86, arm = (merged([resolve(wanted, "--no-deps", python=python, platform=p) for python in pythons]) for p in (X86, ARM))  # fmt: skip
+        file.write_text(render(head, split(x86, arm, pythons)[0], pythons))
     cpu = pins((FOLDER / "cpu.lock").read_text())
-    build = pins((FOLDER / "build.lock").read_text())
-    for name, head, wanted in (("cpu", CPU_HEAD, pinned(cpu)), ("build", BUILD_HEAD, pinned(build))):
-        listings = [resolve(wanted, "--no-deps", platform=platform) for platform in (X86, ARM)]
-        pythons = PYTHONS[:1] if name == "cpu" else PYTHONS
-        if name == "build":  # the tools are compiled for each Python
-            listings = [merged([resolve(wanted, "--no-deps", python=python, platform=p) for python in PYTHONS]) for p in (X86, ARM)]  # fmt: skip
-        (FOLDER / f"{name}.lock").write_text(render(head, *listings, pythons))
     gpu, kept = (FOLDER / "gpu.in").read_text(), pins((FOLDER / "gpu.lock").read_text())
     named = {re.split(r"[\[=<>]", line)[0].strip() for line in gpu.splitlines() if line and not line.startswith("#")}
     with tempfile.NamedTemporaryFile("w", suffix=".txt") as constraints:
@@ -163,10 +163,9 @@ def main() -> None:
             f"gpu.in: other packages for other Pythons of {PYTHONS} or another machine. Expected one list. "
             "Pin what differs in gpu.in"
         )
-    x86, arm = merged(found[X86]), merged(found[ARM])
-    (FOLDER / "gpu.lock").write_text(render(GPU_HEAD, x86, arm, PYTHONS))
-    source = from_source(x86, arm, PYTHONS)
-    (FOLDER / "aarch64.lock").write_text(render(ARM_HEAD, [], source, PYTHONS).replace(marker("aarch64"), ""))
+    machines, source = split(merged(found[X86]), merged(found[ARM]), PYTHONS)
+    (FOLDER / "gpu.lock").write_text(render(GPU_HEAD, machines, PYTHONS))
+    (FOLDER / "aarch64.lock").write_text(render(ARM_HEAD, {"aarch64": source}, PYTHONS))
 
 
 if __name__ == "__main__":

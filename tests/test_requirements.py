@@ -169,6 +169,17 @@ def test_images_and_ci_use_the_locks_and_their_python():
         assert set(re.findall(r'python-version: "(.*)"', workflow.read_text())) <= set(pythons[:1])
 
 
+@pytest.fixture(scope="module")
+def lock() -> Any:
+    """The script requirements/lock.py as a module."""
+    spec = importlib.util.spec_from_file_location("lock", FOLDER / "lock.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
 @pytest.mark.parametrize(
     ("wheel", "first", "all_three"),
     [
@@ -182,14 +193,56 @@ def test_images_and_ci_use_the_locks_and_their_python():
         ("a-1-cp310-cp310-manylinux_2_28_x86_64.whl", False, False),
     ],
 )
-def test_a_lock_has_the_wheels_that_its_pythons_take(wheel: str, first: bool, all_three: bool):
-    spec = importlib.util.spec_from_file_location("lock", FOLDER / "lock.py")
-    assert spec is not None
-    assert spec.loader is not None
-    lock: Any = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(lock)
+def test_a_lock_has_the_wheels_that_its_pythons_take(lock: Any, wheel: str, first: bool, all_three: bool):
     found = [lock.tags(pythons).search(wheel) is not None for pythons in (lock.PYTHONS[:1], lock.PYTHONS)]
     assert found == [first, all_three]
+
+
+class Index:
+    """A package index that has what the committed locks name: each Python of each machine finds some of the wheels."""
+
+    def __init__(self, lock: Any) -> None:
+        self._lock, self.calls = lock, 0
+
+    def resolve(self, requirements: str, *_: str, python: str = "3.11", platform: str = "") -> list[dict[str, Any]]:
+        """In place of ``resolve``."""
+        self.calls += 1
+        pythons = self._lock.PYTHONS
+        asked = self._lock.pins(requirements)  # gpu.in pins one version at most
+        names = next((n for n in ("cpu.lock", "build.lock") if packages(n).keys() == asked.keys()), "gpu.lock")
+        machine, other = ("x86_64", "aarch64") if platform == self._lock.X86 else ("aarch64", "x86_64")
+        n = 1 if names == "cpu.lock" else len(pythons)
+        found = {}
+        for name in (names, "aarch64.lock") if names == "gpu.lock" and machine == "aarch64" else (names,):
+            built = {line.removeprefix("--no-binary ") for line in options(name)[2:]}
+            for line in (FOLDER / name).read_text().splitlines():
+                match = LINE.fullmatch(line)
+                if match is None or f'"{other}"' in line:
+                    continue
+                hashes = [{"hashes": {"sha256": word}} for word in match[3].replace("--hash=sha256:", "").split()]
+                package = {"name": match[1], "version": match[2]}
+                url = {"url": f"https://host/{match[1]}-{match[2]}-py3-none-any.whl"}
+                # The first is for all. The others are dealt out: to the machines that have the package, then to the Pythons.
+                machines = [machine] if f'"{machine}"' in line else ["aarch64", "x86_64"]
+                turn = machines.index(machine) + len(machines) * pythons.index(python)
+                some = [file | url for at, file in enumerate(hashes) if not at or at % (n * len(machines)) == turn]
+                found[match[1]] = package | ({"sdist": hashes[0]} if match[1] in built else {"wheels": some})
+        return [found[name] for name in sorted(found)]
+
+
+def test_the_committed_locks_are_written_from_what_they_name(lock: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):  # fmt: skip
+    index = Index(lock)
+    for file in FOLDER.iterdir():
+        if file.suffix in (".lock", ".in"):
+            (tmp_path / file.name).write_bytes(file.read_bytes())
+    monkeypatch.setattr(lock, "FOLDER", tmp_path)
+    monkeypatch.setattr(lock, "resolve", index.resolve)
+    monkeypatch.setattr(lock.sys, "argv", ["lock.py"])
+    lock.main()
+    for name in LOCKS:
+        assert (tmp_path / name).read_bytes() == (FOLDER / name).read_bytes(), name
+    # Two machines: one Python of the CPU, and three of what builds the rest and of the GPU.
+    assert index.calls == 2 * (1 + 3 + 3)
 
 
 @pytest.mark.parametrize("name", ["cpu.lock", "gpu.lock"])
