@@ -48,13 +48,16 @@ from scalequest.training.launch import here
 from scalequest.training.sft import SFT
 
 SEED = 17
-# Ways to train: what is set besides the common settings.
+# Ways to train: what is set besides the common settings. `quiet` logs every tenth step, so that the host waits for the card
+# less often; `whole` compiles the layers as one graph instead of each by itself.
 OURS = {
     "unpacked": {"packing": False},
     "packed": {"packing": True},
     "packed_liger": {"packing": True, "fused_loss": "liger"},
     "packed_compiled": {"packing": True, "compile_training": True},
     "packed_compiled_liger": {"packing": True, "compile_training": True, "fused_loss": "liger"},
+    "packed_compiled_quiet": {"packing": True, "compile_training": True, "logging_steps": 10},
+    "packed_compiled_whole": {"packing": True, "whole": True},
 }  # fmt: skip
 PLAIN = {"plain": False, "plain_compiled": True}
 ORDER = ["plain", "unpacked", "packed_compiled", "packed", "packed_compiled_liger", "plain_compiled"]
@@ -174,12 +177,19 @@ def ours(args: argparse.Namespace, params: Params, rows: list[Example], way: dic
     import torch
     from transformers import TrainerCallback
 
-    runtime = params.runtime.model_copy(update={key: way[key] for key in way if key != "packing"})
+    runtime = params.runtime.model_copy(
+        update={key: way[key] for key in way if key in type(params.runtime).model_fields}
+    )
     few = settings(args, rows, packing=way.get("packing", False))
     kind = Loaded(make=maker(args))
     with tempfile.TemporaryDirectory() as folder:
         job = Job(kind, args.model, Path(folder, "out"), rows, few, args.dtype, SEED, runtime)
         trainer = ready_trainer(job, Path(folder))
+        trainer.args.logging_steps = way.get("logging_steps", 1)
+        trainer.state.logging_steps = trainer.args.logging_steps
+        if way.get("whole"):
+            inner = trainer.model.base_model
+            inner.forward = torch.compile(inner.forward, dynamic=True)
         parameters = sum(p.numel() for p in trainer.model.parameters())
         lengths = [len(row) for row in rows]
         order, packs = trainer._get_train_sampler(), getattr(trainer, "packs", None)
