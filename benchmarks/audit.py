@@ -232,7 +232,9 @@ def write_lock(root: Path, hashes: dict[str, tuple[str, int, int | None]], count
         f"{g}/{f.name}": hash_file(f) for g in ("sums", "stories") for f in (root / "data/questions" / g).iterdir()
     }
     hashes["data/questions"] = (folder_hash(inside), 0, len(inside))
-    lock = yaml.safe_load((ROOT / "dvc.lock").read_text())
+    lock = yaml.load((ROOT / "dvc.lock").read_text(), yaml.CSafeLoader)
+    outs = {entry["path"] for stage in lock["stages"].values() for entry in stage["outs"]}
+    assert not (missing := hashes.keys() - outs - {"data/questions"}), f"no stage of the lock writes {sorted(missing)}"
     for stage in lock["stages"].values():
         for entry in stage.get("deps", []) + stage["outs"]:
             if entry["path"] in hashes:
@@ -241,17 +243,19 @@ def write_lock(root: Path, hashes: dict[str, tuple[str, int, int | None]], count
                     entry["nfiles"] = nfiles
         if "respond" in stage.get("params", {}).get("params.yaml", {}):
             stage["params"]["params.yaml"]["respond"]["n_samples"] = SAMPLES
-    (root / "dvc.lock").write_text(yaml.safe_dump(lock, sort_keys=False))
+    (root / "dvc.lock").write_text(yaml.dump(lock, Dumper=yaml.CSafeDumper, sort_keys=False))
 
 
 def add_experiments(root: Path, n: int) -> None:
     """N experiments that differ in a parameter and in all that a student's training writes, as refs and never checked out."""
     text = (root / "dvc.lock").read_text()
-    student = next(line for line in text.splitlines() if "models/student" in line)
-    assert student
     base = git(root, "rev-parse", "HEAD")
-    lock = yaml.safe_load(text)
-    tuned = lock["stages"]["instruct_tune"]
+    lock = yaml.load(text, yaml.CSafeLoader)
+    # By what it writes: the stage's name depends on the cells of its matrix.
+    makers = (
+        stage for stage in lock["stages"].values() if any(entry["path"] == "models/student" for entry in stage["outs"])
+    )
+    tuned = next(makers)
     for number in range(n):
         tuned["params"]["params.yaml"]["instruct_tune"]["epochs"] = number + 10
         value = md5(str(number).encode()).hexdigest() + ".dir"
@@ -259,7 +263,7 @@ def add_experiments(root: Path, n: int) -> None:
             for entry in stage.get("deps", []) + stage["outs"]:
                 if entry["path"] == "models/student":
                     entry["md5"] = value
-        (root / "dvc.lock").write_text(yaml.safe_dump(lock, sort_keys=False))
+        (root / "dvc.lock").write_text(yaml.dump(lock, Dumper=yaml.CSafeDumper, sort_keys=False))
         git(root, "add", "dvc.lock")
         commit = git(root, "commit-tree", git(root, "write-tree"), "-p", base, "-m", f"experiment {number}")
         git(root, "update-ref", f"refs/exps/{base[:2]}/{base[2:]}/epochs-{number}", commit)
