@@ -6,6 +6,7 @@ from typing import Any
 
 from scalequest.answers.code import program_of_tests
 from scalequest.answers.find import boxed
+from scalequest.errors import UserError
 from scalequest.problems.evalplus import plus_tests
 
 
@@ -17,7 +18,24 @@ def stratum(row: dict[str, Any]) -> str:
     return ""
 
 
-def canonical(row: dict[str, Any]) -> dict[str, Any]:
+def canonical(row: dict[str, Any], where: str = "a row") -> dict[str, Any]:
+    """A row under this project's names; ``where`` it is goes into an error.
+
+    Raises:
+        UserError: the row has the columns of a known data set, and not its values.
+    """
+    try:
+        return _canonical(row)
+    # What reading columns of another type raises: one that is missing, null, or a number in place of text.
+    except (KeyError, AttributeError, TypeError, ValueError) as error:
+        raise UserError(
+            f"{where}: the columns {', '.join(sorted(map(str, row)))} are those of a known data set, and the row cannot be read as "
+            f"one of its rows ({type(error).__name__}: {error}). Expected every column of that set, as it was published. Correct "
+            "the row."
+        ) from None
+
+
+def _canonical(row: dict[str, Any]) -> dict[str, Any]:
     """A row with ``question`` and, as far as it has them, ``solution`` and ``answer``.
 
     GSM8K: ``answer`` holds the solution and ends in ``#### 72``. MATH: ``problem``, and a ``solution`` with the answer boxed.

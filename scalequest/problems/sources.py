@@ -97,7 +97,7 @@ def _from_file(
     )
     number = -1
     for number, (where, raw) in enumerate(rows):
-        row = canonical(raw)
+        row = canonical(raw, where)
         if missing := [c for c in columns if c not in row]:
             raise UserError(f"{where}: no column {missing}, found {sorted(row)}; expected {columns} in every row")
         question, answer, solution = (_text(where, c, row.get(c)) for c in ("question", "answer", "solution"))

@@ -18,7 +18,6 @@ import re
 import sys
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 from scalequest.answers import sandbox
 from scalequest.domains import PROGRAM, wording
@@ -109,6 +108,7 @@ def _holds_tests(name: str, source: Source) -> bool:
     """
     from scalequest.answers.code import is_test_program
     from scalequest.problems.files import read_file
+    from scalequest.problems.known_datasets import canonical
 
     if not isinstance(source, FileSource):
         return False
@@ -121,7 +121,7 @@ def _holds_tests(name: str, source: Source) -> bool:
         for where, row in read_file(file)
         if all(row.get(column) == value for column, value in source.where.items())
     )
-    return any(is_test_program(_answer(where, row)) for where, row in rows)
+    return any(is_test_program(str(canonical(row, where).get("answer") or "")) for where, row in rows)
 
 
 def _file_here(name: str, source: FileSource) -> Path | None:
@@ -139,24 +139,6 @@ def _file_here(name: str, source: FileSource) -> Path | None:
         except UserError:  # a package that is missing, which _sources names
             return None
     return file if file and file.is_file() else None
-
-
-def _answer(where: str, row: dict[str, Any]) -> str:
-    """A row's answer under this project's names; empty if it has none.
-
-    Raises:
-        UserError: the row has the columns of a known data set, and not its values.
-    """
-    from scalequest.problems.known_datasets import canonical
-
-    try:
-        return str(canonical(row).get("answer") or "")
-    # What reading columns of another type raises: one that is missing, null, or a number in place of text.
-    except (KeyError, AttributeError, TypeError, ValueError) as error:
-        raise UserError(
-            f"{where}: the columns {', '.join(sorted(row))} are those of a known data set, and the row cannot be read as one of its "
-            f"rows ({type(error).__name__}: {error}). Expected every column of that set, as it was published. Correct the row."
-        ) from None
 
 
 def _models(params: Params, online: bool) -> Iterator[str]:

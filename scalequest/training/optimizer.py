@@ -15,8 +15,6 @@ from scalequest.training.rounding import LOW_BITS, rounded_by
 if TYPE_CHECKING:
     from scalequest.training.job import Job
 
-ROUNDED = "adamw_bfloat16"
-
 
 @cache
 def rounded_adamw() -> Any:

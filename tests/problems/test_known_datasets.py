@@ -5,6 +5,7 @@ import pytest
 from scalequest.answers.code import fenced_code, is_test_program, parts_of
 from scalequest.answers.compare import compare
 from scalequest.answers.sandbox import PASSED, Program, run_programs
+from scalequest.errors import UserError
 from scalequest.io import read_jsonl
 from scalequest.problems.known_datasets import canonical, stratum
 from tests.fakes import real_data
@@ -50,6 +51,23 @@ def test_copies_of_one_test_set_have_one_answer(row: dict):
 
 def test_several_answers_are_one_list():
     assert canonical({"question": "Q?", "answer": "$69$,$84$", "is_multiple_answer": True})["answer"] == "69,84"
+
+
+@pytest.mark.parametrize(
+    ("row", "named"),
+    [
+        pytest.param({"test_list": ["assert f() == 1"], "text": "q"}, r"test_list, text are .*KeyError: 'code'", id="mbpp_without_code"),
+        pytest.param({"prompt": "q", "test": "t", "entry_point": "f"}, "KeyError: 'canonical_solution'", id="humaneval_without_solution"),
+        pytest.param({"prompt": None, "test": "t", "entry_point": "f"}, "AttributeError: 'NoneType'", id="null"),
+        pytest.param({"question": "q", "is_multiple_answer": True}, "KeyError: 'answer'", id="olympiadbench_without_answer"),
+        pytest.param({"test_list": 1, "code": 2, 3: "a"}, "3, code, test_list are", id="names_that_are_no_text"),
+    ],
+)  # fmt: skip
+def test_a_row_without_its_sets_columns_is_named(row: dict, named: str):
+    with pytest.raises(UserError, match=named):
+        canonical(row)
+    with pytest.raises(UserError, match=r"^mine\.jsonl, row 3: the columns .* Expected every column of that set"):
+        canonical(row, "mine.jsonl, row 3")
 
 
 def test_codefeedback_has_no_tests():

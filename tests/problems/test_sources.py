@@ -233,6 +233,7 @@ def test_math_as_it_is_published_loads_nearly_whole(tmp_path: Path):
     [
         pytest.param([row(), {"question": "B?", "answer": "1"}], None, "problems.jsonl:2: no column ['solution'], found ['answer', 'question']", id="no_solution"),
         pytest.param([{"query": "B?", "answer": "1", "solution": ""}], None, "problems.jsonl:1: no column ['question']", id="no_question"),
+        pytest.param([row(), {"text": "B?", "test_list": ["assert f()"]}], None, "problems.jsonl:2: the columns test_list, text are those of a known data set", id="mbpp_without_code"),
         pytest.param([row(), row("  ", id="q7")], None, "problems.jsonl:2: the question is empty (id 'q7')", id="empty_question"),
         pytest.param([row(None)], None, "problems.jsonl:1: the question is empty", id="null_question"),
         pytest.param([row(), '{"question": '], None, "problems.jsonl:2: not JSON", id="not_json"),

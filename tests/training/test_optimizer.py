@@ -10,7 +10,7 @@ import pytest
 
 from scalequest.params import Params
 from scalequest.training.job import Job
-from scalequest.training.optimizer import ROUNDED, rounded_adamw, rounded_optimizer
+from scalequest.training.optimizer import rounded_adamw, rounded_optimizer
 from scalequest.training.sft import SFT
 from tests.training.test_job import settings
 
@@ -63,7 +63,7 @@ def test_a_resumed_optimizer_rounds_as_the_whole_one():
 
 
 def test_a_job_gets_it_with_its_own_settings(laptop: Params, tmp_path: Path):
-    few = settings("full", optimizer=ROUNDED, weight_decay=0.1)
+    few = settings("full", optimizer="adamw_bfloat16", weight_decay=0.1)
     kind, values = rounded_optimizer(Job(SFT(), tmp_path, tmp_path, [], few, "bfloat16", 1, laptop.runtime))
     assert kind is rounded_adamw()
     assert values == {"lr": 2e-3, "weight_decay": 0.1, "seed": 1}
