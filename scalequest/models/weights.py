@@ -42,7 +42,12 @@ def check_finite(model: Any) -> None:
     import torch
 
     for name, tensor in model.state_dict().items():
-        if tensor.is_floating_point() and (broken := int((~torch.isfinite(tensor)).sum())):
+        if not tensor.is_floating_point() or not tensor.numel():
+            continue
+        # NaN passes through both. They copy nothing: `isfinite` writes the tensor twice, in 60 times the time.
+        if all(torch.isfinite(bound) for bound in tensor.aminmax()):
+            continue
+        if broken := int((~torch.isfinite(tensor)).sum()):
             raise UserError(
                 f"the model is not written: {broken:,} of {tensor.numel():,} numbers of {name} are NaN or infinite. Expected "
                 "finite weights. Look at the training's losses and gradient norms, or at the model that came in."

@@ -4,7 +4,7 @@ from typing import Any
 import pytest
 
 from scalequest.errors import UserError
-from scalequest.models.gguf import convert_gguf, name_special_tokens
+from scalequest.models.gguf import PIECE, convert_gguf, dequantize_blocks, name_special_tokens
 
 
 def test_special_tokens_are_those_of_the_files_own_numbers(tmp_path: Path):
@@ -124,11 +124,39 @@ def write_gguf(path: Path, model: Any, tokenizer: Any, architecture: str) -> dic
     return kept
 
 
+@pytest.mark.parametrize("kind", ["Q4_0", "Q8_0", "Q4_K", "Q6_K", "IQ4_XS"])
+@pytest.mark.parametrize("shape", [(3, 64, 2560), (2_100, 768), (2, 256)], ids=["experts", "matrix", "small"])
+def test_threads_dequantize_to_the_bytes_of_gguf(kind: str, shape: tuple[int, ...]):
+    from concurrent.futures import ThreadPoolExecutor
+
+    import gguf
+    import numpy as np
+
+    quantization = gguf.GGMLQuantizationType[kind]
+    width = gguf.quants.quant_shape_to_byte_shape(shape, quantization)
+    data = np.random.default_rng(0).integers(0, 120, width, dtype=np.uint8)  # no scale of float16 is NaN
+    with ThreadPoolExecutor(3) as pool:
+        found = dequantize_blocks(data, quantization, pool)
+    own = gguf.quants.dequantize(data, quantization)
+    assert found.shape == own.shape == shape
+    assert found.tobytes() == own.tobytes()
+    assert shape == (2, 256) or data.size > PIECE, "or no thread was asked"
+
+
 @pytest.mark.parametrize(
-    ("architecture", "tied"), [("qwen2", True), ("qwen2", False), ("llama", True), ("llama", False)]
+    ("architecture", "tied", "dtype"),
+    [
+        ("qwen2", True, "float32"),
+        ("qwen2", False, "float32"),
+        ("llama", True, "float32"),
+        ("llama", False, "float32"),
+        ("qwen2", True, "bfloat16"),
+        ("llama", False, "bfloat16"),
+    ],
 )
-def test_the_logits_are_those_of_the_files_own_weights(tmp_path: Path, architecture: str, tied: bool):
+def test_the_logits_are_those_of_the_files_own_weights(tmp_path: Path, architecture: str, tied: bool, dtype: str):
     """The reference is put together here, of the file's dequantized tensors, by the specification's names."""
+    import safetensors.torch
     import torch
     import transformers
 
@@ -151,16 +179,24 @@ def test_the_logits_are_those_of_the_files_own_weights(tmp_path: Path, architect
             if parameter.ndim == 1:
                 parameter.add_(0.1 * torch.randn_like(parameter))
     reference = model_class(config_class(**sizes)).eval()
-    reference.load_state_dict(write_gguf(tmp_path / "model.gguf", original, tokenizer, architecture))
+    own = write_gguf(tmp_path / "model.gguf", original, tokenizer, architecture)
+    reference.load_state_dict(own)
 
-    convert_gguf(tmp_path / "model.gguf", tmp_path / "out")
+    convert_gguf(tmp_path / "model.gguf", tmp_path / "out", dtype)
+    # Rounded to nearest, as an engine rounds that loads float32 weights and computes in bfloat16: the same bytes.
+    saved = safetensors.torch.load_file(tmp_path / "out" / "model.safetensors")
+    assert saved.keys() == own.keys() - ({"lm_head.weight"} if tied else set())
+    for name, weight in saved.items():
+        assert weight.dtype == getattr(torch, dtype)
+        assert torch.equal(weight, own[name].to(weight.dtype))
     converted = transformers.AutoModelForCausalLM.from_pretrained(tmp_path / "out", dtype=torch.float32).eval()
     assert converted.config.tie_word_embeddings is tied
     assert (converted.lm_head.weight.data_ptr() == converted.model.embed_tokens.weight.data_ptr()) is tied
     ids = torch.tensor([[5, 99, 300, 17, 42, 300, 8, 511]])
     with torch.no_grad():
         logits, expected, unquantized = (model(ids).logits for model in (converted, reference, original))
-    assert torch.allclose(logits, expected, atol=1e-5)
+    # A bfloat16 weight is off by up to 1/256 of itself: here by 0.08 in logits of up to 6.
+    assert torch.allclose(logits, expected, atol=1e-5 if dtype == "float32" else 0.2)
     # The same comparison sees four bits instead of 32, so it would see a wrong scale or order of rows.
     assert (logits - unquantized).abs().max() > 1e-2
     assert transformers.AutoTokenizer.from_pretrained(tmp_path / "out").decode([300]) == tokenizer.decode([300])

@@ -177,12 +177,13 @@ def converted(monkeypatch: pytest.MonkeyPatch) -> list[Path]:
     """What was converted; the model that comes of it says which bytes it was made from."""
     seen: list[Path] = []
 
-    def convert(gguf: Path, out: Path) -> None:
+    def convert(gguf: Path, out: Path, dtype: str) -> None:
         seen.append(gguf)
         assert [file.name for file in gguf.parent.iterdir()] == ["model.gguf"], "nothing beside it is read"
         out.mkdir(parents=True)
         (out / "config.json").write_bytes(gguf.read_bytes())
         (out / "chat_template.jinja").write_text("{{ own }}")
+        (out / "dtype").write_text(dtype)
 
     monkeypatch.setattr("stages.fetch_model.convert_gguf", convert)
     return seen
@@ -207,6 +208,20 @@ def test_a_local_gguf_is_converted_once_per_content(tmp_path: Path, converted: l
     assert len(converted) == 1
 
 
+def test_a_gguf_is_saved_in_the_engines_precision_once_for_each(tmp_path: Path, converted: list[Path], laptop: Params):
+    file, pin = gguf_file(tmp_path / "a")
+    outs = []
+    for dtype in ("float32", "bfloat16", "bfloat16"):
+        engine = laptop.engine.model_copy(update={"dtype": dtype})
+        params = laptop.model_copy(update={"models": {"judge": f"gguf:{file}#sha256={pin}"}, "engine": engine})
+        outs.append(tmp_path / f"out-{len(outs)}")
+        run = StageRun(params, StageFacts("fetch_model@judge", tmp_path / "root"))
+        main(Namespace(role="judge", templates=TEMPLATES, out=outs[-1]), run)
+        assert (outs[-1] / "dtype").read_text() == dtype
+    assert len(converted) == 2
+    assert (outs[1] / "config.json").samefile(outs[2] / "config.json"), "a link, no second copy"
+
+
 @pytest.mark.parametrize("pin", ["", "0" * 64], ids=["none", "of_other_bytes"])
 def test_a_gguf_that_is_not_what_is_pinned_is_refused_with_the_source_to_paste(
     tmp_path: Path, converted: list[Path], pin: str
@@ -224,7 +239,7 @@ def test_a_gguf_that_is_not_what_is_pinned_is_refused_with_the_source_to_paste(
 def test_a_gguf_that_changes_while_it_is_read_leaves_no_model(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     file, pin = gguf_file(tmp_path / "a")
 
-    def convert(gguf: Path, out: Path) -> None:
+    def convert(gguf: Path, out: Path, dtype: str) -> None:
         out.mkdir(parents=True)
         file.write_bytes(b"other")
 
