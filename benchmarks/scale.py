@@ -30,6 +30,7 @@ from pathlib import Path
 from typing import Any
 
 import psutil
+import scale_repeated
 from scale_data import GENERATORS, SOLUTION, place, write_answers, write_generated, write_instruct, write_kept
 
 from scalequest.params import Params, load_all
@@ -41,6 +42,8 @@ from scalequest.runtime.stage import StageRun
 ROOT = Path(__file__).parents[1]
 SAMPLES = 5
 SHARD_SIZE = 16_384
+# Above so many rows the texts repeat (`scale_repeated.py`).
+MOST_MADE = 2_000_000
 ANSWER = {"text": SOLUTION, "finish_reason": "stop", "n_tokens": 180}
 
 
@@ -187,8 +190,13 @@ def make_run(finished: Path, tables: Path, out: Path, rows: int) -> None:
     for name in ("ledger", "instruct"):
         (run / "data" / f"{name}.parquet").unlink()
     shutil.move(out / "ledger.parquet", run / "data" / "ledger.parquet")
+    training_rows = run / "data" / "instruct.parquet"
+    if rows > MOST_MADE:
+        chosen = scale_repeated.write_instruct(training_rows, out / "filtered.parquet", rows)
+        scale_repeated.write_answers(run / "data", chosen, rows)
+        return
     kept = read_rows(out / "filtered.parquet", FILTERED)
-    write_instruct(run / "data" / "instruct.parquet", kept, rows)
+    write_instruct(training_rows, kept, rows)
     write_answers(run / "data", [place(row["id"], rows) for row in kept], rows)
 
 
@@ -244,6 +252,8 @@ if __name__ == "__main__":
     args = parser.parse_args()
     generated = args.stage in ("filter", "report")
     kind, make = ("generated", write_generated) if generated else ("kept", write_kept)
+    if args.rows > MOST_MADE:
+        make = scale_repeated.write_generated if generated else scale_repeated.write_kept
     tables, out = args.folder / f"{kind}-{args.rows}", args.folder / f"out-{args.stage}-{args.rows}"
     if args.child:
         STAGES[args.stage](tables, out, args.rows)

@@ -49,6 +49,25 @@ def _as_keys(names: Iterable[str]) -> Keys:
     return np.fromiter(map(_encoded, names), f"S{KEY_LENGTH}")
 
 
+def _distinct(names: Iterable[str]) -> tuple[Keys, NDArray[np.int64], NDArray[np.int64]]:
+    """Sorted keys, where each comes up first, and each name's place among them, as ``np.unique`` gives them.
+
+    It takes 80 bytes per name at its peak, where ``np.unique`` takes 160: each array goes when the next is there.
+    """
+    keys = _as_keys(names)
+    order = np.argsort(keys, kind="stable")
+    keys = keys[order]
+    new = np.ones(len(keys), bool)
+    new[1:] = keys[1:] != keys[:-1]
+    first = order[new]
+    numbers = np.cumsum(new, dtype=np.int64)
+    numbers -= 1
+    places = np.empty(len(keys), np.int64)
+    places[order] = numbers
+    del order, numbers
+    return keys if new.all() else keys[new], first, places
+
+
 def _encoded(name: str) -> bytes:
     assert len(name) <= KEY_LENGTH, f"key '{name}' has more than {KEY_LENGTH} characters"
     return name.encode()
@@ -70,7 +89,7 @@ class RowStore:
 
     def __init__(self, folder: Path | None, schema: pa.Schema, wanted: Iterable[str]) -> None:
         self.folder, self.schema = folder, schema
-        self.keys, self.first, self.places = np.unique(_as_keys(wanted), return_index=True, return_inverse=True)
+        self.keys, self.first, self.places = _distinct(wanted)
         self._parts: list[Path | pa.Table] = []
         self._part = np.full(len(self.keys), -1, np.int32)
         self._row = np.zeros(len(self.keys), np.int32)

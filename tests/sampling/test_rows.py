@@ -1,8 +1,10 @@
 """Rows are mapped in a stream: what is asked is made when its shard is due, and what came of it is read back in pieces."""
 
+import tracemalloc
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from scalequest.params import Params
@@ -96,6 +98,20 @@ def test_few_files_of_the_store_are_in_memory(mapped: Any, monkeypatch: pytest.M
     assert len(opened[-1]._parts) == 20
     # Found again in the order of other rows, which is no file's.
     assert mapped(sorted(numbers)) == (sorted(numbers), [])
+
+
+def test_keys_are_found_as_numpy_finds_them_in_half_of_its_memory():
+    names = [f"{n * 7919 % 19_997:032x}" for n in range(20_000)]  # three of them come up twice
+    assert len(set(names)) == 19_997
+    tracemalloc.start()
+    store = row_stores.RowStore(None, SCORED, iter(names))
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    keys, first, places = np.unique(np.array(names, "S32"), return_index=True, return_inverse=True)
+    for found, expected in ((store.keys, keys), (store.first, first), (store.places, places)):
+        assert found.dtype == expected.dtype
+        assert found.tolist() == expected.tolist()
+    assert peak < 100 * len(names)
 
 
 def test_a_key_that_would_be_cut_is_our_own_bug():
