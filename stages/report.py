@@ -131,7 +131,7 @@ def main(args: argparse.Namespace, run: StageRun) -> None:
         args.page: page.html_page(report),
         args.scores_plot: scores_csv(facts),
         args.funnel_plot: funnel_csv(facts),
-        **{args.distributions / f"{name}.csv": bins_csv(chart) for name, chart in for_plots(facts, args).items()},
+        **{args.distributions / f"{name}.csv": bins_csv(chart) for name, chart in for_plots(facts).items()},
     }
     # The rows of the browsers are packed in the page, where no secret could be seen.
     packed = [(args.page, page.browser_json(browser)) for browser in page.browsers(report)]

@@ -48,11 +48,7 @@ def bars_svg(title: str, bars: Sequence[Bar], top: float, width: int = WIDTH) ->
          "low": max(bar.value - bar.error, 0), "high": min(bar.value + bar.error, top)}
         for at, bar in enumerate(bars)
     ]  # fmt: skip
-    axis = alt.Axis(
-        values=[top * tick / 4 for tick in range(5)], labelExpr="datum.value + ' %'", title=None, grid=False, domain=False, ticks=False,
-        labelFlush=True, labelOverlap=False
-    )  # fmt: skip
-    x = alt.X("from:Q", axis=axis, scale=alt.Scale(domain=[0, top], nice=False))
+    x = _from(0, top, _axis([top * tick / 4 for tick in range(5)], labelExpr="datum.value + ' %'"))
     spoken = ", ".join(f"{bar.label} {bar.value:.1f} plus or minus {bar.error:.1f} percent" for bar in bars)
     whiskers = [row for row in rows if row["error"]]
     ends = [{"at": row[end], "middle": row["middle"]} for row in whiskers for end in ("low", "high")]
@@ -83,7 +79,7 @@ def amounts_svg(block: Amounts, width: int = WIDTH) -> str:
         {"y": ROW * at + LABEL, "label": label, "number": words, "from": 0, "to": amount, "top": top}
         for at, (label, amount, words) in enumerate(block.rows)
     ]
-    x = alt.X("from:Q", axis=None, scale=alt.Scale(domain=[0, top], nice=False))
+    x = _from(0, top)
     layers = [
         _bars(rows, x, "top", alt.value("var(--hair)")),
         _bars(rows, x, "to", alt.value("var(--strong)")),
@@ -107,7 +103,7 @@ def funnel_svg(block: Funnel, width: int = WIDTH) -> str:
          "from": 0, "left": left, "taken": left + taken, "whole": whole, "link": f"#{links[at]}" if links[at] else None}
         for at, (label, left, taken) in enumerate(block.steps)
     ]  # fmt: skip
-    x = alt.X("from:Q", axis=None, scale=alt.Scale(domain=[0, whole], nice=False))
+    x = _from(0, whole)
     layers = [
         _bars(rows, x, "whole", alt.value("var(--hair)")),
         _bars(rows, x, "taken", alt.value("var(--taken)")),
@@ -138,17 +134,7 @@ def histogram_svg(block: Histogram) -> str:
         ]  # fmt: skip
     height = room * len(block.series)
     ticks = [block.low + (block.high - block.low) * tick / 4 for tick in range(5)]
-    axis = alt.Axis(
-        values=ticks,
-        format=".3~r",
-        title=None,
-        grid=False,
-        domain=False,
-        ticks=False,
-        labelFlush=True,
-        labelOverlap=False,
-    )
-    x = alt.X("from:Q", axis=axis, scale=alt.Scale(domain=[block.low, block.high], nice=False))
+    x = _from(block.low, block.high, _axis(ticks, format=".3~r"))
     layers = [
         alt.Chart(_data(columns))
         .mark_rect(color="var(--bar)")
@@ -171,20 +157,11 @@ def curves_html(block: Curves) -> str:
 def _curve(name: str, points: Sequence[tuple[float, float]]) -> str:
     rows = [{"step": step, "value": value} for step, value in points]
     values, last = [value for _, value in points], points[-1][0]
-    axis: dict[str, Any] = {"title": None, "grid": False, "domain": False, "ticks": False, "labelOverlap": False}
-    x = alt.X(
-        "step:Q",
-        scale=_around([points[0][0], last]),
-        axis=alt.Axis(values=sorted({points[0][0], last}), format=",~f", labelFlush=True, **axis),
-    )
+    x = alt.X("step:Q", scale=_around([points[0][0], last]), axis=_axis(sorted({points[0][0], last}), format=",~f"))
     y = alt.Y(
         "value:Q",
         scale=_around(values),
-        axis=alt.Axis(
-            values=sorted({min(values), max(values)}),
-            format=".3~r",
-            **axis | {"grid": True},
-        ),
+        axis=_axis(sorted({min(values), max(values)}), format=".3~r", grid=True, labelFlush=alt.Undefined),
     )
     layers = [
         alt.Chart(_data(rows)).mark_line(color="var(--strong)", strokeWidth=1.75).encode(x=x, y=y),
@@ -295,6 +272,17 @@ def _data(rows: Sequence[Row]) -> alt.InlineData:
 def _pixels(field: str, height: int) -> alt.Y:
     """A vertical place in pixels from the top of a chart."""
     return alt.Y(f"{field}:Q", axis=None, scale=alt.Scale(domain=[0, height], range=[0, height], nice=False))
+
+
+def _from(low: float, high: float, axis: alt.Axis | None = None) -> alt.X:
+    """A row's ``from`` on a scale of exactly these ends."""
+    return alt.X("from:Q", axis=axis, scale=alt.Scale(domain=[low, high], nice=False))
+
+
+def _axis(values: Sequence[float], **more: Any) -> alt.Axis:
+    """Numbers at these values, the first and the last flush with the ends, and no lines; ``more`` may change any of it."""
+    quiet = {"title": None, "grid": False, "domain": False, "ticks": False, "labelFlush": True, "labelOverlap": False}
+    return alt.Axis(values=list(values), **quiet | more)
 
 
 def _bars(rows: Sequence[Row], x: alt.X, end: str, colour: Any) -> alt.Chart:

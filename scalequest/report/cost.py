@@ -116,6 +116,9 @@ class Ran:
     unknown: str = ""
 
 
+Record = tuple[Stage, Ran, dict[str, Any]]  # a stage of the lock, what this checkout recorded of its run, its metrics
+
+
 def ran(root: Path, stage: Stage) -> Ran:
     """Read what this checkout recorded of the run in the lock."""
     file = local_file(root, stage.name, stage.given)
@@ -168,14 +171,12 @@ def card_of(record: Ran) -> str:
     return next((line.removeprefix("gpu: ") for line in record.environment if line.startswith("gpu: ")), "unknown card")
 
 
-def trainings(repository: Repository, lock: Lock) -> list[Trained]:
-    """What each training of the lock reached; a stage that trained nothing is left out."""
+def trainings(repository: Repository, records: Sequence[Record]) -> list[Trained]:
+    """What each training reached; a stage that trained nothing is left out."""
     found = []
-    for stage in lock.order():
-        metrics = metrics_of(repository, lock, stage)
+    for stage, record, metrics in records:
         if "steps" not in metrics:
             continue
-        record = ran(repository.root, stage)
         tokens = metrics.get("tokens", 0) * epochs_of(stage.name, stage.params)
         folder = next((out.path for out in stage.outs if out.path.split("/")[0] == "models"), None)
         parameters = parameters_in(repository.root / folder) if folder else None
@@ -234,13 +235,17 @@ def metrics_of(repository: Repository, lock: Lock, stage: Stage) -> dict[str, An
     return next((m for out in files if (m := read_metrics(repository, lock.revision, out))), {})
 
 
-def costs(repository: Repository, lock: Lock) -> list[Cost]:
-    """The cost of every stage, each after those that it needs."""
+def records_of(repository: Repository, lock: Lock) -> list[Record]:
+    """What is known of every stage, each after those that it needs."""
+    return [(stage, ran(repository.root, stage), metrics_of(repository, lock, stage)) for stage in lock.order()]
+
+
+def costs(records: Sequence[Record]) -> list[Cost]:
+    """The cost of every stage, in the order of the records."""
     by_name: dict[str, list[tuple[Stage, Spent | None, dict[str, Any]]]] = {}
     unknown: dict[str, dict[str, None]] = {}
-    for stage in lock.order():
-        record = ran(repository.root, stage)
-        by_name.setdefault(stage.base, []).append((stage, record.spent, metrics_of(repository, lock, stage)))
+    for stage, record, metrics in records:
+        by_name.setdefault(stage.base, []).append((stage, record.spent, metrics))
         if record.unknown:
             unknown.setdefault(stage.base, {})[record.unknown] = None
     return [replace(cost_of(name, stages), unknown=tuple(unknown.get(name, ()))) for name, stages in by_name.items()]
@@ -369,14 +374,15 @@ def run(args: argparse.Namespace) -> int:
     """Print the table, or write the page."""
     repository = Repository.find()
     lock = read_lock(repository, repository.revision(WORKSPACE))
-    found = costs(repository, lock)
+    records = records_of(repository, lock)
+    found = costs(records)
     if args.page is not None:
         from scalequest.report import page  # draws: slow to import
 
         path = repository.root / PAGE if args.page == Path() else args.page
         if path.is_dir():
             raise UserError(f"cost --page: {path}: a folder. Expected a file to write. Name one in it.")
-        text = page.html_page(build(found, trainings(repository, lock)))
+        text = page.html_page(build(found, trainings(repository, records)))
         refuse_secrets(text, str(path))
         write_text(path, text)
         print(f"wrote {path}")

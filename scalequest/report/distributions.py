@@ -12,11 +12,11 @@ from numpy.typing import NDArray
 
 from scalequest.io import csv_text
 from scalequest.outcomes import DUPLICATES, RIGHT
-from scalequest.records import ATTEMPT, PROBLEM, REWARD, read_rows
+from scalequest.records import ATTEMPT, PROBLEM, read_rows
 from scalequest.report.blocks import Block, Curves, Histogram, Section, Table, Text
 from scalequest.report.results import DASH, percent
 from scalequest.report.run import Run
-from scalequest.report.tables import Stored, column_of, question_texts
+from scalequest.report.tables import column_of, question_texts
 
 # A series of values; None and NaN stand for none.
 Numbers = Sequence[float] | NDArray[np.float32]
@@ -130,7 +130,7 @@ def distributions(run: Run, args: argparse.Namespace) -> Section:
         histogram("Words per question", lengths),
         histogram(
             "Reward of the sampled answers and of the chosen ones (logits)",
-            {"all answers": Stored(args.rewards, REWARD).numbers("reward"), "chosen": run.data.numbers("reward")},
+            {"all answers": run.rewards, "chosen": run.data.numbers("reward")},
         ),
         histogram(
             "Agreement: share of a question's answers that end in the chosen answer",
@@ -146,10 +146,10 @@ def distributions(run: Run, args: argparse.Namespace) -> Section:
     return Section("Distributions", blocks, page_only=True)
 
 
-def for_plots(run: Run, args: argparse.Namespace) -> dict[str, Histogram]:
+def for_plots(run: Run) -> dict[str, Histogram]:
     """The same values over all generators, by the name of a file for ``dvc plots``; the columns are the same in every run."""
     asked, kept = run.questions, run.questions.kept
-    rewards = {"answers": Stored(args.rewards, REWARD).numbers("reward"), "chosen": run.data.numbers("reward")}
+    rewards = {"answers": run.rewards, "chosen": run.data.numbers("reward")}
     found = {
         "difficulty": histogram("", {"generated": asked.difficulty, "kept": asked.difficulty[kept]}),
         "words": histogram("", {"generated": asked.words, "kept": asked.words[kept]}),

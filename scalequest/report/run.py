@@ -6,11 +6,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
+
 from scalequest.audit.outside import LOCKS, changed_sources, other_versions
 from scalequest.errors import UserError
 from scalequest.io import read_json
 from scalequest.outcomes import KEPT, OUTCOMES
-from scalequest.records import INSTRUCTION, LEDGER, SAMPLE, by_item, read_rows
+from scalequest.records import INSTRUCTION, LEDGER, REWARD, SAMPLE, by_item, read_rows
 from scalequest.report.tables import Asked, Stored
 from scalequest.runtime.environment import ENVIRONMENT_FILE, Recorded
 
@@ -38,6 +41,7 @@ class Run:
         ledger: every generated question, on disk.
         questions: what is counted of each of them.
         data: the training rows, on disk.
+        rewards: of all sampled answers.
         items: model to its test items, for the models of ``scores`` whose answers are there.
     """
 
@@ -49,6 +53,7 @@ class Run:
     ledger: Stored
     questions: Asked
     data: Stored
+    rewards: NDArray[np.float32]
     items: dict[str, Items]
 
     @property
@@ -239,5 +244,6 @@ def read_run(args: argparse.Namespace, params: Any) -> Run:
         ledger=ledger,
         questions=questions,
         data=Stored(args.data, INSTRUCTION),
+        rewards=Stored(args.rewards, REWARD).numbers("reward"),
         items=read_items(args.samples, list(files)),
     )

@@ -25,6 +25,7 @@ from scalequest.report.cost import (
     costs,
     lines,
     parameters_in,
+    records_of,
     share_of,
     table_rows,
     trainings,
@@ -105,7 +106,7 @@ def test_only_the_run_that_the_lock_records_counts(
     write_json(local_file(pipeline.root, mine.name, mine.given), {"spent": asdict(Spent(8.0))})
     write_json(local_file(pipeline.root, "judge", "0" * 16), {"spent": asdict(Spent(99.0))})  # of other inputs
     write_json(local_file(pipeline.root, "reward", lock.stages["reward"].given), {"outs": {}})  # before times were kept
-    found = {one.stage: one for one in costs(pipeline.repository, lock)}
+    found = {one.stage: one for one in costs(records_of(pipeline.repository, lock))}
     # One epoch over the 40 tokens of its metrics.
     assert (found["instruct_tune"].wall_s, found["instruct_tune"].tokens_per_s) == (8.0, 5.0)
     assert (found["judge"].known, found["judge"].rows, found["reward"].known) == (0, 5, 0)
@@ -227,11 +228,11 @@ def test_the_page_is_written_from_the_facts_of_the_run_in_the_lock(
     write_json(local_file(pipeline.root, "reward", lock.stages["reward"].given), {"outs": {}})
     local_file(pipeline.root, "respond", "").parent.mkdir()
     local_file(pipeline.root, "respond", lock.stages["respond"].given).write_text('{"spent": [')
-    found = {one.stage: one.unknown for one in costs(pipeline.repository, lock)}
+    found = {one.stage: one.unknown for one in costs(records_of(pipeline.repository, lock))}
     assert [found[name] for name in ("instruct_tune", "screen", "judge", "reward", "respond")] == [
         (), (ELSEWHERE,), (OTHERS,), (BEFORE,), (DAMAGED,)
     ]  # fmt: skip
-    (one,) = trainings(pipeline.repository, lock)
+    (one,) = trainings(pipeline.repository, records_of(pipeline.repository, lock))
     assert (one.stage, one.tokens_per_s, one.card, one.share) == ("instruct_tune", 5.0, GPU.removeprefix("gpu: "), None)
     monkeypatch.chdir(pipeline.root)
     (pipeline.root / "own" / "reports").mkdir(parents=True)

@@ -365,10 +365,12 @@ def test_the_plan_names_what_is_shared(repository: Repository, folder: Path, cap
     assert len({k["evaluate_student@student"] for k in keys}) == 3, "its inputs differ, although its parameters do not"
 
 
-def test_the_plan_says_what_it_assumes_of_a_file_that_is_not_here(repository: Repository, folder: Path):
+def test_the_plan_and_the_page_say_what_is_assumed_of_a_file_that_is_not_here(repository: Repository, folder: Path):
     hub = f"{{kind: hub, repo: a/b, commit: {'a' * 40}, file: x.jsonl, n: null, sha256: null}}"
     text = command.plan(grid := grid_of_own_questions(folder, hub), dict.fromkeys(grid.cells, MISSING_CELL), folder)
-    assert "own.questions.book: its rows cannot be counted here; the estimate takes 14,969. Set n." in text
+    note = "own.questions.book: its rows cannot be counted here; the estimate takes 14,969. Set n."
+    assert note in text
+    assert f"- {note}" in command.write_page(grid, repository).read_text().split("## Not run")[1]
     [line] = [line for line in text.splitlines() if line.startswith("reward")]
     hours = float(line.split("3 of 3")[1].split()[0])
     assert hours == pytest.approx(command.estimate(grid.cells["reward"], {"instruct_tune@student": "a", "evaluate_student@student": "b"}), abs=0.01)  # fmt: skip

@@ -17,6 +17,7 @@ import argparse
 import os
 import sys
 from collections import Counter
+from collections.abc import Iterable
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -61,6 +62,12 @@ def own_rows(cell: Cell) -> OwnRows:
     return counted(cell.params.own.model_dump_json(), cell.params.respond.questions)
 
 
+def assumed_rows(cells: Iterable[Cell]) -> list[str]:
+    """One note per file of a user's rows that an estimate had to assume the number of."""
+    keys = dict.fromkeys(key for cell in cells for key in own_rows(cell).assumed)
+    return [f"{key}: its rows cannot be counted here; the estimate takes {SEEDS:,}. Set n." for key in keys]
+
+
 def stage_hours(cell: Cell) -> dict[str, float]:
     """Estimated hours of one H100 by stage, all its branches together; empty where a model's size is not known."""
     measured = rates()
@@ -102,7 +109,6 @@ def plan(grid: Grid, states: dict[str, str], root: Path = Path()) -> str:
             ", ".join(f"{n} with {name}" for name, n in shared.items()) or "-", listed if len(own) < len(keys) else "all",
         ])  # fmt: skip
         done |= {key: cell.name for key in keys.values() if key not in done}
-    assumed = dict.fromkeys(key for cell in grid.cells.values() for key in own_rows(cell).assumed)
     head = ["cell", "state", "stages", f"{GPU} hours", "shared", "own stages"]
     return "\n".join([
         f"{grid.name}: {grid.spec.question} (parameters: {grid.spec.on})",
@@ -110,7 +116,7 @@ def plan(grid: Grid, states: dict[str, str], root: Path = Path()) -> str:
         table.plain(head, rows),
         "",
         f"{len(done)} stages in place of {all_stages}, {total:.2f} hours of one {GPU.upper()}; evaluation and CPU stages are not estimated.",
-        *(f"{key}: its rows cannot be counted here; the estimate takes {SEEDS:,}. Set n." for key in assumed),
+        *assumed_rows(grid.cells.values()),
         *(f"cell {cell.name}: {'; '.join(cell.changes) or 'the base'}" for cell in grid.cells.values()),
     ])  # fmt: skip
 
@@ -130,9 +136,10 @@ def write_page(grid: Grid, repository: Repository) -> Path:
     results = {name: CellResult(repository, lock) for name, lock in locks.items() if lock is not None}
     states = {cell.name: FINISHED if cell.name in results else dvc.state(repository, grid, cell) for cell in grid.cells.values()}  # fmt: skip
     left = {cell.name: estimate(cell) for cell in grid.cells.values() if cell.name not in results}
+    notes = assumed_rows(grid.cells[name] for name, value in left.items() if value is not None)
     path = table.where(repository.root, grid.name)
     path.parent.mkdir(parents=True, exist_ok=True)
-    write_text(path, table.page(grid, results, states, judge(grid, results), left))
+    write_text(path, table.page(grid, results, states, judge(grid, results), left, notes))
     return path
 
 

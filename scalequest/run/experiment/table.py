@@ -78,7 +78,7 @@ def cells_table(grid: Grid, results: Mapping[str, CellResult], states: Mapping[s
     return markdown(["cell", "sets", "state", "rows", *metrics, "commit"], rows, "lllr" + "r" * len(metrics) + "l")
 
 
-def page(grid: Grid, results: Mapping[str, CellResult], states: Mapping[str, str], judged: Sequence[Judged], gpu: Mapping[str, float | None]) -> str:  # fmt: skip
+def page(grid: Grid, results: Mapping[str, CellResult], states: Mapping[str, str], judged: Sequence[Judged], gpu: Mapping[str, float | None], assumed: Sequence[str] = ()) -> str:  # fmt: skip
     """The page of one experiment, from its finished cells.
 
     Args:
@@ -87,6 +87,7 @@ def page(grid: Grid, results: Mapping[str, CellResult], states: Mapping[str, str
         states: state of every cell.
         judged: its claims.
         gpu: estimated hours of the cells that are not finished; None where a model's size is not known.
+        assumed: what these hours had to assume.
     """
     spec = grid.spec
     done = sum(name in results for name in grid.cells)
@@ -110,6 +111,7 @@ def page(grid: Grid, results: Mapping[str, CellResult], states: Mapping[str, str
         listed = ", ".join(f"{name} {DASH if hours is None else f'{hours:.2f}'}" for name, hours in left.items())
         why = f" Marked as not run: {spec.why.rstrip('.')}." if NOT_RUN in states.values() else ""
         lines += ["", "## Not run", "", f"Hours of one H100: {listed}; evaluation is not estimated.{why}"]
+        lines += ["", *(f"- {note}" for note in assumed)] if assumed else []
     notes = list(dict.fromkeys(note for entry in judged for note in entry.notes))
     if notes:
         lines += ["", "## Notes", "", *(f"- {note}." for note in notes)]
