@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import subprocess
 import sys
 from functools import cache
@@ -94,6 +95,67 @@ def test_knights_and_knaves_have_one_solution_and_it_is_the_known_one():
         possible = [w for w in worlds if all(holds(s, w) is w[k] for k, s in enumerate(said))]
         assert possible == [item["metadata"]["solution"]]
         assert all(name in item["answer"] for name in names)
+
+
+def relation(question: str) -> str:
+    """What the first person asked for is to the second, by the story alone and without the sex."""
+    story, asked = question.split("\n\n")
+    couples = re.findall(r"(\w+) is married to (\w+)\.(?: They have (?:a child|children) called ([^.]+)\.)?", story)
+    spouse = {one: other for first, second, _ in couples for one, other in ((first, second), (second, first))}
+    parents = {child: {a, b} for a, b, called in couples for child in re.split(", | and ", called) if child}
+    grand = {child: set().union(*(parents.get(p, set()) for p in two)) for child, two in parents.items()}
+    one, two = (name for name in re.findall(r"[A-Z]\w+", asked.split("?")[0]) if name in spouse | parents)
+    found = {
+        "parent": one in parents.get(two, ()), "child": two in parents.get(one, ()), "spouse": spouse.get(one) == two,
+        "sibling": one in parents and parents[one] == parents.get(two), "grandparent": one in grand.get(two, ()),
+        "parent's sibling": bool(parents.get(one, set()) & grand.get(two, set())),
+    }  # fmt: skip
+    return next((name for name, holds in found.items() if holds), "another")
+
+
+RELATIONS = {
+    "mother": "parent", "father": "parent", "son": "child", "daughter": "child", "wife": "spouse", "husband": "spouse",
+    "sister": "sibling", "brother": "sibling", "grandmother": "grandparent", "grandfather": "grandparent",
+    "aunt": "parent's sibling", "uncle": "parent's sibling",
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("config", [{"max_family_size": 6}, {"min_family_size": 11, "max_family_size": 14}])
+def test_family_relationships_hold_in_their_stories(config: dict[str, int]):
+    """In-laws, nieces and nephews have the answer of the other person (reasoning_gym's issue 535)."""
+    drawn = load_source("s", gym("family_relationships", 200, **config), 17, need_solution=True).problems
+    answers = {problem["question"]: known_answer(problem["answer"]) for problem in drawn}
+    assert {q: a for q, a in answers.items() if RELATIONS.get(a) != relation(q)} == {}
+    assert len(set(answers.values())) >= 10
+
+
+def test_the_puzzles_of_alice_are_counted_right():
+    """A boy's sisters are the girl and her sisters. Of two circles of colleagues only one is counted (its issue 534)."""
+    drawn = load_source("s", gym("aiw", 200), 17, need_solution=True).problems
+    for problem in drawn:
+        question = problem["question"]
+        [girls] = re.findall(r"(\d+) (?:sisters|female friends)", question)
+        assert known_answer(problem["answer"]) == str(int(girls) + 1), question
+
+
+TURNED = {  # what is on top, at the front, right, back, left and bottom after a side is turned to the top
+    "front": (1, 5, 2, 0, 4, 3), "back": (3, 0, 2, 5, 4, 1), "right": (2, 1, 5, 3, 0, 4), "left": (4, 1, 0, 3, 5, 2),
+    "bottom": (5, 3, 2, 1, 4, 0), "top": (0, 1, 2, 3, 4, 5),
+}  # fmt: skip
+
+
+def test_turned_cubes_have_their_colors():
+    sides = ("top", "front", "right", "back", "left", "bottom")
+    drawn = load_source("s", gym("color_cube_rotation", 200, max_rotations=4), 17, need_solution=True).problems
+    for problem in drawn:
+        head, *turns, asked = [part for part in problem["question"].split("\n\n") if part]
+        colors = dict(re.findall(r"(?<=- a )(\w+) (\w+)(?= side)", head.replace("- an ", "- a ")))
+        cube = [next(color for color, place in colors.items() if place == side) for side in sides]
+        for turn in turns:
+            side = next(word for word in re.findall(r"\w+", turn) if word in sides)
+            cube = [cube[place] for place in TURNED[side]]
+        wanted = re.search(r"color of the (\w+) side", asked)[1]
+        assert known_answer(problem["answer"]) == cube[sides.index(wanted)], problem["question"]
 
 
 @pytest.mark.parametrize(
