@@ -176,6 +176,9 @@ _ORDER = re.compile(
     r"(?:^|[.:,;!)\]}][ \t(]*+|\n[ \t]*+)(?:(?:then|and|please|now|also|next) )*"
     r"(?:find|determine|decide|deduce|infer|identify|solve|complete|fill|arrange|place|choose|select|name|list|count|say|tell|state|show|"
     r"prove|explain|work out|figure out|conclude|press|return|reply|answer|respond|provide|give|write|format|use)\b"
-    r"|\b(?:your (?:task|goal|job|answer)|what can (?:we|you|be) conclude\w*|who (?:is|are|was)|which (?:of|one|person|house)|how many)\b",
+    r"|\b(?:your (?:task|goal|job|answer)|what can (?:we|you|be) conclude\w*|how many)\b"
+    # Not "Ann, who is a knight, ..." or "the house in which one of them lives".
+    r"|(?:^|[.:;!)\]}\n][ \t(\"']*+|\b(?:so|then|and|now|out|know|say|me|us|deduce|determine|find|decide|infer|identify) )"
+    r"(?:who (?:is|are|was)|which (?:of|one|person|house))\b",
     re.IGNORECASE,
 )

@@ -184,6 +184,11 @@ def test_a_puzzle_that_holds_no_answer_does_not_leak(question: str):
         pytest.param("Ann is older than Bob.", False, id="statement"),
         pytest.param("Ann is a knight, and Bob is a knave.", False, id="answer"),
         pytest.param("The puzzle asks for the oldest.", False, id="talks_about_the_puzzle"),
+        pytest.param("Michael, who is a sage, is a ludan.", False, id="relative_clause"),  # a rewrite of the laptop run
+        pytest.param("Ann lives in the house in which one of them was born.", False, id="in_which_one"),
+        pytest.param("Ann and Bob lie. So who is a knight and who is a knave.", True, id="so_who"),
+        pytest.param("Ann lies. (Which of them is older.)", True, id="which_of"),
+        pytest.param("Ann lies, Bob does not. Can you tell me who is older", True, id="tell_me_who"),
         pytest.param("", False, id="empty"),
     ],
 )
