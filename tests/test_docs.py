@@ -4,6 +4,7 @@ import ast
 import io
 import json
 import re
+import statistics
 import subprocess
 import sys
 import tokenize
@@ -83,6 +84,17 @@ def test_the_headline_rows_are_the_committed_ones():
     assert any(f"{value:,}" in solver_row for value in solver.values() if isinstance(value, int) and value > 1000), (
         solver
     )
+
+
+def test_the_headline_of_the_run_with_a_teacher_is_the_committed_one():
+    run = ROOT / "reports" / "results" / "gpu-1.5b"
+    scores = [json.loads(file.read_text())["gsm8k"] for file in sorted((run / "scores").iterdir())]
+    text = (ROOT / "README.md").read_text()
+    [row] = [line for line in text.splitlines() if "135M, taught by 1.5B" in line]
+    assert len(scores) == 3
+    assert f"{100 * statistics.mean(score['flexible'] for score in scores):.1f} ± " in row
+    assert all(f"on {score['n']}," in text for score in scores)
+    assert f"{json.loads((run / 'metrics.json').read_text())['stages']['reward_select']['rows']:,}" in row
 
 
 def test_the_readme_names_every_stage():
