@@ -407,7 +407,9 @@ def compared(a: Path, b: Path, base: Path) -> dict[str, Any]:
 def runtime(args: argparse.Namespace) -> Params:
     """The parameters, with the precision and the recomputation that were asked for, and no checkpoints."""
     params = load_profile(args.params)
+    # What a way may turn on is off here, whatever the profile and the params.yaml below it say.
     changed = {"gradient_checkpointing": args.gradient_checkpointing, "checkpoint_minutes": 1e6, "accelerate": None}
+    changed |= {"compile_training": False, "fused_loss": "trl", "deterministic": False}
     return params.model_copy(
         update={
             "engine": params.engine.model_copy(update={"dtype": args.dtype}),
