@@ -20,19 +20,24 @@ class Checkout:
     """A copy of the repository with a Git history of its own."""
 
     path: Path
+    python: str = ""  # folder of the `python` that DVC finds (tests.warm); else this environment's
+
+    def environment(self) -> dict[str, str]:
+        first = [*filter(None, [self.python]), str(Path(sys.executable).parent)]
+        return os.environ | {"PATH": ":".join([*first, os.environ["PATH"]]), "PYTHONPATH": ""}
 
     def run(self, *command: str, check: bool = True) -> subprocess.CompletedProcess[str]:
-        environment = os.environ | {"PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}", "PYTHONPATH": ""}
-        result = subprocess.run(command, cwd=self.path, capture_output=True, text=True, env=environment, check=False)
+        result = subprocess.run(
+            command, cwd=self.path, capture_output=True, text=True, env=self.environment(), check=False
+        )
         if check and result.returncode:
             pytest.fail(f"{command} ended with {result.returncode}\n{result.stdout[-3000:]}\n{result.stderr[-5000:]}")
         return result
 
     def start(self, *command: str) -> subprocess.Popen[str]:
         """The same in a process group of its own, to be stopped."""
-        environment = os.environ | {"PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}", "PYTHONPATH": ""}
         return subprocess.Popen(
-            command, cwd=self.path, env=environment, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+            command, cwd=self.path, env=self.environment(), text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
             start_new_session=True,
             # A shell's background job ignores Ctrl-C, and its children inherit that: these must not.
             preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
@@ -61,7 +66,7 @@ def write_params(checkout: Path, params: dict) -> None:
         YAML().dump(params, file)
 
 
-def copy_repository(path: Path, params: dict) -> Checkout:
+def copy_repository(path: Path, params: dict, python: str = "") -> Checkout:
     """Copy what Git would, without the results of a run, and commit it with these parameters."""
     listed = subprocess.run(
         ["git", "ls-files", "--cached", "--others", "--exclude-standard"], cwd=ROOT, capture_output=True, text=True, check=True
@@ -72,7 +77,7 @@ def copy_repository(path: Path, params: dict) -> Checkout:
         (path / name).parent.mkdir(parents=True, exist_ok=True)
         shutil.copy(ROOT / name, path / name)
     write_params(path, params)
-    checkout = Checkout(path)
+    checkout = Checkout(path, python)
     checkout.run("git", "init", "-q", "-b", "main")
     checkout.run("git", "config", "user.email", "test@example.com")
     checkout.run("git", "config", "user.name", "test")

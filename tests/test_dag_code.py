@@ -9,17 +9,18 @@ from scalequest.records import ATTEMPT, INSTRUCTION, PREFERENCE, PROBLEM, SAMPLE
 from tests.checkout import Checkout, copy_repository
 from tests.fakes import parameter_file
 from tests.tiny import make_model, tiny_code_params, write_code_tasks
+from tests.warm import Warm
 
 pytestmark = pytest.mark.slow
 
 
 @pytest.fixture(scope="module")
-def code(tmp_path_factory: pytest.TempPathFactory) -> Checkout:
-    """The finished run."""
+def code(tmp_path_factory: pytest.TempPathFactory, warm: Warm) -> Checkout:
+    """The finished run, its stages in forked processes; in tests/test_dag.py each starts as a user's does."""
     base = tmp_path_factory.mktemp("code")
     tasks = write_code_tasks(base / "tasks.jsonl")
     params = tiny_code_params(parameter_file("laptop-code"), make_model(base / "model"), tasks)
-    checkout = copy_repository(base / "repository", params)
+    checkout = copy_repository(base / "repository", params, warm.path())
     checkout.run("dvc", "repro")
     return checkout
 

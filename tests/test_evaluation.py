@@ -30,6 +30,7 @@ from scalequest.io import read_jsonl, write_jsonl
 from scalequest.outcomes import WARNINGS
 from scalequest.sampling.completion import Completion
 from tests.fakes import ROOT
+from tests.warm import Warm
 
 TASKS = ROOT / "eval" / "tasks"
 
@@ -430,7 +431,8 @@ model, benchmarks = map(Path, sys.argv[1:])
 exam = Exam(Path("eval", "tasks"), benchmarks, ["sums"], max_tokens=64)
 params = load_all(Path("params.yaml"))
 engine = params.engine.model_copy(update={"max_num_seqs": 4, "max_model_len": 256})
-rows = run_exam(model, exam, engine, params.runtime, [("What is 3 + 3?", "The answer is \\\\boxed{6}.")])
+runtime = params.runtime.model_copy(update={"cpu_kv_cache_gib": 1})
+rows = run_exam(model, exam, engine, runtime, [("What is 3 + 3?", "The answer is \\\\boxed{6}.")])
 print("RESULT" + json.dumps([rows, summarize(rows)]))
 """
 
@@ -471,12 +473,10 @@ def make_base_that_runs_on(out: Path) -> None:
 
 
 @pytest.mark.slow
-def test_evaluation_stops_where_the_template_ends_a_turn(tmp_path: Path):
+def test_evaluation_stops_where_the_template_ends_a_turn(tmp_path: Path, warm: Warm):
     make_base_that_runs_on(tmp_path / "model")
     write_jsonl(tmp_path / "benchmarks" / "sums.jsonl", [{"id": "sums/0", "question": "What is 1 + 1?", "answer": "2"}])
-    command = [sys.executable, "-c", RUN_ON, str(tmp_path / "model"), str(tmp_path / "benchmarks")]
-    environment = os.environ | {"PYTHONPATH": str(ROOT)}
-    done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False)
+    done = warm.run("-c", RUN_ON, str(tmp_path / "model"), str(tmp_path / "benchmarks"), cwd=ROOT)
     assert "RESULT" in done.stdout, done.stderr[-3000:]
     rows, scores = json.loads(done.stdout.split("RESULT", 1)[1])
     # Stopped by the end of sequence alone, the last box was the invented question's 14: strict 0, flexible 0.

@@ -107,6 +107,7 @@ def tiny_params(laptop: Path, model: Path) -> dict[str, Any]:
     params = read_yaml(laptop)
     params["models"] = dict.fromkeys((*ROLES, *params["mix"]), path_source(model))
     params["engine"] |= {"max_model_len": 1024, "max_num_seqs": 32}
+    params["runtime"]["cpu_kv_cache_gib"] = 1  # vLLM fills it with zeros
     params["seeds"]["gsm_symbolic"]["n"] = 12
     for source in ("chain_sum", "products", "leg_counting"):
         params["seeds"][source]["n"] = 24
@@ -139,6 +140,7 @@ def tiny_code_params(laptop_code: Path, model: Path, tasks: Path) -> dict[str, A
     params["models"] = dict.fromkeys((*ROLES, *params["mix"]), path_source(model))
     params["models"]["reward"] = path_source(make_reward_model(model, model.with_name("reward")))
     params["engine"] |= {"max_model_len": 1024, "max_num_seqs": 32}
+    params["runtime"]["cpu_kv_cache_gib"] = 1
     file = {"kind": "jsonl", "path": str(tasks), "sha256": sha256(tasks.read_bytes()).hexdigest()}
     params["seeds"] = {"mbpp_train": file | {"n": 32, "where": {"split": "train"}}}
     params["benchmarks"]["mbpp"] = file | {"n": 4, "where": {"split": "test"}}

@@ -12,9 +12,8 @@ from scalequest.audit.rerun import Spec
 from scalequest.audit.verify import CHECKS, verify
 from tests.audit.replayed import STAGES, M, Recorded
 from tests.fakes import ROOT
-from tests.tiny import make_model
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("forked")]
 
 
 def apart(specs: Sequence[Spec], root: Path) -> None:
@@ -37,8 +36,10 @@ class Real(Recorded):
     stages, result = REAL_STAGES, REAL_RESULT
     process = staticmethod(apart)
 
+    base: Path
+
     def settle(self, params: dict[str, Any]) -> None:
-        make_model(self.root / "models" / "base" / "m")
+        shutil.copytree(self.base, self.root / "models" / "base" / "m", dirs_exist_ok=True)
         params["engine"] |= {"max_model_len": 512, "max_num_seqs": 16}
         params["generators"]["sums"]["seed_mix"] = {"s": 8}
         params["seeds"] = {"s": params["seeds"]["chain_sum"]}
@@ -48,7 +49,8 @@ class Real(Recorded):
 
 
 @pytest.fixture(scope="module")
-def made(tmp_path_factory: pytest.TempPathFactory) -> Real:
+def made(model: Path, tmp_path_factory: pytest.TempPathFactory) -> Real:
+    Real.base = model
     found = Real.make(tmp_path_factory.mktemp("real") / "repository")
     assert isinstance(found, Real)
     return found

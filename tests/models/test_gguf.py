@@ -29,19 +29,16 @@ def test_special_tokens_are_those_of_the_files_own_numbers(tmp_path: Path):
 
 
 @pytest.mark.slow
-def test_a_conversion_writes_the_files_own_end_token(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+def test_a_conversion_writes_the_files_own_end_token(model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     """A GGUF reader that mistakes the end token, around a real tiny model."""
     import transformers
 
-    from tests.tiny import make_model
-
-    base = make_model(tmp_path / "base")
-    model = transformers.AutoModelForCausalLM.from_pretrained(base)
-    tokenizer = transformers.AutoTokenizer.from_pretrained(base)
+    net = transformers.AutoModelForCausalLM.from_pretrained(model)
+    tokenizer = transformers.AutoTokenizer.from_pretrained(model)
     end = tokenizer.eos_token_id
-    model.config.eos_token_id = end
+    net.config.eos_token_id = end
     tokenizer.eos_token = tokenizer.bos_token
-    monkeypatch.setattr(transformers.AutoModelForCausalLM, "from_pretrained", lambda *_, **__: model)
+    monkeypatch.setattr(transformers.AutoModelForCausalLM, "from_pretrained", lambda *_, **__: net)
     monkeypatch.setattr(transformers.AutoTokenizer, "from_pretrained", lambda *_, **__: tokenizer)
     convert_gguf(tmp_path / "model.gguf", tmp_path / "out")
     monkeypatch.undo()

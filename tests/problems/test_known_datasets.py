@@ -96,16 +96,25 @@ def test_mbpp_shows_its_tests_and_keeps_its_setup_after_the_solution():
     assert run_programs([Program(fenced_code(row["solution"]) or "", *parts_of(row["answer"]))])[0].outcome == PASSED
 
 
+@pytest.fixture(scope="module")
+def passed() -> set[Program]:
+    """Reference solutions that passed: of MBPP's 427 sanitized rows, 279 have the program and tests of the full set."""
+    return set()
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "rows"), [("humaneval/test.jsonl", 164), ("mbpp/mbpp.jsonl", 974), ("mbpp/sanitized-mbpp.jsonl", 427)]
 )
-def test_every_reference_solution_passes_and_an_empty_one_does_not(name: str, rows: int):
+def test_every_reference_solution_passes_and_an_empty_one_does_not(name: str, rows: int, passed: set[Program]):
     problems = [canonical(row) for row in read_jsonl(real_data(name))]
+    assert len(problems) == rows
     assert all(is_test_program(p["answer"]) for p in problems)
     sources = [Program(fenced_code(p["solution"]) or "raise ValueError", *parts_of(p["answer"])) for p in problems]
-    verdicts = run_programs(sources)
-    assert Counter(v.outcome for v in verdicts) == {PASSED: rows}, [v for v in verdicts if v.outcome != PASSED]
+    new = [source for source in sources if source not in passed]
+    verdicts = run_programs(new)
+    assert Counter(v.outcome for v in verdicts) == {PASSED: len(new)}, [v for v in verdicts if v.outcome != PASSED]
+    passed |= set(new)
     assert all(v.separated for v in verdicts)
     # 20 of each, for the time it takes: a test that passes without a solution would score every model.
     assert PASSED not in {

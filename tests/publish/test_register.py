@@ -12,7 +12,6 @@ from scalequest.audit.tables import Store
 from scalequest.errors import UserError
 from scalequest.publish import register
 from tests.audit.pipeline import Pipeline
-from tests.tiny import make_model
 
 
 @pytest.fixture(autouse=True)
@@ -84,10 +83,9 @@ def test_damaged_bytes_are_not_registered(pipeline: Pipeline, tmp_path: Path) ->
 
 
 @pytest.mark.slow
-def test_a_registered_model_loads(tmp_path: Path) -> None:
+def test_a_registered_model_loads(model: Path, tmp_path: Path) -> None:
     import mlflow
 
-    model = make_model(tmp_path / "model")
     files = {path.name: path for path in model.iterdir()}
     copy = register.frozen_copy(tmp_path / "copies", "a.dir", files, {})
     pipe = mlflow.transformers.load_model(str(copy))

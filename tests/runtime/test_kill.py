@@ -1,5 +1,6 @@
 """Kill -9 at any moment: the rerun's bytes are those of an undisturbed run, and at most the shard in flight is paid twice."""
 
+import gc
 import multiprocessing
 import os
 import random
@@ -156,6 +157,7 @@ def train_in(folder: Path, model: Path) -> None:
     from stages.qft import question_example
     from tests.fakes import changed
 
+    gc.freeze()  # what the server imported; to look it through takes longer than the training
     os.setpgid(0, 0)
     paid = transformers.Trainer.training_step
 
@@ -175,10 +177,7 @@ def train_in(folder: Path, model: Path) -> None:
     train(run, SFT(), model, folder / "out", examples, settings)
 
 
-def test_a_training_killed_at_random_moments_ends_with_the_same_weights(tmp_path: Path) -> None:
-    from tests.tiny import make_model
-
-    model = make_model(tmp_path / "model")
+def test_a_training_killed_at_random_moments_ends_with_the_same_weights(model: Path, tmp_path: Path) -> None:
     # Importing torch and TRL takes longer than the training: a server that has them loaded forks each run.
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(["trl.trainer.sft_trainer", "scalequest.training.job", "stages.qft"])

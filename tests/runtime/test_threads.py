@@ -55,15 +55,13 @@ from tests.training.test_job import QUESTIONS, settings
 model, out = map(Path, sys.argv[1:])
 torch.set_num_threads(2)
 examples = [question_example(load_chat(model), q) for q in QUESTIONS]
-train(StageRun(load_profile()), SFT(), model, out, examples, settings(epochs=2))
+train(StageRun(load_profile()), SFT(), model, out, examples, settings())
 """
 
 
 @pytest.mark.slow
-def test_the_bytes_of_a_training_stay(tmp_path: Path):
-    from tests.tiny import make_model
-
-    model, made = make_model(tmp_path / "model"), set()
+def test_the_bytes_of_a_training_stay(model: Path, tmp_path: Path):
+    made = set()
     for number, spins in enumerate((SPINS, "1000000000")):
         command = [sys.executable, "-c", TRAIN, str(model), str(tmp_path / str(number))]
         environment = os.environ | {"GOMP_SPINCOUNT": spins, "OMP_NUM_THREADS": "2"}

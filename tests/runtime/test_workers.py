@@ -11,6 +11,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.warm import SURROUNDINGS, Warm
+
 ROOT = Path(__file__).parents[2]
 pytestmark = pytest.mark.slow
 
@@ -24,7 +26,7 @@ from scalequest.records import QUESTION, write_table
 from scalequest.sampling.shards import map_shards
 model, out, engine, workers = Path(sys.argv[1]), Path(sys.argv[2]), sys.argv[3], int(sys.argv[4])
 params = load_profile()
-runtime = params.runtime.model_copy(update={"engine": engine, "workers": workers})
+runtime = params.runtime.model_copy(update={"engine": engine, "workers": workers, "cpu_kv_cache_gib": 1})
 settings = params.engine.model_copy(update={"max_num_seqs": 8, "max_model_len": 256})
 notes = out.with_suffix(".notes")
 def start():
@@ -47,44 +49,31 @@ write_table(out, table)
 """
 
 
-@pytest.fixture(scope="module")
-def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    from tests.tiny import make_model
-
-    return make_model(tmp_path_factory.mktemp("model"))
-
-
-def start(model: Path, out: Path, engine: str, workers: int = 1) -> subprocess.Popen[str]:
-    command = [sys.executable, "-c", STAGE, str(model), str(out), engine, str(workers)]
-    return subprocess.Popen(command, cwd=ROOT, stderr=subprocess.PIPE, text=True, start_new_session=True)
-
-
-def ended(process: subprocess.Popen[str]) -> None:
-    _, errors = process.communicate(timeout=400)
-    assert process.returncode == 0, errors
-
-
 def notes(out: Path) -> list[list[str]]:
     path = out.with_suffix(".notes")
     return [line.split() for line in path.read_text().splitlines()] if path.exists() else []
 
 
-def test_one_process_and_ray_actors_and_a_killed_one_give_the_same_bytes(model: Path, tmp_path: Path) -> None:
+def test_one_process_and_ray_actors_and_a_killed_one_give_the_same_bytes(
+    model: Path, tmp_path: Path, warm: Warm
+) -> None:
     here = tmp_path / "here.parquet"
-    ended(start(model, here, "local"))
-    one = tmp_path / "one.parquet"
-    ended(start(model, one, "ray", 1))
-    assert one.read_bytes() == here.read_bytes()
+    made = warm.run("-c", STAGE, str(model), str(here), "local", "1", cwd=ROOT)
+    assert made.returncode == 0, made.stderr
 
     two = tmp_path / "two.parquet"
-    process = start(model, two, "ray", 2)
+    command = [sys.executable, "-c", STAGE, str(model), str(two), "ray", "2"]
+    process = subprocess.Popen(
+        command, cwd=ROOT, stderr=subprocess.PIPE, text=True, start_new_session=True, env=os.environ | SURROUNDINGS
+    )
     deadline = time.monotonic() + 300
     while not notes(two):
         assert process.poll() is None, process.communicate()
         assert time.monotonic() < deadline
         time.sleep(0.02)
     os.kill(int(notes(two)[0][0]), signal.SIGKILL)
-    ended(process)
+    _, errors = process.communicate(timeout=400)
+    assert process.returncode == 0, errors
     assert two.read_bytes() == here.read_bytes()
     workers = {pid for pid, _ in notes(two)}
     assert len(workers) == 3, "two actors, and the one that took the dead one's place"
@@ -119,7 +108,7 @@ model, out, engine, workers, threshold = Path(sys.argv[1]), Path(sys.argv[2]), s
 params = load_profile()
 sampling = params.respond.model_copy(update={"max_tokens": 24, "shard_size": 8, "n_samples": 2})
 params = params.model_copy(update={
-    "runtime": params.runtime.model_copy(update={"engine": engine, "workers": workers}), "respond": sampling,
+    "runtime": params.runtime.model_copy(update={"engine": engine, "workers": workers, "cpu_kv_cache_gib": 1}), "respond": sampling,
     "engine": params.engine.model_copy(update={"max_num_seqs": 8, "max_model_len": 256}),
 })
 rows = [{"id": str(i), "question": f"What is {i} + {i}?"} for i in range(40) if i % 10 >= threshold]
@@ -130,25 +119,33 @@ print(int(run.logged["rows_paid"]))
 """
 
 
-def ask(model: Path, out: Path, engine: str, workers: int, threshold: int) -> int:
+def ask(warm: Warm, model: Path, out: Path, engine: str, workers: int, threshold: int) -> int:
     """The requests that were paid for."""
-    command = [sys.executable, "-c", ROWS, *map(str, (model, out, engine, workers, threshold))]
-    result = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=300, check=False)
+    words = ["-c", ROWS, *map(str, (model, out, engine, workers, threshold))]
+    if (engine, workers) == ("local", 1):
+        result = warm.run(*words, cwd=ROOT)
+    else:
+        command = [sys.executable, *words]
+        result = subprocess.run(
+            command, cwd=ROOT, capture_output=True, text=True, timeout=300, check=False, env=os.environ | SURROUNDINGS
+        )
     assert result.returncode == 0, result.stderr
     return int(result.stdout.splitlines()[-1])
 
 
-def test_rows_of_ray_actors_are_those_of_one_process_and_are_found_again(model: Path, tmp_path: Path) -> None:
+def test_rows_of_a_ray_actor_are_those_of_one_process_and_are_found_again(
+    model: Path, tmp_path: Path, warm: Warm
+) -> None:
     for folder in ("here", "ray"):
         (tmp_path / folder).mkdir()
     here, there = tmp_path / "here" / "all.parquet", tmp_path / "ray" / "all.parquet"
-    assert ask(model, here, "local", 1, 0) == 80
+    assert ask(warm, model, here, "local", 1, 0) == 80
     # On Ray the threshold comes down in between: 24 rows first, then the 16 others, in other company than here.
-    assert ask(model, there.with_name("some.parquet"), "ray", 2, 4) == 48
+    assert ask(warm, model, there.with_name("some.parquet"), "ray", 1, 4) == 48
     # Those are asked by two processes of this machine: the same store serves both, and the bytes are those of one.
-    assert ask(model, there, "local", 2, 0) == 32
+    assert ask(warm, model, there, "local", 2, 0) == 32
     assert there.read_bytes() == here.read_bytes()
-    assert ask(model, there.with_name("again.parquet"), "local", 1, 0) == 0
+    assert ask(warm, model, there.with_name("again.parquet"), "local", 1, 0) == 0
     assert there.with_name("again.parquet").read_bytes() == here.read_bytes()
 
 

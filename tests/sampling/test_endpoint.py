@@ -23,7 +23,6 @@ from scalequest.records import PREFERENCE, QUESTION, read_rows, write_rows
 from scalequest.sampling.endpoint import ApiModel, retry_after
 from tests.fakes import LAPTOP, ROOT
 from tests.scripted import Endpoint, Reply, completion, error
-from tests.tiny import make_model
 
 
 def test_answers_come_in_the_order_of_the_questions(connect, endpoint: Endpoint):
@@ -380,11 +379,6 @@ print(json.dumps({"texts": [a.text for a in answers]} | client.cost()))
 """
 
 
-@pytest.fixture(scope="module")
-def tiny_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return make_model(tmp_path_factory.mktemp("model"))
-
-
 def rewrite_with(url: str, folder: Path) -> None:
     """The stage itself, through the server: every question is rewritten, and what makes no pair says why."""
     rows = [
@@ -411,7 +405,7 @@ def rewrite_with(url: str, folder: Path) -> None:
 
 
 @pytest.mark.slow
-def test_vllm_and_client_killed_in_the_middle_the_rerun_pays_for_what_is_missing(tiny_model: Path, tmp_path: Path):
+def test_vllm_and_client_killed_in_the_middle_the_rerun_pays_for_what_is_missing(model: Path, tmp_path: Path):
     n = 400
     journal = tmp_path / "answers.jsonl"
     with socket.socket() as free:
@@ -421,7 +415,7 @@ def test_vllm_and_client_killed_in_the_middle_the_rerun_pays_for_what_is_missing
 
     def start_server() -> subprocess.Popen[bytes]:
         # What `vllm serve` runs; that command itself asks for a package named "vllm", which the CPU build is not.
-        command = [sys.executable, "-m", "vllm.entrypoints.openai.api_server", "--model", str(tiny_model), "--served-model-name", "tiny",
+        command = [sys.executable, "-m", "vllm.entrypoints.openai.api_server", "--model", str(model), "--served-model-name", "tiny",
                    "--host", "127.0.0.1", "--port", str(port), "--dtype", "float32", "--max-model-len", "1024", "--enforce-eager"]  # fmt: skip
         environment = os.environ | {"VLLM_CPU_KVCACHE_SPACE": "1", "VLLM_CPU_OMP_THREADS_BIND": "nobind", "HF_HUB_OFFLINE": "1", "VLLM_NO_USAGE_STATS": "1"}  # fmt: skip
         log = (tmp_path / "server.log").open("ab")

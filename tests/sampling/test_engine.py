@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from scalequest.sampling.vllm import graph_sizes, shared_name
+from tests.warm import Warm
 
 pytestmark = pytest.mark.slow
 ROOT = Path(__file__).parents[2]
@@ -22,7 +23,7 @@ from scalequest.params import Sampling
 from scalequest.run.profile import load_profile
 from scalequest.sampling.questions import question_rows
 model = Path(sys.argv[1])
-runtime = load_profile().runtime
+runtime = load_profile().runtime.model_copy(update={"cpu_kv_cache_gib": 1})
 engine = Engine(model, load_profile().engine.model_copy(update={"max_num_seqs": 32, "max_model_len": 256}), runtime)
 sampling = Sampling(temperature=1.0, top_p=0.9, max_tokens=24, shard_size=32)
 complete = engine.complete(sampling)
@@ -95,7 +96,7 @@ from pathlib import Path
 from scalequest.sampling.scorer import Scorer
 from scalequest.run.profile import load_profile
 model = Path(sys.argv[1])
-runtime = load_profile().runtime
+runtime = load_profile().runtime.model_copy(update={"cpu_kv_cache_gib": 1})
 scorer = Scorer(model, load_profile().engine.model_copy(update={"max_num_seqs": 32, "max_model_len": 256}), runtime)
 rows = [scorer.chat.solution(q, r) for q, r in (("What is 1 + 1?", "2"), ("What is 1 + 1?", "It is three, I think."), ("Why?", ""))]
 scores = scorer.score(rows)
@@ -108,20 +109,16 @@ print("RESULT" + json.dumps({"scores": scores, "expected": expected}))
 """
 
 
-def run(script: str, model: Path) -> dict:
-    result = subprocess.run(
-        [sys.executable, "-c", script, str(model)], cwd=ROOT, capture_output=True, text=True, check=False
-    )
+def run(warm: Warm, script: str, model: Path) -> dict:
+    result = warm.run("-c", script, str(model), cwd=ROOT)
     lines = [line for line in result.stdout.splitlines() if line.startswith("RESULT")]
     assert lines, result.stderr[-4000:]
     return json.loads(lines[0].removeprefix("RESULT"))
 
 
 @pytest.fixture(scope="module")
-def seen(tmp_path_factory: pytest.TempPathFactory) -> dict:
-    from tests.tiny import make_model
-
-    return run(SCRIPT, make_model(tmp_path_factory.mktemp("model")))
+def seen(model: Path, warm: Warm) -> dict:
+    return run(warm, SCRIPT, model)
 
 
 def test_shard_seed_decides_the_tokens(seen: dict) -> None:
@@ -179,20 +176,17 @@ def test_fast_top_p_masks_exactly_what_vllm_masks(seen: dict) -> None:
     assert seen["same_nucleus"]
 
 
-def test_scores_are_transformers_raw_logits(tmp_path: Path) -> None:
+def test_scores_are_transformers_raw_logits(model: Path, tmp_path: Path, warm: Warm) -> None:
     """The pooling runner without activation equals transformers' head at the last token, an empty response included."""
     import torch
     from transformers import AutoModelForSequenceClassification
 
-    from tests.tiny import make_model
-
-    base = make_model(tmp_path / "base")
     torch.manual_seed(1)
-    AutoModelForSequenceClassification.from_pretrained(base, num_labels=1).save_pretrained(tmp_path / "scorer")
-    for file in base.iterdir():
+    AutoModelForSequenceClassification.from_pretrained(model, num_labels=1).save_pretrained(tmp_path / "scorer")
+    for file in model.iterdir():
         if not (tmp_path / "scorer" / file.name).exists():
             (tmp_path / "scorer" / file.name).write_bytes(file.read_bytes())
-    result = run(SCORER, tmp_path / "scorer")
+    result = run(warm, SCORER, tmp_path / "scorer")
     assert result["scores"] == pytest.approx(result["expected"], abs=1e-4)
     assert len(set(result["scores"])) == 3
 

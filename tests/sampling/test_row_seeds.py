@@ -1,8 +1,6 @@
 """A row's own seed on a real engine: the same tokens in any company, and prompts that do not fit one step."""
 
 import json
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +9,7 @@ import pytest
 from scalequest.errors import UserError
 from scalequest.sampling.engine import Probe, check_company, check_probes
 from tests.fakes import ROOT
+from tests.warm import Warm
 
 SCRIPT = """
 import json, sys
@@ -19,7 +18,7 @@ from scalequest.sampling.engine import Engine
 from scalequest.params import Sampling
 from scalequest.run.profile import load_profile
 model = Path(sys.argv[1])
-runtime = load_profile().runtime
+runtime = load_profile().runtime.model_copy(update={"cpu_kv_cache_gib": 1})
 # 512 tokens per step: two prompts of 402 do not go in together. Read in pieces they would end the engine on a CPU.
 engine = Engine(model, load_profile().engine.model_copy(update={"max_num_seqs": 32, "max_model_len": 512}), runtime, row_seeds=True,
                 max_num_batched_tokens=512)
@@ -50,7 +49,7 @@ from pathlib import Path
 from scalequest.errors import UserError
 from scalequest.sampling.engine import Engine
 from scalequest.run.profile import load_profile
-runtime = load_profile().runtime
+runtime = load_profile().runtime.model_copy(update={"cpu_kv_cache_gib": 1})
 try:
     Engine(Path(sys.argv[1]), load_profile().engine.model_copy(update={"max_num_seqs": 32, "max_model_len": 512}), runtime, sys.argv[2] == "rows")
     print("RESULT started")
@@ -65,24 +64,16 @@ def collapse(weight: Any) -> None:
     weight[5], weight[6] = 1e6, -1e6
 
 
-def run(script: str, *arguments: object) -> str:
-    command = [sys.executable, "-c", script, *map(str, arguments)]
-    result = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+def run(warm: Warm, script: str, *arguments: object) -> str:
+    result = warm.run("-c", script, *map(str, arguments), cwd=ROOT)
     lines = [line for line in result.stdout.splitlines() if line.startswith("RESULT")]
     assert lines, result.stderr[-4000:]
     return lines[0].removeprefix("RESULT").strip()
 
 
-@pytest.fixture(scope="module")
-def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    from tests.tiny import make_model
-
-    return make_model(tmp_path_factory.mktemp("model"))
-
-
 @pytest.mark.slow
-def test_a_row_has_its_tokens_whatever_its_company(model: Path) -> None:
-    seen = json.loads(run(SCRIPT, model))
+def test_a_row_has_its_tokens_whatever_its_company(model: Path, warm: Warm) -> None:
+    seen = json.loads(run(warm, SCRIPT, model))
     assert 300 < seen["tokens"] < 480
     assert seen["same"] == {"again": 1.0, "backwards": 1.0, "half": 1.0, "three": 1.0, "one": 1.0}
     assert seen["other"] < 3
@@ -107,7 +98,7 @@ def test_a_row_has_its_tokens_whatever_its_company(model: Path) -> None:
     ],
 )
 def test_a_broken_model_is_not_blamed_on_the_seeds(
-    model: Path, tmp_path: Path, damage, message: str, seeds: str
+    model: Path, tmp_path: Path, warm: Warm, damage, message: str, seeds: str
 ) -> None:
     import torch
     from transformers import AutoModelForCausalLM
@@ -121,7 +112,7 @@ def test_a_broken_model_is_not_blamed_on_the_seeds(
         damage(net.lm_head.weight)
     net.save_pretrained(tmp_path / "model")
     load_tokenizer(model).save_pretrained(tmp_path / "model")
-    told = run(START, tmp_path / "model", seeds)
+    told = run(warm, START, tmp_path / "model", seeds)
     assert message in told
     if message != "started":
         assert str(tmp_path / "model") in told

@@ -4,8 +4,6 @@ vLLM runs in a process of its own, one a model; the expected scores come from tr
 """
 
 import json
-import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -15,6 +13,7 @@ import pytest
 from scalequest.errors import UserError
 from scalequest.sampling.scorer import check_scalar_head
 from tests.fakes import ROOT
+from tests.warm import Warm
 
 HIDDEN, LAYERS, HEADS, KV_HEADS = 128, 2, 4, 2  # heads of 32: vLLM on CPU has none of 16
 REWARD_TOKEN = 7
@@ -27,7 +26,7 @@ from scalequest.sampling.scorer import Scorer
 from scalequest.run.profile import load_profile
 model = Path(sys.argv[1])
 vllm.remote_code = lambda folder: sys.argv[2] == "code"
-scorer = Scorer(model, load_profile().engine.model_copy(update={"max_num_seqs": 8, "max_model_len": 256}), load_profile().runtime)
+scorer = Scorer(model, load_profile().engine.model_copy(update={"max_num_seqs": 8, "max_model_len": 256}), load_profile().runtime.model_copy(update={"cpu_kv_cache_gib": 1}))
 solved = [("What is 1 + 1?", "2"), ("What is 1 + 1?", "It is three."), ("Why?", "")]
 rows = [ids + scorer.end for ids in scorer.chat.answered(solved)]
 print("RESULT" + json.dumps({"scores": scorer.score(rows), "rows": rows, "text": scorer.chat.decode(rows[0])}))
@@ -42,9 +41,8 @@ class InternLM2Config(PretrainedConfig):
 """
 
 
-def scored(model: Path, code: bool = False) -> dict[str, Any]:
-    command = [sys.executable, "-c", SCORE, str(model), "code" if code else ""]
-    result = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+def scored(warm: Warm, model: Path, code: bool = False) -> dict[str, Any]:
+    result = warm.run("-c", SCORE, str(model), "code" if code else "", cwd=ROOT)
     lines = [line for line in result.stdout.splitlines() if line.startswith("RESULT")]
     assert lines, result.stderr[-4000:]
     return json.loads(lines[0].removeprefix("RESULT"))
@@ -80,7 +78,7 @@ def write(folder: Path, config: dict[str, Any], weights: dict[str, Any]) -> Path
 
 
 @pytest.mark.slow
-def test_qwen2_reward_models_score_as_their_layers_do(tmp_path: Path):
+def test_qwen2_reward_models_score_as_their_layers_do(tmp_path: Path, warm: Warm):
     """Qwen2.5-Math-RM's kind: two linear layers with a ReLU between them, read at the last token."""
     import torch
     from transformers import Qwen2Config, Qwen2Model
@@ -97,14 +95,14 @@ def test_qwen2_reward_models_score_as_their_layers_do(tmp_path: Path):
     weights = {f"model.{k}": v for k, v in backbone.state_dict().items()} | {
         f"score.{k}": v for k, v in head.state_dict().items()
     }
-    result = scored(write(tmp_path, config.to_dict() | {"architectures": ["Qwen2ForRewardModel"]}, weights))
+    result = scored(warm, write(tmp_path, config.to_dict() | {"architectures": ["Qwen2ForRewardModel"]}, weights))
     assert result["scores"] == pytest.approx(expected(backbone, head, result["rows"]), abs=1e-4)
     assert len({round(score, 3) for score in result["scores"]}) == 3
     assert result["text"].endswith("<|im_start|>assistant\n2<|im_end|>\n")
 
 
 @pytest.mark.slow
-def test_internlm2_reward_models_score_at_their_own_token(tmp_path: Path):
+def test_internlm2_reward_models_score_at_their_own_token(tmp_path: Path, warm: Warm):
     """InternLM2 is Llama with q, k and v in one matrix, a group of heads after the other: so
     Llama's layers give the golden scores.
     """
@@ -146,7 +144,7 @@ def test_internlm2_reward_models_score_at_their_own_token(tmp_path: Path):
         "auto_map": {"AutoConfig": "configuration_internlm2.InternLM2Config"},
     }  # fmt: skip
     (tmp_path / "configuration_internlm2.py").write_text(INTERNLM2_CONFIG)
-    result = scored(write(tmp_path, config, weights), code=True)
+    result = scored(warm, write(tmp_path, config, weights), code=True)
     assert all(row[-1] == REWARD_TOKEN for row in result["rows"])
     assert result["scores"] == pytest.approx(expected(backbone, head, result["rows"]), abs=1e-4)
     assert len({round(score, 3) for score in result["scores"]}) == 3

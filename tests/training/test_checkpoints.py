@@ -95,16 +95,14 @@ def test_a_training_on_a_full_disk_goes_on_without_a_checkpoint(
 
 @pytest.mark.parametrize(("minutes", "left"), [(5, []), (0, ["checkpoint-3"])])
 def test_a_real_training_writes_what_the_interval_asks_for(
-    minutes: float, left: list[str], laptop: Params, tmp_path: Path
+    minutes: float, left: list[str], model: Path, laptop: Params, tmp_path: Path
 ):
     from scalequest.models.weights import load_chat
     from scalequest.training.job import train
     from scalequest.training.sft import SFT
     from stages.qft import question_example
-    from tests.tiny import make_model
     from tests.training.test_job import QUESTIONS, settings
 
-    model = make_model(tmp_path / "model")
     rows: list[Any] = [question_example(load_chat(model), q) for q in QUESTIONS]
     run = StageRun(changed(laptop, runtime={"checkpoint_minutes": minutes}), StageFacts("qft@sums", tmp_path))
     assert train(run, SFT(), model, tmp_path / "out", rows, settings()).metrics["steps"] == 4

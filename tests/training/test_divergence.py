@@ -1,6 +1,7 @@
 """A training stops at its first loss or gradient norm that is not finite, and writes nothing (a tiny real model)."""
 
 import os
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -20,19 +21,13 @@ from scalequest.training.sft import SFT
 from stages.qft import question_example
 from tests.fakes import ROOT, changed
 from tests.training.test_job import QUESTIONS, settings
+from tests.warm import Warm
 
 pytestmark = pytest.mark.slow
 
 KINDS = {"sft": SFT(), "dpo": DPO(0.1), "reward": Reward(), "regression": Regression()}
 # Which process and which of its micro-batches is made to fail, for processes that accelerate starts: they import this file.
 FAILS_IN = "SCALEQUEST_TEST_FAILS_IN"
-
-
-@pytest.fixture(scope="module")
-def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    from tests.tiny import make_model
-
-    return make_model(tmp_path_factory.mktemp("model"))
 
 
 def rows(kind: str, model: Path) -> list[Any]:
@@ -133,9 +128,9 @@ def test_an_infinite_gradient_under_a_finite_loss_stops_before_a_checkpoint(
     assert not (tmp_path / "out").exists()
 
 
-@pytest.mark.parametrize("rank", [0, 1])
+@pytest.mark.parametrize(("rank", "forked"), [(0, False), (1, True)])
 def test_a_process_that_alone_diverges_stops_them_all(
-    rank: int, model: Path, laptop: Params, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    rank: int, forked: bool, model: Path, laptop: Params, tmp_path: Path, warm: Warm, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A NaN in one process of two: the other waits in a collective operation for gradients that never come."""
     from scalequest.training import launch
@@ -144,6 +139,8 @@ def test_a_process_that_alone_diverges_stops_them_all(
     monkeypatch.setattr(launch, "MODULE", "tests.training.failing_process")
     monkeypatch.setenv("PYTHONPATH", str(ROOT))
     monkeypatch.setenv(FAILS_IN, str(rank))
+    if forked:  # once the processes are those that a user starts
+        monkeypatch.setattr(sys, "executable", f"{warm.path()}/python")
     with pytest.raises(UserError, match=r"training diverged at step 2 of 4: loss nan, .* rows \d+ \(q\d+\)"):
         train(StageRun(two), SFT(), model, tmp_path / "out", rows("sft", model), settings())
     assert not (tmp_path / "out").exists()

@@ -1,7 +1,5 @@
 """Training on a tiny real model: what is learned, full and LoRA, and the same bytes after a kill."""
 
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -22,16 +20,10 @@ from scalequest.training.reward import Reward
 from scalequest.training.rounding import round_model
 from scalequest.training.sft import SFT
 from tests.fakes import changed
+from tests.warm import Warm
 
 pytestmark = pytest.mark.slow
 ROOT = Path(__file__).parents[2]
-
-
-@pytest.fixture(scope="module")
-def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    from tests.tiny import make_model
-
-    return make_model(tmp_path_factory.mktemp("model"))
 
 
 def settings(method: str = "full", **changes: object) -> SupervisedTraining:
@@ -270,6 +262,7 @@ def test_rows_sorted_within_a_step_give_the_losses_of_unsorted_ones(
     assert by_length.metrics["padding_frac"] < as_drawn.metrics["padding_frac"]
 
 
+@pytest.mark.usefixtures("forked")
 @pytest.mark.parametrize(("name", "method"), [("sft", "full"), ("dpo", "lora")])
 def test_two_processes_train_what_one_does(name: str, method: str, model: Path, laptop: Params, tmp_path: Path) -> None:
     """Under `accelerate launch` (gloo): the same batches, so the same losses and weights up to rounding."""
@@ -293,6 +286,7 @@ def test_two_processes_train_what_one_does(name: str, method: str, model: Path, 
     assert max((weights[0][key] - weights[1][key]).abs().max().item() for key in weights[0]) < 1e-4
 
 
+@pytest.mark.usefixtures("forked")
 def test_processes_that_cannot_share_the_batch_are_refused(model: Path, laptop: Params, tmp_path: Path) -> None:
     """What a process refuses is told by the stage, in its words."""
 
@@ -440,13 +434,14 @@ assert os.environ["CUBLAS_WORKSPACE_CONFIG"] == ":4096:8"
 
 
 @pytest.mark.gpu
-def test_deterministic_training_repeats_its_bytes(model: Path, tmp_path: Path) -> None:
+def test_deterministic_training_repeats_its_bytes(model: Path, tmp_path: Path, warm: Warm) -> None:
     """On a CPU the bytes repeat anyway, and what this shows is that the setting reaches torch; on a
     GPU they repeat by it alone.
     """
     weights = []
     for name in ("first", "second"):
-        subprocess.run([sys.executable, "-c", REPEATED, str(model), str(tmp_path / name)], check=True, cwd=ROOT)
+        made = warm.run("-c", REPEATED, str(model), str(tmp_path / name), cwd=ROOT)
+        assert made.returncode == 0, made.stderr
         weights.append((tmp_path / name / "model.safetensors").read_bytes())
     assert weights[0] == weights[1]
     assert weights[0] != (model / "model.safetensors").read_bytes()

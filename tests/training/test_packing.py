@@ -89,13 +89,6 @@ def test_an_empty_pack_is_one_row_of_which_nothing_is_learned():
 # ------------------------------------------------------------------------------------------------- what the model learns
 
 
-@pytest.fixture(scope="module")
-def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    from tests.tiny import make_model
-
-    return make_model(tmp_path_factory.mktemp("model"))
-
-
 @pytest.mark.slow
 @pytest.mark.parametrize("recomputed", [False, True], ids=["plain", "gradient_checkpointing"])
 @pytest.mark.parametrize("method", ["full", "lora"])

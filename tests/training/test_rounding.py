@@ -58,24 +58,22 @@ def test_the_draws_follow_the_seed_alone():
     assert not torch.equal(first, to_bfloat16(weights, seed=6))
 
 
-def test_tied_weights_stay_tied_and_equal_tensors_draw_apart(tmp_path: Path):
+def test_tied_weights_stay_tied_and_equal_tensors_draw_apart(model: Path):
     import torch
     from transformers import AutoModelForCausalLM
 
     from scalequest.training.rounding import round_model
-    from tests.tiny import make_model
 
-    folder = make_model(tmp_path / "model")
-    model = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32)
+    net = AutoModelForCausalLM.from_pretrained(model, dtype=torch.float32)
     # Tied by hand, so that the test does not rest on the tiny model's configuration.
-    model.config.tie_word_embeddings = True
-    model.lm_head.weight = model.model.embed_tokens.weight
-    layers = model.model.layers
+    net.config.tie_word_embeddings = True
+    net.lm_head.weight = net.model.embed_tokens.weight
+    layers = net.model.layers
     torch.manual_seed(0)
     with torch.no_grad():
         layers[0].mlp.up_proj.weight.normal_()
         layers[1].mlp.up_proj.weight.copy_(layers[0].mlp.up_proj.weight)
-    rounded = round_model(model, "bfloat16", seed=1)
+    rounded = round_model(net, "bfloat16", seed=1)
     assert rounded.lm_head.weight is rounded.model.embed_tokens.weight
     assert {p.dtype for p in rounded.parameters()} == {torch.bfloat16}
     assert not torch.equal(layers[0].mlp.up_proj.weight, layers[1].mlp.up_proj.weight)
