@@ -1,5 +1,6 @@
 """The whole DAG on a tiny model: what `make repro` does, in a copy of the repository, in a few minutes."""
 
+import fcntl
 import json
 import os
 import shutil
@@ -14,6 +15,7 @@ import pytest
 from ruamel.yaml import YAML
 
 from scalequest.outcomes import WARNINGS
+from scalequest.params import read_yaml
 from scalequest.records import (
     ATTEMPT,
     FILTERED,
@@ -26,9 +28,10 @@ from scalequest.records import (
     read_rows,
     write_rows,
 )
-from tests.checkout import Checkout, copy_repository
+from tests.checkout import Checkout, copy_repository, write_params
 from tests.fakes import LAPTOP
 from tests.tiny import make_model, tiny_params
+from tests.warm import Warm
 
 pytestmark = pytest.mark.slow
 
@@ -39,10 +42,29 @@ def tiny(tmp_path_factory: pytest.TempPathFactory) -> Checkout:
     base = tmp_path_factory.mktemp("tiny")
     params = tiny_params(LAPTOP, make_model(base / "model"))
     checkout = copy_repository(base / "repository", params)
-    checkout.run("dvc", "repro")
+    tracking = checkout.path / ".work" / "tracking"
+    tracking.mkdir(parents=True)
+    with (tracking / "lock").open("w") as lock:
+        # The processes that post to MLflow wait here, and then the first has all stages: each that posts imports it, for 4 s.
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        checkout.run("dvc", "repro")
     checkout.run("git", "add", "-A")
     checkout.run("git", "commit", "-qm", "tiny run")
     return checkout
+
+
+@pytest.fixture(scope="module")
+def rerun(tiny: Checkout, warm: Warm) -> Checkout:
+    """The same run, for tests of what DVC runs again and of what that gives.
+
+    Stages are forked processes, and MLflow is off: each post is a process that imports it. The first run had both as a
+    user has them.
+    """
+    params = read_yaml(tiny.path / "params.yaml")
+    params["runtime"]["mlflow"] = False
+    write_params(tiny.path, params)
+    tiny.run("git", "commit", "-qam", "no tracking")
+    return Checkout(tiny.path, warm.path())
 
 
 def test_every_generated_question_is_in_the_ledger_and_the_counts_add_up(tiny: Checkout) -> None:
@@ -320,19 +342,19 @@ def test_bad_parameters_are_named_and_cost_nothing(tiny: Checkout, change: str, 
     assert sorted(str(path) for path in (tiny.path / "data").rglob("*.parquet")) == outputs
 
 
-def test_a_threshold_reruns_no_model_before_respond(tiny: Checkout) -> None:
-    before = tiny.metrics("filter")["outcomes"]["too_easy"]
-    result = tiny.run("dvc", "exp", "run", "-n", "cut", "-S", "filter.drop_easiest_frac.sums=0.6")
-    ran = tiny.ran(result.stdout)
+def test_a_threshold_reruns_no_model_before_respond(rerun: Checkout) -> None:
+    before = rerun.metrics("filter")["outcomes"]["too_easy"]
+    result = rerun.run("dvc", "exp", "run", "-n", "cut", "-S", "filter.drop_easiest_frac.sums=0.6")
+    ran = rerun.ran(result.stdout)
     assert ran[0] == "filter"
     after = {"respond", "reward", "reward_select", "instruct_tune@student", "evaluate_student@student", "report"}
     assert set(ran) <= {"filter"} | after
     assert "respond" in ran
-    diff = tiny.run("dvc", "exp", "diff", "--json", "main", "cut").stdout
+    diff = rerun.run("dvc", "exp", "diff", "--json", "main", "cut").stdout
     assert "filter.drop_easiest_frac.sums" in diff
-    assert tiny.metrics("filter")["outcomes"]["too_easy"] > before
-    assert "cut" in tiny.run("dvc", "exp", "show", "--csv").stdout
-    tiny.restore()
+    assert rerun.metrics("filter")["outcomes"]["too_easy"] > before
+    assert "cut" in rerun.run("dvc", "exp", "show", "--csv").stdout
+    rerun.restore()
 
 
 def test_an_experiment_that_is_not_applied_is_audited(tiny: Checkout) -> None:
@@ -366,20 +388,20 @@ def test_what_is_published_loads(tiny: Checkout) -> None:
     shutil.rmtree(tiny.path / "hub")
 
 
-def test_beta_reruns_qpo_and_what_follows_and_nothing_before(tiny: Checkout) -> None:
+def test_beta_reruns_qpo_and_what_follows_and_nothing_before(rerun: Checkout) -> None:
     """Run to `screen` only: what follows depends on it, and is covered by the threshold's test."""
-    result = tiny.run("dvc", "exp", "run", "-n", "beta", "-S", "qpo.beta=0.2", "screen")
-    ran = tiny.ran(result.stdout)
+    result = rerun.run("dvc", "exp", "run", "-n", "beta", "-S", "qpo.beta=0.2", "screen")
+    ran = rerun.ran(result.stdout)
     allowed = {"qpo@sums", "qpo@stories", "generate@sums", "generate@stories", "screen"}
     assert {"qpo@sums", "qpo@stories"} <= set(ran) <= allowed
     assert ran[0].startswith("qpo@")
-    tiny.restore()
+    rerun.restore()
 
 
 STOPS = [(signal.SIGINT, True), (signal.SIGTERM, True), (signal.SIGKILL, True), (signal.SIGKILL, False)]
 
 
-def test_stopped_four_times_it_goes_on_from_its_last_shard(tiny: Checkout) -> None:
+def test_stopped_four_times_it_goes_on_from_its_last_shard(tiny: Checkout, rerun: Checkout) -> None:
     """Ctrl-C, SIGTERM and SIGKILL for all, then SIGKILL for DVC alone, each after one more shard.
 
     DVC is not left locked, the finished shards are taken, and the lock file is what it was.
@@ -401,14 +423,14 @@ def test_stopped_four_times_it_goes_on_from_its_last_shard(tiny: Checkout) -> No
         assert (tiny.path / "dvc.lock").read_bytes() == before
     # The stage lives on without its DVC, as a rule; a second writer is refused for as long as it does.
     deadline = time.monotonic() + 200
-    while (again := tiny.run("dvc", "repro", "-f", "-s", "generate@sums", check=False)).returncode:
+    while (again := rerun.run("dvc", "repro", "-f", "-s", "generate@sums", check=False)).returncode:
         assert "is still being run by process" in again.stderr
         assert time.monotonic() < deadline
     assert (tiny.path / "dvc.lock").read_bytes() == before
     assert "up to date" in tiny.run("dvc", "status").stdout
 
 
-def test_a_temporary_experiment_that_was_killed_goes_on_from_its_last_shard(tiny: Checkout) -> None:
+def test_a_temporary_experiment_that_was_killed_goes_on_from_its_last_shard(tiny: Checkout, rerun: Checkout) -> None:
     """`dvc exp run --temp` works in a folder that DVC throws away; its journal lies in the repository."""
     command = ["dvc", "exp", "run", "--temp", "-n", "warm", "-S", "generate.temperature=0.9", "-s", "generate@sums"]
     journal = tiny.path / ".work" / "journal" / "generate@sums"
@@ -421,15 +443,15 @@ def test_a_temporary_experiment_that_was_killed_goes_on_from_its_last_shard(tiny
         time.sleep(0.01)
     os.killpg(process.pid, signal.SIGKILL)
     process.communicate()
-    again = tiny.run(*command)
+    again = rerun.run(*command)
     assert "rows are there from an earlier run" in again.stderr + again.stdout
     assert "warm" in tiny.run("dvc", "exp", "list", "--name-only").stdout
 
 
-def test_a_forced_rerun_of_everything_gives_the_same_bytes(tiny: Checkout) -> None:
+def test_a_forced_rerun_of_everything_gives_the_same_bytes(rerun: Checkout) -> None:
     """Every stage again, nothing taken from the journal, DVC's run cache or the lock: data, models, metrics and scores."""
-    before = (tiny.path / "dvc.lock").read_bytes()
-    result = tiny.run("dvc", "repro", "-f")
-    assert sorted(tiny.ran(result.stdout)) == sorted(tiny.run("dvc", "stage", "list", "--name-only").stdout.split())
+    before = (rerun.path / "dvc.lock").read_bytes()
+    result = rerun.run("dvc", "repro", "-f")
+    assert sorted(rerun.ran(result.stdout)) == sorted(rerun.run("dvc", "stage", "list", "--name-only").stdout.split())
     assert "from an earlier run" not in result.stderr
-    assert (tiny.path / "dvc.lock").read_bytes() == before
+    assert (rerun.path / "dvc.lock").read_bytes() == before
