@@ -54,6 +54,17 @@ def folder_hash(files: dict[str, str]) -> str:
     return md5(json.dumps(entries, sort_keys=True).encode()).hexdigest() + ".dir"
 
 
+def folder_files(repository: Repository, revision: Revision, folder: str) -> dict[str, str]:
+    """Hashes of all files that a revision has in a folder, by their path in it; in the workspace of untracked ones, too."""
+    if revision.commit is None:
+        root = repository.root
+        paths = [path.relative_to(root).as_posix() for path in (root / folder).rglob("*") if path.is_file()]
+    else:
+        paths = list(repository.listing(revision, [folder]))
+    found = repository.read_all(revision, paths)
+    return {path.removeprefix(f"{folder}/"): md5(content).hexdigest() for path, content in found.items()}
+
+
 def find_target(lock: Lock, path: str) -> tuple[Stage, Artifact]:
     """The stage that makes ``path`` (an output, or a file in one), and the output.
 

@@ -51,6 +51,15 @@ def taken_over(history: History, lock: Lock, stage: Stage) -> TakenOver | None:
     return min((one for one in found if one.changed), key=lambda one: len(one.changed), default=None)
 
 
+def taken_over_lines(repository: Repository, lock: Lock) -> list[str]:
+    """One line per group of stages whose outputs were taken over from other code: no broken link, and no run either."""
+    history, found = History(repository), dict[str, list[str]]()
+    for stage in lock.stages.values():
+        if earlier := taken_over(history, lock, stage):
+            found.setdefault(str(earlier), []).append(stage.name)
+    return [f"outputs of {', '.join(names)}: {text}" for text, names in found.items()]
+
+
 def _ran(repository: Repository, revision: Revision, stage: Stage) -> bool:
     """Whether a revision's file of facts is about a run with just this entry's inputs, code and parameters."""
     return _recorded(repository.read(revision, ENVIRONMENT_FILE)).of(stage.name, stage.given) is not None

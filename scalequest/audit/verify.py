@@ -31,16 +31,15 @@ from hashlib import md5
 from pathlib import Path
 from typing import Any
 
-from scalequest.audit.chain import MODELS, code_hashes, folder_hash, hash_of
+from scalequest.audit.chain import MODELS, code_hashes, folder_files, folder_hash, hash_of
 from scalequest.audit.facts import environment_of
-from scalequest.audit.history import History
 from scalequest.audit.lock import PARAMS, Artifact, Lock, Stage, flatten, parse_yaml, read_lock
 from scalequest.audit.outside import LOCKS, changed_sources, other_versions
 from scalequest.audit.repository import WORKSPACE, Repository, Revision, nearest
 from scalequest.audit.rules import METRICS, RULES, Rule
 from scalequest.audit.show import environments
 from scalequest.audit.tables import Store, Tables, pull_command, read_metrics
-from scalequest.audit.takeover import taken_over
+from scalequest.audit.takeover import taken_over_lines
 from scalequest.errors import UserError
 from scalequest.runtime.environment import local_runs
 from scalequest.runtime.facts import leaves
@@ -166,9 +165,16 @@ class Verifier:
             if not listing:
                 return  # reported under "hashes"
             files |= {f"{inside}/{name}" if name else inside: value for name, value in listing.items()}
-        if folder_hash(files) != dep.md5:
+        if (given := folder_hash(files)) == dep.md5:
+            return
+        others = {name: value for name, value in folder_files(self.repository, self.revision, dep.path).items() if name not in files}  # fmt: skip
+        if others and folder_hash(files | others) == dep.md5:
+            shown = ", ".join(f"{dep.path}/{name}" for name in sorted(others)[:3]) + ", ..." * (len(others) > 3)
+            what = f"it also read {len(others)} files that no stage of this run writes ({shown}). Another run left them: delete them, and run: dvc repro {stage.name}"  # fmt: skip
+        else:
             names = ", ".join(maker.name for maker, _ in makers)
-            yield Broken(f"stage {stage.name} ← {dep.path}", f"it read {dep.md5}, what {names} wrote gives {folder_hash(files)}; run: dvc repro {stage.name}")  # fmt: skip
+            what = f"it read {dep.md5}, what {names} wrote gives {given}; run: dvc repro {stage.name}"
+        yield Broken(f"stage {stage.name} ← {dep.path}", what)
 
     def _code(self, stage: Stage, dep: Artifact) -> Iterator[Broken]:
         """Code is an input like any other: what ran must be what the revision has."""
@@ -447,15 +453,6 @@ def replayed(repository: Repository, lock: Lock, amount: str, seed: int | None, 
             if not why.startswith("not replayed"):
                 say(f"  not run again: {name}: {why}")
     return Check("replay", rows, tuple(broken))
-
-
-def taken_over_lines(repository: Repository, lock: Lock) -> list[str]:
-    """One line per group of stages whose outputs were taken over from other code: no broken link, and no run either."""
-    history, found = History(repository), dict[str, list[str]]()
-    for stage in lock.stages.values():
-        if earlier := taken_over(history, lock, stage):
-            found.setdefault(str(earlier), []).append(stage.name)
-    return [f"outputs of {', '.join(names)}: {text}" for text, names in found.items()]
 
 
 def run(args: argparse.Namespace) -> int:

@@ -117,6 +117,20 @@ def test_a_row_lost_or_added_is_named(pipeline: Pipeline, path: str, edit_rows: 
     assert any(re.search(message, link) for link in broken(pipeline, "counts")), broken(pipeline, "counts")
 
 
+def test_files_that_another_run_left_in_a_folder_are_named(pipeline: Pipeline) -> None:
+    """A profile with other generators leaves the metrics of those before it, which Git keeps, to the report."""
+    pipeline.write("data/questions/tasks/part-00000.parquet", "of the run before")
+    pipeline.lock("screen")
+    [link] = [link for link in broken(pipeline, "stages") if "data/questions" in link]
+    assert link == (
+        "stage screen ← data/questions: it also read 1 files that no stage of this run writes "
+        "(data/questions/tasks/part-00000.parquet). Another run left them: delete them, and run: dvc repro screen"
+    )
+    (pipeline.root / "data/questions/tasks/part-00000.parquet").unlink()
+    pipeline.lock("screen")
+    assert broken(pipeline, "stages") == []
+
+
 def test_several_rows_of_a_question_hold_where_the_run_keeps_them(pipeline: Pipeline) -> None:
     import json
 
