@@ -273,9 +273,10 @@ def places(names: pa.Array, ids: pa.Array, after: int = 0) -> pa.Array:
     Args:
         names: to look up.
         ids: all ids.
-        after: place from which the names are expected, in order: where they are there, the other ids are not read.
+        after: place from which the names are expected, in order: where they are there, the other ids are not read. It may
+            be that of the name before them, which the first of them may repeat.
     """
-    near = pc.index_in(names, value_set=ids.slice(after, len(names)))
+    near = pc.index_in(names, value_set=ids.slice(after, len(names) + 1))
     return pc.add(near, pa.scalar(after, pa.int32())) if not near.null_count else pc.index_in(names, value_set=ids)
 
 

@@ -161,6 +161,23 @@ def test_places_are_found_wherever_they_are_expected(after: int):
     assert records.places(pa.array(["c", "x"]), ids, after).to_pylist() == [2, None]
 
 
+@pytest.mark.parametrize("each", [1, 3])
+def test_ids_in_order_are_not_looked_up_among_all(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, each: int):
+    monkeypatch.setattr(records, "ROWS_PER_PART", 10)
+    names = [f"{n:03}" for n in range(100)]
+    write_rows(tmp_path / "s.parquet", [{"id": name, "score": 0.0} for name in names for _ in range(each)], SCORE)
+    groups, read, index_in = records.row_groups(tmp_path / "s.parquet", SCORE), [], records.pc.index_in
+
+    def counted(rows: pa.Array, value_set: pa.Array) -> pa.Array:
+        read.append(len(value_set))
+        return index_in(rows, value_set=value_set)
+
+    monkeypatch.setattr(records.pc, "index_in", counted)
+    found = records.spans(groups, "id", pa.array(names))
+    assert found == [(n * 10 // each, (n * 10 + 9) // each) for n in range(10 * each)]
+    assert max(read) == 11  # of 100
+
+
 @pytest.mark.parametrize(
     ("rows", "expected"),
     [
