@@ -45,6 +45,7 @@ def pytest_runtest_setup() -> None:
     """
     global _frozen
     if len(sys.modules) > _frozen + 200:
+        gc.collect()  # what earlier tests left is no import
         gc.freeze()
         _frozen = len(sys.modules)
 

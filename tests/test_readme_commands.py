@@ -84,4 +84,5 @@ def test_ci_runs_it():
     run = (ROOT / ".ci" / "run").read_text()
     assert '"$bin/python" .ci/readme.py > ' in run  # beside the linters
     assert "wait $! || {" in run  # and its end counts
+    assert run.rindex("trap") > run.index("wait $!")  # and is no longer killed then
     assert "- run: .venv/bin/python .ci/readme.py\n" in (ROOT / ".github" / "workflows" / "ci.yml").read_text()

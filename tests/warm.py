@@ -1,9 +1,10 @@
 """Processes that do not import vLLM and TRL anew: a server has them loaded, and forks each of them.
 
 To import vLLM takes a process 9 s of CPU, more than a tiny engine needs for its work, and the tests start about a hundred.
-What a process is given stays the same: arguments, folder, environment, standard streams. Code of ours it imports itself, from
-its folder. Two things differ, so tests of these start a process as a user does: its parent is the server, and a signal to
-the one who asked for it reaches it as a SIGKILL.
+What a process is given stays the same: arguments, folder, environment, standard streams. Code of ours it imports itself,
+from its folder. Four things differ, so tests of these start a process as a user does: its parent is the server; a signal
+to the one who asked for it reaches it as a SIGKILL; what the libraries read from the environment while they are imported
+is the server's; and all processes of a server share Python's hash seed and NumPy's first random state.
 
     python tests/warm.py ask SOCKET -m stages.generate ...
 """
@@ -49,18 +50,22 @@ class Warm:
             surroundings = {k: v for k, v in os.environ.items() if k != "PYTHONPATH"} | SURROUNDINGS
             self._server = subprocess.Popen(words, stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=surroundings)
             assert self._server.stdout
-            self._server.stdout.readline()  # it listens, and imports
+            assert self._server.stdout.readline(), (
+                "the server of forked processes did not start"
+            )  # it listens, and imports
 
     def run(self, *words: str, cwd: Path) -> subprocess.CompletedProcess[str]:
         """``python WORDS`` in a folder."""
         self.start()
         command = [self._python, "-IS", __file__, "ask", self.socket, *words]
-        return subprocess.run(command, cwd=cwd, capture_output=True, text=True, check=False)
+        return subprocess.run(command, cwd=cwd, capture_output=True, text=True, check=False, timeout=600)
 
     def path(self) -> str:
         """A folder for the start of PATH: its ``python`` leaves stages, reruns of them and trainings to the server."""
         self.start()
         python, shim = self._python, Path(f"{self.socket}.bin", "python")
+        if shim.exists():
+            return str(shim.parent)
         shim.parent.mkdir(exist_ok=True)
         shim.write_text(
             f"""#!/bin/sh
@@ -77,7 +82,10 @@ esac
         """End the server, which ends when nobody holds the other end of its pipe."""
         if self._server and self._server.stdin:
             self._server.stdin.close()
-            self._server.wait()
+            try:
+                self._server.wait(10)
+            except subprocess.TimeoutExpired:  # a process of a test still holds the other end
+                self._server.kill()
 
 
 def ask(path: str, words: Sequence[str]) -> int:
@@ -110,8 +118,10 @@ def serve(path: str) -> None:
         if os.fork() == 0:
             listener.close()
             signal.signal(signal.SIGCHLD, signal.SIG_DFL)
-            watch(asked, python if Path(python).exists() else "")
-            os._exit(0)
+            try:
+                watch(asked, python if Path(python).exists() else "")
+            finally:  # whatever happened: this is a copy of the server, whose own end is not for it
+                os._exit(0)
         asked.close()
 
 

@@ -2,7 +2,8 @@
 
 import difflib
 import json
-from collections.abc import Iterable
+import re
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass, field
 from functools import cached_property, lru_cache
 from hashlib import md5
@@ -54,15 +55,24 @@ def folder_hash(files: dict[str, str]) -> str:
     return md5(json.dumps(entries, sort_keys=True).encode()).hexdigest() + ".dir"
 
 
-def folder_files(repository: Repository, revision: Revision, folder: str) -> dict[str, str]:
-    """Hashes of all files that a revision has in a folder, by their path in it; in the workspace of untracked ones, too."""
+# What .dvcignore keeps out of a folder's hash.
+IGNORED = re.compile(r"(^|/)(\.gitkeep|__pycache__/.*|[^/]*\.pyc)$")
+
+
+def folder_files(repository: Repository, revision: Revision, folder: str, known: Collection[str]) -> dict[str, str]:
+    """Hashes of the files that a revision has in a folder beside the known ones, by their path in it.
+
+    In the workspace untracked files count, too. What DVC ignores is left out.
+    """
     if revision.commit is None:
         root = repository.root
         paths = [path.relative_to(root).as_posix() for path in (root / folder).rglob("*") if path.is_file()]
     else:
         paths = list(repository.listing(revision, [folder]))
-    found = repository.read_all(revision, paths)
-    return {path.removeprefix(f"{folder}/"): md5(content).hexdigest() for path, content in found.items()}
+    names = {path: path.removeprefix(f"{folder}/") for path in paths}
+    others = [path for path, name in names.items() if name not in known and not IGNORED.search(name)]
+    found = repository.read_all(revision, others)
+    return {names[path]: md5(content).hexdigest() for path, content in found.items()}
 
 
 def find_target(lock: Lock, path: str) -> tuple[Stage, Artifact]:

@@ -167,10 +167,10 @@ class Verifier:
             files |= {f"{inside}/{name}" if name else inside: value for name, value in listing.items()}
         if (given := folder_hash(files)) == dep.md5:
             return
-        others = {name: value for name, value in folder_files(self.repository, self.revision, dep.path).items() if name not in files}  # fmt: skip
+        others = folder_files(self.repository, self.revision, dep.path, files)
         if others and folder_hash(files | others) == dep.md5:
             shown = ", ".join(f"{dep.path}/{name}" for name in sorted(others)[:3]) + ", ..." * (len(others) > 3)
-            what = f"it also read {len(others)} files that no stage of this run writes ({shown}). Another run left them: delete them, and run: dvc repro {stage.name}"  # fmt: skip
+            what = f"it also read {len(others)} file{'s' * (len(others) > 1)} that no stage of this run writes ({shown}). Another run left them: delete them, and run: dvc repro {stage.name}"  # fmt: skip
         else:
             names = ", ".join(maker.name for maker, _ in makers)
             what = f"it read {dep.md5}, what {names} wrote gives {given}; run: dvc repro {stage.name}"
