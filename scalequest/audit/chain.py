@@ -2,7 +2,6 @@
 
 import difflib
 import json
-import re
 from collections.abc import Collection, Iterable
 from dataclasses import dataclass, field
 from functools import cached_property, lru_cache
@@ -55,22 +54,21 @@ def folder_hash(files: dict[str, str]) -> str:
     return md5(json.dumps(entries, sort_keys=True).encode()).hexdigest() + ".dir"
 
 
-# What .dvcignore keeps out of a folder's hash.
-IGNORED = re.compile(r"(^|/)(\.gitkeep|__pycache__/.*|[^/]*\.pyc)$")
-
-
 def folder_files(repository: Repository, revision: Revision, folder: str, known: Collection[str]) -> dict[str, str]:
     """Hashes of the files that a revision has in a folder beside the known ones, by their path in it.
 
     In the workspace untracked files count, too. What DVC ignores is left out.
     """
+    from pathspec import GitIgnoreSpec
+
     if revision.commit is None:
         root = repository.root
         paths = [path.relative_to(root).as_posix() for path in (root / folder).rglob("*") if path.is_file()]
     else:
         paths = list(repository.listing(revision, [folder]))
+    ignored = GitIgnoreSpec.from_lines((repository.read(revision, ".dvcignore") or b"").decode().splitlines())
     names = {path: path.removeprefix(f"{folder}/") for path in paths}
-    others = [path for path, name in names.items() if name not in known and not IGNORED.search(name)]
+    others = [path for path, name in names.items() if name not in known and not ignored.match_file(path)]
     found = repository.read_all(revision, others)
     return {names[path]: md5(content).hexdigest() for path, content in found.items()}
 
