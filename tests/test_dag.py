@@ -453,10 +453,12 @@ def test_a_forced_rerun_of_everything_gives_the_same_bytes(rerun: Checkout) -> N
     alone = Checkout(rerun.path)  # its stages start as the first run's did
     head = alone.run("git", "rev-parse", "HEAD").stdout.strip()
     alone.run("git", "reset", "-q", "--hard", "HEAD~1")  # the page names the commit of code and parameters
-    before = (alone.path / "dvc.lock").read_bytes()
-    result = alone.run("dvc", "repro", "-f")
-    after = (alone.path / "dvc.lock").read_bytes()
-    alone.run("git", "reset", "-q", "--hard", head)
+    try:
+        before = (alone.path / "dvc.lock").read_bytes()
+        result = alone.run("dvc", "repro", "-f")
+        after = (alone.path / "dvc.lock").read_bytes()
+    finally:
+        alone.run("git", "reset", "-q", "--hard", head)
     assert sorted(alone.ran(result.stdout)) == sorted(alone.run("dvc", "stage", "list", "--name-only").stdout.split())
     assert "from an earlier run" not in result.stderr
     assert after == before
