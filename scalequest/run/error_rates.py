@@ -4,14 +4,15 @@
     scalequest errors --rows 500 --judge api:https://HOST/v1#MODEL
     scalequest errors --marks marks.jsonl --json             # also by a reader's marks
 
-No output of the pipeline is changed; the answers of --judge are kept in .work/api/errors.jsonl. Three judges, each with the number
-of rows that it decides:
+No output of the pipeline is changed; the answers of --judge are kept in .work/api/errors.jsonl.
+Three judges, each with the number of rows that it decides:
 
-- Rules. Each decides only some rows, and its rate holds for those. What a stage before has dropped is no rule here: its rate would
-  be 0 whatever the rows are like.
-- A model behind an endpoint. It says whether a question can be solved, and answers the question itself. Its answer is compared
-  with the row's. It does the same for seeds as they are and for the same seeds broken. How often it is right there is printed
-  beside its rates: without that they mean nothing.
+- Rules. Each decides only some rows, and its rate holds for those. What a stage before has dropped
+  is no rule here: its rate would be 0 whatever the rows are like.
+- A model behind an endpoint. It says whether a question can be solved, and answers the question
+  itself. Its answer is compared with the row's. It does the same for seeds as they are and for the
+  same seeds broken. How often it is right there is printed beside its rates: without that they mean
+  nothing.
 - A reader's marks, saved from the report's data browser.
 
 A comparison or a program that ran out of time is no verdict. The standard errors are those of the draw. They do not hold the
@@ -211,8 +212,9 @@ def judge_rates(rows: Sequence[Row], seeds: Sequence[Row], params: Params, ask: 
         seed: of how seeds are broken.
 
     Returns:
-        ``rates`` and ``undecided`` of the rows; ``accuracy`` on the seeds, of answers where it gives one; ``decides`` says of each
-        of the two questions whether the model tells sound from broken by two standard errors.
+        ``rates`` and ``undecided`` of the rows; ``accuracy`` on the seeds, of answers where it gives
+        one; ``decides`` says of each of the two questions whether the model tells sound from broken
+        by two standard errors.
     """
     domain = wording(params.domain)
     kind = kind_of_answers(domain, WORKED)
