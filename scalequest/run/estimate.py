@@ -17,7 +17,7 @@ from typing import Any
 from scalequest.domains import GIVEN
 from scalequest.errors import UserError
 from scalequest.params import FileSource, HubSource, Own, Params, read_yaml, with_own
-from scalequest.run.evaluation_work import Measured, evaluation, item_counts
+from scalequest.run.evaluation_work import COMPARED, Measured, evaluation, item_counts
 from scalequest.run.gpus import TABLE
 from scalequest.run.profile import load_profile
 from scalequest.run.work import BYTES_PER_TOKEN, Assumptions, FinishedRun, Work, asked, model_billions
@@ -318,6 +318,9 @@ def hours(work: Work, gpu: dict[str, Any], table: dict[str, Any]) -> float:
 def of_run(run: FinishedRun, assumed: Assumptions, mix: list[str]) -> Assumptions:
     """Tokens and shares of a finished run, from its metrics.
 
+    A run whose ``generate.from`` is not ``qpo`` may have no preference pairs: their share is then the
+    assumed one, and a note says so.
+
     Args:
         run: the run.
         assumed: what the run does not say.
@@ -331,7 +334,7 @@ def of_run(run: FinishedRun, assumed: Assumptions, mix: list[str]) -> Assumption
         found = run.metrics(name)
         if found is None:
             raise UserError(
-                f"estimate: {run.path / name}.json: no such file. Expected metrics of a finished run with these generators. Leave --from-run out"
+                f"estimate: {run.path}: no metrics of the stage `{name}`. Expected those of a finished run with the generators {', '.join(mix) or 'none'}. Leave --from-run out"
             )
         return found
 
@@ -345,10 +348,19 @@ def of_run(run: FinishedRun, assumed: Assumptions, mix: list[str]) -> Assumption
     tokens = {"response": answer, "solution": answer}
     if lengths := [metrics(f"generate/{g}")["mean_tokens"] for g in mix]:
         tokens["question"] = float(sum(lengths) / len(lengths))
-    rewritten = [found for g in mix if GIVEN not in (found := metrics(f"preferences/{g}")).get("direction", {})]
-    if rewritten:
+    if run.asked_by(mix) == "qpo":
+        made = [metrics(f"preferences/{g}") for g in mix]
+    else:
+        made = [found for g in mix if (found := run.metrics(f"preferences/{g}"))]
+    notes = assumed.notes
+    if rewritten := [found for found in made if GIVEN not in found.get("direction", {})]:
         keeps["pairs"] = sum(found["pairs"] for found in rewritten) / sum(found["questions"] for found in rewritten)
-    return Assumptions(assumed.tokens | tokens, assumed.keeps | keeps, str(run.path))
+    elif mix and not made:
+        notes += (
+            f"Share of questions that make a preference pair: {assumed.keeps['pairs']:g}, from {assumed.origin}, because "
+            f"{run.path} is of a run without QPO.",
+        )
+    return Assumptions(assumed.tokens | tokens, assumed.keeps | keeps, str(run.path), notes)
 
 
 def render(
@@ -452,9 +464,15 @@ def run(args: argparse.Namespace) -> int:
     found = workload(params, assumed, table["sizes"], seed_problems(params, args.seeds), own)
     items, notes = item_counts(params, measured.items, table["benchmark_items"])
     graded = evaluation(params, assumed, table["sizes"], items, measured.cut)
+    unknown = [model for model in (*COMPARED, *params.instruct_tune.seeds) if model not in measured.cut]
+    if args.from_run and unknown:
+        notes.append(
+            f"Share of answers that are cut at evaluate.max_tokens: {args.from_run} does not know it of {', '.join(unknown)}. "
+            "Counted as 0."
+        )
     gpu = table["gpus"][args.gpu]
     price = gpu["usd_per_hour"] if args.usd_per_hour is None else args.usd_per_hour
-    print(render(found, gpu, table, price, assumed.origin, graded, notes))
+    print(render(found, gpu, table, price, assumed.origin, graded, [*assumed.notes, *notes]))
     if params.filter.n_questions == table["table_4_pairs"]:
         print(compare_with_table_4(found, gpu, table))
     return 0

@@ -1,7 +1,7 @@
 """What an estimate counts of a stage, what it assumes, and the finished run that it takes this from."""
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -9,11 +9,13 @@ from typing import Any
 from scalequest.errors import UserError
 from scalequest.io import read_json
 from scalequest.models.source import parse_source
-from scalequest.params import Params
+from scalequest.params import Params, read_yaml
 
 SIZE = re.compile(r"(?<![\w.])(\d+(?:[._]\d+)?)\s*([bm])(?![a-z])", re.IGNORECASE)
 # A token is about four bytes of text.
 BYTES_PER_TOKEN = 4
+# Stages that a run of questions from `base` or `qft` generators does without.
+QPO_STAGES = ("qpo_questions", "preferences", "qpo")
 
 
 @dataclass(frozen=True)
@@ -53,11 +55,16 @@ class Work:
 
 @dataclass(frozen=True)
 class Assumptions:
-    """Mean tokens per row, shares of rows that stay, and their source."""
+    """Mean tokens per row, shares of rows that stay, and their source.
+
+    Attributes:
+        notes: a sentence on each value that this source does not know.
+    """
 
     tokens: dict[str, float]
     keeps: dict[str, float]
     origin: str = "the paper"
+    notes: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -67,11 +74,13 @@ class FinishedRun:
     Attributes:
         path: the folder or the file that was given.
         scores: the folder of its scores.
+        params: its parameter file, which may not be there.
         kept: metrics by stage, of a file that holds all; None where each stage has a file in ``path``.
     """
 
     path: Path
     scores: Path
+    params: Path
     kept: Mapping[str, Any] | None = None
 
     @classmethod
@@ -79,20 +88,38 @@ class FinishedRun:
         """Find a run by the place of its metrics, and read the file that holds all of them.
 
         Args:
-            path: the folder ``reports/metrics``, with ``eval/scores`` beside ``reports``, or the file
-                ``metrics.json`` of a run in ``reports/results``, with ``scores`` beside it.
+            path: the folder ``reports/metrics``, with ``eval/scores`` and ``params.yaml`` beside
+                ``reports``, or the file ``metrics.json`` of a run in ``reports/results``, with
+                ``scores`` and ``params.yaml`` beside it.
 
         Raises:
-            UserError: the file has no metrics.
+            UserError: there is nothing at ``path``, or the file has no metrics.
         """
+        if path.is_dir():
+            root = path.resolve().parent.parent
+            return cls(path, root / "eval" / "scores", root / "params.yaml")
         if not path.is_file():
-            return cls(path, path.resolve().parent.parent / "eval" / "scores")
+            raise UserError(
+                f"estimate: {path}: no such file or folder. Expected reports/metrics, or metrics.json of a run in reports/results. Leave --from-run out"
+            )
         whole = read_json(path)
         if not isinstance(whole, dict) or not isinstance(whole.get("metrics"), dict):
             raise UserError(
                 f"estimate: {path}: no `metrics` in it. Expected metrics of each stage, as in reports/results/gpu-135m/metrics.json. Leave --from-run out"
             )
-        return cls(path, path.parent / "scores", whole["metrics"])
+        return cls(path, path.parent / "scores", path.parent / "params.yaml", whole["metrics"])
+
+    def asked_by(self, mix: Sequence[str]) -> str:
+        """What its ``generate.from`` names. Without it in the parameters: ``qpo`` if any of QPO's stages has metrics, else ``qft``.
+
+        Args:
+            mix: the run's generators.
+        """
+        params = read_yaml(self.params) if self.params.is_file() else {}
+        section = params.get("generate")
+        named = section.get("from") if isinstance(section, dict) else None
+        tuned = any(self.metrics(f"{stage}/{g}") for stage in QPO_STAGES for g in mix)
+        return str(named or ("qpo" if tuned else "qft"))
 
     def metrics(self, name: str) -> dict[str, Any] | None:
         """Metrics of a stage, such as ``generate/sums``; None where the run has none."""

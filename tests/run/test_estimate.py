@@ -243,9 +243,75 @@ def test_a_finished_run_gives_its_own_tokens_and_shares(tmp_path: Path, table: d
     assert found.keeps == {"pairs": 0.3, "screen": 0.9, "judge": 0.8, "reward_select": 0.5}
     assert (found.tokens["question"], found.tokens["response"]) == (20.0, 77.0)
     assert found.tokens["template"] == table["tokens"]["template"]
+    assert found.notes == ()
     (tmp_path / "judge.json").unlink()
-    with pytest.raises(UserError, match=r"judge\.json: no such file. Expected metrics of a finished run"):
+    with pytest.raises(UserError, match=r"no metrics of the stage `judge`\. Expected .* with the generators a, b\."):
         of_run(FinishedRun.at(tmp_path), found, ["a", "b"])
+
+
+def kept_run(folder: Path, asked_by: str | None, **stages: dict[str, Any]) -> FinishedRun:
+    """A run that Git keeps, of the generators a and b, with these metrics beside those that every run has."""
+    always = {
+        "screen": {"kept_frac": 0.9}, "judge": {"solvable_frac": 0.8}, "respond": {"mean_tokens": 77.0},
+        "reward_select": {"kept": 5, "questions": 10}, "generate/a": {"mean_tokens": 10.0}, "generate/b": {"mean_tokens": 30.0},
+    }  # fmt: skip
+    write_json(folder / "metrics.json", {"metrics": always | stages})
+    if asked_by:
+        (folder / "params.yaml").write_text(f"generate:\n  from: {asked_by}  # which model asks\n")
+    return FinishedRun.at(folder / "metrics.json")
+
+
+PAIRS = {"pairs": 3, "questions": 10}
+
+
+@pytest.mark.parametrize("asked_by", ["qft", "base", None])
+def test_a_run_without_qpo_leaves_the_share_of_pairs_to_the_paper_and_says_so(tmp_path: Path, asked_by: str | None):
+    assumed = Assumptions({}, {"pairs": 0.65})
+    found = of_run(kept_run(tmp_path, asked_by), assumed, ["a", "b"])
+    assert found.keeps == {"pairs": 0.65, "screen": 0.9, "judge": 0.8, "reward_select": 0.5}
+    [note] = found.notes
+    assert note.startswith("Share of questions that make a preference pair: 0.65, from the paper, because")
+
+
+def test_a_run_without_qpo_still_counts_the_pairs_that_it_has(tmp_path: Path):
+    found = of_run(kept_run(tmp_path, "qft", **{"preferences/a": PAIRS}), Assumptions({}, {"pairs": 0.65}), ["a", "b"])
+    assert (found.keeps["pairs"], found.notes) == (0.3, ())
+
+
+@pytest.mark.parametrize(
+    ("asked_by", "stages", "missing"),
+    [
+        pytest.param("qpo", {}, "preferences/a", id="qpo by its parameters"),
+        pytest.param("qpo", {"preferences/a": PAIRS}, "preferences/b", id="one generator's pairs alone"),
+        pytest.param(None, {"preferences/a": PAIRS}, "preferences/b", id="qpo by its metrics"),
+        pytest.param(None, {"qpo_questions/b": {"questions": 3}}, "preferences/a", id="qpo was begun"),
+        pytest.param("qft", {"generate/b": None}, "generate/b", id="no questions of a generator"),
+    ],
+)
+def test_an_incomplete_run_is_an_error_that_names_the_stage(
+    tmp_path: Path, asked_by: str | None, stages: dict[str, Any], missing: str
+):
+    run = kept_run(tmp_path, asked_by, **stages)
+    with pytest.raises(UserError, match=rf"metrics\.json: no metrics of the stage `{missing}`\."):
+        of_run(run, Assumptions({}, {"pairs": 0.65}), ["a", "b"])
+
+
+def test_a_run_that_is_not_there_is_an_error(tmp_path: Path):
+    with pytest.raises(UserError, match=r"gone: no such file or folder\. Expected reports/metrics"):
+        FinishedRun.at(tmp_path / "gone")
+
+
+def test_the_kept_run_without_qpo_is_estimated_from(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+):
+    monkeypatch.chdir(ROOT)
+    with pytest.raises(SystemExit, match="0"):
+        main(["estimate", "--profile", "gpu-1.5b", "--from-run", "reports/results/gpu-1.5b/metrics.json"])
+    out = capsys.readouterr().out
+    assert "is of a run without QPO." in out
+    assert "does not know it of base, solver. Counted as 0." in out
+    # 11,376 rows of the 8,192 questions that were answered, for the 24,576 of the profile.
+    assert "instruct_tune          34,128" in out
 
 
 def test_a_file_without_the_stages_metrics_is_an_error(tmp_path: Path):
