@@ -54,9 +54,8 @@ def funnel_table(run: Run) -> Table:
     return Table(title, head, rows, "l" + "r" * (len(head) - 2) + "l", links=links)
 
 
-def after_filters_table(run: Run) -> Table:
-    """Make a row for each of the responses, the selection and the training."""
-    respond, select, tune = run.metrics["respond"], run.metrics["reward_select"], run.student_metrics
+def after_filters_table(respond: dict[str, Any], select: dict[str, Any], tune: dict[str, Any]) -> Table:
+    """Make a row for each of the responses, the selection and the training, from their metrics."""
     responses = f"{respond['cut_at_max_tokens']:,} cut at `respond.max_tokens`; {respond['mean_distinct']:.2f} distinct ones per question"
     selection = (
         f"{select['dropped']['no_answer']:,} questions without a response that gives an answer, "
@@ -95,22 +94,32 @@ def demanded(select: dict[str, Any]) -> dict[str, int]:
 
 def funnel_steps(run: Run) -> list[tuple[str, int, int]]:
     """List the steps that took some questions: name, questions left, questions taken."""
-    select, tune = run.metrics["reward_select"], run.student_metrics
     left = run.ledger.num_rows
     steps = [("generated", left, 0)]
     for name, counts in run.outcomes.items():
         if name != KEPT and (taken := sum(counts)):
             left -= taken
             steps.append((name, left, taken))
+    return steps + after_filters_steps(run.metrics["reward_select"], run.student_metrics, run.params.instruct_tune.data)
+
+
+def after_filters_steps(select: dict[str, Any], tune: dict[str, Any], data: str) -> list[tuple[str, int, int]]:
+    """List the steps after the filters as ``funnel_steps`` does.
+
+    Args:
+        select: metrics of ``reward_select``.
+        tune: metrics of ``instruct_tune``.
+        data: ``instruct_tune.data``; other data than the pipeline's end the funnel before the training.
+    """
     demands = demanded(select)
     left = select["kept"] + sum(demands.values())
-    steps.append(("no usable response", left, select["questions"] - left))
+    steps = [("no usable response", left, select["questions"] - left)]
     for name, taken in demands.items():
         if taken:
             left -= taken
             steps.append((name, left, taken))
     # A funnel of questions ends where a question has several pairs; the table after it counts those.
-    if run.params.instruct_tune.data == "instruct" and "rows" not in select:
+    if data == "instruct" and "rows" not in select:
         not_drawn = select["kept"] - tune["examples"] - tune["dropped_too_long"]
         if not_drawn:
             steps.append(("not drawn", select["kept"] - not_drawn, not_drawn))
@@ -130,7 +139,7 @@ def funnel(run: Run) -> Section:
             "A name opens the questions of that outcome in the data browser; `passed` there shows those that a filter let through."
         ),
         Text("The paper's rates are shares of its 2M questions; its other filters and thresholds are not this run's."),
-        after_filters_table(run),
+        after_filters_table(run.metrics["respond"], run.metrics["reward_select"], run.student_metrics),
     ]
     if (data := run.params.instruct_tune.data) != "instruct":
         control = f"A control: the students were trained on `{data}` (`instruct_tune.data`), not on the questions of this funnel."

@@ -10,6 +10,7 @@ import argparse
 import json
 import re
 from pathlib import Path
+from statistics import mean, stdev
 from typing import Any
 
 from scalequest.audit.lock import LOCK, PARAMS, Lock, parse_lock, parse_yaml
@@ -22,14 +23,34 @@ from scalequest.redaction import refuse_secrets
 from scalequest.report import page
 from scalequest.report.blocks import Bar, Bars, Block, Browser, Column, Funnel, Report, Section, Table, Text, clip, code
 from scalequest.report.browse import snippet
-from scalequest.report.chain import amounts, check_in_words, flatten
+from scalequest.report.chain import (
+    after_filters_steps,
+    after_filters_table,
+    amounts,
+    check_in_words,
+    flatten,
+    pairs_of,
+)
 from scalequest.report.identity import PAPER_COST, epochs_of, models_table, samples_and_tokens
 from scalequest.report.record import graph, size_in_words
-from scalequest.report.results import DASH, percent
-from scalequest.report.run import tasks_of
+from scalequest.report.results import (
+    DASH,
+    dev_table,
+    doubtful_scores,
+    percent,
+    results_table,
+    students_scores,
+    students_table,
+)
+from scalequest.report.run import is_student, read_scores, scores_by_model, tasks_of
 from scalequest.runtime.progress import clock
 
+# A folder of a run with some of its outputs, as a DVC remote.
+TABLES = "tables"
+# Models that a whole run scores.
 MODELS = ("base", "solver", "student")
+# Stages that a generator needs when it is tuned, each by what `generate.from` names.
+TUNING = {"base": (), "qft": ("qft",), "qpo": ("qft", "qpo_questions", "preferences", "qpo")}
 # Training stages, in the order of the pipeline.
 TRAININGS = ("solver", "qft", "qpo", "difficulty_model", "reward_model", "instruct_tune")
 # Stages whose numbers the page cannot do without.
@@ -53,13 +74,16 @@ class Kept:
         metrics: stage, ``qft/school`` for one of several, to its metrics.
         seconds: DVC's stage name to the seconds that it took; empty where they were not kept.
         environments: package versions and machine, one list per kind.
-        scores: model to its scores file.
+        scores: model to task to its scores; base, solver, student, other students, then others.
+        dev: the same on development items, for models that have any.
         sample: rows of the training set.
         lock: what each stage read and wrote.
     """
 
     def __init__(self, folder: Path) -> None:
-        if missing := [name for name in (LOCK, PARAMS, "metrics.json", "scores") if not (folder / name).exists()]:
+        missing = [name for name in (LOCK, PARAMS, "metrics.json") if not (folder / name).exists()]
+        scored = [path.stem for path in (folder / "scores").glob("*.json")]
+        if missing := missing + ([] if scored else ["scores"]):
             raise UserError(
                 f"{folder}: no {', '.join(missing)}. Expected a kept run: dvc.lock, params.yaml, metrics.json and scores/. "
                 "`dvc repro report` writes the page of the run in the workspace."
@@ -67,6 +91,11 @@ class Kept:
         self.folder = folder
         self.params = parse_yaml((folder / PARAMS).read_bytes(), str(folder / PARAMS))
         found = read_json(folder / "metrics.json")
+        if not isinstance(found, dict) or not isinstance(found.get("metrics"), dict):
+            raise UserError(
+                f"{folder}/metrics.json: no `metrics` in it. Expected the metrics of each stage under this key. "
+                "Rename the key that holds them."
+            )
         self.metrics: dict[str, dict[str, Any]] = found["metrics"]
         if absent := [name for name in NEEDED if not self.of(name)]:
             raise UserError(
@@ -75,8 +104,10 @@ class Kept:
             )
         self.seconds: dict[str, float] = found.get("seconds", {})
         self.environments: list[list[str]] = found.get("environments", [])
-        files = sorted((folder / "scores").glob("*.json"), key=lambda path: (*MODELS, path.stem).index(path.stem))
-        self.scores = {path.stem: tasks_of(read_json(path)) for path in files}
+        files = read_scores(folder / "scores", scored)
+        self.scores = scores_by_model(files)
+        dev = {model: tasks_of(scores.get("dev", {})) for model, scores in files.items()}
+        self.dev = {model: scores for model, scores in dev.items() if scores}
         path = folder / "sample.jsonl"
         self.sample = list(read_jsonl(path)) if path.is_file() else []
         again = folder / "remeasured.json"
@@ -93,6 +124,22 @@ class Kept:
         """Benchmarks, in the order of the scores."""
         return list(dict.fromkeys(task for scores in self.scores.values() for task in scores))
 
+    @property
+    def students(self) -> list[str]:
+        """Students that were scored, ``student`` first."""
+        return [model for model in self.scores if is_student(model)]
+
+    @property
+    def tune(self) -> dict[str, Any]:
+        """Metrics of the training of the student that is published; the other students differ in their seed alone."""
+        return self.metrics.get("instruct_tune/student") or self.of("instruct_tune")[0]
+
+    @property
+    def asked_by(self) -> str | None:
+        """What ``generate.from`` names; None where the code of that day had no such choice."""
+        found = self.params.get("generate", {}).get("from")
+        return None if found is None else str(found)
+
     def of(self, stage: str) -> list[dict[str, Any]]:
         """Metrics of a stage's instances."""
         return [values for name, values in self.metrics.items() if name.split("/")[0] == stage]
@@ -108,37 +155,58 @@ def warning(folder: Path) -> list[str]:
     return []
 
 
+def mean_of_students(run: Kept, task: str) -> str:
+    """Mean and standard deviation over the students, in percent; empty for fewer than two."""
+    values = students_scores(run, task)
+    return f"{mean(values):.1f} ± {stdev(values):.1f}" if len(values) > 1 else ""
+
+
 def in_words(run: Kept) -> list[str]:
-    """Base, solver and student of each benchmark in a sentence, with their standard errors."""
+    """The scores of each benchmark in a sentence, with their standard errors, and the mean of several students."""
     sentences = []
     for task in run.tasks:
         found = {model: scores[task] for model, scores in run.scores.items() if task in scores}
         parts = [f"{model} {percent(s['flexible'], s['flexible_stderr'])} %" for model, s in found.items()]
+        if several := mean_of_students(run, task):
+            parts.append(
+                f"mean of {len(students_scores(run, task))} students {several} % (standard deviation over training seeds)"
+            )
         sentences.append(f"`{task}`: {', '.join(parts)}.")
-    return sentences
+    return [*sentences, *not_scored(run)]
+
+
+def not_scored(run: Kept) -> list[str]:
+    """Name the models that a whole run scores and this one did not; nothing where all were."""
+    absent = [model for model in MODELS if model not in run.scores]
+    return [f"No scores were kept of: {', '.join(absent)}."] if absent else []
+
+
+def untuned(run: Kept) -> list[str]:
+    """Say which stages that tune generators have no metrics, and whether this run needed them."""
+    stages = [stage for stage in TUNING["qpo"] if not run.of(stage)] if run.mix else []
+    if not stages:
+        return []
+    names = ", ".join(f"`{stage}`" for stage in stages)
+    if set(stages) & set(TUNING[run.asked_by or "qpo"]):
+        return [f"Not kept: the metrics of {names}."]
+    return [f"Not in this run: {names}. Its questions were asked by the `{run.asked_by}` models (`generate.from`)."]
 
 
 def results(run: Kept) -> Section:
-    """Scores with their standard errors."""
+    """Scores with their standard errors, as in the report of a run that ended here."""
     groups = [
-        (task, [Bar(model, 100 * s[task]["flexible"], 100 * s[task]["flexible_stderr"], strong=model == "student") for model, s in run.scores.items() if task in s])
+        (task, [Bar(model, 100 * s[task]["flexible"], 100 * s[task]["flexible_stderr"], strong=is_student(model)) for model, s in run.scores.items() if task in s])
         for task in run.tasks
     ]  # fmt: skip
-    rows = [
-        [
-            f"`{task}`", model, *(percent(found[score], found[f"{score}_stderr"]) for score in ("flexible", "strict")),
-            f"{found['n']:,}", percent(found["unparsed"]), percent(found["cut"]) if "cut" in found else DASH,
-        ]
-        for task in run.tasks
-        for model, scores in run.scores.items()
-        if (found := scores.get(task))
-    ]  # fmt: skip
-    head = ["task", "model", "flexible, %", "strict, %", "items", "unparsed, %", "cut, %"]
     return Section(
         "Results",
         [
             Bars("Flexible score; whiskers reach one standard error to each side", groups),
-            Table("Right answers in percent, ± one standard error", head, rows, "llrrrrr"),
+            results_table(run),
+            *([students_table(run)] if len(run.students) > 1 else []),
+            *([dev_table(run)] if run.dev else []),
+            *doubtful_scores(run),
+            *map(Text, not_scored(run)),
             Text(f"Not kept: {ABSENT['Test items']}. Standard errors are those that the run wrote."),
         ],
     )
@@ -146,7 +214,7 @@ def results(run: Kept) -> Section:
 
 def funnel(run: Kept) -> Section:
     """What every filter took."""
-    [filtered], [select], [tune] = run.of("filter"), run.of("reward_select"), run.of("instruct_tune")
+    [filtered], [select] = run.of("filter"), run.of("reward_select")
     left = filtered["generated"]
     steps = [("generated", left, 0)]
     rows = [["`generated`", f"{left:,}", "100.0", "", ""]]
@@ -158,8 +226,7 @@ def funnel(run: Kept) -> Section:
         steps.append((name, left, taken))
         rows.append([f"`{name}`", f"{taken:,}", percent(taken / filtered["generated"]), outcome.paper, outcome.meaning])
     rows.append([f"`{KEPT}`", f"{left:,}", percent(left / filtered["generated"]), "", ""])
-    steps.append(("no usable response", select["kept"], select["questions"] - select["kept"]))
-    steps.append(("too long to train on", tune["examples"], tune["dropped_too_long"]))
+    steps += after_filters_steps(select, run.tune, run.params["instruct_tune"].get("data", "instruct"))
     head = ["outcome", "all", "of generated, %", "paper, % of its 2M", "meaning"]
     return Section(
         "The funnel",
@@ -169,6 +236,7 @@ def funnel(run: Kept) -> Section:
             Text(
                 "The paper's rates are shares of its 2M questions; its other filters and thresholds are not this run's."
             ),
+            *(after_filters_table(respond, select, run.tune) for respond in run.of("respond")),
         ],
     )
 
@@ -186,7 +254,7 @@ def training(run: Kept) -> Section:
                 rows.append([f"`{name.replace('/', '@')}`", *cells, check_in_words(found)])
     head = ["stage", "first loss", "last loss", "steps", "tokens", "per step", "examples", "too long", "check"]
     table = Table("Losses of the first and the last step; tokens of all passes", head, rows, "lrrrrrrrl")
-    return Section("Training runs", [table, Text(f"Not kept: {ABSENT['Loss curves']}.")])
+    return Section("Training runs", [table, *map(Text, untuned(run)), Text(f"Not kept: {ABSENT['Loss curves']}.")])
 
 
 def cost(run: Kept) -> Section:
@@ -228,7 +296,8 @@ def cost(run: Kept) -> Section:
 
 def rows_kept(run: Kept) -> Section:
     """The sample of training rows, to be searched."""
-    absent = Text(f"Not kept: {ABSENT['Data browser']}; {ABSENT['Distributions']}; {ABSENT['Preference data']}.")
+    names = ["Data browser", "Distributions", *(["Preference data"] if run.of("preferences") else [])]
+    absent = Text(f"Not on this page: {'; '.join(ABSENT[name] for name in names)}. {files_kept(run)}")
     if not run.sample:
         return Section("Data browser", [absent])
     [select] = run.of("reward_select")
@@ -247,7 +316,9 @@ def rows_kept(run: Kept) -> Section:
         }
         for row in run.sample
     ]  # fmt: skip
-    title = f"Training rows: {len(rows):,} of {select['kept']:,}"
+    # A question with several training rows is in the sample once, with its best answer.
+    of = f"{select['kept']:,}" + (f" questions with {pairs_of(select):,} rows" if "rows" in select else "")
+    title = f"Training rows: {len(rows):,} of {of}"
     note = "The sample that the run kept. Click a question to read it with its answer."
     return Section("Data browser", [absent, Browser("questions", title, note, columns, rows)])
 
@@ -290,11 +361,23 @@ def lineage(run: Kept) -> Section:
     return Section(
         "Lineage",
         [
-            Text("From the `dvc.lock` that the run left. The files themselves were not kept."),
+            Text(f"From the `dvc.lock` that the run left. {files_kept(run)}"),
             graph(run.lock),
             Table("Stages and what they wrote", head, rows, "llllr", folded=True),
             Table("Packages and machines", ["environment"], environments, "l", folded=True),
         ],
+    )
+
+
+def files_kept(run: Kept) -> str:
+    """Say which of the stages' outputs Git keeps, in a DVC remote ``tables`` of the folder."""
+    remote = run.folder / TABLES / "files" / "md5"
+    outs = [out for stage in run.lock.order() for out in stage.outs]
+    kept = [code(out.path) for out in outs if out.md5 and (remote / out.md5[:2] / out.md5[2:]).is_file()]
+    if not kept:
+        return "The files themselves were not kept."
+    return (
+        f"Git keeps {', '.join(kept)} in the DVC remote `{TABLES}` of this folder, and no other output of the stages."
     )
 
 
@@ -306,17 +389,30 @@ def settings(run: Kept) -> Section:
 
 def build(run: Kept) -> Report:
     """The page of a kept run as data."""
-    [filtered], [tune] = run.of("filter"), run.of("instruct_tune")
-    student = run.scores.get("student", {})
+    [filtered] = run.of("filter")
     figures = [
         (f"{filtered['generated']:,}", "questions generated"),
         (f"{filtered['kept']:,}", f"kept by the filters ({percent(filtered['kept'] / filtered['generated'])} %)"),
-        (f"{tune['examples']:,}", "pairs trained on"),
-        *((f"{percent(found['flexible'])} %", f"student on `{task}`") for task, found in student.items()),
+        (f"{run.tune['examples']:,}", "pairs trained on"),
     ]
+    for task in run.tasks:
+        if several := mean_of_students(run, task):
+            figures.append(
+                (
+                    f"{several} %",
+                    f"mean of {len(students_scores(run, task))} students on `{task}`, ± standard deviation",
+                )
+            )
+        else:
+            figures += [
+                (f"{percent(run.scores[model][task]['flexible'])} %", f"{model} on `{task}`")
+                for model in run.students
+                if task in run.scores[model]
+            ]
     identity: list[Block] = [
         *(Text(words, alert=True) for words in warning(run.folder)),
         models_table(run.params["models"], run.mix),
+        *map(Text, untuned(run)),
     ]
     record = [
         f"Written from the files below {code(run.folder.name)} by `scalequest report`; the run's code was that of its day.",
@@ -324,7 +420,7 @@ def build(run: Kept) -> Report:
     ]
     return Report(
         name=f"ScaleQuest run {run.folder.name}",
-        headline=f"{filtered['generated']:,} questions generated, {tune['examples']:,} trained on",
+        headline=f"{filtered['generated']:,} questions generated, {run.tune['examples']:,} trained on",
         lead=in_words(run),
         figures=figures,
         sections=[

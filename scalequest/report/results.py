@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from dataclasses import dataclass
 from statistics import mean, stdev
-from typing import Any
+from typing import Any, Protocol
 
 from scalequest.outcomes import MANY_CUT, MANY_UNPARSED, WARNINGS
 from scalequest.report.blocks import Bar, Bars, Block, Section, Table, Text
@@ -42,6 +42,26 @@ def signed(value: float) -> str:
 def p_in_words(p: float) -> str:
     """Give a p-value to two digits, and no digits that nobody can use."""
     return f"p {'< 0.0001' if p < 0.0001 else f'= {p:.2g}'}"
+
+
+class Scored(Protocol):
+    """Scores of a run that ended here, or of one that was kept."""
+
+    @property
+    def scores(self) -> dict[str, dict[str, Any]]:
+        """Model to task to its scores on the test items."""
+
+    @property
+    def dev(self) -> dict[str, dict[str, Any]]:
+        """The same on the development items."""
+
+    @property
+    def tasks(self) -> list[str]:
+        """Tasks in the order of the tables."""
+
+    @property
+    def students(self) -> list[str]:
+        """Students that were scored."""
 
 
 @dataclass(frozen=True)
@@ -110,7 +130,7 @@ def items_in_words(scores: dict[str, Any]) -> str:
     return f"{scores['n']:,}" + (f" × {scores['samples']}" if "samples" in scores else "")
 
 
-def results_table(run: Run) -> Table:
+def results_table(run: Scored) -> Table:
     """Make a row per task and model."""
     rows = []
     for task in run.tasks:
@@ -118,7 +138,8 @@ def results_table(run: Run) -> Table:
             cells = [DASH] * 5
             if found := scores.get(task):
                 both = [percent(found[score], found[f"{score}_stderr"]) for score in ("flexible", "strict")]
-                cells = [*both, items_in_words(found), percent(found["unparsed"]), percent(found["cut"])]
+                cut = percent(found["cut"]) if "cut" in found else DASH
+                cells = [*both, items_in_words(found), percent(found["unparsed"]), cut]
             rows.append([f"`{task}`", model, *cells])
     head = ["task", "model", "flexible, %", "strict, %", "items", "unparsed, %", "cut, %"]
     return Table("Right answers in percent, ± one standard error", head, rows, "llrrrrr")
@@ -143,12 +164,17 @@ def difference_table(run: Run) -> Table:
     return Table("Student minus each model it is compared with, on the same items", head, rows, "lllrrrrl")
 
 
-def students_table(run: Run) -> Table:
+def students_scores(run: Scored, task: str, score: str = "flexible") -> list[float]:
+    """Scores of all students on a task, in percent."""
+    return [100 * run.scores[model][task][score] for model in run.students if task in run.scores[model]]
+
+
+def students_table(run: Scored) -> Table:
     """Make a row per task and score over all students: mean and standard deviation over training seeds."""
     rows = []
     for task in run.tasks:
         for score in ("flexible", "strict"):
-            values = [100 * run.scores[model][task][score] for model in run.students if task in run.scores[model]]
+            values = students_scores(run, task, score)
             if len(values) > 1:
                 base = run.scores.get("base", {}).get(task)
                 gain = signed(mean(values) - 100 * base[score]) if base else DASH
@@ -160,7 +186,7 @@ def students_table(run: Run) -> Table:
     return Table("Students that differ in their training seed alone", head, rows, "llrrrl")
 
 
-def dev_table(run: Run) -> Table:
+def dev_table(run: Scored) -> Table:
     """Make a row per task and model of the development items."""
     rows = [
         [f"`{task}`", model, items_in_words(s), percent(s["flexible"], s["flexible_stderr"]), percent(s["strict"], s["strict_stderr"])]
@@ -172,7 +198,7 @@ def dev_table(run: Run) -> Table:
     return Table(title, ["task", "model", "items", "flexible, %", "strict, %"], rows, "llrrr", folded=True)
 
 
-def doubtful_scores(run: Run) -> list[Block]:
+def doubtful_scores(run: Scored) -> list[Block]:
     """Warn of every score that is exactly 0, and of answers that could not be read, were cut or could not be checked."""
     warnings = []
     for task in run.tasks:
@@ -184,9 +210,9 @@ def doubtful_scores(run: Run) -> list[Block]:
                 warnings.append(f"{who}: {WARNINGS['score_zero']}.")
             if found["unparsed"] > MANY_UNPARSED:
                 warnings.append(f"{who}: {percent(found['unparsed'])} % of the answers could not be parsed.")
-            if found["cut"] > MANY_CUT:
+            if found.get("cut", 0) > MANY_CUT:
                 warnings.append(f"{who}: {percent(found['cut'])} % of the answers were cut at `evaluate.max_tokens`.")
-            if found["too_long"]:
+            if found.get("too_long"):
                 warnings.append(
                     f"{who}: {found['too_long']:,} prompts did not fit into the context and count as wrong."
                 )
