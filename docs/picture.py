@@ -1,8 +1,10 @@
-"""Draw docs/overview.svg: the pipeline, and the GPU run's counts and scores from reports/results/gpu-135m.
+"""Draw docs/overview.svg: the pipeline, and the counts and scores of the run in reports/results/gpu-1.5b.
 
 python docs/picture.py           # write it
 python docs/picture.py --check   # exit code 1 if the file is not what the results say
 
+The scores are means of students that differ in their training seed. Their standard errors are over test items, which the
+scores of single seeds do not give, so students.json keeps both. The base is that of the run gpu-135m.
 The charts are those of the report (scalequest/report/charts.py) with its colours. The picture is plain SVG: its text stays text.
 """
 
@@ -13,19 +15,23 @@ from itertools import pairwise
 from pathlib import Path
 from xml.sax.saxutils import escape
 
-from scalequest.io import write_text
+from scalequest.io import read_json, write_text
 from scalequest.report.blocks import Bar, Funnel
 from scalequest.report.charts import bars_svg, funnel_svg, scale
 from scalequest.report.kept import Kept
 from scalequest.report.page import STYLE
 
 ROOT = Path(__file__).resolve().parents[1]
-RUN = ROOT / "reports" / "results" / "gpu-135m"
+RUN = ROOT / "reports" / "results" / "gpu-1.5b"
+STUDENTS = RUN / "students.json"
+BASE = RUN.parent / "gpu-135m" / "scores" / "base.json"
 PICTURE = ROOT / "docs" / "overview.svg"
 
 # Pixels of a chart.
 CHART = 450
 INK, SOFT, PAPER, BLUE = "#1f2933", "#52606d", "#ffffff", "#2f6fb0"
+# The label of students that learned what the run generated.
+GENERATED = "generated answers"
 # Title, what happens, stages.
 STEPS = (
     ("Learn to ask", ("fine-tune on questions,", "then on preferences"), "qft · preferences · qpo"),
@@ -84,37 +90,52 @@ def counts() -> Funnel:
         ("screened", metrics["screen"]["kept"]),
         ("solvable", metrics["judge"]["solvable"]),
         ("in the mix", metrics["filter"]["kept"]),
-        ("training rows", metrics["reward_select"]["kept"]),
+        ("answered, and kept", metrics["reward_select"]["kept"]),
     ]
     taken = [0, *(before - after for (_, before), (_, after) in pairwise(left))]
     return Funnel("Questions left", [(name, n, lost) for (name, n), lost in zip(left, taken, strict=True)])
 
 
 def scores() -> list[Bar]:
-    """GSM8K scores of base, student and solver with one standard error."""
-    labels = {"base": "base model", "student": "student", "solver": "tuned on real data"}
-    found = {model: scores["gsm8k"] for model, scores in Kept(RUN).scores.items()}
+    """GSM8K scores of the base and of each kind of student, with one standard error."""
+    base = read_json(BASE)["gsm8k"]
+    bars = [Bar("untrained", 100 * base["flexible"], 100 * base["flexible_stderr"], strong=False)]
+    for student in read_json(STUDENTS):
+        label = f"trained on {student['rows']:,} {student['label']}"
+        bars.append(Bar(label, student["gsm8k"], student["standard_error"], strong=student["label"] == GENERATED))
+    return bars
+
+
+def caption() -> list[str]:
+    """What the picture was drawn from, a line per string."""
+    rows, students = Kept(RUN).metrics["reward_select"], read_json(STUDENTS)
+    [items] = {student["items"] for student in students}
+    [seeds] = {student["seeds"] for student in students}
+    most = max(student["rows"] for student in students)
     return [
-        Bar(label, 100 * found[model]["flexible"], 100 * found[model]["flexible_stderr"], strong=model == "student")
-        for model, label in labels.items()
+        "Qwen2.5-Coder-1.5B writes, judges and answers; SmolLM2-135M learns. Two H200, real GSM8K and MATH.",
+        f"Questions: the first of two rounds, without preference tuning. {rows['kept']:,} of them keep {rows['rows']:,} answers; "
+        f"both rounds give {most:,}.",
+        f"Scores: means of students of {seeds} seeds on {items:,} test problems; the untrained one on {read_json(BASE)['gsm8k']['n']:,}.",
     ]
 
 
 def draw() -> str:
     """Return the whole picture."""
-    width, height, bars = 1000, 416, scores()
+    width, height, bars = 1000, 454, scores()
     parts = [
         *pipeline(20, 20, width - 40),
         *chart(20, 172, "Questions left after each step", funnel_svg(counts(), CHART)),
         *chart(
             530,
             172,
-            "GSM8K: % right ± one standard error",
+            "The student on GSM8K: % right ± one standard error",
             bars_svg("GSM8K", bars, scale(max(b.value + b.error for b in bars)), CHART),
         ),
-        text(20, 398, "The run of profiles/gpu-135m.yaml: SmolLM2-135M in every role, two H100, 21 minutes.", 12, SOFT),
+        *(text(20, 404 + 18 * n, line, 12, SOFT) for n, line in enumerate(caption())),
     ]
-    title = "The pipeline, and what the GPU run gave: the student scores four times its base on GSM8K"
+    best, base = bars[-1].value, bars[0].value
+    title = f"The pipeline, and a run with a 1.5B teacher: its 135M student answers {best:.1f} % of GSM8K, untrained {base:.1f} %"
     return (
         f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {height}" role="img" '
         f'font-family="system-ui, -apple-system, Segoe UI, Helvetica, Arial, sans-serif">\n'

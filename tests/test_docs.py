@@ -9,6 +9,7 @@ import subprocess
 import sys
 import tokenize
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -121,6 +122,24 @@ def test_the_picture_shows_the_committed_results():
     """Drawn anew from them, its charts by the report's own functions."""
     done = subprocess.run([sys.executable, "docs/picture.py", "--check"], cwd=ROOT, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
+    drawn = (ROOT / "docs" / "overview.svg").read_text()
+    for words in ("52,224", "8,192 (−34,762)", "4,295 (−3,897)", "1.4 ± 0.4", "7.5 ± 0.7", "9.0 ± 0.8", "13.3 ± 1.0"):
+        assert f">{words}</text>" in drawn
+
+
+TEACHER = ROOT / "reports" / "results" / "gpu-1.5b"
+
+
+@pytest.mark.parametrize("student", read_json(TEACHER / "students.json"), ids=lambda student: str(student["rows"]))
+def test_the_students_of_the_picture_have_the_mean_of_their_scores(student: dict[str, Any]):
+    found = [read_json(file)["gsm8k"] for file in sorted((TEACHER / student["scores"]).glob("student*.json"))]
+    assert len(found) == student["seeds"]
+    assert {score["n"] for score in found} == {student["items"]}
+    assert student["gsm8k"] == pytest.approx(100 * statistics.mean(score["flexible"] for score in found), abs=0.05)
+    # Of the same items: between the error of independent answers and that of one student.
+    single = 100 * statistics.mean(score["flexible_stderr"] for score in found)
+    assert single / len(found) ** 0.5 - 0.05 < student["standard_error"] < single + 0.05
+    assert f"| {student['rows']:,} |" in (TEACHER / "README.md").read_text().replace("**", "")
 
 
 @pytest.mark.parametrize("page", [*PAGES, *RECORDS], ids=name)
