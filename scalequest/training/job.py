@@ -415,13 +415,14 @@ def arguments(job: Job, folder: Path, packs: int | None = None) -> dict[str, Any
         "seed": job.seed,
         "data_seed": job.seed,
         "max_grad_norm": 1.0,
-        "logging_steps": 1,
-        "logging_nan_inf_filter": False,  # it hides a divergence; see scalequest.training.divergence
+        "logging_strategy": "no",  # scalequest.training.divergence logs each step
+        "logging_nan_inf_filter": False,  # it hides a divergence, and reads the loss of each pass
         "save_strategy": "no",  # by time: scalequest.training.checkpoints
         "save_total_limit": 1,
         "report_to": "none",
         "disable_tqdm": True,
         "ddp_find_unused_parameters": False,
+        "accelerator_config": {"non_blocking": cuda},  # from pinned memory: the host does not wait for a batch's copy
     }
 
 

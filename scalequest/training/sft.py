@@ -12,6 +12,7 @@ from scalequest.params import SupervisedTraining
 from scalequest.training.attention import choose_kernel, use_kernel, use_usual
 from scalequest.training.causal import CausalKind, log_probability
 from scalequest.training.collated import check_rows_apart, preflight_error, show_mask, unpacked
+from scalequest.training.divergence import READ_TOGETHER
 from scalequest.training.examples import IGNORED, Example
 from scalequest.training.fused import add_packed_loss, check_fused
 from scalequest.training.job import Comparison, Job, Measured, arguments
@@ -137,7 +138,9 @@ def pack(trainer: Any, job: Job, packs: PackedSteps) -> None:
     add_packed_loss(model, job.runtime.fused_loss)
     trainer.packs, trainer.restore = packs, use_usual
     trainer.train_dataset = PackedRows(job.rows)
-    multiple = 64 if torch.cuda.is_available() else 1
+    multiple = 1
+    if torch.cuda.is_available():
+        multiple, trainer.steps_per_reading = 64, READ_TOGETHER
     trainer.data_collator = PackCollator(trainer.processing_class.pad_token_id, longest, multiple)
     log.info("%d packs of at most %d tokens per step, attention %s, loss %s",
              packs.per_step, job.params.per_device_batch_size * job.params.max_length, kernel, job.runtime.fused_loss)  # fmt: skip

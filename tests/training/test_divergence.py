@@ -1,4 +1,7 @@
-"""A training stops at its first loss or gradient norm that is not finite, and writes nothing (a tiny real model)."""
+"""A training stops at its first loss or gradient norm that is not finite, and writes nothing (a tiny real model).
+
+Its curve is the same however many steps are read together.
+"""
 
 import os
 import sys
@@ -12,14 +15,17 @@ from scalequest.models.weights import load_chat
 from scalequest.params import Params
 from scalequest.runtime.facts import StageFacts
 from scalequest.runtime.stage import StageRun
+from scalequest.training.collated import unpacked
+from scalequest.training.divergence import StopsAtNonFinite
 from scalequest.training.dpo import DPO
 from scalequest.training.examples import Pair, ScoredText
-from scalequest.training.job import train
+from scalequest.training.job import Job, ready_trainer, train
 from scalequest.training.regression import Regression
 from scalequest.training.reward import Reward
 from scalequest.training.sft import SFT
 from stages.qft import question_example
 from tests.fakes import ROOT, changed
+from tests.training import test_packing
 from tests.training.test_job import QUESTIONS, settings
 from tests.warm import Warm
 
@@ -28,6 +34,7 @@ pytestmark = pytest.mark.slow
 KINDS = {"sft": SFT(), "dpo": DPO(0.1), "reward": Reward(), "regression": Regression()}
 # Which process and which of its micro-batches is made to fail, for processes that accelerate starts: they import this file.
 FAILS_IN = "SCALEQUEST_TEST_FAILS_IN"
+STEPS_PER_READING = "SCALEQUEST_TEST_STEPS_PER_READING"
 
 
 def rows(kind: str, model: Path) -> list[Any]:
@@ -128,21 +135,28 @@ def test_an_infinite_gradient_under_a_finite_loss_stops_before_a_checkpoint(
     assert not (tmp_path / "out").exists()
 
 
-@pytest.mark.parametrize(("rank", "forked"), [(0, False), (1, True)])
+@pytest.mark.parametrize(("rank", "forked", "packed"), [(0, False, True), (1, True, False)])
 def test_a_process_that_alone_diverges_stops_them_all(
-    rank: int, forked: bool, model: Path, laptop: Params, tmp_path: Path, warm: Warm, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """A NaN in one process of two: the other waits in a collective operation for gradients that never come."""
+    rank: int, forked: bool, packed: bool, model: Path, laptop: Params, tmp_path: Path, warm: Warm,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    """A NaN in one process of two: the other waits in a collective operation for gradients that never come.
+
+    Of packs whose steps are read together, both see the mean loss, and the one process has the rows.
+    """
     from scalequest.training import launch
 
     two = changed(laptop, runtime={"accelerate": str(ROOT / "profiles" / "accelerate" / "two-processes.yaml")})
     monkeypatch.setattr(launch, "MODULE", "tests.training.failing_process")
     monkeypatch.setenv("PYTHONPATH", str(ROOT))
     monkeypatch.setenv(FAILS_IN, str(rank))
+    monkeypatch.setenv(STEPS_PER_READING, "3" if packed else "1")
+    made = test_packing.rows() if packed else rows("sft", model)
+    few = settings(packing=True, max_length=64, epochs=2) if packed else settings()
     if forked:  # once the processes are those that a user starts
         monkeypatch.setattr(sys, "executable", f"{warm.path()}/python")
     with pytest.raises(UserError, match=r"training diverged at step 2 of 4: loss nan, .* rows \d+ \(q\d+\)"):
-        train(StageRun(two), SFT(), model, tmp_path / "out", rows("sft", model), settings())
+        train(StageRun(two), SFT(), model, tmp_path / "out", made, few)
     assert not (tmp_path / "out").exists()
 
 
@@ -169,15 +183,150 @@ def test_the_gradient_norm_of_each_step_is_kept(model: Path, laptop: Params, tmp
     assert steps[0]["learning_rate"] == pytest.approx(2e-3)
 
 
-def fail_in_one_process() -> None:
-    """Make the second micro-batch of the process that FAILS_IN names NaN."""
+# ------------------------------------------------------------------------------------------- steps that are read together
+
+
+class Events:
+    """What a training does in order: ``read N`` steps, ``log STEP``, ``save STEP``."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        from accelerate import Accelerator
+        from transformers import Trainer
+
+        self.seen: list[str] = []
+        gather, log, save = Accelerator.gather, Trainer.log, Trainer._save_checkpoint
+
+        def gathered(accelerator: Any, numbers: Any) -> Any:
+            self.seen.append(f"read {len(numbers)}")
+            return gather(accelerator, numbers)
+
+        def logged(trainer: Any, logs: dict[str, float], *args: Any) -> None:
+            if "loss" in logs:
+                self.seen.append(f"log {trainer.state.global_step}")
+            log(trainer, logs, *args)
+
+        def saved(trainer: Any, *args: Any) -> None:
+            self.seen.append(f"save {trainer.state.global_step}")
+            save(trainer, *args)
+
+        monkeypatch.setattr(Accelerator, "gather", gathered)
+        monkeypatch.setattr(Trainer, "log", logged)
+        monkeypatch.setattr(Trainer, "_save_checkpoint", saved)
+
+
+def packed_trainer(model: Path, laptop: Params, folder: Path, together: int, saved_at: int = 0) -> Any:
+    """Seven steps of two rows in two packs, an epoch ending after step 4, a checkpoint after ``saved_at``."""
+    from transformers import TrainerCallback
+
+    class Saves(TrainerCallback):
+        def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+            control.should_save = state.global_step == saved_at
+            control.should_training_stop = state.global_step == 7
+
+    chosen = settings(packing=True, batch_size=2, per_device_batch_size=1, max_length=64, epochs=2)
+    made = test_packing.rows()
+    trainer = ready_trainer(Job(SFT(), model, folder / "out", made, chosen, "float32", 17, laptop.runtime), folder)
+    assert trainer.packs.per_step == 2
+    assert trainer.steps_per_reading == 1, "a CPU reads each step"
+    trainer.steps_per_reading = together
+    trainer.add_callback(Saves())
+    return trainer
+
+
+def curve(trainer: Any) -> list[dict[str, float]]:
+    return [entry for entry in trainer.state.log_history if "loss" in entry]
+
+
+def test_steps_that_are_read_together_keep_their_own_numbers(
+    model: Path, laptop: Params, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Seven steps in threes, a rest of one, and the same in threes with a checkpoint due after step 5."""
+    events, weights, curves = Events(monkeypatch), [], []
+    for name, together, saved_at in (("each", 1, 0), ("three", 3, 0), ("saved", 3, 5), ("resumed", 3, 0)):
+        events.seen.clear()
+        trainer = packed_trainer(model, laptop, tmp_path / name, together, saved_at)
+        checkpoint = tmp_path / "saved" / "checkpoint-5"
+        trainer.train(resume_from_checkpoint=str(checkpoint) if name == "resumed" else None)
+        weights.append({key: value.numpy().tobytes() for key, value in trainer.model.state_dict().items()})
+        curves.append(curve(trainer))
+        expected = {
+            "each": [f"{what} {n}" for step in range(1, 8) for what, n in (("read", 1), ("log", step))],
+            "three": ["read 3", "log 1", "log 2", "log 3", "read 3", "log 4", "log 5", "log 6", "read 1", "log 7"],
+            "saved": ["read 3", "log 1", "log 2", "log 3", "read 2", "log 4", "log 5", "save 5", "read 2", "log 6", "log 7"],
+            "resumed": ["read 2", "log 6", "log 7"],
+        }  # fmt: skip
+        assert events.seen == expected[name]
+    assert [entry["step"] for entry in curves[0]] == [1, 2, 3, 4, 5, 6, 7]
+    assert [entry["epoch"] for entry in curves[0]] == [0.25, 0.5, 0.75, 1, 1.25, 1.5, 1.75]
+    assert len({entry["loss"] for entry in curves[0]}) == 7
+    assert curves[1:] == [curves[0]] * 3
+    assert weights[1:] == [weights[0]] * 3
+
+
+@pytest.mark.parametrize("broken", ["loss", "gradient"])
+def test_a_broken_step_among_steps_read_together_is_reported_as_itself(
+    broken: str, model: Path, laptop: Params, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Step 5 is the second of the three that are read after step 6. By then the weights are NaN, and step 6 with them."""
     import trl
 
-    whole, calls = trl.SFTTrainer.compute_loss, []
+    whole, seen = trl.SFTTrainer.training_step, dict[int, list[list[list[int]]]]()
+
+    def training_step(trainer: Any, net: Any, inputs: dict[str, Any], *args: Any, **kwargs: Any) -> Any:
+        loss = whole(trainer, net, inputs, *args, **kwargs)
+        packs = seen.setdefault(trainer.state.global_step + 1, [])
+        packs.append(unpacked(inputs))
+        if len(seen) == 5 and len(packs) == 2:
+            for weight in net.parameters():
+                weight.grad.fill_(float("nan"))
+            return loss * float("nan") if broken == "loss" else loss
+        return loss
+
+    monkeypatch.setattr(trl.SFTTrainer, "training_step", training_step)
+    ids = {tuple(row.prompt + row.target): f"{place} ({row.id})" for place, row in enumerate(test_packing.rows())}
+    for saved_at, steps in ((0, 6), (5, 5)):
+        seen.clear()
+        trainer = packed_trainer(model, laptop, tmp_path / str(saved_at), 3, saved_at)
+        with pytest.raises(UserError, match="training diverged at step 5 of 8: loss") as stopped:
+            trainer.train()
+        assert len(seen) == steps
+        rows_of = seen[5][1:] if broken == "loss" else seen[5]
+        expected = ", ".join(ids[tuple(row)] for pack in rows_of for row in pack)
+        # Cosine from 2e-3 over 8 steps: after 4 of them half of it.
+        assert f"gradient norm nan, learning rate 0.001, rows {expected}. Expected" in str(stopped.value)
+        assert (": loss nan," in str(stopped.value)) == (broken == "loss")
+        assert [entry["step"] for entry in curve(trainer)] == [1, 2, 3, 4]
+        assert not list(tmp_path.glob("*/checkpoint-*"))
+
+
+@pytest.mark.usefixtures("forked")
+def test_two_processes_that_read_steps_together_give_the_curve_of_one_that_reads_each(
+    model: Path, laptop: Params, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Two packs per step, in one process or in two: the same sums, so the same numbers up to rounding."""
+    from scalequest.training import launch
+
+    two = changed(laptop, runtime={"accelerate": str(ROOT / "profiles" / "accelerate" / "two-processes.yaml")})
+    few, made = settings(packing=True, max_length=64, epochs=2), test_packing.rows()
+    monkeypatch.setenv("PYTHONPATH", str(ROOT))
+    monkeypatch.setattr(launch, "MODULE", "tests.training.failing_process")
+    monkeypatch.setenv(STEPS_PER_READING, "3")
+    alone = train(StageRun(laptop), SFT(), model, tmp_path / "1", made, few)
+    shared = train(StageRun(two), SFT(), model, tmp_path / "2", made, few)
+    assert [entry["step"] for entry in shared.curves] == [1, 2, 3, 4]
+    for found, expected in zip(shared.curves, alone.curves, strict=True):
+        assert found == pytest.approx(expected, rel=1e-5)
+    assert shared.metrics["processes"] == 2
+
+
+def fail_in_one_process() -> None:
+    """Make the second micro-batch of the process that FAILS_IN names NaN, and read STEPS_PER_READING together."""
+    calls: list[int] = []
 
     def compute_loss(self: Any, *args: Any, **kwargs: Any) -> Any:
         calls.append(1)
-        loss = whole(self, *args, **kwargs)
-        return loss * float("nan") if len(calls) == 2 and os.environ["RANK"] == os.environ[FAILS_IN] else loss
+        loss = super(StopsAtNonFinite, self).compute_loss(*args, **kwargs)  # type: ignore[misc]
+        return loss * float("nan") if len(calls) == 2 and os.environ["RANK"] == os.environ.get(FAILS_IN) else loss
 
-    trl.SFTTrainer.compute_loss = compute_loss
+    StopsAtNonFinite.steps_per_reading = int(os.environ.get(STEPS_PER_READING, "1"))
+    StopsAtNonFinite.compute_loss = compute_loss  # type: ignore[attr-defined]
