@@ -48,10 +48,11 @@ def make_room(folder: Path, needed: int) -> bool:
     return True
 
 
-def checkpoints_by_time(folder: Path, minutes: float) -> Any:
+def checkpoints_by_time(folder: Path, minutes: float, every: int = 1) -> Any:
     """A callback of transformers' trainer that saves at the first step after each ``minutes``; 0 = at every step.
 
-    The last step gets none, because the model itself is written next. With several processes the first one decides.
+    The last step gets none, because the model itself is written next. With several processes the
+    first one decides, at each ``every``-th step: to hear from it, the others wait for their GPUs.
     """
     from transformers import TrainerCallback
 
@@ -62,6 +63,8 @@ def checkpoints_by_time(folder: Path, minutes: float) -> Any:
             self.written = time.monotonic()
 
         def on_step_end(self, args: Any, state: Any, control: Any, model: Any = None, **_: Any) -> None:
+            if minutes and args.world_size > 1 and state.global_step % every:
+                return
             due = time.monotonic() - self.written >= 60 * minutes and state.global_step < state.max_steps
             if due and state.is_world_process_zero and not make_room(folder, checkpoint_bytes(model)):
                 due, self.written = False, time.monotonic()

@@ -273,7 +273,7 @@ def ready_trainer(job: Job, folder: Path) -> Any:
     if compiles(job.runtime):
         log.info("%d blocks are compiled", compile_layers(trainer.model))
     trainer.remove_callback(PrinterCallback)
-    trainer.add_callback(checkpoints_by_time(folder, job.runtime.checkpoint_minutes))
+    trainer.add_callback(checkpoints_by_time(folder, job.runtime.checkpoint_minutes, trainer.steps_per_reading))
     return trainer
 
 

@@ -26,16 +26,19 @@ MODEL = SimpleNamespace(
 class Steps:
     """A training of ``n`` steps by a clock of its own; ``saved`` are the steps that a checkpoint was asked for."""
 
-    def __init__(self, folder: Path, minutes: float, monkeypatch: pytest.MonkeyPatch) -> None:
-        self.now, self.saved = 1000.0, list[int]()
+    def __init__(
+        self, folder: Path, minutes: float, monkeypatch: pytest.MonkeyPatch, processes: int = 1, every: int = 1
+    ) -> None:
+        self.now, self.saved, self.processes = 1000.0, list[int](), processes
         monkeypatch.setattr(checkpoints.time, "monotonic", lambda: self.now)
-        self.callback = checkpoints_by_time(folder, minutes)
+        self.callback = checkpoints_by_time(folder, minutes, every)
 
     def run(self, n: int, seconds: float, writing: float = 0.0) -> list[int]:
-        args, control = SimpleNamespace(world_size=1), SimpleNamespace(should_save=False)
+        args, control = SimpleNamespace(world_size=self.processes), SimpleNamespace(should_save=False)
         self.callback.on_train_begin(args, None, control)
         for number in range(1, n + 1):
             self.now += seconds
+            control.should_save = False  # as transformers does where a step begins
             state = SimpleNamespace(global_step=number, max_steps=n, is_world_process_zero=True)
             self.callback.on_step_end(args, state, control, model=MODEL)
             if control.should_save:
@@ -61,6 +64,20 @@ def test_checkpoints_are_written_by_time(
     monkeypatch: pytest.MonkeyPatch,
 ):  # fmt: skip
     assert Steps(tmp_path, minutes, monkeypatch).run(n, seconds, writing) == saved
+
+
+@pytest.mark.parametrize(
+    ("processes", "minutes", "saved", "asked"),
+    [(1, 5, [3, 6, 9], 10), (2, 5, [4, 8], 2), (2, 0, [1, 2, 3, 4, 5, 6, 7, 8, 9], 10)],
+)
+def test_several_processes_agree_at_every_fourth_step(
+    processes: int, minutes: float, saved: list[int], asked: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    """Ten steps of 100 s: 300 s have passed at step 4, and again at step 8."""
+    agreed, asks = checkpoints._agreed, list[bool]()
+    monkeypatch.setattr(checkpoints, "_agreed", lambda due, n: asks.append(due) or agreed(due, n))
+    assert Steps(tmp_path, minutes, monkeypatch, processes, every=4).run(10, 100) == saved
+    assert len(asks) == asked
 
 
 def disk(monkeypatch: pytest.MonkeyPatch, folder: Path, free: int, each: int) -> None:
