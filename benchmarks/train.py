@@ -11,6 +11,10 @@ the others go on; one that would begin after ``--limit-s`` is left out. Rows are
 their solutions, as the stage ``solver`` learns them. Tokens are those of rows: padding is work, not
 tokens. The plain loops read the same tokens end to end in full batches, and learn all of them.
 
+``--profile`` prints the kernels of three steps after the warm-up. ``--syncs`` lists the places where
+the host waits for the GPU in three such steps, and how often: no kernel is launched meanwhile. Of a
+way that reads the losses of several steps together, the reading itself is not among them.
+
 share of peak = 6 * parameters * tokens per second / (cards * the card's peak in bfloat16)
 
 ``fsdp`` trains with the stage's own code in the processes of a configuration and in one process,
@@ -19,6 +23,7 @@ and compares losses and saved weights. ``deterministic`` trains twice with
 """
 
 import argparse
+import contextlib
 import gc
 import json
 import logging
@@ -28,7 +33,9 @@ import sys
 import tempfile
 import time
 import traceback
-from collections.abc import Callable, Sequence
+import warnings
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from hashlib import sha256
 from pathlib import Path
@@ -48,15 +55,15 @@ from scalequest.training.launch import here
 from scalequest.training.sft import SFT
 
 SEED = 17
-# Ways to train: what is set besides the common settings. `quiet` logs every tenth step, so that the host waits for the card
-# less often; `whole` compiles the layers as one graph instead of each by itself.
+# Ways to train: what is set besides the common settings. `each` reads loss and gradient norm at each step, where the others
+# read packed steps together on a GPU; `whole` compiles the layers as one graph instead of each by itself.
 OURS = {
     "unpacked": {"packing": False},
     "packed": {"packing": True},
     "packed_liger": {"packing": True, "fused_loss": "liger"},
     "packed_compiled": {"packing": True, "compile_training": True},
     "packed_compiled_liger": {"packing": True, "compile_training": True, "fused_loss": "liger"},
-    "packed_compiled_quiet": {"packing": True, "compile_training": True, "logging_steps": 10},
+    "packed_compiled_each": {"packing": True, "compile_training": True, "steps_per_reading": 1},
     "packed_compiled_whole": {"packing": True, "whole": True},
 }  # fmt: skip
 PLAIN = {"plain": False, "plain_compiled": True}
@@ -133,6 +140,32 @@ def synchronize() -> None:
         torch.cuda.synchronize()
 
 
+@contextlib.contextmanager
+def listed_waits() -> Iterator[None]:
+    """Print where the host waited for the GPU, and how often; innermost line of code first."""
+    import torch
+
+    places = Counter[str]()
+
+    def count(message: Any, *_: Any) -> None:
+        if "synchronizing CUDA operation" in str(message):
+            lines = [line for line in traceback.extract_stack()[:-1] if Path(line.filename).name != "warnings.py"]
+            inner = [f"{'/'.join(Path(line.filename).parts[-3:])}:{line.lineno}" for line in reversed(lines[-5:])]
+            places[" < ".join(inner)] += 1
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("always")
+        warnings.showwarning = count  # type: ignore[assignment]
+        torch.cuda.set_sync_debug_mode("warn")
+        try:
+            yield
+        finally:
+            torch.cuda.set_sync_debug_mode("default")
+    print(f"the host waited for the GPU {places.total()} times", file=sys.stderr)
+    for place, n in places.most_common():
+        print(f"{n:5} {place}", file=sys.stderr)
+
+
 class Clock:
     """Tokens and time of each step; ``rates`` are tokens per second of the rounds."""
 
@@ -185,8 +218,7 @@ def ours(args: argparse.Namespace, params: Params, rows: list[Example], way: dic
     with tempfile.TemporaryDirectory() as folder:
         job = Job(kind, args.model, Path(folder, "out"), rows, few, args.dtype, SEED, runtime)
         trainer = ready_trainer(job, Path(folder))
-        trainer.args.logging_steps = way.get("logging_steps", 1)
-        trainer.state.logging_steps = trainer.args.logging_steps
+        trainer.steps_per_reading = way.get("steps_per_reading", trainer.steps_per_reading)
         if way.get("whole"):
             inner = trainer.model.base_model
             inner.forward = torch.compile(inner.forward, dynamic=True)
@@ -204,6 +236,7 @@ def ours(args: argparse.Namespace, params: Params, rows: list[Example], way: dic
         class Measured(TrainerCallback):
             clock: Clock
             profiler: Any = None
+            waits = contextlib.ExitStack()
 
             def on_train_begin(self, *_: Any, **__: Any) -> None:
                 synchronize()
@@ -223,8 +256,12 @@ def ours(args: argparse.Namespace, params: Params, rows: list[Example], way: dic
                     table = self.profiler.key_averages().table(sort_by=by, row_limit=25, max_name_column_width=70)
                     print(table, file=sys.stderr)
                     self.profiler = None
+                if state.global_step == args.warmup + 3:
+                    self.waits.close()
                 if self.clock.step(counts[state.global_step - 1]):
                     control.should_training_stop = True
+                if args.syncs and state.global_step == args.warmup:
+                    self.waits.enter_context(listed_waits())
 
         measured = Measured()
         trainer.add_callback(measured)
@@ -440,6 +477,7 @@ def main() -> None:
     parser.add_argument("--dtype", choices=["bfloat16", "float32"], default="bfloat16")
     parser.add_argument("--gradient-checkpointing", action="store_true")
     parser.add_argument("--profile", action="store_true", help="of three steps after the warm-up, to standard error")
+    parser.add_argument("--syncs", action="store_true", help="list waits for the GPU, to standard error")
     parser.add_argument("--hash", action="store_true", help="hash the weights after the last step")
     parser.add_argument("--config", default="profiles/accelerate/fsdp-2.yaml", help="accelerate's configuration (fsdp)")
     parser.add_argument("--unpacked", action="store_true", help="fsdp: without packing")
@@ -447,6 +485,8 @@ def main() -> None:
     parser.add_argument("--params", default="gpu-135m", help="a profile or a parameter file")
     parser.add_argument("--out", help="JSON file, written after each way")
     args = parser.parse_args()
+    if args.syncs and device() == "cpu":
+        parser.error("--syncs: no GPU is there. Expected one. Leave it out.")
     logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
     quiet_libraries()
     {"speed": speed, "fsdp": fsdp, "deterministic": deterministic}[args.what](args)
