@@ -23,7 +23,9 @@ import psutil
 import pyarrow.parquet as pq
 from screen_others import read_texts as in_order
 
+from scalequest.io import read_jsonl
 from scalequest.params import Screen
+from scalequest.problems.contamination import set_phrases
 from scalequest.problems.duplicates import near_twins
 from scalequest.problems.grouping import Screened
 from scalequest.problems.shingles import Tokenizer, jaccard, shingle_hashes, shingles
@@ -74,7 +76,12 @@ def settings(language: str, paraphrase_cosine: float, semantic_cosine: float) ->
 
 
 def run(
-    folder: Path, language: str, processes: int, paraphrase_cosine: float, semantic_cosine: float
+    folder: Path,
+    language: str,
+    processes: int,
+    paraphrase_cosine: float,
+    semantic_cosine: float,
+    seeds: Sequence[Path],
 ) -> dict[str, Any]:
     """Screen FOLDER/questions into FOLDER/screened; the stage's own steps, timed."""
     memory = Memory()
@@ -87,7 +94,11 @@ def run(
     items = screen.read_benchmarks(folder / "benchmarks", ())
     work = screen.pieces(folder / "questions", MIX)
     screened = Screened()
-    for piece, (batch, ids) in zip(work, screen.check_all(work, params, items, processes), strict=True):
+    cpu = time.process_time()
+    texts = (row["question"] for path in seeds for row in read_jsonl(path))
+    phrases = set_phrases(items, params.decontaminate_ngram, texts)
+    phrases_cpu = time.process_time() - cpu
+    for piece, (batch, ids) in zip(work, screen.check_all(work, params, items, processes, phrases), strict=True):
         screened.add(batch, ids, piece.generator)
     marks.append(time.perf_counter())
     growth = grouped_in_steps(screened, work, semantic_cosine)
@@ -112,6 +123,8 @@ def run(
         "write_s": round(marks[3] - marks[2], 1),
         "cpu_s": round(own.ru_utime + own.ru_stime + children, 1),
         "peak_gib": round(memory.peak / 2**30, 2),
+        "set_phrases": len(phrases),
+        "set_phrases_cpu_s": round(phrases_cpu, 1),
         "load": round(os.getloadavg()[0], 1),
         "kept": metrics["kept"],
         "dropped": {name: n for name, n in metrics["dropped"].items() if n},
@@ -237,12 +250,20 @@ def main() -> None:
     parser.add_argument(
         "--semantic-cosine", type=float, default=1.0, help="1.0: semantic duplicates are not looked for"
     )
+    parser.add_argument("--seeds", type=Path, nargs="*", default=(), help="JSON lines whose set phrases are set aside")
     args = parser.parse_args()
     if args.what == "others":
         found = others(args.folder)
     else:
         found = (
-            run(args.folder, args.language, args.processes, args.paraphrase_cosine, args.semantic_cosine)
+            run(
+                args.folder,
+                args.language,
+                args.processes,
+                args.paraphrase_cosine,
+                args.semantic_cosine,
+                args.seeds,
+            )
             if args.what == "run"
             else {}
         )

@@ -1,6 +1,7 @@
 """Screen all generated questions with what needs no model: cut or empty, language, duplicates, contamination.
 
-    python -m stages.screen --questions data/questions --benchmarks data/benchmarks --out data/screened --metrics M.json
+    python -m stages.screen --questions data/questions --benchmarks data/benchmarks --seeds data/seeds.parquet
+        --out data/screened --metrics M.json
 
 Every row stays, with the first verdict that applies, what it matched and the evidence. The questions are read twice, a row group
 at a time: once by a process per core to check them (on Ray by its actors, with `runtime.engine: ray`), once to write them. In
@@ -26,18 +27,20 @@ from scalequest.errors import UserError
 from scalequest.io import read_jsonl, rounded
 from scalequest.outcomes import DUPLICATES, KEPT, SCREEN_OUTCOMES
 from scalequest.params import Runtime, Screen
+from scalequest.problems.contamination import Contamination, Phrases, set_phrases
 from scalequest.problems.diversity import SAMPLE, diversity, places
 from scalequest.problems.grouping import Grouping, Screened
 from scalequest.problems.paraphrases import PARAPHRASE
 from scalequest.problems.screening import CODES, VERDICTS, Batch, Checker, printable
 from scalequest.problems.templates import TEMPLATE_MATCH
-from scalequest.records import QUESTION, SCREENED, parts_of, write_stream
+from scalequest.records import PROBLEM, QUESTION, SCREENED, StoredRows, parts_of, write_stream
 from scalequest.runtime.processes import cores, map_tasks
 from scalequest.runtime.stage import StageRun, run_stage
 from scalequest.runtime.workers import Work, work_on_ray
 
 # Fewer rows are checked in this process: another one takes seconds to start.
 LEAST_FOR_PROCESSES = 20_000
+EXAMPLES = 5  # set phrases in the metrics, the first of each item
 # What a Ray actor returns of a piece.
 CHECKED = pa.schema([pa.field("checked", pa.binary())])
 
@@ -126,9 +129,9 @@ def _text(value: bytes | None) -> str | bytes | None:
 _checker: Checker | None = None
 
 
-def _start(params: Screen, items: Sequence[dict[str, str]]) -> None:
+def _start(params: Screen, items: Sequence[dict[str, str]], phrases: Phrases) -> None:
     global _checker
-    _checker = Checker(params, items)
+    _checker = Checker(params, items, phrases)
 
 
 def _check(piece: Piece) -> tuple[Batch, pa.Array]:
@@ -139,26 +142,30 @@ def _check(piece: Piece) -> tuple[Batch, pa.Array]:
 
 
 def check_all(
-    work: Sequence[Piece], params: Screen, items: Sequence[dict[str, str]], processes: int
+    work: Sequence[Piece],
+    params: Screen,
+    items: Sequence[dict[str, str]],
+    processes: int,
+    phrases: Phrases = frozenset(),
 ) -> Iterator[tuple[Batch, pa.Array]]:
     """Check all pieces, in order. The number of processes changes only the time."""
     few = sum(piece.rows for piece in work) < LEAST_FOR_PROCESSES
-    return map_tasks(_check, work, 1 if few else processes, _start, (params, items))
+    return map_tasks(_check, work, 1 if few else processes, _start, (params, items, phrases))
 
 
-def _checks(params: Screen, items: Sequence[dict[str, str]]) -> Work[Piece]:
+def _checks(params: Screen, items: Sequence[dict[str, str]], phrases: Phrases) -> Work[Piece]:
     """What a Ray actor does: a piece's batch as bytes."""
-    _start(params, items)
+    _start(params, items, phrases)
     return lambda work, _seed, _number: ([{"checked": pickle.dumps(_check(piece))} for piece in work], 0)
 
 
 def check_on_ray(
-    work: Sequence[Piece], params: Screen, items: Sequence[dict[str, str]], runtime: Runtime
+    work: Sequence[Piece], params: Screen, items: Sequence[dict[str, str]], phrases: Phrases, runtime: Runtime
 ) -> Iterator[tuple[Batch, pa.Array]]:
     """Check all pieces, in order, in the actors of ``runtime``. In memory are those that came before their turn."""
     shards = [(number, 0, [piece]) for number, piece in enumerate(work)]
     early, due = {}, 0
-    for number, data, _ in work_on_ray(partial(_checks, params, items), shards, CHECKED, runtime, {}, 0):
+    for number, data, _ in work_on_ray(partial(_checks, params, items, phrases), shards, CHECKED, runtime, {}, 0):
         early[number] = data["checked"][0].as_py()
         while due in early:
             yield pickle.loads(early.pop(due))
@@ -256,6 +263,21 @@ def overlap(
     return found
 
 
+def set_aside(contamination: Contamination, phrases: Phrases) -> dict[str, Any]:
+    """The metrics of what was not looked for, because it is a set phrase: runs of items, by what has them, and examples."""
+    pairs = contamination.set_aside
+    of_seeds = [pair for pair in pairs if pair in phrases]
+    examples: dict[str, str] = {}
+    for run, item in of_seeds:
+        examples.setdefault(item, run)
+    return {
+        "runs_of_items": len(pairs) - len(of_seeds),
+        "runs_of_seeds": len(of_seeds),
+        "items": len({item for _, item in pairs}),
+        "examples": dict(list(examples.items())[:EXAMPLES]),
+    }
+
+
 def sampled(work: Sequence[Piece], grouping: Grouping, mix: Sequence[str]) -> dict[str, Sequence[str]]:
     """Questions of each generator, as many of each: those that ended, are text and in the language. Duplicates are among them."""
     generator = np.repeat([piece.generator for piece in work], [piece.rows for piece in work])
@@ -282,8 +304,12 @@ def main(args: argparse.Namespace, run: StageRun) -> None:
     work = pieces(args.questions, mix, own)
     screened = Screened()
     runtime = run.params.runtime
-    on_ray = runtime.engine == "ray"
-    checked = check_on_ray(work, params, items, runtime) if on_ray else check_all(work, params, items, cores())
+    seeds = (row["question"] for row in StoredRows(args.seeds, PROBLEM, ["question"]))
+    phrases = set_phrases(items, params.decontaminate_ngram, seeds)
+    if runtime.engine == "ray":
+        checked = check_on_ray(work, params, items, phrases, runtime)
+    else:
+        checked = check_all(work, params, items, cores(), phrases)
     for piece, (batch, ids) in zip(work, checked, strict=True):
         screened.add(batch, ids, piece.generator)
     grouping = screened.group(params.near_duplicate_jaccard, params.semantic_duplicate_cosine)
@@ -294,8 +320,9 @@ def main(args: argparse.Namespace, run: StageRun) -> None:
             f"screen dropped all {metrics['questions']} questions: {found}; loosen the `screen` parameter that removed them"
         )
     write_stream(args.out, written(work, grouping), SCREENED)
-    run.metrics(args.metrics, metrics | {"diversity": diversity(sampled(work, grouping, mix))})
+    ignored = set_aside(Contamination(items, params.decontaminate_ngram, phrases), phrases)
+    run.metrics(args.metrics, metrics | {"set_phrases": ignored, "diversity": diversity(sampled(work, grouping, mix))})
 
 
 if __name__ == "__main__":
-    run_stage(main, __doc__, paths=("questions", "benchmarks", "out", "metrics"))
+    run_stage(main, __doc__, paths=("questions", "benchmarks", "seeds", "out", "metrics"))

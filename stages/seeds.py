@@ -15,7 +15,7 @@ from typing import Any
 from scalequest.domains import wording
 from scalequest.io import read_jsonl, rounded
 from scalequest.params import FileSource, ReasoningGymSource
-from scalequest.problems.contamination import Contamination
+from scalequest.problems.contamination import Contamination, set_phrases
 from scalequest.problems.problem import Problem
 from scalequest.problems.sources import load_source
 from scalequest.records import PROBLEM, write_rows
@@ -74,21 +74,23 @@ def overlap(
     problems: Sequence[Problem], benchmarks: Mapping[str, list[dict[str, str]]], n: int
 ) -> dict[str, dict[str, Any]]:
     """What seeds share with each benchmark, by the rule that drops generated questions: runs of
-    ``n`` words, or a short item whole.
+    ``n`` words that are no set phrase of the seeds, or a short item whole.
 
     Returns:
-        By benchmark: ``items`` of it that share something with a seed, their share ``items_frac``, ``seeds`` that do, and
-        ``examples``: seed, item and shared span of the first ones, one for each item.
+        By benchmark: ``items`` of it that share something with a seed, their share ``items_frac``, ``seeds`` that do,
+        ``set_phrases``: runs of its items that were not looked for, and ``examples``: seed, item and shared span of the
+        first ones, one for each item.
     """
     found = {}
     for name, items in benchmarks.items():
-        index = Contamination(items, n)
+        index = Contamination(items, n, set_phrases(items, n, (p["question"] for p in problems)))
         pairs = [(p["id"], match) for p in problems for match in index.matches(p["question"])]
         first = {match.item: {"seed": seed, "item": match.item, "span": match.span} for seed, match in reversed(pairs)}
         found[name] = {
             "items": len(first),
             "items_frac": rounded(len(first) / len(items)),
             "seeds": len({seed for seed, _ in pairs}),
+            "set_phrases": len(index.set_aside),
             "examples": [first[item["id"]] for item in items if item["id"] in first][:EXAMPLES],
         }
     return found

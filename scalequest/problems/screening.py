@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from scalequest.outcomes import KEPT, SCREEN_OUTCOMES
 from scalequest.params import Screen
-from scalequest.problems.contamination import Contamination
+from scalequest.problems.contamination import Contamination, Phrases
 from scalequest.problems.language import language_check
 from scalequest.problems.meaning import Vectors
 from scalequest.problems.paraphrases import Paraphrases
@@ -56,13 +56,13 @@ class Batch:
 class Checker:
     """Checks questions one by one, without the others."""
 
-    def __init__(self, params: Screen, items: Sequence[dict[str, str]]) -> None:
+    def __init__(self, params: Screen, items: Sequence[dict[str, str]], phrases: Phrases = frozenset()) -> None:
         self._min_words = params.min_words
         self._near = params.near_duplicate_jaccard < 1
         self._semantic = params.semantic_duplicate_cosine < 1
         self._foreign = language_check(params.language)
         self._tokens = Tokenizer()
-        self._contamination = Contamination(items, params.decontaminate_ngram)
+        self._contamination = Contamination(items, params.decontaminate_ngram, phrases)
         self._templates = Templates([] if params.template_match == "off" or not params.decontaminate_ngram else items)
         self._template_verdict = "template_match" if params.template_match == "drop" else KEPT
         paraphrased = params.decontaminate_ngram and params.paraphrase_cosine < 1

@@ -68,6 +68,12 @@ def contamination(run: Run) -> Section:
             f"{sum(run.outcomes['contaminated']):,} shared a run of {n} words with one, or a shorter one as a whole, and were dropped. "
             "A paraphrase passes this check, and what the fetched models have read before is not known."
         )
+        aside = run.metrics["screen"].get("set_phrases", {})  # not in runs of before
+        if n_runs := aside.get("runs_of_items", 0) + aside.get("runs_of_seeds", 0):
+            text += (
+                f" Not looked for were {n_runs:,} runs of {aside['items']:,} items that several items or many seeds have: "
+                "they are set phrases."
+            )
         blocks.append(Text(text))
     else:
         text = "Decontamination is off (`screen.decontaminate_ngram`): no question was compared with the benchmarks."

@@ -1,7 +1,7 @@
 import pytest
 
 from scalequest.io import read_jsonl
-from scalequest.problems.contamination import Contamination, Match
+from scalequest.problems.contamination import SEEDS_OF_A_PHRASE, Contamination, Match, set_phrases, without_phrases
 from tests.fakes import real_data
 
 SUM = {"id": "exam/0", "question": "What is 17 + 25?"}
@@ -159,6 +159,96 @@ def test_a_set_phrase_of_three_items_is_no_leak():
     assert Contamination([*items, {"id": "exam/9", "question": phrase}], 13).match(text) == (
         "exam/9",
         " ".join(phrase.split()[:13]),
+    )
+
+
+# The end of one item of MATH-500 and of dozens of MATH's training questions.
+PHRASE = "where m and n are relatively prime positive integers. Find m + n."
+DIE = {
+    "id": "exam/6",
+    "question": "When rolling a certain unfair die with faces numbered 1 to 6, the probability of obtaining face F is greater "
+    "than 1/6, that of the face opposite is less than 1/6, and that of each of the other faces equals 1/6. When two such "
+    f"dice are rolled, the probability that the sum is 7 is 47/288. The probability of face F is m/n, {PHRASE}",
+}
+THINGS = ["circle", "cone", "grid", "coin", "hexagon", "list", "polygon", "card", "path", "tower", "square", "line"]
+# Seeds with the phrase and nothing else in common.
+PHRASED = [f"Some {name} is drawn at random from {len(name)} others. Its share is m/n, {PHRASE}" for name in THINGS]
+ASKED = f"A point is chosen inside a cube. The chance that it is near a corner is m/n, {PHRASE}"
+
+
+def caught(text: str, seeds: list[str], item: dict[str, str] = DIE) -> bool:
+    return Contamination([item], 13, set_phrases([item], 13, seeds)).match(text) is not None
+
+
+def test_a_set_phrase_of_many_seeds_is_no_leak():
+    assert caught(ASKED, [])
+    assert caught(ASKED, PHRASED[: SEEDS_OF_A_PHRASE - 1])
+    assert not caught(ASKED, PHRASED[:SEEDS_OF_A_PHRASE])
+    # The same seed in other spellings is one.
+    assert caught(ASKED, [PHRASED[0], PHRASED[0].upper(), PHRASED[0] + " "] * 10)
+
+
+def test_an_item_with_a_set_phrase_is_found_by_its_other_words():
+    tokens = DIE["question"].split()
+    assert caught(DIE["question"], PHRASED)
+    assert caught(f"Tom reads: {DIE['question']} Explain.", PHRASED)
+    assert caught(" ".join(tokens[:20]), PHRASED)
+    # Of the item's last twenty words, seven are no phrase.
+    assert caught(" ".join(tokens[-24:]), PHRASED)
+
+
+LEAKS = {
+    "whole": lambda n: f"{DIE['question']} Version {n}.",
+    "with_other_numbers": lambda n: DIE["question"].replace("288", str(300 + n)).replace("1/6", f"{n}/9").replace("7", str(n)),
+    "with_another_end": lambda n: f"{DIE['question'].removesuffix(PHRASE)} What is its {THINGS[n]} then?",
+    "first_half": lambda n: f"{' '.join(DIE['question'].split()[:38])} is what {THINGS[n]}?",
+    "thirty_words": lambda n: f"{THINGS[n]}: {' '.join(DIE['question'].split()[5:36])} {THINGS[n]}",
+    "every_twentieth_word_another": lambda n: " ".join(
+        THINGS[n] if at % 20 == n else word for at, word in enumerate(DIE["question"].split())
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("leak", LEAKS)
+def test_copies_among_the_seeds_hide_no_leak(leak: str):
+    copies = [LEAKS[leak](n) for n in range(len(THINGS))]
+    assert len(set(copies)) > SEEDS_OF_A_PHRASE
+    assert set_phrases([DIE], 13, copies) == frozenset()
+    # Neither in questions nor in the seeds themselves, beside seeds that do have a set phrase.
+    index = Contamination([DIE], 13, set_phrases([DIE], 13, [*copies, *PHRASED]))
+    assert index.match(ASKED) is None
+    assert all(index.match(text) for text in [*copies, DIE["question"], " ".join(DIE["question"].split()[4:40])])
+
+
+def test_seeds_of_an_items_template_hide_nothing():
+    template = (
+        "{} collects garbage from {} different apartment complexes. The first ones have {} apartments each and the last is {}% "
+        "bigger. {} gets paid {} dollars {} times a week for each apartment. How much money is that in a week with one day off?"
+    )  # fmt: skip
+    names = ("Ann", "Tom", "Wei", "Nia", "Max", "Ida")
+    texts = [template.format(names[n % 6], n, 50 * n, n + 7, names[n % 6], n % 5, n + 2) for n in range(3, 60)]
+    item = {"id": "exam/8", "question": texts[0]}
+    assert caught(texts[1], [], item)
+    assert caught(texts[1], texts[2:], item)
+
+
+def test_an_item_of_nothing_but_set_phrases_keeps_its_runs():
+    runs = {"a": ["x", "y"], "b": ["x"], "c": ["y"]}
+    assert without_phrases(runs, {("a", "x"), ("b", "x"), ("a", "y")}) == {"a": ["x"], "b": ["x"], "c": ["y"]}
+    short = {"id": "exam/9", "question": f"Some number is m/n, {PHRASE}"}
+    assert caught(ASKED.replace("near a corner", "even"), PHRASED, short)
+
+
+def test_what_is_set_aside_is_known():
+    index = Contamination([DIE, CLIPS], 13, set_phrases([DIE, CLIPS], 13, PHRASED))
+    assert index.set_aside == [
+        ("is m n where m and n are relatively prime positive integers find", "exam/6"),
+        ("m n where m and n are relatively prime positive integers find m", "exam/6"),
+        ("n where m and n are relatively prime positive integers find m n", "exam/6"),
+    ]
+    assert Contamination([DIE, CLIPS], 13).set_aside == []
+    assert (
+        set_phrases([DIE], 0, PHRASED) == set_phrases([], 13, PHRASED) == set_phrases([SUM], 13, PHRASED) == frozenset()
     )
 
 

@@ -45,6 +45,12 @@ def test_what_seeds_share_with_a_benchmark_is_shown(folder: Folder) -> None:
     assert row(text, "`gsm8k`")[1:] == ["0", "11.6", "70", ""]
 
 
+def test_set_phrases_that_were_not_looked_for_are_counted(folder: Folder) -> None:
+    assert "set phrases" not in folder.run()[0]
+    folder.change("screen", set_phrases={"runs_of_items": 2, "runs_of_seeds": 3, "items": 4, "examples": {}})
+    assert "Not looked for were 5 runs of 4 items" in section(folder.run()[0], "Contamination notice")
+
+
 def test_tasks_of_the_seeds_kind_are_named(folder: Folder) -> None:
     # embedded_sums draws from chain_sum and embedded_stories from gsm_symbolic, as seeds do; a file is of no such kind.
     folder.params = with_gsm8k(folder.params, ["gsm8k", "embedded_stories"])

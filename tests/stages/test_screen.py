@@ -21,11 +21,12 @@ from scalequest.io import write_jsonl
 from scalequest.outcomes import KEPT, SCREEN_OUTCOMES
 from scalequest.params import Params, Screen
 from scalequest.problems.shingles import jaccard, shingles
-from scalequest.records import QUESTION, SCREENED, read_rows, write_rows
+from scalequest.records import PROBLEM, QUESTION, SCREENED, read_rows, write_rows
 from scalequest.runtime.stage import StageRun
 from stages import screen as stage_module
 from stages.screen import main, pieces, screen
 from tests.fakes import ROOT
+from tests.problems.test_contamination import ASKED, DIE, PHRASED
 
 EXAM = "Natalia sold clips to 48 of her friends in April, and then she sold half as many clips in May."  # 19 words
 
@@ -304,13 +305,20 @@ def stage(tmp_path: Path, generated, laptop: Params):
         mix: list[str] | None = None,
         benchmarks: Sequence[str] = ("exam",),
         runtime: dict[str, Any] | None = None,
+        exam: str = EXAM,
+        seeds: Sequence[str] = (),
         **by_generator: list[str],
     ) -> None:
         folder = generated(**by_generator)
-        write_jsonl(tmp_path / "benchmarks" / "exam.jsonl", [{"id": "exam/0", "question": EXAM, "answer": "1"}])
+        write_jsonl(tmp_path / "benchmarks" / "exam.jsonl", [{"id": "exam/0", "question": exam, "answer": "1"}])
+        problems = [
+            dict.fromkeys(PROBLEM.names, "") | {"id": f"s/{n}", "question": text} for n, text in enumerate(seeds)
+        ]
+        write_rows(tmp_path / "seeds.parquet", problems, PROBLEM)
         args = Namespace(
-            questions=folder, benchmarks=tmp_path / "benchmarks", out=tmp_path / "out", metrics=tmp_path / "m.json"
-        )
+            questions=folder, benchmarks=tmp_path / "benchmarks", seeds=tmp_path / "seeds.parquet", out=tmp_path / "out",
+            metrics=tmp_path / "m.json",
+        )  # fmt: skip
         chosen = settings(min_words=3, decontaminate_ngram=13, near_duplicate_jaccard=0.85)
         params = {"mix": mix or list(by_generator), "screen": chosen, "benchmarks": dict.fromkeys(benchmarks)}
         params["runtime"] = laptop.runtime.model_copy(update=runtime or {})
@@ -334,6 +342,22 @@ def test_the_stage_accounts_for_every_row(stage, tmp_path: Path):
         "stories": {"kept": 1, "contaminated": 1},
     }
     assert Counter(r["verdict"] for r in rows)["kept"] == 2
+
+
+LONG_EXAM = f"{DIE['question']} {EXAM}"
+
+
+def test_set_phrases_of_the_seeds_contaminate_nothing_and_are_counted(stage, tmp_path: Path):
+    stage(sums=[ASKED, DIE["question"], STORY], exam=LONG_EXAM)
+    assert [r["verdict"] for r in read_rows(tmp_path / "out", SCREENED)] == ["contaminated", "contaminated", "kept"]
+    none = {"runs_of_items": 0, "runs_of_seeds": 0, "items": 0, "examples": {}}
+    assert json.loads((tmp_path / "m.json").read_text())["set_phrases"] == none
+    stage(sums=[ASKED, DIE["question"], STORY], exam=LONG_EXAM, seeds=PHRASED)
+    assert [r["verdict"] for r in read_rows(tmp_path / "out", SCREENED)] == ["kept", "contaminated", "kept"]
+    assert json.loads((tmp_path / "m.json").read_text())["set_phrases"] == {
+        "runs_of_items": 0, "runs_of_seeds": 3, "items": 1,
+        "examples": {"exam/0": "is m n where m and n are relatively prime positive integers find"},
+    }  # fmt: skip
 
 
 def test_nothing_left_is_an_error_that_says_why(stage, tmp_path: Path):
@@ -405,14 +429,16 @@ def test_a_missing_benchmark_is_an_error_before_any_work(stage, tmp_path: Path, 
 def test_processes_and_row_groups_change_no_byte(stage, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     rng = random.Random(9)
     texts = [f"{STORY} {'very ' * rng.randrange(3)}{rng.randrange(30)} {rng.choice('ab')}?" for _ in range(400)]
-    stage(sums=texts, stories=texts[::-1])
+    texts += [ASKED]
+    stage(sums=texts, stories=texts[::-1], exam=LONG_EXAM, seeds=PHRASED)
+    assert read_rows(tmp_path / "out", SCREENED)[len(texts) - 1]["verdict"] == "kept"
     once = {path.name: path.read_bytes() for path in (tmp_path / "out").iterdir()}
     # The same rows in groups of 50, checked by two processes.
     for part in (tmp_path / "questions").rglob("*.parquet"):
         pq.write_table(pq.read_table(part), part, row_group_size=50)
     monkeypatch.setattr(stage_module, "LEAST_FOR_PROCESSES", 1)
     monkeypatch.setattr(stage_module, "cores", lambda: 2)
-    stage(["sums", "stories"])
+    stage(["sums", "stories"], exam=LONG_EXAM, seeds=PHRASED)
     assert {path.name: path.read_bytes() for path in (tmp_path / "out").iterdir()} == once
 
 

@@ -94,9 +94,9 @@ def test_what_seeds_share_with_benchmarks_is_reported_with_the_span(stage, tmp_p
     )
     assert len(rows) == 4
     assert metrics["shared_with_benchmarks"] == {
-        "clips": {"items": 1, "items_frac": 0.5, "seeds": 2, "examples": {"clips/0": {"seed": "a/0", "item": "clips/0", "span": run}}},
-        "sums": {"items": 1, "items_frac": 1.0, "seeds": 1, "examples": {"sums/0": {"seed": "a/2", "item": "sums/0", "span": "what is 17 + 25"}}},
-        "clean": {"items": 0, "items_frac": 0.0, "seeds": 0, "examples": {}},
+        "clips": {"items": 1, "items_frac": 0.5, "seeds": 2, "set_phrases": 0, "examples": {"clips/0": {"seed": "a/0", "item": "clips/0", "span": run}}},
+        "sums": {"items": 1, "items_frac": 1.0, "seeds": 1, "set_phrases": 0, "examples": {"sums/0": {"seed": "a/2", "item": "sums/0", "span": "what is 17 + 25"}}},
+        "clean": {"items": 0, "items_frac": 0.0, "seeds": 0, "set_phrases": 0, "examples": {}},
     }  # fmt: skip
 
 
@@ -116,5 +116,6 @@ def test_math_500_and_the_published_training_set():
     tests = [{"id": r["id"], "question": r["question"]} for r in read_jsonl(real_data("math500/test.jsonl"))]
     problems = [{"id": r["id"], "question": r["question"]} for r in read_jsonl(real_data("math/train.jsonl"))]
     found = overlap(problems, {"math500": tests}, 13)["math500"]
-    assert (found["items"], found["items_frac"]) == (58, 0.116)
+    # The end "where m and n are relatively prime positive integers. Find m + n" of one item is in 47 of these seeds.
+    assert (found["items"], found["items_frac"], found["set_phrases"]) == (57, 0.114, 3)
     assert len(found["examples"]) == 5
