@@ -222,8 +222,11 @@ def _contamination(facts: Facts) -> Iterator[str]:
     n = facts.params.get("screen.decontaminate_ngram", 0)
     tests = sorted({key.split(".")[1] for key in facts.params if key.startswith("benchmarks.")})
     if n:
-        dropped = facts.metrics.get("screen", {}).get("dropped", {}).get("contaminated", 0)
+        screen = facts.metrics.get("screen", {})
+        dropped = screen.get("dropped", {}).get("contaminated", 0)
         yield f"A question that shares a run of {n} words with a question of {', '.join(tests)} was dropped: {dropped:,} were. The answers were not compared."
+        if aside := screen.get("set_phrases", {}).get("items", 0):
+            yield f"Runs of {aside:,} of these items did not count: several items or many seeds have them, so they are set phrases."
     else:
         yield f"The questions were **not** compared with any test set (`screen.decontaminate_ngram: 0`); test sets of the run: {', '.join(tests)}."
     if any(source.source.endswith("gsm_symbolic") for source in facts.sources):

@@ -1,5 +1,6 @@
 """What goes to the hub: files, cards, licences; and nothing that does not hold together."""
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -112,6 +113,15 @@ def test_seeds_from_gsm8ks_test_templates_are_warned_of(pipeline: Pipeline) -> N
     pipeline.lock("seeds")
     pipeline.commit()
     assert "must not quote a GSM8K score as clean" in (write(pipeline) / "dataset" / "README.md").read_text()
+
+
+def test_set_phrases_are_said_on_the_card(pipeline: Pipeline) -> None:
+    assert "set phrases" not in (write(pipeline) / "dataset" / "README.md").read_text()
+    found = {"questions": 6, "kept": 5, "dropped": {"exact_duplicate": 1}, "set_phrases": {"items": 2}}
+    pipeline.write("reports/metrics/screen.json", json.dumps(found))
+    pipeline.lock("screen")
+    pipeline.commit()
+    assert "Runs of 2 of these items did not count" in (write(pipeline) / "dataset" / "README.md").read_text()
 
 
 def test_dirty_code_is_said_on_the_card(pipeline: Pipeline) -> None:
