@@ -5,6 +5,7 @@
     python benchmarks/screen.py others /tmp/screen           # after benchmarks/screen_others.py
 
 `run` prints seconds, CPU seconds and peak memory of all processes together, and what was found of what was planted.
+With `--alone` it only screens: the growth of the join and the search for what was planted hold more copies of the rows.
 """
 
 import argparse
@@ -82,6 +83,7 @@ def run(
     paraphrase_cosine: float,
     semantic_cosine: float,
     seeds: Sequence[Path],
+    alone: bool,
 ) -> dict[str, Any]:
     """Screen FOLDER/questions into FOLDER/screened; the stage's own steps, timed."""
     memory = Memory()
@@ -101,7 +103,7 @@ def run(
     for piece, (batch, ids) in zip(work, screen.check_all(work, params, items, processes, phrases), strict=True):
         screened.add(batch, ids, piece.generator)
     marks.append(time.perf_counter())
-    growth = grouped_in_steps(screened, work, semantic_cosine)
+    growth = {} if alone else grouped_in_steps(screened, work, semantic_cosine)
     marks = [marks[0] + time.perf_counter() - marks[1], time.perf_counter()]  # that was no part of the screen
     cpu = time.process_time()
     grouping = screened.group(params.near_duplicate_jaccard, semantic_cosine)
@@ -251,6 +253,7 @@ def main() -> None:
         "--semantic-cosine", type=float, default=1.0, help="1.0: semantic duplicates are not looked for"
     )
     parser.add_argument("--seeds", type=Path, nargs="*", default=(), help="JSON lines whose set phrases are set aside")
+    parser.add_argument("--alone", action="store_true", help="only screen, for the memory of many millions")
     args = parser.parse_args()
     if args.what == "others":
         found = others(args.folder)
@@ -263,15 +266,17 @@ def main() -> None:
                 args.paraphrase_cosine,
                 args.semantic_cosine,
                 args.seeds,
+                args.alone,
             )
             if args.what == "run"
             else {}
         )
-        rows = read_table(args.folder / "screened", SCREENED, ["id", "verdict", "matched", "evidence"]).to_pydict()
-        verdicts = dict(
-            zip(rows["id"], zip(rows["verdict"], rows["matched"], rows["evidence"], strict=True), strict=True)
-        )
-        found["planted"] = judged(args.folder, verdicts)
+        if args.what == "judge" or not args.alone:
+            rows = read_table(args.folder / "screened", SCREENED, ["id", "verdict", "matched", "evidence"]).to_pydict()
+            verdicts = dict(
+                zip(rows["id"], zip(rows["verdict"], rows["matched"], rows["evidence"], strict=True), strict=True)
+            )
+            found["planted"] = judged(args.folder, verdicts)
     print(json.dumps(found, indent=2))
 
 
