@@ -236,7 +236,9 @@ def ours(args: argparse.Namespace, params: Params, rows: list[Example], way: dic
         class Measured(TrainerCallback):
             clock: Clock
             profiler: Any = None
-            waits = contextlib.ExitStack()
+
+            def __init__(self, waits: contextlib.ExitStack) -> None:
+                self.waits = waits
 
             def on_train_begin(self, *_: Any, **__: Any) -> None:
                 synchronize()
@@ -263,9 +265,10 @@ def ours(args: argparse.Namespace, params: Params, rows: list[Example], way: dic
                 if args.syncs and state.global_step == args.warmup:
                     self.waits.enter_context(listed_waits())
 
-        measured = Measured()
-        trainer.add_callback(measured)
-        trainer.train()
+        with contextlib.ExitStack() as waits:  # closed where a way fails, too
+            measured = Measured(waits)
+            trainer.add_callback(measured)
+            trainer.train()
         history = [entry["loss"] for entry in trainer.state.log_history if "loss" in entry]
         found = measured.clock.found(parameters, here())
         digest = sha256()

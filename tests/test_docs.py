@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 
+from benchmarks.students import mean, read_shares
 from scalequest import cli
 from scalequest.io import read_json
 from scalequest.params import read_yaml
@@ -83,11 +84,14 @@ def test_the_headline_rows_are_the_committed_ones():
 
 
 @pytest.mark.parametrize(
-    ("cell", "label", "rows"), [("human", "control", "14,011"), ("both", "taught by 1.5B", "22,956")]
+    ("cell", "label", "rows"), [("human", "control", "14,011"), ("answers_22956", "taught by 1.5B", "22,956")]
 )
 def test_the_headlines_of_the_run_with_a_teacher_are_the_committed_ones(cell: str, label: str, rows: str):
     folder = ROOT / "reports" / "results" / "gpu-1.5b"
-    scores = [json.loads(file.read_text())["gsm8k"] for file in sorted((folder / "more" / "scores" / cell).iterdir())]
+    scores = [
+        json.loads(file.read_text())["gsm8k"]
+        for file in sorted((folder / "more" / "students" / cell / "scores").iterdir())
+    ]
     text = (ROOT / "README.md").read_text()
     [row] = [line for line in text.splitlines() if f"135M, {label}" in line]
     assert len(scores) == 3
@@ -136,9 +140,10 @@ def test_the_students_of_the_picture_have_the_mean_of_their_scores(student: dict
     assert len(found) == student["seeds"]
     assert {score["n"] for score in found} == {student["items"]}
     assert student["gsm8k"] == pytest.approx(100 * statistics.mean(score["flexible"] for score in found), abs=0.05)
-    # Of the same items: between the error of independent answers and that of one student.
-    single = 100 * statistics.mean(score["flexible_stderr"] for score in found)
-    assert single / len(found) ** 0.5 - 0.05 < student["standard_error"] < single + 0.05
+    shares = read_shares(TEACHER / "more" / "marks.csv")["gsm8k", "test"][student["marks"]]
+    assert len(shares) == student["items"]
+    assert tuple(round(value, 1) for value in mean(shares)) == (student["gsm8k"], student["standard_error"])
+    assert f"{student['gsm8k']} ± {student['standard_error']} %" in (TEACHER / "README.md").read_text()
     assert f"| {student['rows']:,} |" in (TEACHER / "README.md").read_text().replace("**", "")
 
 

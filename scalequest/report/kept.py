@@ -193,7 +193,7 @@ def untuned(run: Kept) -> list[str]:
 
 
 def results(run: Kept) -> Section:
-    """Scores with their standard errors, as in the report of a run that ended here."""
+    """Scores with their standard errors, as in the report of the workspace's run."""
     groups = [
         (task, [Bar(model, 100 * s[task]["flexible"], 100 * s[task]["flexible_stderr"], strong=is_student(model)) for model, s in run.scores.items() if task in s])
         for task in run.tasks

@@ -55,11 +55,14 @@ def workload(
         billions: float | None,
         api_usd: float = 0.0,
         length: str | None = None,
+        packed: bool = False,
         **amounts: float,
     ) -> None:
         counts = {name: round(value) for name, value in amounts.items()}
         fp8 = params.engine.quantization == "fp8" and "generated" in counts
-        result.append(Work(stage, round(rows), billions, api_usd=api_usd, length=length, fp8=fp8, **counts))
+        result.append(
+            Work(stage, round(rows), billions, api_usd=api_usd, length=length, fp8=fp8, packed=packed, **counts)
+        )
 
     def ask(
         role: str, stage: str, rows: float, read: float, generated: float, length: str | None = None, **more: Any
@@ -75,7 +78,7 @@ def workload(
     if params.solver.method != "none":
         samples = with_solutions * params.solver.epochs
         add("solver", with_solutions, size["solver"], trainings=1, samples=samples, written=weights(size["solver"]),
-            trained=samples * (question + template + token["solution"]))  # fmt: skip
+            packed=params.solver.packing, trained=samples * (question + template + token["solution"]))  # fmt: skip
     pairs = {g: own.preferences.get(g, params.qpo_questions.n_questions * keep["pairs"]) for g in params.mix}
     if params.mix:
         # The generators share the work, so one mean model is used for all.
@@ -84,7 +87,7 @@ def workload(
         seeds = sum(sum(each.seed_mix.values()) for each in mixed)
         tuned = sum(sum(each.seed_mix.values()) * with_own(params.qft, each.qft).epochs for each in mixed)
         add("qft", seeds, generator, trainings=n_mix, samples=tuned, written=n_mix * weights(generator),
-            trained=tuned * (question + template))  # fmt: skip
+            packed=all(with_own(params.qft, each.qft).packing for each in mixed), trained=tuned * (question + template))  # fmt: skip
         sampled = params.qpo_questions.n_questions * n_mix
         add("qpo_questions", sampled, generator, generated=sampled * question, length="question", engines=n_mix,
             written=sampled * question * BYTES_PER_TOKEN)  # fmt: skip
@@ -181,6 +184,7 @@ def workload(
         size["student"],
         trainings=students,
         samples=taught,
+        packed=params.instruct_tune.packing,
         trained=taught * answered,
         written=students * weights(size["student"]),
     )
@@ -311,8 +315,8 @@ def hours(work: Work, gpu: dict[str, Any], table: dict[str, Any]) -> float:
         reading = 2 * parameters * work.read / (operations_per_s * gpu["read_share_of_peak"])
         seconds += max(reading, work.sequences / table["max_read_sequences_per_s"])
     arithmetic = 6 * parameters * work.trained / (operations_per_s * trained_share(table, work.billions))
-    steps = work.samples / table["max_trained_samples_per_s"] if table["max_trained_samples_per_s"] else 0.0
-    return (seconds + max(arithmetic, steps)) / 3600
+    most = None if work.packed else table["max_trained_samples_per_s"]
+    return (seconds + max(arithmetic, work.samples / most if most else 0.0)) / 3600
 
 
 def of_run(run: FinishedRun, assumed: Assumptions, mix: list[str]) -> Assumptions:
@@ -403,7 +407,8 @@ def render(
         lines += ["", "engine.quantization: fp8 was not measured on this GPU; the rates are those of bfloat16."]
     lines += [
         "",
-        "GB: bfloat16 weights and uncompressed text. Not included: CPU stages, checking answers, checkpoints.",
+        "GB: bfloat16 weights and uncompressed text. Not included: CPU stages, checking answers, checkpoints. Trainings are",
+        "counted at the speed of packed rows, compiled layers and no recomputed activations; without these they are slower.",
     ]
     return "\n".join(lines)
 

@@ -31,6 +31,7 @@ class Work:
             nothing more; None: other lengths, and reading counts.
         fp8: whether it generates in 8 bits.
         samples: training sequences, times the passes over them.
+        packed: whether it trains on packs of rows, which a cost per sequence does not limit.
         sequences: sequences that are read and hardly answered; each costs time beside its tokens.
         engines, trainings: number of starts.
         api_usd: dollars for an endpoint.
@@ -44,6 +45,7 @@ class Work:
     read: int = 0
     trained: int = 0
     samples: int = 0
+    packed: bool = False
     sequences: int = 0
     engines: int = 0
     trainings: int = 0
