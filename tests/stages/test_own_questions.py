@@ -7,7 +7,7 @@ import pytest
 from scalequest.errors import UserError
 from scalequest.io import write_jsonl
 from scalequest.params import Own, Params, parse_params, read_yaml
-from scalequest.records import QUESTION, SCREENED, read_rows
+from scalequest.records import PROBLEM, QUESTION, SCREENED, read_rows, write_rows
 from scalequest.runtime.stage import StageRun
 from stages import filter as filters
 from stages import own_questions, screen
@@ -40,7 +40,8 @@ def test_own_questions_are_screened_under_their_files_name(alone: Params, tmp_pa
 
     # No generator is in the mix, and the screen sees the file's questions all the same.
     (tmp_path / "tests").mkdir()
-    screened = Namespace(questions=tmp_path / "questions", benchmarks=tmp_path / "tests", out=tmp_path / "screened", metrics=tmp_path / "s.json")  # fmt: skip
+    write_rows(tmp_path / "seeds.parquet", [], PROBLEM)
+    screened = Namespace(questions=tmp_path / "questions", benchmarks=tmp_path / "tests", seeds=tmp_path / "seeds.parquet", out=tmp_path / "screened", metrics=tmp_path / "s.json")  # fmt: skip
     screen.main(screened, StageRun(alone))
     verdicts = [(row["verdict"], row["matched"]) for row in read_rows(screened.out, SCREENED)]
     assert verdicts == [("kept", ""), ("kept", ""), ("exact_duplicate", "book/0/0")]
