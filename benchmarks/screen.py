@@ -26,7 +26,7 @@ from screen_others import read_texts as in_order
 
 from scalequest.io import read_jsonl
 from scalequest.params import Screen
-from scalequest.problems.contamination import set_phrases
+from scalequest.problems.contamination import Contamination, set_phrases
 from scalequest.problems.duplicates import near_twins
 from scalequest.problems.grouping import Screened
 from scalequest.problems.shingles import Tokenizer, jaccard, shingle_hashes, shingles
@@ -98,7 +98,7 @@ def run(
     screened = Screened()
     cpu = time.process_time()
     texts = (row["question"] for path in seeds for row in read_jsonl(path))
-    phrases = set_phrases(items, params.decontaminate_ngram, texts)
+    phrases = set_phrases(Contamination(items, params.decontaminate_ngram), items, texts)
     phrases_cpu = time.process_time() - cpu
     for piece, (batch, ids) in zip(work, screen.check_all(work, params, items, processes, phrases), strict=True):
         screened.add(batch, ids, piece.generator)

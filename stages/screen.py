@@ -305,7 +305,9 @@ def main(args: argparse.Namespace, run: StageRun) -> None:
     screened = Screened()
     runtime = run.params.runtime
     seeds = (row["question"] for row in StoredRows(args.seeds, PROBLEM, ["question"]))
-    phrases = set_phrases(items, params.decontaminate_ngram, seeds)
+    index = Contamination(items, params.decontaminate_ngram)
+    phrases = set_phrases(index, items, seeds)
+    index.leave_out(phrases)
     if runtime.engine == "ray":
         checked = check_on_ray(work, params, items, phrases, runtime)
     else:
@@ -320,8 +322,10 @@ def main(args: argparse.Namespace, run: StageRun) -> None:
             f"screen dropped all {metrics['questions']} questions: {found}; loosen the `screen` parameter that removed them"
         )
     write_stream(args.out, written(work, grouping), SCREENED)
-    ignored = set_aside(Contamination(items, params.decontaminate_ngram, phrases), phrases)
-    run.metrics(args.metrics, metrics | {"set_phrases": ignored, "diversity": diversity(sampled(work, grouping, mix))})
+    run.metrics(
+        args.metrics,
+        metrics | {"set_phrases": set_aside(index, phrases), "diversity": diversity(sampled(work, grouping, mix))},
+    )
 
 
 if __name__ == "__main__":

@@ -83,7 +83,8 @@ def overlap(
     """
     found = {}
     for name, items in benchmarks.items():
-        index = Contamination(items, n, set_phrases(items, n, (p["question"] for p in problems)))
+        index = Contamination(items, n)
+        index.leave_out(set_phrases(index, items, (p["question"] for p in problems)))
         pairs = [(p["id"], match) for p in problems for match in index.matches(p["question"])]
         first = {match.item: {"seed": seed, "item": match.item, "span": match.span} for seed, match in reversed(pairs)}
         found[name] = {

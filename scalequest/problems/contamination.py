@@ -150,10 +150,16 @@ class Contamination:
             if len(tokens) < n and len(short := tuple(t.text for t in _tokens(bare))) >= _LEAST:
                 lengths = self._short.setdefault(short[:_LEAST], {})
                 _add(lengths.setdefault(len(short), {}), short, item_id)
-        runs = self._runs
-        self._runs = without_phrases(without_boilerplate(runs, items), phrases)
-        kept = {(run, item) for run, found in self._runs.items() for item in found}
-        self.set_aside = [(run, item) for run, found in runs.items() for item in found if (run, item) not in kept]
+        self.set_aside: list[tuple[str, str]] = []
+        self.leave_out(boilerplate(self._runs, items))
+        self.leave_out(phrases)
+
+    def leave_out(self, phrases: Phrases) -> None:
+        """Look for these runs no longer, and note them in ``set_aside``. An item that has no other runs keeps them."""
+        runs, self._runs = self._runs, without_phrases(self._runs, phrases)
+        self.set_aside += [
+            (run, item) for run, found in runs.items() for item in found if item not in self._runs.get(run, ())
+        ]
 
     @property
     def has_runs(self) -> bool:
@@ -219,20 +225,21 @@ class Contamination:
                     yield from (Match(item, span) for item in items)
 
 
-def set_phrases(items: Sequence[dict[str, str]], n: int, seeds: Iterable[str]) -> frozenset[tuple[str, str]]:
-    """The runs of ``n`` words of items that at least SEEDS_OF_A_PHRASE different seeds have, each with its item.
+def set_phrases(
+    index: Contamination, items: Sequence[dict[str, str]], seeds: Iterable[str]
+) -> frozenset[tuple[str, str]]:
+    """The runs of items that at least SEEDS_OF_A_PHRASE different seeds have, each with its item.
 
     A seed that is like the item does not count for it: numbers aside, it has half of the item's runs
     of COPIED words, or as many as 2 ``n`` words have. It is a copy or part of the item, or has its
     template. So neither copies among the seeds nor seeds of the items' templates hide a leak.
 
     Args:
+        index: of the items.
         items: with `id` and `question`.
-        n: words; 0 finds none.
         seeds: their questions, read once. In memory are runs of items only.
     """
-    index = Contamination(items, n)
-    texts = {item["id"]: _without_numbers(item["question"]) for item in items if n}
+    texts = {item["id"]: _without_numbers(item["question"]) for item in items}
     found: defaultdict[tuple[str, str], set[str]] = defaultdict(set)
     for seed in seeds if index.has_runs else ():
         shared: defaultdict[str, set[str]] = defaultdict(set)
@@ -241,7 +248,7 @@ def set_phrases(items: Sequence[dict[str, str]], n: int, seeds: Iterable[str]) -
                 shared[item].add(run)
         own = _without_numbers(seed) if shared else frozenset()
         for item, runs in shared.items():
-            if len(own & texts[item]) < min(2 * n - COPIED + 1, len(texts[item]) / 2):
+            if len(own & texts[item]) < min(2 * index.n - COPIED + 1, len(texts[item]) / 2):
                 for run in runs:
                     if len(keys := found[run, item]) < SEEDS_OF_A_PHRASE:
                         keys.add(question_key(seed))
@@ -252,14 +259,11 @@ def _without_numbers(question: str) -> frozenset[str]:
     return frozenset(ngrams([_DIGITS.sub("0", word) for word in words(without_markup(question))], COPIED))
 
 
-def without_boilerplate(runs: dict[str, list[str]], items: Sequence[dict[str, str]]) -> dict[str, list[str]]:
-    """The runs that say which item they are from: those of at least BOILERPLATE different questions are set phrases.
-
-    "Express your answer in the form ..." is no leak. An item that has no other runs keeps them.
-    """
+def boilerplate(runs: dict[str, list[str]], items: Sequence[dict[str, str]]) -> set[tuple[str, str]]:
+    """The runs of at least BOILERPLATE different questions, each with its items: "Express your answer in the form ..."."""
     keys = {item["id"]: question_key(item["question"]) for item in items}
-    common = {run for run, found in runs.items() if len({keys[item] for item in found}) >= BOILERPLATE}
-    return without_phrases(runs, {(run, item) for run in common for item in runs[run]})
+    common = [run for run, found in runs.items() if len({keys[item] for item in found}) >= BOILERPLATE]
+    return {(run, item) for run in common for item in runs[run]}
 
 
 def without_phrases(runs: dict[str, list[str]], phrases: Phrases) -> dict[str, list[str]]:

@@ -176,8 +176,12 @@ PHRASED = [f"Some {name} is drawn at random from {len(name)} others. Its share i
 ASKED = f"A point is chosen inside a cube. The chance that it is near a corner is m/n, {PHRASE}"
 
 
+def phrases_of(items: list[dict[str, str]], n: int, seeds: list[str]) -> frozenset[tuple[str, str]]:
+    return set_phrases(Contamination(items, n), items, seeds)
+
+
 def caught(text: str, seeds: list[str], item: dict[str, str] = DIE) -> bool:
-    return Contamination([item], 13, set_phrases([item], 13, seeds)).match(text) is not None
+    return Contamination([item], 13, phrases_of([item], 13, seeds)).match(text) is not None
 
 
 def test_a_set_phrase_of_many_seeds_is_no_leak():
@@ -213,9 +217,9 @@ LEAKS = {
 def test_copies_among_the_seeds_hide_no_leak(leak: str):
     copies = [LEAKS[leak](n) for n in range(len(THINGS))]
     assert len(set(copies)) > SEEDS_OF_A_PHRASE
-    assert set_phrases([DIE], 13, copies) == frozenset()
+    assert phrases_of([DIE], 13, copies) == frozenset()
     # Neither in questions nor in the seeds themselves, beside seeds that do have a set phrase.
-    index = Contamination([DIE], 13, set_phrases([DIE], 13, [*copies, *PHRASED]))
+    index = Contamination([DIE], 13, phrases_of([DIE], 13, [*copies, *PHRASED]))
     assert index.match(ASKED) is None
     assert all(index.match(text) for text in [*copies, DIE["question"], " ".join(DIE["question"].split()[4:40])])
 
@@ -240,16 +244,14 @@ def test_an_item_of_nothing_but_set_phrases_keeps_its_runs():
 
 
 def test_what_is_set_aside_is_known():
-    index = Contamination([DIE, CLIPS], 13, set_phrases([DIE, CLIPS], 13, PHRASED))
+    index = Contamination([DIE, CLIPS], 13, phrases_of([DIE, CLIPS], 13, PHRASED))
     assert index.set_aside == [
         ("is m n where m and n are relatively prime positive integers find", "exam/6"),
         ("m n where m and n are relatively prime positive integers find m", "exam/6"),
         ("n where m and n are relatively prime positive integers find m n", "exam/6"),
     ]
     assert Contamination([DIE, CLIPS], 13).set_aside == []
-    assert (
-        set_phrases([DIE], 0, PHRASED) == set_phrases([], 13, PHRASED) == set_phrases([SUM], 13, PHRASED) == frozenset()
-    )
+    assert phrases_of([DIE], 0, PHRASED) == phrases_of([], 13, PHRASED) == phrases_of([SUM], 13, PHRASED) == frozenset()
 
 
 def test_a_run_of_zero_words_finds_nothing():
