@@ -43,14 +43,13 @@ from scalequest.report.results import (
     students_table,
 )
 from scalequest.report.run import is_student, read_scores, scores_by_model, tasks_of
+from scalequest.run.work import TUNING, asked_by
 from scalequest.runtime.progress import clock
 
 # A folder of a run with some of its outputs, as a DVC remote.
 TABLES = "tables"
 # Models that a whole run scores.
 MODELS = ("base", "solver", "student")
-# Stages that a generator needs when it is tuned, each by what `generate.from` names.
-TUNING = {"base": (), "qft": ("qft",), "qpo": ("qft", "qpo_questions", "preferences", "qpo")}
 # Training stages, in the order of the pipeline.
 TRAININGS = ("solver", "qft", "qpo", "difficulty_model", "reward_model", "instruct_tune")
 # Stages whose numbers the page cannot do without.
@@ -134,12 +133,6 @@ class Kept:
         """Metrics of the training of the student that is published; the other students differ in their seed alone."""
         return self.metrics.get("instruct_tune/student") or self.of("instruct_tune")[0]
 
-    @property
-    def asked_by(self) -> str | None:
-        """What ``generate.from`` names; None where the code of that day had no such choice."""
-        found = self.params.get("generate", {}).get("from")
-        return None if found is None else str(found)
-
     def of(self, stage: str) -> list[dict[str, Any]]:
         """Metrics of a stage's instances."""
         return [values for name, values in self.metrics.items() if name.split("/")[0] == stage]
@@ -187,9 +180,10 @@ def untuned(run: Kept) -> list[str]:
     if not stages:
         return []
     names = ", ".join(f"`{stage}`" for stage in stages)
-    if set(stages) & set(TUNING[run.asked_by or "qpo"]):
+    models = asked_by(run.params) or "qpo"
+    if set(stages) & set(TUNING[models]):
         return [f"Not kept: the metrics of {names}."]
-    return [f"Not in this run: {names}. Its questions were asked by the `{run.asked_by}` models (`generate.from`)."]
+    return [f"Not in this run: {names}. Its questions were asked by the `{models}` models (`generate.from`)."]
 
 
 def results(run: Kept) -> Section:

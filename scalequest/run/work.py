@@ -14,8 +14,15 @@ from scalequest.params import Params, read_yaml
 SIZE = re.compile(r"(?<![\w.])(\d+(?:[._]\d+)?)\s*([bm])(?![a-z])", re.IGNORECASE)
 # A token is about four bytes of text.
 BYTES_PER_TOKEN = 4
-# Stages that a run of questions from `base` or `qft` generators does without.
-QPO_STAGES = ("qpo_questions", "preferences", "qpo")
+# Stages that tune a generator, by what `generate.from` names.
+TUNING = {"base": (), "qft": ("qft",), "qpo": ("qft", "qpo_questions", "preferences", "qpo")}
+
+
+def asked_by(params: Mapping[str, Any]) -> str | None:
+    """What ``generate.from`` names in a run's parameters; None where the code of that day had no such choice."""
+    section = params.get("generate")
+    named = section.get("from") if isinstance(section, dict) else None
+    return None if named is None else str(named)
 
 
 @dataclass(frozen=True)
@@ -117,11 +124,9 @@ class FinishedRun:
         Args:
             mix: the run's generators.
         """
-        params = read_yaml(self.params) if self.params.is_file() else {}
-        section = params.get("generate")
-        named = section.get("from") if isinstance(section, dict) else None
-        tuned = any(self.metrics(f"{stage}/{g}") for stage in QPO_STAGES for g in mix)
-        return str(named or ("qpo" if tuned else "qft"))
+        named = asked_by(read_yaml(self.params)) if self.params.is_file() else None
+        of_qpo = set(TUNING["qpo"]) - set(TUNING["qft"])
+        return named or ("qpo" if any(self.metrics(f"{stage}/{g}") for stage in of_qpo for g in mix) else "qft")
 
     def metrics(self, name: str) -> dict[str, Any] | None:
         """Metrics of a stage, such as ``generate/sums``; None where the run has none."""
