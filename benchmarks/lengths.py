@@ -86,7 +86,7 @@ def params_of(args: argparse.Namespace, model: str, how: str) -> Params:
     dtype = {} if args.dtype is None else {"dtype": args.dtype}
     engine = {"max_num_seqs": args.max_num_seqs, "max_model_len": args.max_model_len} | dtype | HOWS[how]
     start = "quick" if how == "quick" else "full"
-    gib = KV_GIB[model] / (2 if how == "fp8-all" else 1)
+    gib = KV_GIB[model] * args.max_num_seqs / 512 / (2 if how == "fp8-all" else 1)
     runtime = {"gpu_memory_utilization": 0.2, "gpu_kv_cache_gib": gib, "engine_start": start, "workers": 1}
     return params.model_copy(
         update={
