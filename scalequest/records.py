@@ -77,7 +77,8 @@ RESPONSE = _schema(id=TEXT, question_id=TEXT, sample=INT, response=TEXT, finish_
 # The reward model's scalar for a response: an unbounded logit, higher is better.
 REWARD = _schema(id=TEXT, question_id=TEXT, sample=INT, reward=REAL)
 
-# A training row. `agreement` is the share of the question's candidates with the same final answer as this one.
+# A training row. `agreement` is the share of the question's candidates with the same final answer as this one; `reward` is
+# null in a run that reads no rewards.
 INSTRUCTION = _schema(
     id=TEXT, generator=TEXT, question=TEXT, response=TEXT, final_answer=TEXT, reward=REAL, agreement=REAL, n_candidates=INT
 )  # fmt: skip

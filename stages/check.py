@@ -33,7 +33,7 @@ def check_files(own: Own, data: str, data_sha256: str | None) -> int:
 def main(args: argparse.Namespace, run: StageRun) -> None:
     """Look at the files. The names were checked with the rest of the parameters, before this."""
     names = [*run.params.mix, run.params.generate.from_, run.params.preferences.source, run.params.respond.questions]
-    names += [run.params.respond.model, run.params.instruct_tune.waits_for]
+    names += [run.params.respond.model, run.params.reward_select.waits_for, run.params.instruct_tune.waits_for]
     files = check_files(run.params.own, run.params.instruct_tune.data, run.params.instruct_tune.data_sha256)
     run.metrics(args.metrics, {"names": len(names), "own_files": files})
 

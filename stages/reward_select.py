@@ -12,6 +12,9 @@ In a code run `reward_select.execute` first runs every candidate in the sandbox,
 drops those that do not pass. (A program that waits for input gets none, and raises.)
 
 With `respond.form: program` the sandbox runs every response, and the number that its function returns is its answer.
+
+With `reward_select.waits_for: responses` no reward is read: `--rewards` names the responses, ties go to the lowest sample
+number, and the column `reward` is null.
 """
 
 import argparse
@@ -180,17 +183,28 @@ def fulfilling_candidates(
     return fulfilling(demands, candidates, group_of, pass_rate(groups, len(candidates) if executed else None))
 
 
-def same_choices(equal: Mapping[tuple[str, str], int], n: int) -> dict[str, float]:
+def tables_of(params: RewardSelect) -> list[pa.Schema]:
+    """The tables that are read for the questions: responses and, where the choice waits for them, rewards."""
+    return [RESPONSE, REWARD] if params.waits_for == "rewards" else [RESPONSE]
+
+
+def rules_of(params: RewardSelect) -> tuple[str, ...]:
+    """The rules that can choose with what is read."""
+    return tuple(rule for rule in RULES if rule != "reward" or params.waits_for == "rewards")
+
+
+def same_choices(equal: Mapping[tuple[str, str], int], n: int, rules: Sequence[str] = RULES) -> dict[str, float]:
     """How often two rules take the same response.
 
     Args:
         equal: by pair of rules, the number of questions for which they do.
         n: number of questions that have a candidate.
+        rules: those that were compared.
 
     Returns:
         By pair of rules (``first_majority``) a share of the questions, in [0, 1].
     """
-    return {f"{one}_{other}": rounded(equal[one, other] / max(1, n), 4) for one, other in combinations(RULES, 2)}
+    return {f"{one}_{other}": rounded(equal[one, other] / max(1, n), 4) for one, other in combinations(rules, 2)}
 
 
 def steps_of(rows: Sequence[dict[str, Any]]) -> Counter[tuple[int, int]]:
@@ -313,7 +327,7 @@ class Found:
 def select_some(
     questions: Sequence[dict[str, Any]],
     responses: Mapping[str, list[dict[str, Any]]],
-    rewards: dict[str, float],
+    rewards: dict[str, float] | None,
     settings: Settings,
 ) -> tuple[list[dict[str, Any]], Found]:
     """The training rows of some questions, and what the metrics need.
@@ -321,10 +335,15 @@ def select_some(
     Args:
         questions: their rows.
         responses: by question id.
-        rewards: by response id.
+        rewards: by response id; None for a run without rewards, whose rows get null.
         settings: what decides.
     """
     params, kind, seed = settings
+    rules = rules_of(params)
+    # Equal rewards decide nothing: what the highest would settle goes to the lowest sample.
+    compared = (
+        dict.fromkeys((row["id"] for rows in responses.values() for row in rows), 0.0) if rewards is None else rewards
+    )
     crashed = find_crashes(questions, responses) if params.execute else set()
     found, rows = Found(), []
     if kind == PROGRAMS:  # together, before their answers are asked for one by one
@@ -337,12 +356,12 @@ def select_some(
     for q in questions:
         own, group, draw = responses[q["id"]], groups[q["id"]], row_seed(seed, STAGE, q["id"])
         taken = select_all(
-            q, own, rewards, params.min_reward, kind, crashed, params.by, draw, group, demands, executed, params.keep
+            q, own, compared, params.min_reward, kind, crashed, params.by, draw, group, demands, executed, params.keep
         )
         if isinstance(taken, str):
             found.dropped[taken] += 1
         else:
-            rows += taken
+            rows += taken if rewards is not None else [row | {"reward": None} for row in taken]
             found.counts["kept"] += 1
             found.counts["several"] += len(taken) if len(own) > 1 else 0
             found.counts["alone"] += sum(
@@ -350,16 +369,19 @@ def select_some(
             )  # its answer alone
         if candidates := fulfilling_candidates(own, group, crashed, demands, executed)[0]:
             group_of = {row["id"]: g for row, g in zip(own, group, strict=True)}
-            chosen = {rule: choose(rule, candidates, rewards, group_of, draw)["id"] for rule in RULES}
+            chosen = {rule: choose(rule, candidates, compared, group_of, draw)["id"] for rule in rules}
             found.counts["with_candidates"] += 1
-            found.same.update(pair for pair in combinations(RULES, 2) if chosen[pair[0]] == chosen[pair[1]])
+            found.same.update(pair for pair in combinations(rules, 2) if chosen[pair[0]] == chosen[pair[1]])
     found.counts.update(
         questions=len(questions),
         rows=len(rows),
         crashed=len(crashed),
         candidates=sum(row["n_candidates"] for row in rows),
     )
-    found.values |= {"kept": [r["reward"] for r in rows], "agreement": [r["agreement"] for r in rows]}
+    found.values |= {
+        "kept": [r["reward"] for r in rows if rewards is not None],
+        "agreement": [r["agreement"] for r in rows],
+    }
     if kind in ("maths", PROGRAMS):
         found.outcomes = checkable_outcomes(rows)
     if kind == "maths":
@@ -385,9 +407,11 @@ def _start_process(settings: Settings) -> None:
 def select_piece(piece: Piece) -> tuple[pa.Table, Found]:
     """The training rows of a piece, read here, and what the metrics need."""
     assert _settings is not None
-    questions, (responses, scores) = piece.read([RESPONSE, REWARD], "question_id")
+    questions, (responses, *scored) = piece.read(tables_of(_settings.params), "question_id")
     ids = questions["id"]
-    rewards = dict(zip(scores["id"].to_pylist(), scores["reward"].to_pylist(), strict=True))
+    rewards = None
+    for scores in scored:
+        rewards = dict(zip(scores["id"].to_pylist(), scores["reward"].to_pylist(), strict=True))
     at: dict[str, list[int]] = {row_id: [] for row_id in ids.to_pylist()}
     for place, question in enumerate(responses["question_id"].to_pylist()):
         at[question].append(place)
@@ -395,7 +419,7 @@ def select_piece(piece: Piece) -> tuple[pa.Table, Found]:
     for start in range(0, piece.rows, QUESTIONS_HELD):
         some = questions.slice(start, QUESTIONS_HELD).to_pylist()
         taken = responses.take(pa.array([place for q in some for place in at[q["id"]]], pa.int64())).to_pylist()
-        if missing := [row["id"] for row in taken if row["id"] not in rewards]:
+        if rewards is not None and (missing := [row["id"] for row in taken if row["id"] not in rewards]):
             raise UserError(
                 f"reward of response '{missing[0]}': none ({len(missing)} of {len(taken)} have none). Expected one per response. Rerun: "
                 "dvc repro reward"
@@ -406,8 +430,8 @@ def select_piece(piece: Piece) -> tuple[pa.Table, Found]:
         rows, found = select_some(some, own, rewards, _settings)
         tables.append(table(rows, INSTRUCTION))
         whole.add(found)
-    whole.values["all"] = list(rewards.values())
-    whole.counts["rewards"] = len(rewards)
+    whole.values["all"] = list((rewards or {}).values())
+    whole.counts["rewards"] = len(rewards or {})
     return pa.concat_tables(tables), whole
 
 
@@ -440,12 +464,20 @@ def selected(found: Found, parts: Iterator[tuple[pa.Table, Found]], demands: Dem
         )
 
 
+def mean_rewards(sums: Mapping[str, float], kept: int, scored: int) -> dict[str, Any]:
+    """Mean reward of the ``kept`` rows and of all ``scored`` responses; nothing where no response was scored."""
+    if not scored:
+        return {}
+    return {"mean_reward": {"kept": rounded(sums["kept"] / kept, 4), "all": rounded(sums["all"] / scored, 4)}}
+
+
 def main(args: argparse.Namespace, run: StageRun) -> None:
     """Select for every question."""
     consent(run.params.runtime.sandbox)
     kind = kind_of_answers(wording(run.params.domain), run.params.respond.form)
     settings = Settings(run.params.reward_select, kind, run.params.seed)
-    tables = [row_groups(args.responses, RESPONSE), row_groups(args.rewards, REWARD)]
+    paths = (args.responses, args.rewards)
+    tables = [row_groups(path, schema) for path, schema in zip(paths, tables_of(settings.params), strict=False)]
     ids = read_table(args.questions, FILTERED, ["id"])["id"]
     work, found = pieces(row_groups(args.questions, FILTERED), ids, tables, "question_id", QUESTIONS_READ), Found()
     demands = Demands.of(settings.params)
@@ -457,11 +489,11 @@ def main(args: argparse.Namespace, run: StageRun) -> None:
         "kept": counts["kept"],
         "dropped": {name: found.dropped[name] for name in (*ALWAYS, *demands.outcomes)},
         "crashed_responses": counts["crashed"],
-        "mean_reward": {"kept": rounded(sums["kept"] / n, 4), "all": rounded(sums["all"] / counts["rewards"], 4)},
+        **mean_rewards(sums, n, counts["rewards"]),
         "mean_agreement": rounded(sums["agreement"] / n, 4),
         "agrees_with_none": {"n": alone, "frac": rounded(alone / several, 4) if several else None},
         "mean_candidates": rounded(counts["candidates"] / n, 4),
-        "same_choice": same_choices(found.same, counts["with_candidates"]),
+        "same_choice": same_choices(found.same, counts["with_candidates"], rules_of(settings.params)),
     }
     warnings = {"no_agreement": proportion_above_chance(alone, several, 0.5)}
     if settings.params.keep != "best":

@@ -329,11 +329,22 @@ def test_a_model_source_that_cannot_resolve_is_named_before_anything_runs(source
         ({"min_pass_rate": 0.8, "max_pass_rate": 0.2}, "reward_select.min_pass_rate: 0.8 is above max_pass_rate 0.2"),
         ({"max_pass_rate": 1.5}, "reward_select.max_pass_rate: got 1.5"),
         ({"keep": "all"}, "reward_select.keep: got 'all'"),
+        ({"waits_for": "responses"}, "reward_select.waits_for: responses leaves out the rewards that by: reward compares. Set by to first, random or majority"),
+        ({"waits_for": "responses", "by": "first", "min_reward": 0.0}, "reward_select.min_reward: 0.0 needs the rewards that waits_for: responses leaves out. Set null"),
+        ({"waits_for": "instruct"}, "reward_select.waits_for: got 'instruct'; input should be 'rewards' or 'responses'"),
     ],
 )  # fmt: skip
 def test_demands_on_answers_that_cannot_hold_are_named(data: dict[str, Any], section: dict[str, Any], expected: str):
     data["reward_select"] |= section
     assert expected in message(data)
+
+
+@pytest.mark.parametrize("by", ["first", "random", "majority"])
+def test_a_choice_that_compares_no_rewards_may_do_without_them(data: dict[str, Any], by: str):
+    del data["reward_select"]["waits_for"]  # as in a file of before this key
+    assert parse_params(data).reward_select.waits_for == "rewards"
+    data["reward_select"] |= {"by": by, "waits_for": "responses"}
+    assert parse_params(data).reward_select.waits_for == "responses"
 
 
 @pytest.mark.parametrize(

@@ -52,6 +52,8 @@ class RewardSelect(Section):
     """Best-of-n selection."""
 
     by: Literal["reward", "first", "random", "majority"]
+    # What the stage depends on; part of a path in dvc.yaml. A parameter file of before this key has rewards.
+    waits_for: Literal["rewards", "responses"] = "rewards"
     keep: Literal["best", "all_agreeing"]
     execute: bool
     min_reward: float | None
@@ -63,6 +65,10 @@ class RewardSelect(Section):
     def problems(self, domain: str, n_samples: int) -> Iterator[str]:
         """Yield each contradiction as one line."""
         kind = wording(domain).ANSWERS
+        if self.waits_for == "responses" and self.by == "reward":
+            yield "reward_select.waits_for: responses leaves out the rewards that by: reward compares. Set by to first, random or majority"
+        if self.waits_for == "responses" and self.min_reward is not None:
+            yield f"reward_select.min_reward: {self.min_reward} needs the rewards that waits_for: responses leaves out. Set null"
         if self.execute and kind != "code":
             yield f"reward_select.execute: true runs responses as programs, which domain '{domain}' has none of; set false"
         if self.check_arithmetic and kind == "code":

@@ -326,6 +326,39 @@ def test_a_threshold_holds_for_each_response_that_is_kept(stage):
     assert rewards_of == [9.0, 1.0]
 
 
+@pytest.mark.parametrize("by", ["first", "random", "majority"])
+@pytest.mark.parametrize("keep", ["best", "all_agreeing"])
+def test_without_rewards_the_choice_is_that_of_equal_ones(stage, by: str, keep: str):
+    folder = stage(SAMPLES, {q: [0.0] * 4 for q in SAMPLES}, by=by, keep=keep)
+    rows, metrics = read_rows(folder / "instruct.parquet", INSTRUCTION), json.loads((folder / "m.json").read_text())
+    stage(SAMPLES, {}, by=by, keep=keep, waits_for="responses")
+    # `rewards` now has no row, so a stage that read it would stop at the first response.
+    assert read_rows(folder / "instruct.parquet", INSTRUCTION) == [row | {"reward": None} for row in rows]
+    without = json.loads((folder / "m.json").read_text())
+    assert metrics.pop("mean_reward") == {"kept": 0.0, "all": 0.0}
+    metrics["same_choice"] = {k: v for k, v in metrics["same_choice"].items() if "reward" not in k}
+    assert without == metrics
+    assert set(without["same_choice"]) == {"first_random", "first_majority", "random_majority"}
+
+
+def test_without_rewards_the_majority_gives_the_same_answers_but_for_ties(stage):
+    folder = stage(SAMPLES, SCORES, by="majority")
+    rewarded = {row["id"]: row for row in read_rows(folder / "instruct.parquet", INSTRUCTION)}
+    stage(SAMPLES, {}, by="majority", waits_for="responses")
+    rows = {row["id"]: row for row in read_rows(folder / "instruct.parquet", INSTRUCTION)}
+    for name in ("two", "all"):
+        assert [rows[name][k] for k in ("final_answer", "agreement")] == [rewarded[name][k] for k in ("final_answer", "agreement")]  # fmt: skip
+    # Of the two responses that say 1 the reward takes the second, and the lowest sample is the first. `none` is a tie.
+    assert (rewarded["two"]["response"], rows["two"]["response"]) == ("so \\boxed{1}", "\\boxed{1}")
+    assert (rewarded["none"]["final_answer"], rows["none"]["final_answer"]) == ("4", "1")
+
+
+def test_without_rewards_a_dropped_question_is_counted_all_the_same(stage):
+    folder = stage(SAMPLES, {}, by="majority", waits_for="responses", min_agreement=2)
+    assert [row["id"] for row in read_rows(folder / "instruct.parquet", INSTRUCTION)] == ["two", "all"]
+    assert json.loads((folder / "m.json").read_text())["dropped"]["too_few_agree"] == 1
+
+
 def test_nothing_left_is_an_error_that_says_why(stage, tmp_path: Path):
     with pytest.raises(UserError, match=r"of 2, \{'no_answer': 2\}. Expected at least one. Raise respond.max_tokens"):
         stage({"a": ["no"], "b": ["no"]}, {"a": [1.0], "b": [1.0]})
