@@ -5,7 +5,7 @@
 
 import itertools
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import cache, cached_property
 from typing import Any
@@ -18,6 +18,8 @@ from scalequest.runtime.facts import given_digest
 
 LOCK, PIPELINE, PARAMS = "dvc.lock", "dvc.yaml", "params.yaml"
 SCHEMA = "2.0"
+# Stages that nothing but the choice by reward needs.
+REWARDING = frozenset(("fetch_model@reward", "reward_model", "reward"))
 REFERENCE = re.compile(r"\$\{([^}]+)\}")
 
 
@@ -141,6 +143,15 @@ class Lock:
     stages: dict[str, Stage]
     absent: tuple[str, ...] = ()
 
+    @cached_property
+    def unused(self) -> frozenset[str]:
+        """Stages that are no part of the run: those of the rewards, where ``reward_select`` did not wait for any.
+
+        An entry of theirs is of an earlier run, or of one that made what nothing read.
+        """
+        select = self.stages.get("reward_select")
+        return unused_stages(select.params) if select else frozenset()
+
     def outs(self) -> Iterator[tuple[Stage, Artifact]]:
         """Every output with the stage that makes it."""
         for stage in self.stages.values():
@@ -158,7 +169,10 @@ class Lock:
         return {}
 
     def order(self, *roots: str) -> list[Stage]:
-        """Stages and all they need (without ``roots`` all stages), each after those that it needs."""
+        """Stages and all they need (without ``roots`` all of the run), each after those that it needs.
+
+        The ``unused`` ones are there only if one of them is asked for: the folder of all metrics holds theirs, too.
+        """
         found: dict[str, Stage] = {}
 
         def visit(name: str) -> None:
@@ -170,7 +184,13 @@ class Lock:
 
         for name in roots or self.stages:
             visit(name)
-        return list(found.values())
+        left_out = frozenset() if self.unused.intersection(roots) else self.unused
+        return [stage for name, stage in found.items() if name not in left_out]
+
+
+def unused_stages(params: Mapping[str, Any]) -> frozenset[str]:
+    """The stages that a run with these parameters, under dotted names, leaves out."""
+    return REWARDING if params.get("reward_select.waits_for") == "responses" else frozenset()
 
 
 def flatten(values: dict[str, Any], prefix: str = "") -> dict[str, Any]:

@@ -196,6 +196,8 @@ class Replay:
 
     def _not_replayable(self, stage: Stage) -> str:
         """Why a stage is not replayed; empty where it is, or where there is nothing to replay."""
+        if stage.name in self.lock.unused:
+            return "the run did without rewards (reward_select.waits_for: responses)"
         if stage.base in TRAINED:
             if stage.params.get(f"{stage.base}.method") == "none":
                 return "no training: the model is used as it was fetched"

@@ -248,18 +248,24 @@ def _filter(step: dict[str, Any]) -> Iterator[str]:
 _STEPS = {"screen": _screen, "judge": _judge, "difficulty": _difficulty, "filter": _filter}
 
 
+def _reward(row: dict[str, Any]) -> str:
+    return "no reward" if row["reward"] is None else f"reward {row['reward']:.4f}"
+
+
 def _responses(life: dict[str, Any]) -> Iterator[str]:
     responses, kept = life["responses"], life["training_row"]
-    yield f"answered {len(responses['rows'])} times by {_model(responses['model'])}, scored by {_model(responses['reward_model'])}"
+    unscored = life["selection"].get("reward_select.waits_for") == "responses"
+    scored = "not scored" if unscored else f"scored by {_model(responses['reward_model'])}"
+    yield f"answered {len(responses['rows'])} times by {_model(responses['model'])}, {scored}"
     for row in responses["rows"]:
-        reward = "no reward" if row["reward"] is None else f"reward {row['reward']:.4f}"
+        reward = _reward(row)
         mark = "  ← kept" if row.get("kept") else ""
         yield f"  #{row['sample']}  {reward}, {row['finish_reason']} after {row['n_tokens']} tokens{mark}"
         yield _quote("", row["response"])
     yield ""
     if kept:
         yield (
-            f"training row: final answer {kept['final_answer']}, reward {kept['reward']:.4f}, agreement {kept['agreement']:.2f}, "
+            f"training row: final answer {kept['final_answer']}, {_reward(kept)}, agreement {kept['agreement']:.2f}, "
             f"{kept['n_candidates']} candidates"
         )
         if (n := sum(row["kept"] for row in responses["rows"])) > 1:

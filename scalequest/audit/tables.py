@@ -173,8 +173,11 @@ class Tables:
     def outputs(self, kind: str) -> list[tuple[Stage, Artifact]]:
         """The outputs that hold a kind of record, in the pipeline's order; several where each generator has its own.
 
-        The questions that `respond` reads are one table: the filters', or that of a file of own questions.
+        The questions that `respond` reads are one table: the filters', or that of a file of own questions. A run without rewards
+        has no table of them, whatever an earlier run has left.
         """
+        if KINDS[kind].stage in self.lock.unused:
+            return []
         wanted = KINDS[kind]
         stages = [stage for stage in self.lock.stages.values() if stage.base in (wanted.stage, wanted.other_stage)]
         named = [(stage, stage.out(stage.option(wanted.option) or "")) for stage in stages]

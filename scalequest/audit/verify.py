@@ -81,6 +81,11 @@ class Verifier:
         """What is checked."""
         return self.lock.revision
 
+    @property
+    def used(self) -> list[Stage]:
+        """The stages of the run; others that the lock still has are of an earlier one."""
+        return [stage for stage in self.lock.stages.values() if stage.name not in self.lock.unused]
+
     def run(self, names: list[str]) -> Iterator[Check]:
         """The checks of these names, in the order of ``CHECKS``."""
         for name, check in CHECKS.items():
@@ -93,12 +98,12 @@ class Verifier:
 
     def stages(self) -> Iterator[Broken]:
         """Every stage has run, with the parameters of its revision and on what the stages before it wrote last."""
-        for name in self.lock.absent:
+        for name in (name for name in self.lock.absent if name not in self.lock.unused):
             yield Broken(f"stage {name}", f"dvc.yaml has it, dvc.lock has no entry: it never ran to its end; run: dvc repro {name}")  # fmt: skip
         content = self.repository.read(self.revision, PARAMS) or b"{}"
         params = parse_yaml(content, PARAMS)
         flat = flatten(params)
-        for stage in self.lock.stages.values():
+        for stage in self.used:
             for key, value in stage.params.items():
                 self.links += 1
                 found = flat.get(key, "nothing")
@@ -112,10 +117,12 @@ class Verifier:
         """Local sources have their pinned bytes, and stages ran with the packages that the revision's lock files name."""
         self.links += 1
         for stage, what in changed_sources(params, self.repository.root):
+            if stage in self.lock.unused:
+                continue
             yield Broken(f"source of {stage}", f"{what}; run: dvc repro -f {stage}")
         locks = {path: self.repository.read(self.revision, path) for paths in LOCKS.values() for path in paths}
         texts = {path: content.decode() for path, content in locks.items() if content is not None}
-        made = {stage.name: environment_of(self.repository, self.lock, stage) for stage in self.lock.stages.values()}
+        made = {stage.name: environment_of(self.repository, self.lock, stage) for stage in self.used}
         for change, stages in other_versions(made, texts).items():
             more = f" and {len(stages) - 3} more" if len(stages) > 3 else ""
             yield Broken(f"packages of {', '.join(stages[:3])}{more}", f"made with {change}; run: make setup && dvc repro -f -s {' '.join(stages)}")  # fmt: skip
@@ -193,6 +200,8 @@ class Verifier:
     def hashes(self) -> Iterator[Broken]:
         """Every output's bytes have the hash that the lock names, in the cache and, for the workspace, in the working folder."""
         for stage, out in self.lock.outs():
+            if stage.name in self.lock.unused:
+                continue
             if kept := [path for path in self._kept_by_git if path == out.path or path.startswith(f"{out.path}/")]:
                 yield from self._in_git(stage, out, kept)
                 continue
@@ -321,7 +330,7 @@ class Verifier:
 
     def _metrics(self) -> Iterator[Broken]:
         for base, key, kind, where in METRICS:
-            for stage in (s for s in self.lock.stages.values() if s.base == base):
+            for stage in (s for s in self.used if s.base == base):
                 out = stage.out(stage.option("metrics") or "")
                 values = read_metrics(self.repository, self.revision, out) if out else None
                 if values is None or not self.tables.outputs(kind) or (key == "rows" and key not in values):
@@ -343,9 +352,9 @@ class Verifier:
             yield Broken("training rows", "no stage has written any; run: dvc repro reward_select")
             return
         own = self._answered_as_they_are()
-        instruct, filtered, questions, responses, rewards = (
+        instruct, filtered, questions, responses = (
             self.tables.source(kind)
-            for kind in ("instruct", "filtered", "filtered" if own else "questions", "responses", "rewards")
+            for kind in ("instruct", "filtered", "filtered" if own else "questions", "responses")
         )
         # Texts are compared by their hashes, of 64 bits: a million whole texts in a join would not fit the memory.
         rows = f"SELECT id, generator, hash(question) AS question, hash(response) AS response, reward FROM {instruct}"
@@ -353,7 +362,12 @@ class Verifier:
             f"SELECT i.id, i.response, i.reward, r.id AS response_id FROM ({rows}) i JOIN (SELECT id, question_id, hash(response) AS response "
             f"FROM {responses}) r ON i.id = r.question_id AND i.response = r.response"
         )
-        rewarded = f"SELECT s.id, s.response FROM ({sampled}) s JOIN {rewards} w ON s.response_id = w.id AND s.reward = w.reward"
+        if "reward" in self.lock.unused:
+            # Nothing was scored, so a reward comes from nowhere.
+            rewarded = f"SELECT s.id, s.response FROM ({sampled}) s WHERE s.reward IS NULL"
+        else:
+            rewards = self.tables.source("rewards")
+            rewarded = f"SELECT s.id, s.response FROM ({sampled}) s JOIN {rewards} w ON s.response_id = w.id AND s.reward = w.reward"
         for what, sql in (
             ("no question that passed the filters", f"({rows}) i ANTI JOIN (SELECT id, hash(question) AS question FROM {filtered}) f USING (id, question)"),
             ("no generated question of that text", f"({rows}) i ANTI JOIN (SELECT id, generator, hash(question) AS question FROM {questions}) q USING (id, generator, question)"),

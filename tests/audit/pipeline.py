@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
+import pytest
 import yaml
 
 from scalequest import records
@@ -178,6 +179,16 @@ class Pipeline:
         self.table(path, edit(records.read_rows(self.root / path, schema)), schema)
 
     # --------------------------------------------------------------------------------------------------------- DVC
+
+    def without_rewards(self, patch: pytest.MonkeyPatch) -> None:
+        """Choose again without rewards, after other responses: what `reward` has left is of the earlier run."""
+        self.params["reward_select"] |= {"by": "majority", "waits_for": "responses"}
+        self.change("data/responses", lambda rows: [row | {"n_tokens": 6} for row in rows])
+        self.change("data/rewards", lambda rows: rows[:-1])
+        self.change("data/instruct.parquet", lambda rows: [row | {"reward": None} for row in rows])
+        command, deps, params, outs = STAGES["reward_select"]
+        patch.setitem(STAGES, "reward_select", (command, [dep for dep in deps if dep != "data/rewards"], params, outs))
+        self.lock("respond", "reward_select", "instruct_tune", "evaluate@student")
 
     def lock(self, *names: str, ran: bool = True) -> None:
         """Write the entries of these stages (all of them by default) as DVC does after a run, and cache their outputs.

@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 
 from scalequest.audit.rows import life
+from scalequest.audit.show import row_text
 from scalequest.errors import UserError
 from tests.audit.pipeline import Pipeline
 
@@ -31,6 +32,16 @@ def test_a_kept_row_from_its_generator_to_the_models_trained_on_it(pipeline: Pip
     ]
     assert found["training_row"]["response"] == "The answer is 11."
     assert [(m["path"], m["direct"], m["row"]) for m in found["models"]] == [("models/student", True, "same")]
+
+
+def test_a_row_of_a_run_without_rewards_was_not_scored(pipeline: Pipeline, monkeypatch: pytest.MonkeyPatch) -> None:
+    pipeline.without_rewards(monkeypatch)
+    found = of(pipeline, "sums/0/1")
+    assert [(r["reward"], r["kept"]) for r in found["responses"]["rows"]] == [(None, False), (None, True)]
+    assert (found["responses"]["reward_model"], found["training_row"]["reward"]) == (None, None)
+    text = row_text(found)
+    assert "not scored" in text
+    assert "training row: final answer 11, no reward, agreement 0.50" in text
 
 
 @pytest.mark.parametrize(

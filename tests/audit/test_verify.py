@@ -204,6 +204,24 @@ def test_a_training_row_from_nowhere_is_named(pipeline: Pipeline, edit_rows: Any
     assert any(message in link for link in broken(pipeline, "rows"))
 
 
+def test_a_run_without_rewards_is_sound_whatever_an_earlier_one_left(
+    pipeline: Pipeline, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pipeline.without_rewards(monkeypatch)
+    assert broken(pipeline) == []
+    pipeline.edit_lock(lambda stages: stages.pop("reward"))
+    assert broken(pipeline) == []
+    # A reward that no model gave, and a text that was never sampled, are named.
+    pipeline.change("data/instruct.parquet", lambda rows: [rows[0] | {"reward": 1.0}, *rows[1:]])
+    pipeline.lock("reward_select", "instruct_tune", "evaluate@student")
+    assert any("1 have no sampled response of that text and reward, the first is sums/0/0" in link for link in broken(pipeline, "rows"))  # fmt: skip
+    pipeline.change(
+        "data/instruct.parquet", lambda rows: [row | {"reward": None, "response": "Never."} for row in rows]
+    )
+    pipeline.lock("reward_select", "instruct_tune", "evaluate@student")
+    assert any("2 have no sampled response of that text and reward" in link for link in broken(pipeline, "rows"))
+
+
 def test_a_generator_whose_model_no_stage_fetched_is_named(pipeline: Pipeline) -> None:
     pipeline.edit_lock(lambda stages: stages.pop("fetch_model@sums"))
     found = broken(pipeline, "rows")
