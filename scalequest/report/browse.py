@@ -9,7 +9,7 @@ from scalequest.problems.puzzles import known_answer
 from scalequest.report.blocks import Block, Browser, Column, Section, Text, clip
 from scalequest.report.page import browser_json, packed
 from scalequest.report.run import Run
-from scalequest.report.tables import DRAW, answers, checked_pairs, judged, preference_rows, shuffled
+from scalequest.report.tables import DRAW, answers, checked_pairs, judged, preference_rows, reward_in_words, shuffled
 
 # Rows of a browser, and bytes of its packed rows: the page must stay under 5 MB.
 QUESTIONS, ITEMS, REWRITES = 5_000, 2_000, 1_000
@@ -68,7 +68,7 @@ def question_browser(run: Run, args: argparse.Namespace) -> Browser:
     """Every drawn question with all that the run knows of it."""
     rows = run.ledger.take(drawn_questions(run))
     ids = {row["id"] for row in rows}
-    verdicts, sampled = judged(args, ids), answers(args, ids)
+    verdicts, sampled = judged(args, ids), answers(args, ids, run.rewarded)
     # Of several rows of a question (reward_select.keep) the first is the choice.
     chosen = {row["id"]: row for row in reversed(run.data.having("id", ids))}
     twins = _twins(run, rows)
@@ -126,7 +126,7 @@ def _life(
         texts.append(("Judge", clip(verdict["completion"]), verdict["verdict"]))
     marked = False
     for answer in sampled:
-        remarks = ["no reward" if answer["reward"] is None else f"reward {answer['reward']:.3f}"]
+        remarks = [reward_in_words(answer["reward"])]
         if answer["finish_reason"] != "stop":
             remarks.append("cut" if answer["finish_reason"] == "length" else answer["finish_reason"])
         if chosen and not marked and answer["response"] == chosen["response"]:
@@ -134,7 +134,7 @@ def _life(
             remarks.append(f"chosen: final answer {snippet(chosen['final_answer'])}")
         texts.append((f"Answer {answer['sample'] + 1}", clip(answer["response"]), " · ".join(remarks)))
     if chosen and not marked:
-        texts.append(("Training answer", clip(chosen["response"]), f"reward {chosen['reward']:.3f}"))
+        texts.append(("Training answer", clip(chosen["response"]), reward_in_words(chosen["reward"])))
     cells = [
         row["id"], snippet(row["question"]), row["outcome"], row["generator"], row["verdict"] or "not asked",
         _number(row["difficulty"]), _number(chosen["reward"] if chosen else None), _number(chosen["agreement"] if chosen else None),

@@ -59,8 +59,7 @@ def after_filters_table(respond: dict[str, Any], select: dict[str, Any], tune: d
     responses = f"{respond['cut_at_max_tokens']:,} cut at `respond.max_tokens`; {respond['mean_distinct']:.2f} distinct ones per question"
     selection = (
         f"{select['dropped']['no_answer']:,} questions without a response that gives an answer, "
-        f"{select['dropped']['low_reward']:,} below `reward_select.min_reward`; mean reward {select['mean_reward']['kept']:.3f} "
-        f"of the chosen, {select['mean_reward']['all']:.3f} of all; on average {percent(select['mean_agreement'])} % of a "
+        f"{rewards_in_words(select)}; on average {percent(select['mean_agreement'])} % of a "
         "question's responses give the chosen answer"
     )
     for name, n in demanded(select).items():
@@ -79,6 +78,17 @@ def after_filters_table(respond: dict[str, Any], select: dict[str, Any], tune: d
         ],
     ]
     return Table("After the filters", ["stage", "in", "out", "remarks"], rows, "lrrl")
+
+
+def rewards_in_words(select: dict[str, Any]) -> str:
+    """What rewards did in ``reward_select``, from its metrics; a run that read none has no mean."""
+    if "mean_reward" not in select:
+        return "chosen without rewards (`reward_select.waits_for`)"
+    mean = select["mean_reward"]
+    return (
+        f"{select['dropped']['low_reward']:,} below `reward_select.min_reward`; mean reward {mean['kept']:.3f} "
+        f"of the chosen, {mean['all']:.3f} of all"
+    )
 
 
 def pairs_of(select: dict[str, Any]) -> int:
@@ -263,7 +273,8 @@ def training(run: Run) -> Section:
     names = [f"{stage}@{generator}" for stage in ("qft", "qpo") for generator in run.params.mix]
     students = [f"instruct_tune@{student}" for student in run.params.instruct_tune.seeds]
     rows = []
-    for name in ["solver", *names, "difficulty_model", "reward_model", *students]:
+    rewarding = ["reward_model"] if run.rewarded else []
+    for name in ["solver", *names, "difficulty_model", *rewarding, *students]:
         metrics = run.metrics[name]
         cells = [*[DASH] * 7, "not trained: the model is taken as it was fetched"]
         if "steps" in metrics:

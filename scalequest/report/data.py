@@ -5,7 +5,7 @@ from typing import Any
 from scalequest.outcomes import KEPT, OUTCOMES, Outcome
 from scalequest.report.blocks import Block, Sample, Samples, Section, Text, code
 from scalequest.report.run import Run
-from scalequest.report.tables import Stored
+from scalequest.report.tables import Stored, reward_in_words
 
 KEPT_SHOWN = 3
 
@@ -21,7 +21,7 @@ def shown_rows(table: Stored, n: int, *by: str) -> dict[tuple[str, ...], list[di
 def kept_sample(row: dict[str, Any]) -> Sample:
     """Show a training row."""
     facts = (
-        f"reward {row['reward']:.3f} · agreement {row['agreement']:.2f} · candidates {row['n_candidates']} · answer "
+        f"{reward_in_words(row['reward'])} · agreement {row['agreement']:.2f} · candidates {row['n_candidates']} · answer "
         f"{code(row['final_answer'])}"
     )
     texts = (("Question", row["question"]), ("Response", row["response"]))

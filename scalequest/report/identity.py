@@ -73,13 +73,14 @@ def models_table(models: Mapping[str, str], mix: Sequence[str]) -> Table:
 def identity(run: Run) -> Section:
     """Say which models, seeds and domain this run is about."""
     seeds = ", ".join(f"`{name}`" for name in run.params.seeds)
-    models = set(run.params.models.values())
+    roles = {role: source for role, source in run.params.models.items() if run.rewarded or role != "reward"}
+    models = set(roles.values())
     blocks: list[Block] = [
         Text(
             f"A run of the ScaleQuest method in the domain `{run.params.domain}`, with the generators "
             f"{', '.join(f'`{name}`' for name in run.params.mix)}, taught by the seeds {seeds}. Seed of the run: {run.params.seed}."
         ),
-        models_table(run.params.models, run.params.mix),
+        models_table(roles, run.params.mix),
         Text(f"Cost: `{COST_PAGE}`, a page that `scalequest cost --page` writes beside this one.", link=COST_PAGE),
     ]
     if len(models) == 1:

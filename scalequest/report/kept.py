@@ -43,6 +43,7 @@ from scalequest.report.results import (
     students_table,
 )
 from scalequest.report.run import is_student, read_scores, scores_by_model, tasks_of
+from scalequest.report.tables import reward_in_words
 from scalequest.run.work import TUNING, asked_by
 from scalequest.runtime.progress import clock
 
@@ -112,6 +113,12 @@ class Kept:
         again = folder / "remeasured.json"
         self.remeasured: dict[str, Any] = read_json(again) if again.is_file() else {}
         self.lock = Lock(Revision(str(folder), None), parse_lock((folder / LOCK).read_bytes(), str(folder / LOCK)))
+
+    @property
+    def models(self) -> dict[str, str]:
+        """Sources of the models by role; a run without rewards has no reward model."""
+        rewarded = self.params.get("reward_select", {}).get("waits_for") != "responses"
+        return {role: source for role, source in self.params["models"].items() if rewarded or role != "reward"}
 
     @property
     def mix(self) -> list[str]:
@@ -305,8 +312,8 @@ def rows_kept(run: Kept) -> Section:
     ]
     rows = [
         {
-            "cells": [row["id"], snippet(row["question"]), row["generator"], round(row["reward"], 4), row["agreement"], snippet(row["final_answer"])],
-            "texts": [("Question", clip(row["question"]), ""), ("Chosen answer", clip(row["response"]), f"reward {row['reward']:.3f}, of {row['n_candidates']} usable")],
+            "cells": [row["id"], snippet(row["question"]), row["generator"], None if row["reward"] is None else round(row["reward"], 4), row["agreement"], snippet(row["final_answer"])],
+            "texts": [("Question", clip(row["question"]), ""), ("Chosen answer", clip(row["response"]), f"{reward_in_words(row['reward'])}, of {row['n_candidates']} usable")],
         }
         for row in run.sample
     ]  # fmt: skip
@@ -405,7 +412,7 @@ def build(run: Kept) -> Report:
             ]
     identity: list[Block] = [
         *(Text(words, alert=True) for words in warning(run.folder)),
-        models_table(run.params["models"], run.mix),
+        models_table(run.models, run.mix),
         *map(Text, untuned(run)),
     ]
     record = [

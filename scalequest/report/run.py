@@ -20,6 +20,8 @@ from scalequest.runtime.environment import ENVIRONMENT_FILE, Recorded
 # The stages that write metrics: once, and once per generator.
 SINGLE = ("seeds", "benchmarks", "solver", "difficulty_labels", "difficulty_model", "difficulty", "screen", "judge",
           "filter", "respond", "reward_model", "reward", "reward_select")  # fmt: skip
+# Those that a run without rewards leaves out (reward_select.waits_for).
+REWARDING = ("reward_model", "reward")
 # Those whose instances are neither generators nor students.
 FIXED = {"preference_check": ("solvability", "difficulty")}
 EACH = ("qft", "qpo_questions", "preferences", "qpo", "generate")
@@ -41,7 +43,7 @@ class Run:
         ledger: every generated question, on disk.
         questions: what is counted of each of them.
         data: the training rows, on disk.
-        rewards: of all sampled answers.
+        rewards: of all sampled answers; none in a run without rewards.
         items: model to its test items, for the models of ``scores`` whose answers are there.
     """
 
@@ -60,6 +62,11 @@ class Run:
     def asked(self) -> dict[str, int]:
         """Number of questions by generator of the mix, and by file of own questions after them."""
         return asked_questions(self.params, self.metrics)
+
+    @property
+    def rewarded(self) -> bool:
+        """Whether the choice of the answers waited for rewards."""
+        return reads_rewards(self.params)
 
     @property
     def tasks(self) -> list[str]:
@@ -89,6 +96,11 @@ def asked_questions(params: Any, metrics: dict[str, dict[str, Any]]) -> dict[str
     return {name: metrics[f"{stage}@{name}"]["questions"] for stage, name in stages}
 
 
+def reads_rewards(params: Any) -> bool:
+    """Whether a run with these parameters trains a reward model and scores the answers."""
+    return bool(params.reward_select.waits_for == "rewards")
+
+
 def is_student(model: str) -> bool:
     """Whether a model's name is a student's (``instruct_tune.seeds``)."""
     return model.split("_")[0] == "student"
@@ -113,7 +125,7 @@ def read_scores(folder: Path, students: Sequence[str]) -> dict[str, dict[str, An
 
 
 def read_metrics(
-    folder: Path, mix: Sequence[str], students: Sequence[str], own: Sequence[str] = ()
+    folder: Path, mix: Sequence[str], students: Sequence[str], own: Sequence[str] = (), rewarded: bool = True
 ) -> dict[str, dict[str, Any]]:
     """Read the metrics by DVC's stage name; those of a generator or student that has left the run are passed over.
 
@@ -122,13 +134,17 @@ def read_metrics(
         mix: the generators.
         students: their names.
         own: files of own questions.
+        rewarded: whether answers are scored; else the metrics of an earlier run's reward model are passed over.
 
     Raises:
         UserError: a stage has written none.
     """
     found = {}
+    left_out = () if rewarded else REWARDING
     for path in sorted(folder.rglob("*.json")):
         stage, *instance = path.relative_to(folder).with_suffix("").parts
+        if stage in left_out:
+            continue
         # Generators and students come and go; a stage whose instances are written in dvc.yaml keeps them.
         present = {"instruct_tune": students, "own_questions": own}.get(stage, mix if stage in EACH else instance)
         if not instance or instance[0] in present:
@@ -136,7 +152,12 @@ def read_metrics(
     each = [f"{stage}@{generator}" for stage in EACH for generator in mix]
     each += [f"own_questions@{name}" for name in own]
     fixed = [f"{stage}@{instance}" for stage, instances in FIXED.items() for instance in instances]
-    expected = [*SINGLE, *fixed, *each, *(f"instruct_tune@{student}" for student in students)]
+    expected = [
+        *(name for name in SINGLE if name not in left_out),
+        *fixed,
+        *each,
+        *(f"instruct_tune@{student}" for student in students),
+    ]
     if missing := [name for name in expected if name not in found]:
         raise UserError(f"{folder}: no metrics of {', '.join(missing)}. Run: dvc repro {' '.join(missing)}")
     return found
@@ -227,7 +248,8 @@ def read_run(args: argparse.Namespace, params: Any) -> Run:
     """Read what the stages wrote."""
     students = list(params.instruct_tune.seeds)
     files = read_scores(args.scores, students)
-    metrics = read_metrics(args.metrics, params.mix, students, list(params.own.questions))
+    rewarded = reads_rewards(params)
+    metrics = read_metrics(args.metrics, params.mix, students, list(params.own.questions), rewarded)
     ledger = Stored(args.ledger, LEDGER)
     questions = Asked(ledger)
     metrics |= {stage_of(model): scores for model, scores in files.items()}
@@ -244,6 +266,6 @@ def read_run(args: argparse.Namespace, params: Any) -> Run:
         ledger=ledger,
         questions=questions,
         data=Stored(args.data, INSTRUCTION),
-        rewards=Stored(args.rewards, REWARD).numbers("reward"),
+        rewards=Stored(args.rewards, REWARD).numbers("reward") if rewarded else np.zeros(0, np.float32),
         items=read_items(args.samples, list(files)),
     )

@@ -24,7 +24,7 @@ def summary(run: Run) -> dict[str, Any]:
         "kept": run.kept,
         "solvable": run.metrics["judge"].get("solvable_frac"),
         "pairs": run.student_metrics["examples"],
-        "reward": run.metrics["reward_model"].get("held_out", {}).get("accuracy"),
+        "reward": run.metrics.get("reward_model", {}).get("held_out", {}).get("accuracy"),
         "warnings": len(raised(run)),
     }
     scores = run.scores.get(STUDENT, {})

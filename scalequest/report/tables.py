@@ -172,9 +172,21 @@ def judged(args: argparse.Namespace, ids: Collection[str]) -> dict[str, dict[str
     return {row["id"]: row for row in Stored(args.judged, JUDGED).having("id", ids)}
 
 
-def answers(args: argparse.Namespace, ids: Collection[str]) -> dict[str, list[dict[str, Any]]]:
-    """All sampled answers to these questions with their rewards (None without one), by question, in the order of the samples."""
-    rewards = {row["id"]: row["reward"] for row in Stored(args.rewards, REWARD).having("question_id", ids)}
+def reward_in_words(reward: float | None) -> str:
+    """A reward for a reader, or that there is none."""
+    return "no reward" if reward is None else f"reward {reward:.3f}"
+
+
+def answers(args: argparse.Namespace, ids: Collection[str], rewarded: bool) -> dict[str, list[dict[str, Any]]]:
+    """All sampled answers to these questions with their rewards (None without one), by question, in the order of the samples.
+
+    Args:
+        args: paths of the tables.
+        ids: of the questions.
+        rewarded: whether the run has rewards; else none are read.
+    """
+    scored = Stored(args.rewards, REWARD).having("question_id", ids) if rewarded else []
+    rewards = {row["id"]: row["reward"] for row in scored}
     found: dict[str, list[dict[str, Any]]] = {}
     for row in sorted(Stored(args.responses, RESPONSE).having("question_id", ids), key=lambda row: row["sample"]):
         found.setdefault(row["question_id"], []).append(row | {"reward": rewards.get(row["id"])})

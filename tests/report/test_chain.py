@@ -1,14 +1,17 @@
+import shutil
 from pathlib import Path
 
 import pytest
 
 from scalequest.errors import UserError
-from scalequest.io import file_hash, write_json
+from scalequest.io import file_hash, read_json, write_json
 from scalequest.outcomes import NEXT_STEPS, REWRITE_OUTCOMES, SELECT_OUTCOMES, WARNINGS
 from scalequest.params import JsonlSource
-from scalequest.records import LEDGER, write_rows
+from scalequest.records import INSTRUCTION, LEDGER, write_rows
+from tests.fakes import changed
 from tests.report.finished import (
     BY_AIM,
+    DATA,
     LEDGER_ROWS,
     SCORES,
     SEEDS,
@@ -32,6 +35,33 @@ def test_outcomes_sum_to_what_was_generated(folder: Folder) -> None:
         "Of 10 generated questions the filters kept 4, 3 of them got a response that gives an answer, and the student was trained on 2."
         in text
     )
+
+
+def test_a_run_without_rewards_has_a_report_that_says_so(folder: Folder) -> None:
+    """What an earlier run's reward model has left is passed over, and so is a table of its rewards."""
+    folder.params = changed(folder.params, reward_select={"by": "majority", "waits_for": "responses"})
+    folder.change("reward_model", warnings={"coin_reward": 1})
+    select = read_json(folder.args.metrics / "reward_select.json")
+    del select["mean_reward"]
+    write_json(folder.args.metrics / "reward_select.json", select)
+    write_rows(folder.args.data, [row | {"reward": None} for row in DATA], INSTRUCTION)
+    left, page = folder.run()
+    assert row(section(left, "The funnel"), "`reward_select`")[-1].startswith(
+        "1 questions without a response that gives an answer, chosen without rewards (`reward_select.waits_for`); on average 75.0 %"
+    )
+    assert "no reward · agreement 0.75" in left
+    assert "Reward of the sampled answers" not in page
+    for gone in ("coin_reward", "| `reward_model` |"):
+        assert gone not in left
+    assert "| `reward` |" not in section(left, "What this is")
+    assert "reward" not in read_json(folder.args.summary)
+    assert not (folder.args.distributions / "reward.csv").exists()
+    # Nothing of the reward stages has to be there.
+    for name in ("reward_model", "reward"):
+        (folder.args.metrics / f"{name}.json").unlink()
+    shutil.rmtree(folder.args.rewards)
+    folder.args.rewards = folder.args.responses  # as dvc.yaml names it then
+    assert folder.run() == (left, page)
 
 
 def test_questions_dropped_by_a_demand_are_a_step_of_the_funnel(folder: Folder) -> None:
