@@ -115,6 +115,7 @@ def dataset_card(facts: Facts, configs: Sequence["Config"]) -> str:
 
     selected = facts.metrics.get("reward_select", {})
     rows = selected.get("rows", selected.get("kept", 0))
+    chosen, preferred = choice(facts.params)
     head = DatasetCardData(
         **licence(facts.sources),
         pretty_name=facts.name,
@@ -131,8 +132,8 @@ def dataset_card(facts: Facts, configs: Sequence["Config"]) -> str:
     body = [
         f"# {facts.name}",
         f"{rows:,} synthetic questions with one answer each, made by the ScaleQuest method ({PAPER}): small models are taught to "
-        "ask, their questions are filtered, each is answered several times, and the answer that a reward model likes best is kept.",
-        "**No person checked the answers.** They are what a model wrote and another model preferred.",
+        f"ask, their questions are filtered, each is answered several times, and {chosen} is kept.",
+        f"**No person checked the answers.** They are what a model wrote{preferred}.",
         "## Columns",
         "`datasets.load_dataset(NAME, CONFIGURATION)` reads each table; `default` and `preferences` are in TRL's formats (conversations, pairs).",
         *_columns(configs),
@@ -188,6 +189,23 @@ def model_card(facts: Facts, dataset: str) -> str:
         *_lineage(facts),
     ]
     return f"---\n{head.to_yaml()}\n---\n\n" + "\n\n".join(body) + "\n"
+
+
+def choice(params: dict[str, Any]) -> tuple[str, str]:
+    """Which of a question's answers is kept, as a phrase, and whether another model preferred it (empty where none did).
+
+    Args:
+        params: by dotted names.
+    """
+    by = params.get("reward_select.by", "reward")
+    chosen = {
+        "first": "the first one that gives an answer",
+        "random": "one that gives an answer, drawn at random,",
+        "majority": "one that gives the most frequent answer",
+    }
+    if by in chosen:
+        return chosen[by], ""
+    return "the answer that a reward model likes best", " and another model preferred"
 
 
 def size_category(rows: int) -> str:

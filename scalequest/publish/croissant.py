@@ -12,7 +12,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from scalequest.io import file_hash
-from scalequest.publish.cards import UNKNOWN, Facts, licence
+from scalequest.publish.cards import UNKNOWN, Facts, choice, licence
 from scalequest.publish.dataset import Config
 
 CROISSANT, RAI = "http://mlcommons.org/croissant/1.1", "http://mlcommons.org/croissant/RAI/1.0"
@@ -146,6 +146,10 @@ def _entity(item: dict[str, Any]) -> str:
 
 def _responsible(facts: Facts) -> dict[str, Any]:
     params, metrics = facts.params, facts.metrics
+    chosen, preferred = choice(params)
+    scored = params.get("reward_select.waits_for") != "responses"
+    judged = "the reward model scored them, " if scored else ""
+    kept = chosen if preferred == "" else "the best-rewarded one that ended and gave an answer"
     tools = [f"{source.name} ({source.use}): {source.source}" for source in facts.sources if source.is_model]
     return {
         "rai:dataCollection": "Language models were tuned to ask, and their questions were sampled. Nothing was collected from "
@@ -153,14 +157,14 @@ def _responsible(facts: Facts) -> dict[str, Any]:
         "rai:dataCollectionType": ["Others"],
         "rai:dataPreprocessingProtocol": list(_filters(metrics)),
         "rai:dataAnnotationProtocol": [
-            f"{params.get('respond.n_samples', 'Several')} answers per question were sampled from the solver, the reward model scored "
-            "them, and the best-rewarded one that ended and gave an answer was kept."
+            f"{params.get('respond.n_samples', 'Several')} answers per question were sampled from the solver, {judged}"
+            f"and {kept} was kept."
         ],
         "rai:annotationsPerItem": str(params.get("respond.n_samples", UNKNOWN)),
         "rai:annotatorDemographics": ["None: no person annotated the data."],
         "rai:machineAnnotationTools": tools,
         "rai:dataLimitations": [
-            "No person checked questions or answers. An answer is what a model wrote and another model preferred.",
+            f"No person checked questions or answers. An answer is what a model wrote{preferred}.",
             "Contamination with test sets: see README.md#contamination.",
         ],
         "rai:dataBiases": ["Topics, wording and mistakes are those of the models and seeds that it was made from."],

@@ -5,8 +5,8 @@ TRL's formats have are made here: ``messages``, ``prompt``, ``chosen`` and ``rej
 """
 
 import shutil
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 
@@ -35,6 +35,7 @@ class Config:
         summary: one sentence for the card.
         columns: what each column means.
         query: SQL with the tables' sources filled in by their kinds; None copies the bytes of the one table.
+        optional: further tables of the query, and the SQL of an empty one for a run that has none.
     """
 
     name: str
@@ -42,6 +43,7 @@ class Config:
     summary: str
     columns: dict[str, str]
     query: str | None = None
+    optional: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def path(self) -> str:
@@ -63,9 +65,9 @@ CONFIGS = (
             "id": _ID,
             "generator": "which of the tuned generators wrote the question",
             "question": "the problem",
-            "response": "the best-rewarded of the sampled answers",
+            "response": "the sampled answer that was kept",
             "final_answer": "what the response announces as its answer; checked by no one",
-            "reward": "the reward model's logit of the response, higher is better",
+            "reward": "the reward model's logit of the response, higher is better; null in a run without a reward model",
             "agreement": "share of all sampled answers that end in the same final answer",
             "n_candidates": "how many of the sampled answers ended and gave an answer",
         },
@@ -73,8 +75,8 @@ CONFIGS = (
     ),
     Config(
         "responses",
-        ("responses", "rewards", "filtered", "instruct"),
-        "Every sampled answer with its reward, kept or not: all candidates of each question.",
+        ("responses", "filtered", "instruct"),
+        "Every sampled answer with its reward, if it has one, kept or not: all candidates of each question.",
         {
             "id": "`question_id#sample`",
             "question_id": _ID,
@@ -90,7 +92,8 @@ CONFIGS = (
         i.id IS NOT NULL AS kept
         FROM {{responses}} r JOIN {{filtered}} q ON q.id = r.question_id LEFT JOIN {{rewards}} w ON w.id = r.id
         LEFT JOIN (SELECT DISTINCT id, reward, response FROM {{instruct}}) i
-        ON i.id = r.question_id AND i.reward = w.reward AND i.response = r.response ORDER BY {_BY_ID.format("r.question_id")}, r.sample""",
+        ON i.id = r.question_id AND i.reward IS NOT DISTINCT FROM w.reward AND i.response = r.response ORDER BY {_BY_ID.format("r.question_id")}, r.sample""",
+        {"rewards": "(SELECT NULL::VARCHAR AS id, NULL::FLOAT AS reward WHERE false)"},
     ),
     Config(
         "preferences",
@@ -138,7 +141,7 @@ def write_configs(tables: Tables, folder: Path) -> list[Config]:
         UserError: the bytes of a table are not here.
     """
     found = there(tables)
-    tables.require(*dict.fromkeys(kind for config in found for kind in config.kinds))
+    tables.require(*dict.fromkeys(kind for config in found for kind in (*config.kinds, *config.optional)))
     ask = _prompt(tables)
     for config in found:
         target = folder / config.path
@@ -147,7 +150,11 @@ def write_configs(tables: Tables, folder: Path) -> list[Config]:
             [source] = tables.paths(*config.kinds)
             shutil.copyfile(source, target)
         else:
-            sql = config.query.format(**{kind: tables.source(kind) for kind in config.kinds})
+            sources = {kind: tables.source(kind) for kind in config.kinds}
+            sources |= {
+                kind: tables.source(kind) if tables.outputs(kind) else empty for kind, empty in config.optional.items()
+            }
+            sql = config.query.format(**sources)
             _write(target, tables.stream(sql, BATCH), ask if "messages" in config.columns else None)
     return found
 

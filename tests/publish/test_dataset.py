@@ -1,5 +1,6 @@
 """The published tables load as they are, and say what the run's tables say."""
 
+import json
 from pathlib import Path
 
 import pyarrow.parquet as pq
@@ -8,6 +9,7 @@ import yaml
 
 from scalequest.audit.lock import read_lock
 from scalequest.domains.maths import solve_prompt
+from scalequest.publish import command
 from scalequest.publish.dataset import CONFIGS, write_configs
 from scalequest.records import LEDGER, read_rows
 from tests.audit.pipeline import Pipeline
@@ -76,6 +78,29 @@ def test_rows_are_in_the_order_of_their_numbers_and_twice_the_same_bytes(pipelin
     one, two = (tmp_path / name / "data" / "train.parquet" for name in ("one", "two"))
     assert pq.read_table(one)["id"].to_pylist() == ids
     assert one.read_bytes() == two.read_bytes()
+
+
+def test_a_run_without_rewards_has_its_candidates_and_no_word_of_a_reward_model(
+    pipeline: Pipeline, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pipeline.without_rewards(monkeypatch)
+    pipeline.commit()
+    command.write_hub_folder(pipeline.repository, pipeline.tables().lock, tmp_path, "Tiny run", {}, "me/data")
+    found = pq.read_table(tmp_path / "dataset" / "responses" / "train.parquet").to_pylist()
+    assert [(row["id"], row["reward"], row["kept"]) for row in found] == [
+        ("sums/0/0#0", None, False), ("sums/0/0#1", None, True), ("sums/0/1#0", None, False), ("sums/0/1#1", None, True),
+        ("sums/0/5#0", None, False), ("sums/0/5#1", None, False),
+    ]  # fmt: skip
+    assert pq.read_table(tmp_path / "dataset" / "data" / "train.parquet")["reward"].to_pylist() == [None, None]
+    card = (tmp_path / "dataset" / "README.md").read_text()
+    assert "one that gives the most frequent answer is kept" in card
+    assert "They are what a model wrote.\n" in card
+    assert "reward model likes" not in card
+    metadata = json.loads((tmp_path / "dataset" / "croissant.json").read_text())
+    assert metadata["rai:dataAnnotationProtocol"] == [
+        "2 answers per question were sampled from the solver, and one that gives the most frequent answer was kept."
+    ]
+    assert "preferred" not in metadata["rai:dataLimitations"][0]
 
 
 def test_a_run_without_a_known_domain_has_the_bare_question(pipeline: Pipeline, tmp_path: Path) -> None:
