@@ -146,6 +146,8 @@ def _models(params: Params, online: bool) -> Iterator[str]:
 
     asked: set[str] = set()
     for role, source in params.models.items():
+        if role == "reward" and params.reward_select.waits_for != "rewards":
+            continue  # nothing that waits for the responses fetches it
         kind, name, commit = parse_source(role, source)
         if kind == "hf" and set(commit) == PLACEHOLDER:
             yield (

@@ -42,7 +42,9 @@ def workload(
         UserError: the name of a model does not say its size.
     """
     token, keep = assumed.tokens, assumed.keeps
-    size = {role: model_billions(source, sizes) for role, source in params.models.items()}
+    rewarded = params.reward_select.waits_for == "rewards"
+    models = {role: source for role, source in params.models.items() if rewarded or role != "reward"}
+    size = {role: model_billions(source, sizes) for role, source in models.items()}
     n_mix, template, question = len(params.mix), token["template"], token["question"]
     # A solver that was trained on the seeds' solutions answers at their length.
     response = min(token["response" if params.solver.method == "none" else "solution"], params.respond.max_tokens)
@@ -73,8 +75,8 @@ def workload(
     def weights(billions: float | None) -> float:
         return (billions or 0) * 2e9  # bfloat16
 
-    locals_ = {source: size[role] for role, source in params.models.items() if not source.startswith("api:")}
-    add("fetch_model", len(params.models), None, written=sum(map(weights, locals_.values())))
+    locals_ = {source: size[role] for role, source in models.items() if not source.startswith("api:")}
+    add("fetch_model", len(models), None, written=sum(map(weights, locals_.values())))
     if params.solver.method != "none":
         samples = with_solutions * params.solver.epochs
         add("solver", with_solutions, size["solver"], trainings=1, samples=samples, written=weights(size["solver"]),
@@ -162,7 +164,7 @@ def workload(
     prompts = kept if size["solver"] is not None else answers
     ask("solver", "respond", kept, prompts * (question + template), answers * response, "response", engines=1,
         written=answers * response * BYTES_PER_TOKEN)  # fmt: skip
-    if params.reward_model.method != "none":
+    if rewarded and params.reward_model.method != "none":
         compared = 2 * labelled * params.reward_model.pairs_per_question * params.reward_model.epochs
         add(
             "reward_model",
@@ -173,7 +175,8 @@ def workload(
             trained=compared * answered,
             written=weights(size["reward"]),
         )
-    add("reward", answers, size["reward"], read=answers * answered, sequences=answers, engines=1)
+    if rewarded:
+        add("reward", answers, size["reward"], read=answers * answered, sequences=answers, engines=1)
     examples, students = kept * keep["reward_select"], len(params.instruct_tune.seeds)
     if params.instruct_tune.n_examples is not None:
         examples = min(examples, params.instruct_tune.n_examples)

@@ -16,7 +16,9 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from scalequest.audit.lock import PARAMS, flatten, unused_stages
 from scalequest.io import read_json
+from scalequest.params import read_yaml
 from scalequest.runtime.progress import RUNNING, clock
 
 QUERY = "index,name,utilization.gpu,memory.used,memory.total"
@@ -25,12 +27,15 @@ SHOWN = 8
 
 
 def finished_stages(root: Path = Path()) -> tuple[list[str], set[str]]:
-    """All stages in the pipeline's order, and those that are done."""
+    """All stages of the run in the pipeline's order, and those that are done."""
     import networkx
     from dvc.repo import Repo
 
+    params = root / PARAMS
+    unused = unused_stages(flatten(read_yaml(params)) if params.is_file() else {})
     with Repo(str(root)) as repo:
-        graph = repo.index.graph
+        graph = repo.index.graph.copy()
+        graph.remove_nodes_from([stage for stage in graph if stage.addressing in unused])
         order = list(reversed(list(networkx.topological_sort(graph))))
         made = {out.def_path: out.hash_info.value for stage in order for out in stage.outs if out.hash_info}
         done: set[str] = set()

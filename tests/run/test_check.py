@@ -33,6 +33,14 @@ def with_seed_file(laptop: Params, **source: object) -> Params:
     return laptop.model_copy(update={"seeds": dict(laptop.seeds) | {"mine": kind.model_validate(row)}})
 
 
+def test_a_reward_model_that_no_stage_reads_may_be_absent(laptop: Params):
+    models = dict(laptop.models) | {"reward": "path:/no/such/model"}
+    params = laptop.model_copy(update={"models": models})
+    assert any("models.reward: 'path:/no/such/model' is not a model folder" in line for line in find_blockers(params))
+    without = changed(params, reward_select={"by": "first", "waits_for": "responses"})
+    assert not any("models.reward" in line for line in find_blockers(without))
+
+
 def check(*words: str) -> int:
     with pytest.raises(SystemExit) as caught:
         main(["check", *words])

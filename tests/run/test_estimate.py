@@ -209,6 +209,19 @@ def test_a_trained_solver_and_reward_model_are_counted(laptop: Params, table: di
     assert found["respond"].generated == found["respond"].rows * 4 * 160  # max_tokens is the most that comes back
 
 
+def test_a_choice_without_rewards_costs_no_reward_model(laptop: Params, table: dict[str, Any]):
+    def found(params: Params) -> list[Work]:
+        return workload(params, Assumptions(table["tokens"], table["keeps"]), table["sizes"], 130, OwnRows())
+
+    with_rewards = found(laptop)
+    models = dict(laptop.models) | {"reward": "hf:org/of-no-known-size@" + "0" * 40}
+    without = found(changed(laptop, reward_select={"by": "majority", "waits_for": "responses"}).model_copy(update={"models": models}))  # fmt: skip
+    rest = [work for work in with_rewards if work.stage not in ("fetch_model", "reward_model", "reward")]
+    assert len(rest) == len(with_rewards) - 3
+    assert without[1:] == rest
+    assert (without[0].rows, with_rewards[0].rows) == (len(laptop.models) - 1, len(laptop.models))
+
+
 def test_the_kept_run_without_qpo_is_estimated_from(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ):

@@ -58,6 +58,34 @@ def test_done_is_what_dvc_calls_up_to_date(tmp_path: Path, monkeypatch: pytest.M
     assert agrees() == set()
 
 
+REWARDS = """
+stages:
+  respond: {cmd: echo r > responses, outs: [responses]}
+  reward: {cmd: mkdir -p m && echo w | tee rewards > m/reward, deps: [responses], outs: [rewards, m/reward]}
+  reward_select:
+    cmd: mkdir -p m && echo s | tee instruct > m/select
+    deps: [responses, "${reward_select.waits_for}"]
+    outs: [instruct, m/select]
+  report: {cmd: cat m/select > report, deps: [m], outs: [report]}
+"""
+
+
+@pytest.mark.slow
+def test_a_run_without_rewards_waits_for_none(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.chdir(tmp_path)
+    Path("dvc.yaml").write_text(REWARDS)
+    Path("params.yaml").write_text("reward_select: {waits_for: responses}\n")
+    with Repo.init(no_scm=True) as repo:
+        repo.reproduce("reward_select")
+        assert not Path("rewards").exists()
+        repo.reproduce("report", single_item=True)
+    order, done = finished_stages()
+    assert set(order) == done == {"respond", "reward_select", "report"}
+    Path("params.yaml").write_text("reward_select: {waits_for: rewards}\n")
+    order, done = finished_stages()
+    assert set(order) - done == {"reward", "reward_select", "report"}
+
+
 def found(**facts: Any) -> dict[str, Any]:
     return {"stages": 3, "done": ["a"], "running": [], "waiting": [], "ended": [], "gpus": []} | facts
 
