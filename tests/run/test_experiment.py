@@ -47,6 +47,23 @@ def test_the_papers_claims_are_there(grids: dict[str, Grid]):
     assert {c.params.generate.from_ for c in grids["ablation"].cells.values()} == {"base", "qft", "qpo"}
 
 
+def test_a_cell_without_rewards_trains_no_reward_model(grids: dict[str, Grid]):
+    """DVC's own graph: what `dvc repro evaluate_student` needs, and only the cell that compares rewards makes them."""
+    grid = grids["ablation"]
+    needed = {name: cells.stage_keys(cell.values, ["evaluate_student"], ROOT) for name, cell in grid.cells.items()}
+    rewarding = {"fetch_model@reward", "reward_model", "reward"}
+    for name in ("raw", "qft", "qpo"):
+        assert grid.cells[name].params.reward_select.waits_for == "responses"
+        assert rewarding.isdisjoint(needed[name])
+    assert set(needed["reward"]) - set(needed["qpo"]) == rewarding
+    # All but the choice is shared with the cell that it is compared to.
+    differ = {stage for stage, key in needed["qpo"].items() if key != needed["reward"][stage]}
+    assert {stage.split("@")[0] for stage in differ} == {"reward_select", "instruct_tune", "evaluate_student"}
+    hours = {name: command.stage_hours(cell) for name, cell in grid.cells.items()}
+    assert "reward" not in hours["qpo"]
+    assert hours["reward"]["reward"] > 0
+
+
 def test_every_cell_has_an_estimate_and_lines_are_short(grids: dict[str, Grid]):
     for grid in grids.values():
         for cell in grid.cells.values():
