@@ -84,13 +84,17 @@ def test_the_headline_rows_are_the_committed_ones():
 
 
 @pytest.mark.parametrize(
-    ("cell", "label", "rows"), [("human", "control", "14,011"), ("answers_22956", "taught by 1.5B", "22,956")]
+    ("cell", "label", "rows"),
+    [
+        ("more/students/human", "control", "14,011"),
+        ("more/students/answers_22956", "taught by 1.5B", "22,956"),
+        ("programs", "in programs", "30,291"),
+    ],
 )
-def test_the_headlines_of_the_run_with_a_teacher_are_the_committed_ones(cell: str, label: str, rows: str):
+def test_the_headlines_of_the_runs_with_a_teacher_are_the_committed_ones(cell: str, label: str, rows: str):
     folder = ROOT / "reports" / "results" / "gpu-1.5b"
     scores = [
-        json.loads(file.read_text())["gsm8k"]
-        for file in sorted((folder / "more" / "students" / cell / "scores").iterdir())
+        json.loads(file.read_text())["gsm8k"] for file in sorted((folder / cell / "scores").glob("student*.json"))
     ]
     text = (ROOT / "README.md").read_text()
     [row] = [line for line in text.splitlines() if f"135M, {label}" in line]
@@ -145,6 +149,21 @@ def test_the_students_of_the_picture_have_the_mean_of_their_scores(student: dict
     assert tuple(round(value, 1) for value in mean(shares)) == (student["gsm8k"], student["standard_error"])
     assert f"{student['gsm8k']} ± {student['standard_error']} %" in (TEACHER / "README.md").read_text()
     assert f"| {student['rows']:,} |" in (TEACHER / "README.md").read_text().replace("**", "")
+
+
+@pytest.mark.parametrize("task", ["gsm8k", "math500"])
+@pytest.mark.parametrize(
+    ("column", "scores"), [("base", "programs"), ("text", "more/students/answers_22956"), ("programs", "programs")]
+)
+def test_the_marks_beside_programs_have_the_means_of_the_scores(task: str, column: str, scores: str):
+    kind = "base" if column == "base" else "student"
+    found = [read_json(file)[task] for file in sorted((TEACHER / scores / "scores").glob(f"{kind}*.json"))]
+    shares = read_shares(TEACHER / "programs" / "marks.csv")[task, "test"][column]
+    assert {score["n"] for score in found} == {len(shares)}
+    # Scores are rounded to six digits.
+    assert statistics.mean(shares) == pytest.approx(statistics.mean(score["flexible"] for score in found), abs=1e-6)
+    value, error = mean(shares)
+    assert f"{value:.1f} ± {error:.1f} %" in (TEACHER / "README.md").read_text()
 
 
 @pytest.mark.parametrize("page", [*PAGES, *RECORDS], ids=name)
