@@ -78,11 +78,11 @@ def test_a_row_has_its_tokens_whatever_its_company(model: Path, warm: Warm) -> N
     assert seen["same"] == {"again": 1.0, "backwards": 1.0, "half": 1.0, "three": 1.0, "one": 1.0}
     assert seen["other"] < 3
     assert seen["draws"] > 20, "equal prompts with other seeds are other draws"
-    # The first of 24 equal prompts is read; of each other all blocks of 16 tokens but the last part are known, whatever
-    # its seed. On a CPU, vLLM's blocks have 128 tokens.
+    # The first of 24 equal prompts is read; of each other all whole blocks are known, whatever its seed. On a CPU they have
+    # 32 tokens (CPU_BLOCK_SIZE); vLLM's own would have 128.
     n, (prompt_tokens, cached_tokens) = seen["tokens"], seen["read"]
     assert prompt_tokens == 24 * n
-    assert 23 * (n - 128) < cached_tokens < 23 * n
+    assert 23 * (n - 32) <= cached_tokens < 23 * n
     assert [reason == "too_long" for reason in seen["mixed"]] == [False, True, False]
     assert seen["kept"] == [True, True]
 

@@ -68,7 +68,8 @@ def test_quick_starts_compile_nothing(laptop: Params, monkeypatch: pytest.Monkey
     full, quick = (runtime(laptop, engine_start=start) for start in ("full", "quick"))
     put_gpu(monkeypatch, None)
     for start in (full, quick):  # a CPU has one way
-        assert hardware_settings(laptop.engine, start) == {"enforce_eager": True}
+        assert hardware_settings(laptop.engine, start) == {"enforce_eager": True, "block_size": 32}
+        assert hardware_settings(laptop.engine, start, scores=True) == {"enforce_eager": True}
     put_gpu(monkeypatch, (9, 0))
     sizes = {"cudagraph_capture_sizes": [1, 2, 4, 8, 16, 32, 64]}  # max_num_seqs is 64
     memory = {"gpu_memory_utilization": 0.9}
