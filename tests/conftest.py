@@ -139,8 +139,9 @@ def finished_pipeline(tmp_path_factory: pytest.TempPathFactory) -> Pipeline:
 
 
 @pytest.fixture
-def pipeline(finished_pipeline: Pipeline, tmp_path: Path) -> Pipeline:
-    """A finished, committed run, to be changed at will."""
+def pipeline(finished_pipeline: Pipeline, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Pipeline:
+    """A finished, committed run, to be changed at will. Nobody writes its lock, so readers need not wait."""
+    monkeypatch.setattr("scalequest.io.QUIET_S", 0.0)
     return Pipeline(Path(shutil.copytree(finished_pipeline.root, tmp_path / "repository", symlinks=True)))
 
 

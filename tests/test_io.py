@@ -1,12 +1,14 @@
 import gzip
 import json
 import os
+import time
 from pathlib import Path
 
 import pytest
 
+from scalequest import io
 from scalequest.errors import UserError
-from scalequest.io import atomic_path, read_json, read_jsonl, write_json, write_jsonl, write_text
+from scalequest.io import atomic_path, read_json, read_jsonl, read_whole, write_json, write_jsonl, write_text
 
 
 def names(folder: Path) -> list[str]:
@@ -131,3 +133,84 @@ def test_a_broken_gzip_file_is_named(tmp_path: Path, damage):
     (tmp_path / "x.jsonl.gz").write_bytes(damage(gzip.compress(b'{"a": 1}\n' * 100)))
     with pytest.raises(UserError, match=r"x\.jsonl\.gz: not a complete gzip file"):
         list(read_jsonl(tmp_path / "x.jsonl.gz"))
+
+
+def written(path: Path, text: str, ago_s: float = 0) -> None:
+    path.write_text(text)
+    os.utime(path, (time.time() - ago_s,) * 2)
+
+
+@pytest.fixture
+def lock(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setattr(io, "QUIET_S", 0.3)
+    monkeypatch.setattr(io, "PATIENCE_S", 1.0)
+    return tmp_path / "dvc.lock"
+
+
+@pytest.mark.parametrize(
+    ("ago_s", "waits_s"),
+    [
+        pytest.param(60, (0, 0.2), id="old"),
+        pytest.param(0, (0.2, 0.9), id="fresh"),
+        pytest.param(-60, (0.2, 0.9), id="by_a_clock_that_is_ahead"),
+    ],
+)
+def test_a_file_is_read_once_nobody_writes_it(lock: Path, ago_s: float, waits_s: tuple[float, float]):
+    written(lock, "whole", ago_s)
+    begin = time.monotonic()
+    assert read_whole(lock, lock.read_text) == "whole"
+    assert waits_s[0] <= time.monotonic() - begin <= waits_s[1]
+
+
+def test_a_file_that_changed_while_it_was_read_is_read_again(lock: Path):
+    written(lock, "old", 60)
+    found = []
+
+    def read() -> str:
+        found.append(lock.read_text())
+        if len(found) == 1:
+            written(lock, "new, in part")
+        return found[-1]
+
+    assert read_whole(lock, read) == "new, in part"
+    assert found == ["old", "new, in part"]
+
+
+def test_an_error_counts_only_of_a_file_that_is_complete(lock: Path):
+    written(lock, "old", 60)
+    tries = []
+
+    def read() -> str:
+        tries.append(lock.read_text())
+        if len(tries) == 1:
+            written(lock, "half")
+        raise ValueError(tries[-1])
+
+    with pytest.raises(ValueError, match="half"):
+        read_whole(lock, read)
+    assert len(tries) == 2
+
+
+@pytest.mark.parametrize("fails", [True, False])
+def test_a_writer_without_end_is_not_waited_for_without_end(lock: Path, fails: bool):
+    written(lock, "0", 60)
+
+    def read() -> str:
+        written(lock, str(int(lock.read_text()) + 1))
+        if fails:
+            raise ValueError("half")
+        return "answer"
+
+    begin = time.monotonic()
+    if fails:
+        with pytest.raises(ValueError, match="half"):
+            read_whole(lock, read)
+    else:
+        assert read_whole(lock, read) == "answer"
+    assert 1.0 <= time.monotonic() - begin < 5
+
+
+def test_an_absent_file_is_not_waited_for(lock: Path):
+    begin = time.monotonic()
+    assert read_whole(lock, lock.exists) is False
+    assert time.monotonic() - begin < 0.2

@@ -28,6 +28,7 @@ from scalequest.audit.replay import row_names
 from scalequest.audit.repository import WORKSPACE, Repository, Revision
 from scalequest.audit.tables import Store
 from scalequest.errors import UserError
+from scalequest.io import read_whole
 
 # Levels, best first. Everything up to WEIGHTS may be rounding.
 BYTES, ROWS, NUMBERS, WEIGHTS, SCORES, DIFFERENT, UNKNOWN, ONE_SIDE = (
@@ -61,7 +62,7 @@ class Side:
         """
         path = Path(name)
         if name != WORKSPACE and path.is_file():
-            stages = parse_lock(path.read_bytes(), str(path))
+            stages = parse_lock(read_whole(path, path.read_bytes), str(path))
             return cls(name, here, Lock(Revision(name, None), stages), path.parent)
         if name != WORKSPACE and path.is_dir() and (path / LOCK).is_file():
             other = Repository(path.resolve())

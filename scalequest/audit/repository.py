@@ -11,6 +11,7 @@ from hashlib import sha1
 from pathlib import Path
 
 from scalequest.errors import UserError
+from scalequest.io import read_whole
 
 # The files in the working folder, committed or not. DVC uses the same name.
 WORKSPACE = "workspace"
@@ -146,7 +147,7 @@ class Repository:
         """Files of a revision, those that are there."""
         if revision.commit is None:
             there = {path: self.root / path for path in paths}
-            return {path: file.read_bytes() for path, file in there.items() if file.is_file()}
+            return {path: _read(file) for path, file in there.items() if file.is_file()}
         names = {f"{revision.commit}:{path}": path for path in paths}
         return {names[name]: content for name, content in self.objects(names).items()}
 
@@ -197,6 +198,11 @@ class Repository:
                 if name == path and set(blob) != {"0"}:  # zeros: the file was removed
                     found.append((commit, date, blob))
         return found
+
+
+def _read(file: Path) -> bytes:
+    """A file of the workspace; ``dvc.lock``, which a run may be writing, once it is complete."""
+    return read_whole(file, file.read_bytes) if file.name == "dvc.lock" else file.read_bytes()
 
 
 def blob_hash(content: bytes) -> str:

@@ -10,6 +10,7 @@ from pathlib import Path
 from scalequest.audit.lock import LOCK, PARAMS, PIPELINE, Lock, make_lock
 from scalequest.audit.repository import Revision
 from scalequest.errors import UserError
+from scalequest.io import read_whole
 from scalequest.report.blocks import Block, Graph, Section, Table, Text, code
 from scalequest.report.run import Run
 from scalequest.runtime.environment import ENVIRONMENT_FILE, Recorded
@@ -21,8 +22,9 @@ MACHINE = ("cpu", "cores", "gpu", "python")
 def read_lineage(root: Path) -> Lock | None:
     """The records of ``dvc.lock``; None where there is none that can be read."""
     try:
-        texts = [(root / name).read_bytes() for name in (LOCK, PIPELINE, PARAMS)]
-        return make_lock(Revision("workspace", None), *texts)
+        lock = read_whole(root / LOCK, (root / LOCK).read_bytes)
+        texts = [(root / name).read_bytes() for name in (PIPELINE, PARAMS)]
+        return make_lock(Revision("workspace", None), lock, *texts)
     except (OSError, UserError):
         return None
 

@@ -25,7 +25,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from scalequest.audit.lock import LOCK
 from scalequest.errors import UserError
+from scalequest.io import read_whole
 from scalequest.params import STAGES_PER_GPU, Params, Runtime, endpoint_of, load_all, read_yaml
 from scalequest.run.estimate import SEEDS, OwnRows, hours, seed_problems, workload
 from scalequest.run.gpus import TABLE
@@ -95,6 +97,10 @@ class Running:
 
 def read_pipeline(root: Path = Path()) -> dict[str, Node]:
     """Every stage of ``dvc.yaml`` by name, templates resolved."""
+    return read_whole(root / LOCK, lambda: _read_pipeline(root))
+
+
+def _read_pipeline(root: Path) -> dict[str, Node]:
     from dvc.repo import Repo
 
     with Repo(str(root)) as repo:

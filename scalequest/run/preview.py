@@ -23,7 +23,9 @@ from typing import Any, NoReturn
 import pyarrow as pa
 
 import scalequest.runtime.stage as runtime
+from scalequest.audit.lock import LOCK
 from scalequest.errors import UserError
+from scalequest.io import read_whole
 from scalequest.params import Sampling, load_all
 from scalequest.records import SCORED
 from scalequest.runtime.progress import Progress
@@ -170,6 +172,10 @@ def find_stage(name: str, root: Path = Path()) -> Found:
     Raises:
         UserError: there is no such stage, it asks no model, or an input is not there.
     """
+    return read_whole(root / LOCK, lambda: _find_stage(name, root))
+
+
+def _find_stage(name: str, root: Path) -> Found:
     from dvc.repo import Repo
 
     base = name.split("@", 1)[0]

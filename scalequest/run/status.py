@@ -16,8 +16,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from scalequest.audit.lock import PARAMS, flatten, unused_stages
-from scalequest.io import read_json
+from scalequest.audit.lock import LOCK, PARAMS, flatten, unused_stages
+from scalequest.io import read_json, read_whole
 from scalequest.params import read_yaml
 from scalequest.runtime.progress import RUNNING, clock
 
@@ -28,6 +28,10 @@ SHOWN = 8
 
 def finished_stages(root: Path = Path()) -> tuple[list[str], set[str]]:
     """All stages of the run in the pipeline's order, and those that are done."""
+    return read_whole(root / LOCK, lambda: _finished_stages(root))
+
+
+def _finished_stages(root: Path) -> tuple[list[str], set[str]]:
     import networkx
     from dvc.repo import Repo
 

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from scalequest.errors import UserError
+from scalequest.io import read_whole
 
 log = logging.getLogger("scalequest")
 
@@ -113,6 +114,7 @@ def current_stage(outputs: bool = False) -> StageFacts | None:
     name = os.environ.get("DVC_STAGE")
     if not name:
         return None
+    from dvc.dvcfile import LOCK_FILE
     from dvc.exceptions import DvcException
     from dvc.repo import Repo
 
@@ -121,7 +123,8 @@ def current_stage(outputs: bool = False) -> StageFacts | None:
     recorded = True
     try:
         with Repo(".") as repo:
-            stage = repo.stage.load_one(name=name)
+            # The DVC of a stage beside this one may be writing it. The DVC that started this one holds no lock meanwhile.
+            stage = read_whole(Path(LOCK_FILE), lambda: repo.stage.load_one(name=name))
             for dep in stage.deps:
                 in_lock = dep.hash_info.value if dep.hash_info else None
                 if hasattr(dep, "params"):

@@ -1,10 +1,19 @@
 import json
 import os
 import sys
+import threading
+import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
+from scalequest import io
+from scalequest.audit.lock import read_lock
+from scalequest.audit.repository import Repository, Revision
+from scalequest.errors import UserError
+from scalequest.run.parallel import read_pipeline
+from scalequest.run.status import finished_stages
 from scalequest.runtime import facts as facts_module
 from scalequest.runtime.facts import (
     GitError,
@@ -92,6 +101,90 @@ def test_a_stage_knows_the_dependencies_and_parameters_that_dvc_yaml_lists(
     assert set(facts.deps) == {"in.txt", "folder", "code.py"}
     assert facts.deps["in.txt"] == "5d41402abc4b2a76b9719d911017c592"  # md5 of "hello"
     assert facts.deps["folder"].endswith(".dir")
+
+
+@pytest.fixture
+def ran(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A repository whose two stages ran; ``judge`` is the one that runs again now, and the last of dvc.lock."""
+    from dvc.repo import Repo
+
+    monkeypatch.chdir(tmp_path)
+    Path("in.txt").write_text("hello")
+    Path("params.yaml").write_text("seed: 17\n")
+    stage = "  {0}:\n    cmd: cp in.txt {0}.txt\n    deps: [in.txt]\n    params: [seed]\n    outs: [{0}.txt]\n"
+    Path("dvc.yaml").write_text("stages:\n" + stage.format("first") + stage.format("judge"))
+    with Repo.init(no_scm=True) as repo:
+        repo.reproduce("first")
+        repo.reproduce("judge")
+    os.utime("dvc.lock", (0, 0))
+    monkeypatch.setattr(io, "QUIET_S", 1.0)
+    monkeypatch.setenv("DVC_STAGE", "judge")
+    monkeypatch.setenv("DVC_ROOT", str(tmp_path))
+    return tmp_path
+
+
+# The bytes of dvc.lock up to here are there while the rest is not: nothing, half an entry, or all but the stage's own.
+CUTS = [
+    pytest.param(lambda text: 0, id="nothing"),
+    pytest.param(lambda text: text.index("    - path: in.txt") + 10, id="half_an_entry"),
+    pytest.param(lambda text: text.index("  judge:"), id="without_the_stage"),
+    pytest.param(lambda text: text.index("    params:", text.index("  judge:")), id="without_its_parameters"),
+]
+
+
+def rewritten(lock: Path, cut: Callable[[str], int], pause_s: float) -> threading.Thread:
+    """Rewrite the lock in two halves, as DVC does for another stage; the first is there on return."""
+    text, halfway = lock.read_text(), threading.Event()
+
+    def write() -> None:
+        with lock.open("w") as file:
+            file.write(text[: cut(text)])
+            file.flush()
+            halfway.set()
+            time.sleep(pause_s)
+            file.write(text[cut(text) :])
+
+    writer = threading.Thread(target=write)
+    writer.start()
+    halfway.wait()
+    return writer
+
+
+@pytest.mark.parametrize("cut", CUTS)
+def test_a_stage_that_starts_while_dvc_writes_its_lock_reads_the_whole(ran: Path, cut: Callable[[str], int]):
+    before = current_stage()
+    assert before is not None
+    assert before.recorded
+    writer = rewritten(ran / "dvc.lock", cut, 0.4)
+    now = current_stage()
+    writer.join()
+    assert now == before
+
+
+@pytest.mark.parametrize(
+    "read",
+    [
+        pytest.param(lambda root: finished_stages(root)[1], id="status"),
+        pytest.param(lambda root: set(read_pipeline(root)), id="parallel"),
+        pytest.param(lambda root: set(read_lock(Repository(root), Revision("workspace", None)).stages), id="audit"),
+    ],
+)
+def test_who_looks_at_a_run_while_dvc_writes_its_lock_sees_the_whole(ran: Path, read: Callable[[Path], set[str]]):
+    writer = rewritten(ran / "dvc.lock", lambda text: text.index("    - path: in.txt") + 10, 0.4)
+    found = read(ran)
+    writer.join()
+    assert found == {"first", "judge"}
+
+
+def test_a_lock_that_stays_half_is_an_error(ran: Path):
+    text = Path("dvc.lock").read_text()
+    Path("dvc.lock").write_text(text[: text.index("    - path: in.txt") + 10])
+    with pytest.raises(UserError) as error:
+        current_stage()
+    assert str(error.value) == (
+        "stage judge: DVC cannot read its dvc.yaml, params.yaml or inputs: './dvc.lock' validation failed. Expected files "
+        "that stay readable while the stage runs. Fix them, then run again"
+    )
 
 
 def test_git_outside_a_repository_is_empty(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
