@@ -4,6 +4,7 @@ import json
 import logging
 import os
 import platform
+import re
 import shutil
 import subprocess
 from collections.abc import Iterator
@@ -56,7 +57,8 @@ class StageFacts:
         deps: path to hash (md5, ``.dir`` for a folder) of every dependency, code files included; ``missing`` without one.
         params: dotted parameter name to value, exactly those that ``dvc.yaml`` lists.
         outs: paths of the outputs.
-        recorded: whether ``dvc.lock`` holds a finished run of the stage with just these inputs and parameters.
+        recorded: whether ``dvc.lock`` holds a finished run of the stage with just these inputs and parameters; False where
+            outputs were asked for.
         written: path to hash of the outputs that exist; filled only where it was asked for.
     """
 
@@ -106,7 +108,8 @@ def current_stage(outputs: bool = False) -> StageFacts | None:
     """Facts about the stage that DVC is running in this process; None outside DVC.
 
     Args:
-        outputs: also hash what the stage has written. DVC keeps these hashes, so its own commit need not hash again.
+        outputs: also hash what the stage has written, and leave ``recorded`` out. DVC keeps these hashes, so its own commit
+            need not hash again.
 
     Raises:
         UserError: DVC cannot read the stage's files.
@@ -114,17 +117,17 @@ def current_stage(outputs: bool = False) -> StageFacts | None:
     name = os.environ.get("DVC_STAGE")
     if not name:
         return None
-    from dvc.dvcfile import LOCK_FILE
+    from dvc.dvcfile import PROJECT_FILE, ProjectFile
     from dvc.exceptions import DvcException
     from dvc.repo import Repo
 
     deps: dict[str, str] = {}
     params: dict[str, Any] = {}
-    recorded = True
     try:
         with Repo(".") as repo:
-            # The DVC of a stage beside this one may be writing it. The DVC that started this one holds no lock meanwhile.
-            stage = read_whole(Path(LOCK_FILE), lambda: repo.stage.load_one(name=name))
+            pipeline = ProjectFile(repo, PROJECT_FILE)
+            stage = pipeline.LOADER(pipeline, pipeline.contents, {} if outputs else locked(name))[name]
+            recorded = not outputs
             for dep in stage.deps:
                 in_lock = dep.hash_info.value if dep.hash_info else None
                 if hasattr(dep, "params"):
@@ -135,12 +138,41 @@ def current_stage(outputs: bool = False) -> StageFacts | None:
                     recorded &= in_lock == deps[dep.def_path]
             outs = tuple(out.def_path for out in stage.outs)
             written = {out.def_path: out.get_hash().value for out in stage.outs if outputs and out.exists}
-    except DvcException as error:
+    except (DvcException, UnicodeDecodeError) as error:
         raise UserError(
             f"stage {name}: DVC cannot read its dvc.yaml, params.yaml or inputs: {' '.join(str(error).split())}. Expected "
             "files that stay readable while the stage runs. Fix them, then run again"
         ) from error
     return StageFacts(name, Path(os.environ.get("DVC_ROOT", ".")).resolve(), deps, params, outs, recorded, written)
+
+
+def locked(name: str) -> dict[str, Any]:
+    """``dvc.lock`` with the entry of this stage, and mostly no other: DVC's parser takes a second for all of them.
+
+    The DVC of a stage beside this one may be writing the file. It writes this stage's entry as it was, so the entry counts
+    once the next one follows it. Without such an entry the whole file is read. The DVC that started this stage waits for it.
+
+    Raises:
+        DvcException: it is not what DVC writes.
+        UnicodeDecodeError: it is no text.
+    """
+    from dvc.dvcfile import LOCK_FILE, Lockfile
+    from dvc.utils.serialize import parse_yaml
+    from dvc.utils.strictyaml import validate
+
+    lock = Path(LOCK_FILE)
+    if not lock.is_file():
+        return {}
+    entry = re.compile(rf"^  {re.escape(name)}:\n(?:(?:    .*)?\n)+(?=  \S)".encode(), re.MULTILINE)
+    own = entry.search(lock.read_bytes())
+    # Twice the same: the first time may have taken the end of one version and the beginning of another.
+    if own and own[0] in lock.read_bytes():
+        text = "schema: '2.0'\nstages:\n" + own[0].decode()
+    else:
+        text = read_whole(lock, lock.read_bytes).decode()
+    found: dict[str, Any] = parse_yaml(text, LOCK_FILE)
+    validate(found, Lockfile.SCHEMA, path=f"./{LOCK_FILE}")
+    return found
 
 
 @dataclass(frozen=True)

@@ -24,9 +24,11 @@ from scalequest.runtime.facts import (
     git,
     git_facts,
     hardware,
+    locked,
     package_versions,
     visible_gpus,
 )
+from tests.fakes import ROOT
 
 BASE = StageFacts(
     "judge",
@@ -121,6 +123,32 @@ def ran(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setenv("DVC_STAGE", "judge")
     monkeypatch.setenv("DVC_ROOT", str(tmp_path))
     return tmp_path
+
+
+def test_one_entry_of_the_lock_is_what_dvc_reads_in_the_whole(monkeypatch: pytest.MonkeyPatch):
+    from dvc.dvcfile import LOCK_FILE, Lockfile
+    from dvc.repo import Repo
+
+    monkeypatch.chdir(ROOT)
+    with Repo(".") as repo:
+        whole = Lockfile(repo, LOCK_FILE).load()["stages"]
+    found = {name: locked(name)["stages"] for name in list(whole)[:-1]}
+    assert found == {name: {name: entry} for name, entry in list(whole.items())[:-1]}
+    # Nothing follows the last one, so it may be cut; and of a stage that never ran there is no entry.
+    assert locked(list(whole)[-1])["stages"] == whole
+    assert locked("new")["stages"] == whole
+
+
+def test_an_entry_that_another_one_follows_is_not_waited_for(ran: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setenv("DVC_STAGE", "first")
+    before = current_stage()
+    writer = rewritten(ran / "dvc.lock", lambda text: text.index("  judge:") + 3, 0.9)
+    now = current_stage()
+    assert writer.is_alive()
+    writer.join()
+    assert now == before
+    assert now is not None
+    assert now.recorded
 
 
 # The bytes of dvc.lock up to here are there while the rest is not: nothing, half an entry, or all but the stage's own.
