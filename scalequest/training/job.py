@@ -43,6 +43,9 @@ STEP, LOSS, GRADIENT_NORM, LEARNING_RATE, MARGIN, ACCURACY = (
 )  # fmt: skip
 CURVE = (STEP, LOSS, GRADIENT_NORM, LEARNING_RATE)
 
+# Methods of a model that are others while it is trained: see ``spare_walks``.
+SPARED = ("train", "zero_grad")
+
 # Which rows a saved model was measured on.
 HELD_OUT, TRAINING_ROWS = "held out", "training"
 
@@ -272,9 +275,33 @@ def ready_trainer(job: Job, folder: Path) -> Any:
     trainer._get_train_sampler = lambda dataset=None: order  # the method that trainers override to choose an order
     if compiles(job.runtime):
         log.info("%d blocks are compiled", compile_layers(trainer.model))
+    spare_walks(trainer)
     trainer.remove_callback(PrinterCallback)
     trainer.add_callback(checkpoints_by_time(folder, job.runtime.checkpoint_minutes, trainer.steps_per_reading))
     return trainer
+
+
+def spare_walks(trainer: Any) -> None:
+    """Leave out three walks over all modules that transformers' trainer makes in each step.
+
+    A GPU that trains a small model waits for Python. For each pass the trainer sets the training mode that the model is in
+    already, and counts the parameters, for a number of operations that nothing here reads. To clear the gradients it looks for
+    the parameters, of which the optimizer has a list. ``whole_model`` undoes it.
+    """
+    model = trainer.model
+    walk, walked = model.train, False
+
+    def train(mode: bool = True) -> Any:
+        nonlocal walked
+        if walked and model.training == mode:
+            return model
+        walked = True  # before, PEFT's new module is in training mode and the model in it is not
+        return walk(mode)
+
+    model.train = train
+    trainer.floating_point_ops = lambda inputs: 0
+    if here() == 1:  # otherwise the optimizer may have other tensors than the model
+        model.zero_grad = lambda set_to_none=True: trainer.optimizer.zero_grad(set_to_none)
 
 
 # ----------------------------------------------------------------------------------------------- the model that is used
@@ -461,6 +488,8 @@ def weights_dtype(job: Job) -> Any:
 def whole_model(trainer: Any, job: Job, folder: Path) -> Any:
     """The trained model in float32, adapters merged; gathered first where each process holds a part of the weights only."""
     model = trainer.accelerator.unwrap_model(trainer.model)
+    for name in SPARED:
+        model.__dict__.pop(name, None)
     if trainer.is_fsdp_enabled or trainer.is_deepspeed_enabled:
         trainer.save_model(str(folder / "gathered"))
         if not trainer.is_world_process_zero():

@@ -468,3 +468,24 @@ def test_training_leaves_out_cudnns_attention(
     examples = [question_example(load_chat(model), q) for q in QUESTIONS[:4]]
     train(StageRun(laptop), SFT(), model, tmp_path / "out", examples, settings())
     assert seen == [False]
+
+
+@pytest.mark.parametrize("method", ["full", "lora"])
+def test_the_walks_that_are_spared_change_no_byte(
+    method: str, model: Path, laptop: Params, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    examples = [Example([1, 2, 3], [4 + n % 50, 5, 6], str(n)) for n in range(16)]
+    for name in ("spared", "walked"):
+        if name == "walked":
+            monkeypatch.setattr(job, "spare_walks", lambda trainer: None)
+        made = job.Job(SFT(), model, tmp_path / name, examples, settings(method), "float32", 17, laptop.runtime)
+        trainer = job.ready_trainer(made, tmp_path)
+        trainer.train()
+        assert (trainer.state.total_flos == 0) is (name == "spared")
+        assert all(module.training for module in trainer.model.modules())
+        assert all(weight.grad is None for weight in trainer.model.parameters())
+        whole = job.whole_model(trainer, made, tmp_path)
+        assert not {"train", "zero_grad"} & set(vars(whole))
+        whole.save_pretrained(made.out)
+    spared, walked = ((tmp_path / name / "model.safetensors").read_bytes() for name in ("spared", "walked"))
+    assert spared == walked
