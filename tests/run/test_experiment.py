@@ -150,7 +150,7 @@ def test_a_cell_is_an_overlay_of_the_parameters(folder: Path):
         ("better: reward,", "beter: reward,", "claims.0.beter: unknown key; did you mean 'better'"),
         ("better: reward", "better: rewards", "claims.0.better: no cell 'rewards'. Expected one of: reward, random, marked"),
         ("than: random", "than: reward", "compares 'reward' with itself"),
-        ("embedded_sums", "gsm8k", "claims.0.task: no task 'gsm8k'. Expected one of: embedded_sums, embedded_stories"),
+        ("embedded_sums", "gsm8k", "claims.0.task: no task 'gsm8k'. Expected one of: embedded_sums"),
         ("metric: flexible, task: embedded_sums", "metric: flexible", "claims.0.task: None. Expected a task"),
         ("metric: flexible", "metric: solvable", "claims.0.task: embedded_sums. Expected none"),
         ("{by: random}", "{by: reward}", "cells.random: the same parameters as cells.reward"),
