@@ -84,7 +84,7 @@ SELECT_OUTCOMES = {
 
 # What an experiment says of a claim (scalequest.run.experiment), and the state of its cells.
 HOLDS, DOES_NOT_HOLD, UNDECIDED = "holds", "does not hold", "undecided"
-FINISHED, MISSING_CELL, OUTDATED, NOT_RUN = "finished", "missing", "outdated", "not run"
+FINISHED, KEPT_CELL, MISSING_CELL, OUTDATED, NOT_RUN = "finished", "kept", "missing", "outdated", "not run"
 
 # ---------------------------------------------------------------------------------------------------------- rewrites
 

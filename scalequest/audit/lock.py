@@ -6,7 +6,7 @@
 import itertools
 import re
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cache, cached_property
 from typing import Any
 
@@ -102,13 +102,17 @@ class Artifact:
 
 @dataclass(frozen=True)
 class Stage:
-    """One stage's entry: the command, and everything it read and wrote. ``params`` are dotted names, sections flattened."""
+    """One stage's entry: the command, and everything it read and wrote. ``params`` are dotted names, sections flattened.
+
+    ``sections`` are the names of the parameters as ``dvc.yaml`` lists them, a section by its own name.
+    """
 
     name: str
     cmd: str
     deps: tuple[Artifact, ...]
     params: dict[str, Any]
     outs: tuple[Artifact, ...]
+    sections: tuple[str, ...] = field(default=(), compare=False)
 
     @property
     def base(self) -> str:
@@ -255,10 +259,12 @@ def _artifact(entry: dict[str, Any], origin: str, stage: str) -> Artifact:
 
 def _stage(name: str, entry: dict[str, Any], origin: str) -> Stage:
     params: dict[str, Any] = {}
+    sections: list[str] = []
     for values in (entry.get("params") or {}).values():
         params |= flatten(values)
+        sections += map(str, values)
     deps, outs = (tuple(_artifact(item, origin, name) for item in entry.get(key) or []) for key in ("deps", "outs"))
-    return Stage(name, " ".join(str(entry.get("cmd", "")).split()), deps, params, outs)
+    return Stage(name, " ".join(str(entry.get("cmd", "")).split()), deps, params, outs, tuple(sections))
 
 
 def _check_schema(found: Any, origin: str) -> None:

@@ -6,14 +6,12 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
-from hashlib import md5, sha256
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 from unittest.mock import Mock
 
 import pytest
-import yaml
 
 from scalequest import cli
 from scalequest.audit.lock import parse_yaml as parse_fast
@@ -21,12 +19,11 @@ from scalequest.audit.repository import Repository
 from scalequest.errors import UserError
 from scalequest.outcomes import FINISHED, HOLDS, MISSING_CELL, NOT_RUN, OUTDATED
 from scalequest.problems import own
-from scalequest.records import JUDGED, SAMPLE, write_rows
 from scalequest.run.experiment import cells, command
-from scalequest.run.experiment.grid import Grid, read_all, read_grid
-from scalequest.run.experiment.results import CellResult, judge
+from scalequest.run.experiment.grid import Grid, read_all
 from scalequest.run.profile import load_profile
 from tests.fakes import LAPTOP
+from tests.run.experiment.made import GRID, OF_QUESTIONS, git, grid_of, judged, ran, results, states
 
 ROOT = Path(__file__).parents[2]
 
@@ -70,38 +67,6 @@ def test_every_cell_has_an_estimate_and_lines_are_short(grids: dict[str, Grid]):
             assert command.estimate(cell), f"{grid.name}: {cell.name}"
         text = (ROOT / "experiments" / f"{grid.name}.yaml").read_text()
         assert [line for line in text.splitlines() if len(line) > 120] == []
-
-
-GRID = """
-question: Which?
-paper: Fig. 5
-cells:
-  reward: {set: {reward_select: {by: reward}}}
-  random: {set: {reward_select: {by: random}}}
-  marked: {mark: not run, set: {reward_select: {by: first}}}
-why: it is too large
-claims:
-  - {says: it helps, paper: 86 to 88, better: reward, than: random, metric: flexible, task: embedded_sums, matters: 5}
-  - {says: it does not hurt, paper: '-', better: random, than: marked, metric: strict, task: embedded_sums, matters: 5}
-"""
-
-
-@pytest.fixture
-def folder(tmp_path: Path) -> Path:
-    (tmp_path / "experiments").mkdir()
-    (tmp_path / "params.yaml").write_text(LAPTOP.read_text())
-    (tmp_path / "experiments" / "best.yaml").write_text(GRID)
-    return tmp_path
-
-
-# The laptop's values, read once.
-KNOWN: dict[str, dict[str, Any]] = {}
-
-
-def grid_of(folder: Path, text: str = GRID) -> Grid:
-    path = folder / "experiments" / "best.yaml"
-    path.write_text(text)
-    return read_grid(path, folder, KNOWN)
 
 
 def grid_of_own_questions(folder: Path, book: str) -> Grid:
@@ -211,116 +176,13 @@ def test_overrides_of_every_kind_of_value(tmp_path: Path):
 
 # --------------------------------------------------------------------------------------------- cells that have run
 
-DVC_YAML = """
-stages:
-  upstream:
-    cmd: echo upstream >> $DVC_ROOT/ran; cp code.txt up.txt
-    deps: [code.txt]
-    params: [seed]
-    outs: [up.txt]
-  instruct_tune:
-    foreach: ${instruct_tune.seeds}
-    do:
-      cmd: echo tune >> $DVC_ROOT/ran; mkdir -p models; cp up.txt models/${key};
-        echo '{"examples":2}' > tuned.json; echo --metrics tuned.json
-      deps: [up.txt]
-      params: [reward_select]
-      outs: ["models/${key}"]
-      metrics: [tuned.json: {cache: false}]
-  evaluate_student:
-    foreach: ${instruct_tune.seeds}
-    do:
-      cmd: echo evaluate >> $DVC_ROOT/ran; test ! -e $DVC_ROOT/wait-${reward_select.by} || sleep 60;
-        cp given/${reward_select.by}.parquet ${key}.parquet; echo --samples ${key}.parquet
-      deps: ["models/${key}"]
-      outs: ["${key}.parquet"]
-"""
-
-
-def samples(path: Path, right: set[int], n: int = 200) -> None:
-    row = {"task": "embedded_sums", "shots": 0, "question": "?", "answer": "1", "completion": "1", "finish_reason": "stop", "unparsed": 0.0, "timeout": 0.0}  # fmt: skip
-    rows = [
-        row | {"split": "test", "id": f"s/{i}", "strict": float(i in right), "flexible": float(i in right)} for i in range(n)
-    ]  # fmt: skip
-    rows += [row | {"split": "dev", "id": f"d/{i}", "strict": 1.0, "flexible": 1.0} for i in range(9)]
-    write_rows(path, rows, SAMPLE)
-
-
-@pytest.fixture
-def repository(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Repository:
-    """A repository with the pipeline above, committed, before any cell ran."""
-    (folder / "dvc.yaml").write_text(DVC_YAML)
-    (folder / "code.txt").write_text("code")
-    (folder / ".gitignore").write_text("/models/\n/up.txt\n/*.parquet\n/ran\n/wait-*\n/.work/\n/cache/\n")
-    (folder / "given").mkdir()
-    # 30 items that only `reward` gets right, 10 that only `random` does: 10 points, error sqrt(41 - 400 / 202) / 202 = 3.1.
-    samples(folder / "given" / "reward.parquet", set(range(50)))
-    samples(folder / "given" / "random.parquet", {*range(20), *range(50, 60)})
-    git(folder, "init", "-q", "-b", "main")
-    git(folder, "config", "user.email", "test@example.com")
-    git(folder, "config", "user.name", "test")
-    git(folder, "add", "-A")
-    git(folder, "commit", "-qm", "pipeline")
-    monkeypatch.chdir(folder)
-    return Repository(folder)
-
-
-def git(folder: Path, *words: str) -> str:
-    return subprocess.run(["git", *words], cwd=folder, capture_output=True, text=True, check=True).stdout.strip()
-
-
-def put(folder: Path, content: bytes) -> str:
-    """Put bytes into DVC's cache, and return their hash."""
-    value = md5(content).hexdigest()
-    file = folder / ".dvc" / "cache" / "files" / "md5" / value[:2] / value[2:]
-    file.parent.mkdir(parents=True, exist_ok=True)
-    file.write_bytes(content)
-    return value
-
-
-def ran(repository: Repository, grid: Grid, name: str, rows: int = 2, code: str = "code", edit: Callable[[dict[str, Any]], None] = lambda _: None) -> str:  # fmt: skip
-    """What `dvc exp run` leaves of a cell: an experiment's commit with parameters, lock and metrics, and cached samples."""
-    root = repository.root
-    head = git(root, "rev-parse", "HEAD")
-    values = json.loads(json.dumps(grid.cells[name].values))
-    edit(values)
-    (root / "params.yaml").write_text(yaml.safe_dump(values, sort_keys=False))
-    metrics = json.dumps({"examples": rows})
-    (root / "tuned.json").write_text(metrics)
-
-    def entry(path: str, content: bytes) -> dict[str, str]:
-        return {"path": path, "hash": "md5", "md5": put(root, content)}
-
-    up, model = entry("up.txt", b"up"), entry("models/student", name.encode())
-    data = (root / "given" / f"{name}.parquet").read_bytes()
-    lock = {
-        "upstream": {"cmd": "up", "deps": [entry("code.txt", code.encode())], "outs": [up]},
-        "instruct_tune@student": {"cmd": "tune --metrics tuned.json", "deps": [up], "outs": [model, entry("tuned.json", metrics.encode())]},
-        "evaluate_student@student": {"cmd": "eval --samples student.parquet", "deps": [model], "outs": [entry("student.parquet", data)]},
-    }  # fmt: skip
-    whole = json.loads(json.dumps({"schema": "2.0", "stages": lock}))  # without YAML's aliases
-    (root / "dvc.lock").write_text(yaml.safe_dump(whole, sort_keys=False))
-    git(root, "add", "-f", "params.yaml", "dvc.lock", "tuned.json")
-    git(root, "commit", "-qm", name)
-    commit = git(root, "rev-parse", "HEAD")
-    git(root, "update-ref", f"refs/exps/{head[:2]}/{head[2:]}/{grid.experiment(name)}", commit)
-    git(root, "reset", "-q", "--hard", head)
-    return commit
-
-
-def judged(repository: Repository, grid: Grid) -> list[str]:
-    fresh = Repository(repository.root)
-    locks = {cell.name: cells.finished(fresh, grid, cell) for cell in grid.cells.values()}
-    results = {name: CellResult(fresh, lock) for name, lock in locks.items() if lock}
-    return [str(entry.verdict) for entry in judge(grid, results)]
-
 
 def test_finished_cells_give_the_verdict(repository: Repository, folder: Path, capsys: pytest.CaptureFixture[str]):
     grid = grid_of(folder)
     ran(repository, grid, "reward")
-    assert judged(repository, grid) == ["not run: random", "not run: random, marked"]
+    assert judged(folder, grid) == ["not run: random", "not run: random, marked"]
     ran(repository, grid, "random")
-    assert judged(repository, grid)[0] == HOLDS
+    assert judged(folder, grid)[0] == HOLDS
     with pytest.raises(SystemExit) as done:
         cli.main(["experiment", "best", "--table"])
     assert done.value.code == 0
@@ -348,24 +210,21 @@ def test_only_equal_cells_are_compared(repository: Repository, folder: Path, cha
     grid = grid_of(folder)
     ran(repository, grid, "reward")
     ran(repository, grid, "random", **change)
-    assert judged(repository, grid)[0] == verdict
+    assert judged(folder, grid)[0] == verdict
 
 
 def test_the_state_of_cells(repository: Repository, folder: Path, capsys: pytest.CaptureFixture[str]):
     grid = grid_of(folder)
     ran(repository, grid, "reward")
 
-    def states() -> list[str]:
-        return [cells.state(Repository(folder), grid, cell) for cell in grid.cells.values()]
-
-    assert states() == [FINISHED, MISSING_CELL, NOT_RUN]
+    assert states(folder, grid) == [FINISHED, MISSING_CELL, NOT_RUN]
     assert cli.run(["experiment"]) == 0
     assert "best        1 finished, 1 missing, 1 not run  Which?" in capsys.readouterr().out
     (folder / "code.txt").write_text("edited")
-    assert states() == [OUTDATED, MISSING_CELL, NOT_RUN]
+    assert states(folder, grid) == [OUTDATED, MISSING_CELL, NOT_RUN]
     (folder / "code.txt").write_text("code")
     git(folder, "commit", "-q", "--allow-empty", "-m", "later")
-    assert states()[0] == FINISHED, "a commit that changes no code outdates nothing"
+    assert states(folder, grid)[0] == FINISHED, "a commit that changes no code outdates nothing"
 
 
 def test_the_plan_names_what_is_shared(repository: Repository, folder: Path, capsys: pytest.CaptureFixture[str]):
@@ -394,17 +253,15 @@ def test_the_plan_and_the_page_say_what_is_assumed_of_a_file_that_is_not_here(re
     assert hours > 0
 
 
-def test_the_share_of_solvable_questions(repository: Repository, folder: Path):
-    grid = grid_of(folder)
+def test_the_values_of_the_questions(repository: Repository, folder: Path):
+    grid = grid_of(folder, GRID + OF_QUESTIONS)
     ran(repository, grid, "reward")
-    lock = cells.finished(Repository(folder), grid, grid.cells["reward"])
-    assert lock
-    write_rows(folder / "j.parquet", [{"id": f"q/{i}", "verdict": "solvable" if i < 3 else "no_verdict", "completion": "", "finish_reason": "stop"} for i in range(4)], JUDGED)  # fmt: skip
-    value = put(folder, (folder / "j.parquet").read_bytes())
-    from scalequest.audit.lock import Artifact, Stage
-
-    lock.stages["judge"] = Stage("judge", "judge --out data/judged", (), {}, (Artifact("data/judged", value),))
-    assert CellResult(Repository(folder), lock).values("solvable") == [1.0, 1.0, 1.0, 0.0]
+    values = results(folder, grid)["reward"].values
+    assert values["solvable"] == [0.0] * 10 + [1.0] * 90
+    # 0, 7, 14, ... modulo 100 are each number once; the thirteenth is 0.84 / 1.3 + 0.00012 = 0.6463.
+    assert len(values["difficulty"]) == 100
+    assert values["difficulty"][84] == 0.646
+    assert values["difficulty"] == sorted(values["difficulty"])
 
 
 def test_an_unknown_name_is_answered_with_the_nearest(repository: Repository):
@@ -438,11 +295,7 @@ def test_a_killed_grid_is_resumed_and_shared_stages_run_once(
     started.send_signal(signal.SIGTERM)
     assert started.wait(timeout=60) == 128 + signal.SIGTERM
     grid = grid_of(folder)
-    assert [cells.state(Repository(folder), grid, cell) for cell in grid.cells.values()] == [
-        FINISHED,
-        MISSING_CELL,
-        NOT_RUN,
-    ]
+    assert states(folder, grid) == [FINISHED, MISSING_CELL, NOT_RUN]
     (folder / "wait-random").unlink()
     assert cli.run(["experiment", "best"]) == 0
     out = capsys.readouterr().out
@@ -451,8 +304,4 @@ def test_a_killed_grid_is_resumed_and_shared_stages_run_once(
     assert log.read_text().split() == ["upstream", "tune", "evaluate", "tune", "evaluate", "evaluate"]
     assert "| +10.0 ± 3.1 | 30 / 10 |" in (folder / "reports" / "experiments" / "best.md").read_text()
     assert git(folder, "status", "--porcelain", "params.yaml", "dvc.lock") == "", "the working folder is as it was"
-    assert [cells.state(Repository(folder), grid, cell) for cell in grid.cells.values()] == [
-        FINISHED,
-        FINISHED,
-        NOT_RUN,
-    ]
+    assert states(folder, grid) == [FINISHED, FINISHED, NOT_RUN]

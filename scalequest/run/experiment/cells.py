@@ -1,4 +1,4 @@
-"""Cells as DVC experiments: the command that runs one, its state, and what it shares with the others.
+"""Cells as DVC experiments: the command that runs one, its records, and what it shares with the others.
 
 A cell is ``dvc exp run --temp --name GRID-CELL -S KEY=VALUE ... STAGE ...``. A stage that an earlier cell ran with the same
 inputs comes out of DVC's run cache. So the cells run one after another: side by side, two of them would make a shared
@@ -19,9 +19,8 @@ from scalequest.audit.repository import EXPERIMENT, Repository, Revision
 from scalequest.audit.tables import hash_file
 from scalequest.errors import UserError
 from scalequest.models.source import parse_source
-from scalequest.outcomes import FINISHED, MISSING_CELL, NOT_RUN, OUTDATED
 from scalequest.params import JsonlSource, Params, read_yaml
-from scalequest.run.experiment.grid import Cell, Grid, without_runtime
+from scalequest.run.experiment.grid import Cell, Grid, value_at, without_runtime
 from scalequest.run.parallel import DVC
 from scalequest.run.profile import BASE, written_by
 
@@ -107,7 +106,7 @@ def command(grid: Grid, cell: Cell, root: Path = Path()) -> list[str]:
     return [*words, *grid.targets]
 
 
-# --------------------------------------------------------------------------------------------------------- the state
+# ------------------------------------------------------------------------------------------------------- the records
 
 
 def refs(repository: Repository, name: str) -> dict[str, str]:
@@ -150,14 +149,6 @@ def _hash(path: Path) -> str | None:
     return hash_file(path) if path.is_file() else None
 
 
-def state(repository: Repository, grid: Grid, cell: Cell) -> str:
-    """The state of a cell: finished, outdated (made with other code), missing, or not run (marked)."""
-    lock = finished(repository, grid, cell)
-    if lock is not None:
-        return OUTDATED if changed_code(lock, grid.targets, repository.root) else FINISHED
-    return NOT_RUN if cell.marked else MISSING_CELL
-
-
 # ------------------------------------------------------------------------------------------------------- what is shared
 
 
@@ -183,7 +174,7 @@ def stage_keys(values: dict[str, Any], targets: list[str], root: Path = Path()) 
             def key(stage_name: str) -> str:
                 if stage_name not in found:
                     stage = stages[stage_name]
-                    given = {path: _get(values, path) for dep in stage.deps for path in getattr(dep, "params", ())}
+                    given = {path: value_at(values, path) for dep in stage.deps for path in getattr(dep, "params", ())}
                     inputs = [str(dep.def_path) for dep in stage.deps]
                     decides = [stage.cmd, inputs, given, [key(needed) for needed in needs[stage_name]]]
                     found[stage_name] = sha256(json.dumps(decides, sort_keys=True).encode()).hexdigest()[:16]
@@ -193,9 +184,3 @@ def stage_keys(values: dict[str, Any], targets: list[str], root: Path = Path()) 
                 if stage_name.split("@")[0] in targets:
                     key(stage_name)
     return found
-
-
-def _get(values: Any, path: str) -> Any:
-    for part in path.split("."):
-        values = values.get(part) if isinstance(values, dict) else None
-    return values

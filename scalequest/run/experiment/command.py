@@ -3,13 +3,20 @@
     scalequest experiment                  # list the experiments with their state
     scalequest experiment NAME --plan      # cells, the stages that they share, and the estimate; runs nothing
     scalequest experiment NAME             # run what is missing, then write the table
-    scalequest experiment NAME --table     # write reports/experiments/NAME.md from the finished cells
+    scalequest experiment NAME --table     # write reports/experiments/NAME.md from the finished and the kept cells
     scalequest experiment NAME --cell C    # run one cell here and now, with DVC's output
+    scalequest experiment NAME --keep      # write what the table needs of the finished cells to files for Git
+    scalequest experiment NAME --keep --cell C --from FOLDER  # the same of a cell that ran in a folder without Git
 
 An experiment is a file in experiments/: a question, cells as overlays of the parameters, and claims that compare two
 cells. Each cell runs in a copy of the working folder (`dvc exp run --temp`), so params.yaml stays as it is. The cells run
 one after another, and a stage that two cells share runs once. After an interruption the same command runs what is
 missing; finished stages and shards are kept. Cells that are marked as not run need --all.
+
+A finished cell is a DVC experiment, which a clone does not have. --keep writes its rows, scores and records to
+reports/experiments/NAME/C, small files to commit. The table is computed from them as from the experiment, and a kept cell
+runs again only with --cell. A folder is refused if its parameters are not the cell's: those that the cell's stages
+recorded in dvc.lock. The model of a role that no stage read may differ.
 Logs are in .work/parallel/CELL.log. docs/experiments.md explains the files and the verdicts.
 """
 
@@ -24,15 +31,17 @@ from typing import Any
 
 from scalequest.audit.repository import Repository
 from scalequest.errors import UserError
-from scalequest.io import write_text
-from scalequest.outcomes import FINISHED, MISSING_CELL, OUTDATED
+from scalequest.io import read_json, write_text
+from scalequest.outcomes import FINISHED, KEPT_CELL, MISSING_CELL, NOT_RUN, OUTDATED
 from scalequest.params import Own, read_yaml
 from scalequest.run.check import find_blockers
 from scalequest.run.estimate import SEEDS, OwnRows, hours, seed_problems, workload
 from scalequest.run.experiment import cells as dvc
 from scalequest.run.experiment import table
 from scalequest.run.experiment.grid import Cell, Grid, find, read_all, read_grid
-from scalequest.run.experiment.results import CellResult, judge
+from scalequest.run.experiment.keeping import Standing, code_notes, keep_experiments, keep_folder, stand
+from scalequest.run.experiment.kept import ENVIRONMENT
+from scalequest.run.experiment.results import judge
 from scalequest.run.gpus import TABLE
 from scalequest.run.parallel import Node, Runner, log_tail
 from scalequest.run.work import Assumptions
@@ -125,21 +134,24 @@ def listing(grids: dict[str, Grid], repository: Repository) -> str:
     """One line per experiment: its state and question."""
     rows = []
     for grid in grids.values():
-        counts = Counter(dvc.state(repository, grid, cell) for cell in grid.cells.values())
+        counts = Counter(stand(repository, grid, cell).state for cell in grid.cells.values())
         rows.append([grid.name, ", ".join(f"{n} {state}" for state, n in counts.items()), grid.spec.question])
     return table.plain(["experiment", "cells", "question"], rows)
 
 
 def write_page(grid: Grid, repository: Repository) -> Path:
-    """Write the table from the finished cells, and return its path."""
-    locks = {cell.name: dvc.finished(repository, grid, cell) for cell in grid.cells.values()}
-    results = {name: CellResult(repository, lock) for name, lock in locks.items() if lock is not None}
-    states = {cell.name: FINISHED if cell.name in results else dvc.state(repository, grid, cell) for cell in grid.cells.values()}  # fmt: skip
+    """Write the table from the finished and the kept cells, and return its path."""
+    standings = {cell.name: stand(repository, grid, cell) for cell in grid.cells.values()}
+    found = {name: standing.result(repository, grid) for name, standing in standings.items()}
+    results = {name: result for name, result in found.items() if result is not None}
+    # The same words for an experiment and its kept files, so that a clone writes the same page.
+    states = {name: FINISHED if name in results else standing.state for name, standing in standings.items()}
     left = {cell.name: estimate(cell) for cell in grid.cells.values() if cell.name not in results}
-    notes = assumed_rows(grid.cells[name] for name, value in left.items() if value is not None)
+    assumed = assumed_rows(grid.cells[name] for name, value in left.items() if value is not None)
+    notes = code_notes(results, grid.targets, repository.root)
     path = table.where(repository.root, grid.name)
     path.parent.mkdir(parents=True, exist_ok=True)
-    write_text(path, table.page(grid, results, states, judge(grid, results), left, notes))
+    write_text(path, table.page(grid, results, states, judge(grid, results), left, assumed, notes))
     return path
 
 
@@ -182,45 +194,107 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("name", nargs="?", help="a name in experiments/ (default: list them)")
     what = parser.add_mutually_exclusive_group()
     what.add_argument("--plan", action="store_true", help="print cells, shared stages and estimate; run nothing")
-    what.add_argument("--table", action="store_true", help="write the table from the finished cells; run nothing")
-    what.add_argument("--cell", metavar="CELL", help="run this cell, also if it is finished or marked as not run")
+    what.add_argument("--table", action="store_true", help="write the table from what is finished or kept; run nothing")
+    what.add_argument(
+        "--keep", action="store_true", help="write the finished cells to small files for Git; run nothing"
+    )
+    parser.add_argument(
+        "--cell", metavar="CELL",
+        help="run this cell, also if it is finished, kept or marked as not run; with --keep, keep only this one",
+    )  # fmt: skip
+    parser.add_argument("--from", dest="folder", metavar="FOLDER", type=Path, help="with --keep --cell: a folder without Git in which the cell ran")  # fmt: skip
     parser.add_argument("--all", action="store_true", help="also run the cells that are marked as not run")
 
 
 def run(args: argparse.Namespace) -> int:
-    """List the experiments, or plan, run or tabulate one.
+    """List the experiments, or plan, run, tabulate or keep one.
 
     Raises:
         UserError: an experiment is not valid, or a cell failed.
     """
     repository = Repository.find()
     root = repository.root
+    _check_options(args)
     if args.name is None:
         print(listing(read_all(root), repository))
         return 0
     grid = read_grid(find(args.name, root), root)
-    if args.cell is not None:
-        if args.cell not in grid.cells:
-            raise UserError(f"--cell {args.cell}: no such cell. Expected one of: {', '.join(grid.cells)}.")
-        run_cell(grid, grid.cells[args.cell], repository)
-    states = {cell.name: dvc.state(repository, grid, cell) for cell in grid.cells.values()}
+    if args.cell is not None and args.cell not in grid.cells:
+        raise UserError(f"--cell {args.cell}: no such cell. Expected one of: {', '.join(grid.cells)}.")
+    cell = grid.cells.get(args.cell)
+    if args.keep:
+        keep(grid, repository, cell, args.folder)
+        return 0
+    if cell is not None:
+        run_cell(grid, cell, repository)
+    standings = {cell.name: stand(repository, grid, cell) for cell in grid.cells.values()}
+    states = {name: standing.state for name, standing in standings.items()}
+    for name, standing in standings.items():
+        if standing.kept and standing.kept.other:
+            print(f"the kept files of {name} are of another cell: {standing.kept.other}", flush=True)
     if args.plan:
         print(plan(grid, states, root))
         return 0
     if not args.table:
-        wanted = {MISSING_CELL, OUTDATED} | ({dvc.NOT_RUN} if args.all else set())
-        chosen = [cell for cell in grid.cells.values() if states[cell.name] in wanted]
-        left = [name for name, state in states.items() if state == dvc.NOT_RUN and not args.all]
-        print(f"{sum(s == FINISHED for s in states.values())} of {len(states)} cells are finished", flush=True)
-        if left:
-            print(f"not run: {', '.join(left)} ({grid.spec.why.rstrip('.')}); --all runs them", flush=True)
-        if blocked := [(cell.name, line) for cell in chosen for line in find_blockers(cell.params)]:
-            lines = dict.fromkeys(line for _, line in blocked)
-            names = ", ".join(dict.fromkeys(name for name, _ in blocked))
-            raise UserError(f"{names}: {len(lines)} thing(s) that a run would stop at\n" + "\n".join(f"  {line}" for line in lines))  # fmt: skip
-        if chosen:
-            run_missing(grid, chosen)
+        run_what_is_left(grid, standings, args.all)
     page = write_page(grid, Repository(root))
     text = page.read_text(encoding="utf-8").split("## Claims\n\n")[1].split("\nDifferences")[0]
     print(f"{page.relative_to(root)}\n\n{text.rstrip()}")
     return 0
+
+
+def _check_options(args: argparse.Namespace) -> None:
+    """Refuse options that do not go together.
+
+    Raises:
+        UserError: they do not.
+    """
+    if args.cell is not None and (args.plan or args.table):
+        raise UserError("--cell: runs a cell, and --plan and --table run nothing. Expected one of them. Leave one out.")
+    if args.folder is not None and not (args.keep and args.cell is not None):
+        raise UserError(f"--from {args.folder}: of which cell? Expected it with --keep --cell CELL. Name the cell.")
+    if args.name is None and (args.keep or args.cell is not None):
+        raise UserError(
+            "--keep and --cell: of which experiment? Expected its name. `scalequest experiment` lists them."
+        )
+
+
+def keep(grid: Grid, repository: Repository, cell: Cell | None, folder: Path | None) -> None:
+    """Write kept cells, and print their folders with their sizes.
+
+    Raises:
+        UserError: nothing can be kept; the message says why.
+    """
+    if cell is not None and folder is not None:
+        written = [keep_folder(grid, cell, folder, repository.root)]
+    else:
+        written = keep_experiments(grid, repository, cell)
+    for path in written:
+        size = sum(file.stat().st_size for file in path.iterdir())
+        print(f"{path.relative_to(repository.root)}  {size / 1000:.0f} kB")
+        if not read_json(path / ENVIRONMENT)["stages"]:
+            print("  its packages and hardware are not recorded")
+
+
+def run_what_is_left(grid: Grid, standings: dict[str, Standing], marked: bool) -> None:
+    """Run the cells that are missing or outdated, and with ``marked`` those that are not run.
+
+    Raises:
+        UserError: a cell cannot run, or failed.
+    """
+    states = {name: standing.state for name, standing in standings.items()}
+    wanted = {MISSING_CELL, OUTDATED} | ({NOT_RUN} if marked else set())
+    chosen = [cell for cell in grid.cells.values() if states[cell.name] in wanted]
+    left = [name for name, state in states.items() if state == NOT_RUN and not marked]
+    held = [name for name, state in states.items() if state == KEPT_CELL]
+    print(f"{sum(s == FINISHED for s in states.values())} of {len(states)} cells are finished", flush=True)
+    if held:
+        print(f"kept: {', '.join(held)}; --cell runs one again", flush=True)
+    if left:
+        print(f"not run: {', '.join(left)} ({grid.spec.why.rstrip('.')}); --all runs them", flush=True)
+    if blocked := [(cell.name, line) for cell in chosen for line in find_blockers(cell.params)]:
+        lines = dict.fromkeys(line for _, line in blocked)
+        names = ", ".join(dict.fromkeys(name for name, _ in blocked))
+        raise UserError(f"{names}: {len(lines)} thing(s) that a run would stop at\n" + "\n".join(f"  {line}" for line in lines))  # fmt: skip
+    if chosen:
+        run_missing(grid, chosen)

@@ -125,7 +125,12 @@ class Grid:
     @cached_property
     def targets(self) -> list[str]:
         """The stages that the claims' metrics come from; a cell runs these and what they need."""
-        return sorted({STAGE_OF[claim.metric] for claim in self.spec.claims})
+        return sorted({STAGE_OF[metric] for metric in self.metrics})
+
+    @cached_property
+    def metrics(self) -> frozenset[str]:
+        """The claims' metrics."""
+        return frozenset(claim.metric for claim in self.spec.claims)
 
 
 def experiments(root: Path = Path()) -> dict[str, Path]:
@@ -175,7 +180,7 @@ def read_grid(path: Path, root: Path = Path(), known: dict[str, dict[str, Any]] 
                 f"{path}: cells: '{name}' becomes part of an experiment's name. Expected lower-case letters, digits and _."
             )
         for key in cell.replaces:
-            if not isinstance(_at(cell.set, key), dict):
+            if not isinstance(value_at(cell.set, key), dict):
                 raise UserError(f"{path}: cells.{name}.replaces: the cell sets no mapping '{key}'. Add it, or remove the name.")  # fmt: skip
         values = merge(below, cell.set, cell.replaces)
         params = parse_params(values, f"{path}: cell {name} over {spec.on}")
@@ -217,7 +222,8 @@ def _explain(item: Any) -> str:
     return f"{key}: got {item['input']!r}; {message[0].lower()}{message[1:]}"
 
 
-def _at(values: Any, key: str) -> Any:
+def value_at(values: Any, key: str) -> Any:
+    """The value under a dotted name; None where there is none."""
     for part in key.split("."):
         values = values.get(part) if isinstance(values, dict) else None
     return values

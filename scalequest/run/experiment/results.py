@@ -1,7 +1,7 @@
-"""What the finished cells of an experiment measured, and what their claims come to."""
+"""What the cells of an experiment measured, and what their claims come to."""
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from statistics import mean
 from typing import Any
@@ -10,83 +10,140 @@ import pyarrow.parquet as pq
 
 from scalequest.audit.chain import difference
 from scalequest.audit.facts import environment_of
-from scalequest.audit.lock import Lock, Stage
+from scalequest.audit.lock import Artifact, Lock, Stage
 from scalequest.audit.repository import Repository
 from scalequest.audit.tables import Store, read_metrics
 from scalequest.errors import UserError
 from scalequest.outcomes import NOT_RUN, SOLVABLE, UNDECIDED
 from scalequest.records import SAMPLE, by_item, read_rows
-from scalequest.run.experiment.grid import STAGE_OF, Claim, Grid
+from scalequest.run.experiment.grid import ITEM_METRICS, STAGE_OF, Claim, Grid
 from scalequest.run.experiment.verdict import Measured, Verdict, decide, paired, unpaired
 from scalequest.statistics import mean_error, proportion_error, worse_error
 
-# The table behind a metric that is not a score, and how a row counts.
-ROWS = {"solvable": ("verdict", lambda v: float(v == SOLVABLE)), "difficulty": ("score", float)}
+# What counts of an item's row.
+ITEM = ("task", "split", "id", *ITEM_METRICS)
+# The table behind a metric that is not a score, and how a row counts. Three digits of a difficulty are finer than its error
+# by far, and a kept cell holds their ascending values in few bytes.
+ROWS: dict[str, tuple[str, Callable[[Any], float]]] = {
+    "solvable": ("verdict", lambda verdict: float(verdict == SOLVABLE)),
+    "difficulty": ("score", lambda score: round(float(score), 3)),
+}
 
 
+@dataclass(frozen=True)
 class CellResult:
-    """What one finished cell made.
+    """What one cell made: all that its claims and the page need. ``read_run`` and ``kept.read_kept`` fill it.
 
     Attributes:
-        lock: its records.
+        lock: records of the stages that the claims' metrics come from, and of all that these need.
+        commit: a commit with the code that made it; None where no commit is known.
         rows: training rows of each student; empty where none was trained.
+        items: student to its items: ``task``, ``split``, ``id`` and the scores of ``ITEM_METRICS`` in [0, 1].
+        values: metric to one value per question that reached its stage, ascending; only metrics of claims.
+        environments: packages and hardware by stage of ``lock``, as far as they were asked for and recorded.
     """
 
-    def __init__(self, repository: Repository, lock: Lock) -> None:
-        self.repository, self.lock = repository, lock
-        self._store = Store(repository)
-        self._samples: dict[str, list[dict[str, Any]]] | None = None
-        self.rows: dict[str, int] = {}
-        for stage in self.stages("instruct_tune"):
-            out = stage.out(stage.option("metrics") or "")
-            metrics = read_metrics(repository, lock.revision, out) if out else None
-            if metrics and "examples" in metrics:
-                self.rows[stage.name.partition("@")[2] or "student"] = metrics["examples"]
+    lock: Lock
+    commit: str | None
+    rows: dict[str, int]
+    items: dict[str, list[dict[str, Any]]]
+    values: dict[str, list[float]]
+    environments: dict[str, list[str]]
 
     def stages(self, base: str) -> list[Stage]:
         """The stages of that name, one per student or generator."""
-        return [stage for stage in self.lock.stages.values() if stage.base == base]
-
-    def _files(self, stage: Stage, option: str) -> list[Path]:
-        path = stage.option(option)
-        out = stage.out(path) if path else None
-        if out is None:
-            raise UserError(f"{self.lock.revision}: stage {stage.name} wrote no {option}. Expected its rows. Run the cell again.")  # fmt: skip
-        files = self._store.files(out, self.lock.revision)
-        return [files[name] for name in sorted(files)]
+        return stages_of(self.lock, base)
 
     def scores(self, task: str, metric: str) -> dict[str, dict[str, float]]:
         """The test items' scores of one task: student to item to score."""
-        if self._samples is None:
-            self._samples = {}
-            for stage in self.stages("evaluate_student"):
-                rows = by_item(row for file in self._files(stage, "samples") for row in read_rows(file, SAMPLE))
-                self._samples[stage.name.partition("@")[2] or "student"] = rows
         return {
             student: {row["id"]: row[metric] for row in rows if row["task"] == task and row["split"] == "test"}
-            for student, rows in self._samples.items()
+            for student, rows in self.items.items()
         }
-
-    def values(self, metric: str) -> list[float]:
-        """One value per generated question that reached the stage."""
-        column, count = ROWS[metric]
-        return [
-            count(value)
-            for stage in self.stages(STAGE_OF[metric])
-            for file in self._files(stage, "out")
-            for value in pq.read_table(file, columns=[column])[column].to_pylist()
-        ]
 
     def value(self, claim: Claim) -> tuple[float, float]:
         """The cell's own value by a claim's metric, and its standard error, in points of 100."""
         if not claim.of_students:
-            values = self.values(claim.metric)
-            return _mean(values, None)
+            return _mean(self.values[claim.metric], None)
         by_student = self.scores(claim.task or "", claim.metric)
         items = [item for items in by_student.values() for item in items]
         return _mean(
             [v for items in by_student.values() for v in items.values()], items if len(by_student) > 1 else None
         )
+
+
+def stages_of(lock: Lock, base: str) -> list[Stage]:
+    """The stages of that name, one per student or generator."""
+    return [stage for stage in lock.stages.values() if stage.base == base]
+
+
+def student_of(stage: Stage) -> str:
+    """The student that a stage trains or scores."""
+    return stage.name.partition("@")[2] or "student"
+
+
+def needed(lock: Lock, targets: Sequence[str]) -> Lock:
+    """The records of the target stages and of all that they need, in the lock's order."""
+    names = {stage.name for stage in lock.order(*(stage.name for base in targets for stage in stages_of(lock, base)))}
+    return replace(lock, stages={name: stage for name, stage in lock.stages.items() if name in names}, absent=())
+
+
+def output(lock: Lock, stage: Stage, option: str) -> Artifact:
+    """What a stage wrote at an option of its command.
+
+    Raises:
+        UserError: it wrote nothing there.
+    """
+    path = stage.option(option)
+    out = stage.out(path) if path else None
+    if out is None:
+        raise UserError(
+            f"{lock.revision}: stage {stage.name} wrote no {option}. Expected its rows. Run the cell again."
+        )
+    return out
+
+
+def read_run(repository: Repository, whole: Lock, grid: Grid) -> CellResult:
+    """Read what a run has made, from Git, DVC's cache and the folder.
+
+    Args:
+        repository: where the run is: this repository, or a plain folder without Git.
+        whole: the run's records.
+        grid: the experiment.
+
+    Raises:
+        UserError: a table is not here, or has other columns.
+    """
+    lock, store = needed(whole, grid.targets), Store(repository)
+
+    def files(stage: Stage, option: str) -> list[Path]:
+        found = store.files(output(lock, stage, option), lock.revision)
+        return [found[name] for name in sorted(found)]
+
+    rows = {}
+    for stage in stages_of(lock, "instruct_tune"):
+        out = stage.out(stage.option("metrics") or "")
+        metrics = read_metrics(repository, lock.revision, out) if out else None
+        if metrics and "examples" in metrics:
+            rows[student_of(stage)] = metrics["examples"]
+    items = {}
+    if not grid.metrics.isdisjoint(ITEM_METRICS):
+        for stage in stages_of(lock, "evaluate_student"):
+            answers = (row for file in files(stage, "samples") for row in read_rows(file, SAMPLE))
+            items[student_of(stage)] = [{name: row[name] for name in ITEM} for row in by_item(answers)]
+    values = {}
+    for metric in (name for name in ROWS if name in grid.metrics):
+        column, count = ROWS[metric]
+        paths = [file for stage in stages_of(lock, STAGE_OF[metric]) for file in files(stage, "out")]
+        values[metric] = sorted(count(v) for path in paths for v in pq.read_table(path, columns=[column])[column].to_pylist())  # fmt: skip
+    last = [stage for base in grid.targets for stage in stages_of(lock, base)]
+    return CellResult(lock, lock.revision.commit, rows, items, values, environments(repository, lock, last))
+
+
+def environments(repository: Repository, lock: Lock, stages: Iterable[Stage]) -> dict[str, list[str]]:
+    """Packages and hardware of these stages, those that are recorded."""
+    found = {stage.name: environment_of(repository, lock, stage) for stage in stages}
+    return {name: lines for name, lines in found.items() if lines}
 
 
 def _mean(values: list[float], groups: list[str] | None) -> tuple[float, float]:
@@ -110,7 +167,7 @@ def measure(claim: Claim, better: CellResult, than: CellResult) -> Measured | No
     if claim.of_students:
         one, two = (side.scores(claim.task or "", claim.metric) for side in (better, than))
         return paired(one, two) if any(one[s].keys() & two.get(s, {}).keys() for s in one) else None
-    one_values, two_values = better.values(claim.metric), than.values(claim.metric)
+    one_values, two_values = better.values[claim.metric], than.values[claim.metric]
     return unpaired(one_values, two_values) if one_values and two_values else None
 
 
@@ -158,11 +215,7 @@ def incomparable(claim: Claim, better: CellResult, than: CellResult) -> list[str
 def other_machines(claim: Claim, better: CellResult, than: CellResult) -> list[str]:
     """A note where the last stages of the two cells ran with other packages or on other hardware."""
     for stage in better.stages(STAGE_OF[claim.metric]):
-        other = than.lock.stages.get(stage.name)
-        if other is None:
-            continue
-        one = environment_of(better.repository, better.lock, stage)
-        two = environment_of(than.repository, than.lock, other)
+        one, two = (side.environments.get(stage.name) for side in (better, than))
         if one and two and one != two:
             return [f"{claim.better} and {claim.than} ran with other packages or on other hardware"]
     return []

@@ -70,7 +70,7 @@ def cells_table(grid: Grid, results: Mapping[str, CellResult], states: Mapping[s
             value = result.value(claim) if result else None
             values.append(DASH if value is None else f"{value[0]:.1f} ± {value[1]:.1f}")
         trained = ", ".join(f"{n:,}" for n in dict.fromkeys(result.rows.values())) if result else ""
-        commit = f"{result.lock.revision.commit or ''}"[:7] if result else ""
+        commit = f"{result.commit or ''}"[:7] if result else ""
         rows.append([
             cell.name, "; ".join(f"`{line}`" for line in cell.changes) or "the base", states[cell.name],
             trained or DASH, *values, f"`{commit}`" if commit else DASH,
@@ -78,16 +78,17 @@ def cells_table(grid: Grid, results: Mapping[str, CellResult], states: Mapping[s
     return markdown(["cell", "sets", "state", "rows", *metrics, "commit"], rows, "lllr" + "r" * len(metrics) + "l")
 
 
-def page(grid: Grid, results: Mapping[str, CellResult], states: Mapping[str, str], judged: Sequence[Judged], gpu: Mapping[str, float | None], assumed: Sequence[str] = ()) -> str:  # fmt: skip
-    """The page of one experiment, from its finished cells.
+def page(grid: Grid, results: Mapping[str, CellResult], states: Mapping[str, str], judged: Sequence[Judged], gpu: Mapping[str, float | None], assumed: Sequence[str] = (), notes: Sequence[str] = ()) -> str:  # fmt: skip
+    """The page of one experiment, from its finished and kept cells.
 
     Args:
         grid: the experiment.
-        results: finished cells by name.
+        results: what these cells made, by name.
         states: state of every cell.
         judged: its claims.
         gpu: estimated hours of the cells that are not finished; None where a model's size is not known.
         assumed: what these hours had to assume.
+        notes: on the cells, beside those on the claims.
     """
     spec = grid.spec
     done = sum(name in results for name in grid.cells)
@@ -112,9 +113,9 @@ def page(grid: Grid, results: Mapping[str, CellResult], states: Mapping[str, str
         why = f" Marked as not run: {spec.why.rstrip('.')}." if NOT_RUN in states.values() else ""
         lines += ["", "## Not run", "", f"Hours of one H100: {listed}; evaluation is not estimated.{why}"]
         lines += ["", *(f"- {note}" for note in assumed)] if assumed else []
-    notes = list(dict.fromkeys(note for entry in judged for note in entry.notes))
-    if notes:
-        lines += ["", "## Notes", "", *(f"- {note}." for note in notes)]
+    listed_notes = dict.fromkeys([*(note for entry in judged for note in entry.notes), *notes])
+    if listed_notes:
+        lines += ["", "## Notes", "", *(f"- {note}." for note in listed_notes)]
     return "\n".join(lines) + "\n"
 
 
