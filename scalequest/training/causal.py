@@ -7,7 +7,7 @@ from typing import Any, ClassVar
 from scalequest.models.folder import local_path
 from scalequest.models.weights import load_tokenizer
 from scalequest.training.divergence import watched
-from scalequest.training.job import Job, lora, weights_dtype
+from scalequest.training.job import Job, lora
 
 
 def load_causal(path: Path, dtype: Any, seed: int) -> Any:
@@ -38,7 +38,7 @@ class CausalKind:
     def start(self, trainer: type, job: Job, **settings: Any) -> Any:
         """The trainer on the job's model, stopping at the first loss that is not finite."""
         return watched(trainer, job.rows)(
-            model=self.load(job.model, weights_dtype(job), job.seed),
+            model=self.load(job.model, job.weights_dtype, job.seed),
             processing_class=load_tokenizer(job.model),
             peft_config=lora(job.params),
             **settings,

@@ -12,7 +12,8 @@ from scalequest.statistics import proportion_above_chance
 from scalequest.training.causal import CausalKind, log_probability
 from scalequest.training.collated import preflight_error, show_mask
 from scalequest.training.examples import Pair
-from scalequest.training.job import HELD_OUT, Comparison, Job, Measured, arguments
+from scalequest.training.job import HELD_OUT, Comparison, Job, arguments
+from scalequest.training.measured import Measured
 
 log = logging.getLogger("scalequest")
 
@@ -30,6 +31,8 @@ class DPO(CausalKind):
 
     noun: ClassVar[str] = "preference pairs"
     most_tests: ClassVar[int] = 256
+    # Of pairs that were learned a preference shows nothing, only that saving kept it.
+    most_learned: ClassVar[int] = 16
 
     beta: float
 

@@ -5,11 +5,9 @@ starts when ``runtime.accelerate`` names a configuration (scalequest.training.la
 metrics and tracking, stays one process. Checkpoints are in the stage's journal. A killed run resumes from the last complete one.
 """
 
-import gc
 import logging
 import math
 import os
-import shutil
 import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -18,16 +16,15 @@ from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 
 from scalequest.errors import UserError
 from scalequest.io import rounded
-from scalequest.models.weights import check_finite, quiet_libraries, save_model
+from scalequest.models.weights import check_finite, quiet_libraries
 from scalequest.params import Runtime, Training
 from scalequest.problems.draw import draw
 from scalequest.training.checkpoints import checkpoints_by_time, last_checkpoint
 from scalequest.training.compiled import compile_layers, undo
-from scalequest.training.divergence import DivergenceError
 from scalequest.training.examples import fitting
 from scalequest.training.launch import here, launch, n_processes
+from scalequest.training.measured import Measured, before, sample, trained_and_saved
 from scalequest.training.order import SortedSteps, padding_frac
-from scalequest.training.rounding import round_model
 
 if TYPE_CHECKING:
     from scalequest.runtime.stage import StageRun
@@ -50,31 +47,20 @@ SPARED = ("train", "zero_grad")
 HELD_OUT, TRAINING_ROWS = "held out", "training"
 
 
-@dataclass(frozen=True)
-class Measured:
-    """What ``Kind.measure`` gives for the model before the training, once per precision.
-
-    Attributes:
-        float32: computed in float32.
-        engine: computed in the engine's precision; empty for a scalar head, which may be drawn otherwise there.
-    """
-
-    float32: list[float]
-    engine: list[float]
-
-
 class Kind(Protocol):
     """What is trained: SFT, DPO, a reward model or a regression.
 
     Attributes:
         noun: what its rows are called in messages.
         scalar_head: whether the model ends in one number instead of a vocabulary.
-        most_tests: how many rows or probes are compared at most, before training, after it, and as saved.
+        most_tests: how many rows or probes are compared at most, before the training and after it.
+        most_learned: how many at most, where they are rows that were trained on.
     """
 
     noun: ClassVar[str]
     scalar_head: ClassVar[bool]
     most_tests: ClassVar[int]
+    most_learned: ClassVar[int]
 
     def trainer(self, job: "Job", folder: Path) -> Any:
         """The trainer with model and data, after its first batch was compared with the rows."""
@@ -124,6 +110,19 @@ class Job:
     def tests_from(self) -> str:
         """Which rows the tests are, for the metrics."""
         return HELD_OUT if self.held_out else TRAINING_ROWS
+
+    @property
+    def weights_dtype(self) -> Any:
+        """Precision that weights are held in while they are trained.
+
+        Full fine-tuning steps the weights themselves, and a step of 1e-5 on a bfloat16 weight is rounded away: those are
+        held in float32 and computed with in ``dtype``, unless the optimizer rounds its steps stochastically. LoRA steps
+        adapters that PEFT holds in float32 anyway.
+        """
+        import torch
+
+        full = self.params.method == "full" and not self.params.steps_are_rounded
+        return torch.float32 if full else getattr(torch, self.dtype)
 
 
 @dataclass(frozen=True)
@@ -183,7 +182,8 @@ def train(
     kept = fitting(rows, params.max_length, kind.noun)
     seed = run.seed() if seed is None else seed
     unseen = [row for row in held_out if len(row) <= params.max_length]
-    tests = probe if kind.scalar_head else sample(unseen or kept, kind.most_tests, seed)
+    most = kind.most_tests if unseen else min(kind.most_tests, kind.most_learned)
+    tests = probe if kind.scalar_head else sample(unseen or kept, most, seed)
     job = Job(
         kind, base, out, kept, params, run.params.engine.dtype, seed, run.params.runtime, tests, bool(probe or unseen)
     )
@@ -246,18 +246,10 @@ def run_job(job: Job, folder: Path, checkpoint: Path | None) -> Trained:
     # All of what ``train`` drew; of the probes of a scalar head, which are all scored as saved, a sample.
     numbers = [str(number) for number in range(len(job.tests))]
     compared = draw(numbers, job.kind.most_tests, job.seed, purpose="measure")
-    tests = [job.tests[place] for place in compared]
-    trained_values = measure(job, model, tests, "the trained model")
-    model.config.use_cache = True  # off in training only; left off, whoever loads the model generates slowly
-    save_model(round_model(model, job.dtype, job.seed), tokenizer, job.out)
+    trained_values, saved_values = trained_and_saved(job, model, tokenizer, compared)
     del model
-    try:
-        saved_values = measure_folder(job, job.out, job.dtype, job.tests, "the saved model")
-    except DivergenceError:
-        shutil.rmtree(job.out)
-        raise
-    saved = [saved_values[place] for place in compared]
-    reloaded, flags = job.kind.compare(job, measure_base(job, tests), trained_values, saved)
+    base = before(job, [job.tests[place] for place in compared])
+    reloaded, flags = job.kind.compare(job, base, trained_values, [saved_values[place] for place in compared])
     if reloaded:
         metrics["reloaded"] = reloaded
     return Trained(metrics, history, saved_values if job.kind.scalar_head else [], flags)
@@ -302,56 +294,6 @@ def spare_walks(trainer: Any) -> None:
     trainer.floating_point_ops = lambda inputs: 0
     if here() == 1:  # otherwise the optimizer may have other tensors than the model
         model.zero_grad = lambda set_to_none=True: trainer.optimizer.zero_grad(set_to_none)
-
-
-# ----------------------------------------------------------------------------------------------- the model that is used
-
-
-def sample(rows: Sequence[Any], n: int, seed: int) -> list[Any]:
-    """At most ``n`` rows drawn by hash of ``seed`` and their ids, in the rows' order."""
-    return [rows[at] for at in draw([row.id for row in rows], n, seed, purpose="measure")]
-
-
-def measure(job: Job, model: Any, tests: Sequence[Any], name: str) -> list[float]:
-    """One number per test, by a model in evaluation mode.
-
-    Raises:
-        DivergenceError: a number is not finite.
-    """
-    import torch
-
-    model.eval()
-    if torch.cuda.is_available():  # a model gathered from several processes is in the CPU's memory
-        model.cuda()
-    values = job.kind.measure(model, tests)
-    if broken := [value for value in values if not math.isfinite(value)]:
-        raise DivergenceError(
-            f"training diverged: {name} gives {broken[0]:g} on {len(broken)} of {len(values)} rows that it is tested on. "
-            "Expected finite numbers. Lower the stage's learning_rate."
-        )
-    return values
-
-
-def measure_folder(job: Job, path: Path, dtype: str, tests: Sequence[Any], name: str) -> list[float]:
-    """One number per test, by the model of a folder loaded in ``dtype``, as the next stage loads it."""
-    import torch
-
-    gc.collect()  # the model before this one
-    if torch.cuda.is_available():
-        torch.cuda.empty_cache()
-    return measure(job, job.kind.load(path, getattr(torch, dtype), job.seed), tests, name) if tests else []
-
-
-def measure_base(job: Job, tests: Sequence[Any]) -> Measured:
-    """The tests by the model before the training."""
-    name = "the model that came in"
-    if job.kind.scalar_head:
-        # Loaded as the trainer loads it: from one seed, another precision draws another head.
-        scorer = job.kind.load(job.model, weights_dtype(job), job.seed).float()
-        return Measured(measure(job, scorer, tests, name) if tests else [], [])
-    engine = measure_folder(job, job.model, job.dtype, tests, name)
-    same = job.dtype == "float32"
-    return Measured(engine if same else measure_folder(job, job.model, "float32", tests, name), engine)
 
 
 # ------------------------------------------------------------------------------------------------------------ settings
@@ -469,19 +411,6 @@ def lora(params: Training, scalar_head: bool = False) -> Any:
     )
 
 
-def weights_dtype(job: Job) -> Any:
-    """Precision that weights are held in while they are trained.
-
-    Full fine-tuning steps the weights themselves, and a step of 1e-5 on a bfloat16 weight is rounded away: those are held in
-    float32 and computed with in ``dtype``, unless the optimizer rounds its steps stochastically. LoRA steps adapters that PEFT
-    holds in float32 anyway.
-    """
-    import torch
-
-    full = job.params.method == "full" and not job.params.steps_are_rounded
-    return torch.float32 if full else getattr(torch, job.dtype)
-
-
 # -------------------------------------------------------------------------------------------------------------- ending
 
 
@@ -498,10 +427,10 @@ def whole_model(trainer: Any, job: Job, folder: Path) -> Any:
 
         if job.params.method == "lora":
             model = PeftModel.from_pretrained(
-                job.kind.load(job.model, weights_dtype(job), job.seed), folder / "gathered"
+                job.kind.load(job.model, job.weights_dtype, job.seed), folder / "gathered"
             )
         else:
-            model = type(model).from_pretrained(folder / "gathered", dtype=weights_dtype(job), trust_remote_code=False)
+            model = type(model).from_pretrained(folder / "gathered", dtype=job.weights_dtype, trust_remote_code=False)
     elif getattr(trainer, "packs", None) or compiles(job.runtime):
         undo(model)
     if restore := getattr(trainer, "restore", None):

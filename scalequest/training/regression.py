@@ -6,7 +6,7 @@ from typing import Any, ClassVar
 
 from scalequest.models.weights import load_tokenizer
 from scalequest.training.divergence import watched
-from scalequest.training.job import Job, arguments, lora, weights_dtype
+from scalequest.training.job import Job, arguments, lora
 from scalequest.training.scalar_head import ScalarKind, check_batch
 
 
@@ -23,7 +23,7 @@ class Regression(ScalarKind):
         from transformers import DataCollatorWithPadding, Trainer, TrainingArguments
 
         tokenizer = load_tokenizer(job.model)
-        scorer = self.load(job.model, weights_dtype(job), job.seed)
+        scorer = self.load(job.model, job.weights_dtype, job.seed)
         scorer.config.problem_type = "regression"
         adapters = lora(job.params, scalar_head=True)
         trainer = watched(Trainer, job.rows)(

@@ -6,7 +6,7 @@ from typing import Any, ClassVar
 
 from scalequest.models.weights import load_tokenizer
 from scalequest.training.divergence import watched
-from scalequest.training.job import Job, arguments, lora, weights_dtype
+from scalequest.training.job import Job, arguments, lora
 from scalequest.training.scalar_head import ScalarKind, check_batch
 
 
@@ -23,7 +23,7 @@ class Reward(ScalarKind):
 
         rows = [{"chosen_ids": p.prompt + p.chosen, "rejected_ids": p.prompt + p.rejected} for p in job.rows]
         trainer = watched(RewardTrainer, job.rows)(
-            model=self.load(job.model, weights_dtype(job), job.seed),
+            model=self.load(job.model, job.weights_dtype, job.seed),
             args=RewardConfig(**arguments(job, folder), max_length=None),
             train_dataset=Dataset.from_list(rows),
             processing_class=load_tokenizer(job.model),

@@ -12,7 +12,8 @@ from scalequest.io import rounded
 from scalequest.models.folder import local_path
 from scalequest.models.weights import load_tokenizer
 from scalequest.training.collated import preflight_error, show_mask
-from scalequest.training.job import Comparison, Job, Measured
+from scalequest.training.job import Comparison, Job
+from scalequest.training.measured import Measured
 
 log = logging.getLogger("scalequest")
 
@@ -42,7 +43,8 @@ class ScalarKind:
     """A kind of training whose model ends in one number; ``Reward`` and ``Regression`` add trainer and rows."""
 
     scalar_head: ClassVar[bool] = True
-    most_tests: ClassVar[int] = 256
+    most_tests: ClassVar[int] = 64
+    most_learned: ClassVar[int] = 64
 
     def load(self, path: Path, dtype: Any, seed: int) -> Any:
         """The scorer of a folder."""

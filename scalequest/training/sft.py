@@ -15,8 +15,9 @@ from scalequest.training.collated import check_rows_apart, preflight_error, show
 from scalequest.training.divergence import READ_TOGETHER
 from scalequest.training.examples import IGNORED, Example
 from scalequest.training.fused import add_packed_loss, check_fused
-from scalequest.training.job import Comparison, Job, Measured, arguments
+from scalequest.training.job import Comparison, Job, arguments
 from scalequest.training.launch import here
+from scalequest.training.measured import Measured
 from scalequest.training.optimizer import rounded_optimizer
 from scalequest.training.packing import PackCollator, PackedRows, PackedSteps
 
@@ -29,6 +30,7 @@ class SFT(CausalKind):
 
     noun: ClassVar[str] = "examples"
     most_tests: ClassVar[int] = 32
+    most_learned: ClassVar[int] = 32
 
     def trainer(self, job: Job, folder: Path) -> Any:
         """TRL's trainer, which is given labels and so masks nothing by itself."""
