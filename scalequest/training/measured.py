@@ -45,7 +45,7 @@ def trained_and_saved(
 
     Args:
         job: the training.
-        model: the trained model, in float32.
+        model: the trained model, in float32. It is used up: what is left of it may have no numbers.
         tokenizer: saved with it.
         compared: places of the tests that both are measured on.
 
@@ -60,6 +60,7 @@ def trained_and_saved(
     trained = [] if exact else measure(job, model, tests, "the trained model")
     model.config.use_cache = True  # off in training only; left off, whoever loads the model generates slowly
     save_model(round_model(model, job.dtype, job.seed), tokenizer, job.out)
+    model.to("cpu" if exact else "meta")  # a GPU has room for the saved one only; on "meta" no number is left
     try:
         if not exact:
             return trained, in_precision(job, job.out, job.dtype, job.tests, "the saved model")

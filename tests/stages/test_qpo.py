@@ -5,7 +5,8 @@ import pytest
 from scalequest.models.chat import ChatFormat
 from scalequest.training.dpo import DPO, FEWEST_HELD_OUT
 from scalequest.training.examples import Pair
-from scalequest.training.job import Job, Measured
+from scalequest.training.job import Job
+from scalequest.training.measured import Measured
 from stages.qft import question_example
 from stages.qpo import question_pair, split_pairs
 

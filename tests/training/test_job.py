@@ -317,7 +317,7 @@ def test_small_dpo_steps_outlive_the_save_in_bfloat16(
     import torch
     from safetensors.torch import load_file
 
-    from scalequest.training import job
+    from scalequest.training import measured
 
     base = on_the_grid(model, tmp_path / "base")
     seen = {}
@@ -326,7 +326,7 @@ def test_small_dpo_steps_outlive_the_save_in_bfloat16(
         seen.update({name: weight.detach().clone() for name, weight in net.named_parameters()})
         return round_model(net, dtype, seed)
 
-    monkeypatch.setattr(job, "round_model", spy)
+    monkeypatch.setattr(measured, "round_model", spy)
     run = StageRun(changed(laptop, engine={"dtype": "bfloat16"}))
     few = settings(method, learning_rate=1e-6 if method == "full" else 1e-5, epochs=6)
     train(run, DPO(0.1), base, tmp_path / "out", pairs(model), few)
