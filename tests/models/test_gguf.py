@@ -197,3 +197,28 @@ def test_the_logits_are_those_of_the_files_own_weights(tmp_path: Path, architect
     # The same comparison sees four bits instead of 32, so it would see a wrong scale or order of rows.
     assert (logits - unquantized).abs().max() > 1e-2
     assert transformers.AutoTokenizer.from_pretrained(tmp_path / "out").decode([300]) == tokenizer.decode([300])
+
+
+def test_the_names_of_tensors_are_put_together_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """transformers asks for them at each of the model's modules, 33 here. Afterwards gguf has its own function again."""
+    import gguf
+    import transformers
+
+    from tests.tiny import make_tokenizer
+
+    asked: list[tuple[Any, int]] = []
+    names = gguf.get_tensor_name_map
+
+    def counted(architecture: Any, layers: int) -> Any:
+        asked.append((architecture, layers))
+        return names(architecture, layers)
+
+    monkeypatch.setattr(gguf, "get_tensor_name_map", counted)
+    tokenizer = make_tokenizer(tmp_path / "tokenizer")
+    config = transformers.LlamaConfig(
+        vocab_size=len(tokenizer), hidden_size=64, intermediate_size=128, num_hidden_layers=2, num_attention_heads=2
+    )
+    write_gguf(tmp_path / "model.gguf", transformers.LlamaForCausalLM(config), tokenizer, "llama")
+    convert_gguf(tmp_path / "model.gguf", tmp_path / "out")
+    assert asked == [(gguf.MODEL_ARCH.LLAMA, 2)]
+    assert gguf.get_tensor_name_map is counted
