@@ -18,12 +18,11 @@ from scalequest.errors import UserError
 from scalequest.io import rounded
 from scalequest.models.weights import check_finite, quiet_libraries
 from scalequest.params import Runtime, Training
-from scalequest.problems.draw import draw
 from scalequest.training.checkpoints import checkpoints_by_time, last_checkpoint
 from scalequest.training.compiled import compile_layers, undo
 from scalequest.training.examples import fitting
 from scalequest.training.launch import here, launch, n_processes
-from scalequest.training.measured import Measured, before, sample, trained_and_saved
+from scalequest.training.measured import Measured, before, places, sample, trained_and_saved
 from scalequest.training.order import SortedSteps, padding_frac
 
 if TYPE_CHECKING:
@@ -244,8 +243,7 @@ def run_job(job: Job, folder: Path, checkpoint: Path | None) -> Trained:
     del trainer  # its optimizer holds twice the weights
     check_finite(model)
     # All of what ``train`` drew; of the probes of a scalar head, which are all scored as saved, a sample.
-    numbers = [str(number) for number in range(len(job.tests))]
-    compared = draw(numbers, job.kind.most_tests, job.seed, purpose="measure")
+    compared = places(len(job.tests), job.kind.most_tests, job.seed)
     trained_values, saved_values = trained_and_saved(job, model, tokenizer, compared)
     del model
     base = before(job, [job.tests[place] for place in compared])

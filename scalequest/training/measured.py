@@ -32,7 +32,16 @@ class Measured:
 
 def sample(rows: Sequence[Any], n: int, seed: int) -> list[Any]:
     """At most ``n`` rows drawn by hash of ``seed`` and their ids, in the rows' order."""
-    return [rows[at] for at in draw([row.id for row in rows], n, seed, purpose="measure")]
+    return [rows[at] for at in _drawn([row.id for row in rows], n, seed)]
+
+
+def places(n: int, most: int, seed: int) -> list[int]:
+    """At most ``most`` of N places, in order; all of them where there are no more."""
+    return _drawn([str(place) for place in range(n)], most, seed)
+
+
+def _drawn(ids: Sequence[str], n: int, seed: int) -> list[int]:
+    return draw(ids, n, seed, purpose="measure")
 
 
 def trained_and_saved(
