@@ -34,6 +34,7 @@ from scalequest.records import ROWS_PER_PART, write_table
 
 ROOT = Path(__file__).parents[1]
 SAMPLES, SHARD, REJECTED = 5, 16_384, 0.2
+MIX: list[str] = yaml.load((ROOT / "params.yaml").read_text(), yaml.CSafeLoader)["mix"]  # as many questions of each
 SENTENCES, WORDS = 5_000, 3_000
 # The peak is read by the process itself: what the kernel tells a parent would hold the parent's own
 # size before the exec.
@@ -117,7 +118,7 @@ def rows(schema: pa.Schema, **columns: Any) -> pa.Table:
 def make_tables(writer: Writer, kept: int) -> dict[str, int]:
     """Write every table that the audit reads; returns the counts that the metrics files name."""
     generated = int(kept / (1 - REJECTED))
-    each = {"sums": generated // 2, "stories": generated - generated // 2}
+    each = {name: len(range(place, generated, len(MIX))) for place, name in enumerate(MIX)}
     questions: list[pa.Table] = []
     for generator, n in each.items():
         parts = []
@@ -191,7 +192,7 @@ def make_tables(writer: Writer, kept: int) -> dict[str, int]:
     instruct = rows(records.INSTRUCTION, id=ids, generator=generators, question=text, response=pa.concat_arrays(best), reward=column(1.0, n), n_candidates=column(SAMPLES, n))  # fmt: skip
     writer.put("data/instruct.parquet", iter([instruct]))
     make_small_tables(writer)
-    return {"generated": generated, "kept": n, "sums": each["sums"], "stories": each["stories"]}
+    return {"generated": generated, "kept": n} | each
 
 
 def make_small_tables(writer: Writer) -> None:
@@ -204,7 +205,7 @@ def make_small_tables(writer: Writer) -> None:
 
     writer.put("data/seeds.parquet", small(records.PROBLEM))
     writer.put("data/attempts", small(records.ATTEMPT))
-    for generator in ("sums", "stories"):
+    for generator in MIX:
         writer.put(f"data/qpo_questions/{generator}", small(records.QUESTION))
         writer.put(f"data/preferences/{generator}.parquet", small(records.PREFERENCE))
     for model in ("base", "solver", "student"):
@@ -219,7 +220,7 @@ def write_lock(root: Path, hashes: dict[str, tuple[str, int, int | None]], count
     """Write this repository's lock with the made-up hashes in it, and metrics files that say the made-up counts."""
     kept, generated = counts["kept"], counts["generated"]
     values = {
-        "seeds": {"problems": 100}, "generate/sums": {"questions": counts["sums"]}, "generate/stories": {"questions": counts["stories"]},
+        "seeds": {"problems": 100}, **{f"generate/{name}": {"questions": counts[name]} for name in MIX},
         "screen": {"questions": generated, "kept": generated}, "judge": {"questions": generated, "solvable": generated},
         "difficulty": {"questions": generated}, "filter": {"generated": generated, "kept": kept},
         "respond": {"responses": SAMPLES * kept}, "reward": {"responses": SAMPLES * kept}, "reward_select": {"questions": kept, "kept": kept},
@@ -228,9 +229,7 @@ def write_lock(root: Path, hashes: dict[str, tuple[str, int, int | None]], count
         path = f"reports/metrics/{name}.json"
         (root / path).write_text(json.dumps(metrics))
         hashes[path] = (md5((root / path).read_bytes()).hexdigest(), (root / path).stat().st_size, None)
-    inside = {
-        f"{g}/{f.name}": hash_file(f) for g in ("sums", "stories") for f in (root / "data/questions" / g).iterdir()
-    }
+    inside = {f"{g}/{f.name}": hash_file(f) for g in MIX for f in (root / "data/questions" / g).iterdir()}
     hashes["data/questions"] = (folder_hash(inside), 0, len(inside))
     lock = yaml.load((ROOT / "dvc.lock").read_text(), yaml.CSafeLoader)
     outs = {entry["path"] for stage in lock["stages"].values() for entry in stage["outs"]}

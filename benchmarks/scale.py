@@ -59,11 +59,16 @@ class Instant:
         return [{"key": text_key(item), "score": 0.5} for item in items], 180 * len(items)
 
 
+def parameters() -> Params:
+    """Those of the repository, with the generators of the made-up questions."""
+    return load_all(ROOT / "params.yaml").model_copy(update={"mix": list(GENERATORS)})
+
+
 def filter_rows(folder: Path, out: Path, rows: int) -> None:
     """Run `filter`."""
     from stages import filter as stage
 
-    params = load_all(ROOT / "params.yaml")
+    params = parameters()
     params = params.model_copy(update={"filter": params.filter.model_copy(update={"n_questions": rows // 2})})
     names = {"screened": folder / "screened", "judged": folder / "judged", "difficulty": folder / "difficulty"}
     names |= {"out": out / "filtered.parquet", "ledger": out / "ledger.parquet", "metrics": out / "metrics.json"}
@@ -76,7 +81,7 @@ def reward_select(folder: Path, out: Path, _: int) -> None:
 
     names = {"questions": folder / "filtered.parquet", "responses": folder / "responses", "rewards": folder / "rewards"}
     names |= {"out": out / "instruct.parquet", "metrics": out / "metrics.json"}
-    stage.main(Namespace(**names), StageRun(load_all(ROOT / "params.yaml")))
+    stage.main(Namespace(**names), StageRun(parameters()))
 
 
 def respond(folder: Path, out: Path, _: int) -> None:
@@ -85,7 +90,7 @@ def respond(folder: Path, out: Path, _: int) -> None:
     from stages import respond as stage
 
     sample.Answering = lambda *_: Instant()  # type: ignore[assignment,misc]
-    params = load_all(ROOT / "params.yaml")
+    params = parameters()
     params = params.model_copy(update={"respond": params.respond.model_copy(update={"n_samples": SAMPLES})})
     names = {"model": folder / "model", "questions": folder / "filtered.parquet", "out": out / "responses"}
     stage.main(Namespace(**names, metrics=out / "metrics.json"), with_store("respond", folder, out, params))
@@ -99,7 +104,7 @@ def reward(folder: Path, out: Path, _: int) -> None:
     score.Scoring = lambda *_: Instant()  # type: ignore[assignment,misc]
     names = {"model": folder / "model", "questions": folder / "filtered.parquet", "responses": folder / "responses"}
     names |= {"out": out / "rewards", "metrics": out / "metrics.json"}
-    stage.main(Namespace(**names), with_store("reward", folder, out, load_all(ROOT / "params.yaml")))
+    stage.main(Namespace(**names), with_store("reward", folder, out, parameters()))
 
 
 def with_store(name: str, folder: Path, out: Path, params: Params) -> StageRun:
@@ -162,7 +167,7 @@ def report(_: Path, out: Path, __: int) -> None:
     }
     names |= {"scores": Path("eval/scores"), "metrics": Path("reports/metrics"), "curves": Path("reports/plots/train")}
     written = ("markdown", "page", "scores_plot", "funnel_plot", "summary", "distributions")
-    stage.main(Namespace(**names, **{name: out / name for name in written}), StageRun(load_all(ROOT / "params.yaml")))
+    stage.main(Namespace(**names, **{name: out / name for name in written}), StageRun(parameters()))
     print(json.dumps({name: (out / name).stat().st_size for name in ("page", "markdown")}))
 
 

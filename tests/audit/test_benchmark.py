@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks.audit import git, make_repository
+from benchmarks.audit import MIX, git, make_repository
 from scalequest.cli import run
 
 
@@ -13,7 +13,8 @@ def test_the_made_up_run_holds(
 ) -> None:
     """Every table in it is the output of a stage of this repository's lock, whatever the stages are called today."""
     counts = make_repository(tmp_path, kept=80, experiments=2)
-    assert counts == {"generated": 100, "kept": 80, "sums": 50, "stories": 50}  # a fifth is rejected
+    assert (counts["generated"], counts["kept"]) == (100, 80)  # a fifth is rejected
+    assert sum(counts[name] for name in MIX) == 100
     assert len(git(tmp_path, "for-each-ref", "refs/exps").splitlines()) == 2
     monkeypatch.chdir(tmp_path)
     assert run(["verify", "counts", "rows"]) == 0
