@@ -11,8 +11,8 @@ from tests.fakes import LAPTOP
 
 @pytest.fixture
 def data() -> dict[str, Any]:
-    """The laptop profile as plain data: two generators, sums and stories."""
-    return read_yaml(LAPTOP)
+    """The laptop profile as plain data, with both of its generators, sums and stories, in the mix."""
+    return read_yaml(LAPTOP) | {"mix": ["sums", "stories"]}
 
 
 def put(data: dict[str, Any], key: str, value: Any) -> None:

@@ -103,8 +103,9 @@ def make_reward_model(model: Path, out: Path) -> Path:
 
 
 def tiny_params(laptop: Path, model: Path) -> dict[str, Any]:
-    """The laptop's parameters, with the tiny model in every role and sizes to match."""
+    """The laptop's parameters, with a second generator, the tiny model in every role and sizes to match."""
     params = read_yaml(laptop)
+    params["mix"] = ["sums", "stories"]
     params["models"] = dict.fromkeys((*ROLES, *params["mix"]), path_source(model))
     params["engine"] |= {"max_model_len": 1024, "max_num_seqs": 32}
     params["runtime"]["cpu_kv_cache_gib"] = 1  # vLLM fills it with zeros

@@ -308,5 +308,5 @@ def run(args: argparse.Namespace) -> int:
             f"versions. To make them again: dvc repro -f -s {names}",
             file=sys.stderr,
         )
-    print(f"{args.name}: fine ({len(params.mix)} generators, {len(params.models)} roles)")
+    print(f"{args.name}: fine (generators: {len(params.mix)}, models: {len(params.models)})")
     return 0

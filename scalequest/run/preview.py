@@ -1,7 +1,7 @@
 """Show some prompts of a stage and what its model makes of them, before a long run. Nothing is written.
 
     scalequest preview judge                # the first instance of a stage that has several
-    scalequest preview generate@stories -n 10
+    scalequest preview generate@sums -n 10
 
 The stage runs as `dvc repro` would run it: with its model, its inputs in the workspace and params.yaml as it is now. It ends
 after these rows. Where each row has a seed of its own (all stages but `qpo_questions` and `generate`), the answers are those

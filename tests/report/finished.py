@@ -182,7 +182,7 @@ class Folder:
     """A finished run in ``tmp_path``."""
 
     def __init__(self, root: Path, params: Params) -> None:
-        self.root, self.params = root, params
+        self.root, self.params = root, params.model_copy(update={"mix": ["sums", "stories"]})
         self.args = argparse.Namespace(
             scores=root / "eval/scores", metrics=root / "reports/metrics", ledger=root / "ledger.parquet",
             data=root / "instruct.parquet", samples=root / "samples", markdown=root / "reports/report.md",

@@ -50,7 +50,7 @@ def check(*words: str) -> int:
 def test_the_laptop_run_has_no_blocker(laptop: Params, capsys: pytest.CaptureFixture[str]):
     assert find_blockers(laptop) == []
     assert check(str(LAPTOP)) == 0
-    assert f"{LAPTOP}: fine (2 generators, 8 roles)" in capsys.readouterr().out
+    assert f"{LAPTOP}: fine (generators: 1, models: 8)" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize("command", ["check", "estimate", "profile", "profile gpu-135m", "check gpu-135m"])
@@ -175,7 +175,7 @@ def test_a_folder_without_a_model_is_named(laptop: Params, tmp_path: Path):
     ("text", "expected"),
     [
         (("  from: qpo ", "  from: sft "), "generate.from: got 'sft'; input should be 'base', 'qft' or 'qpo'"),
-        (("mix: [sums, stories]", "mix: [sums, stories, extra]"), "mix: generator 'extra' is not defined"),
+        (("mix: [sums]", "mix: [sums, extra]"), "mix: generator 'extra' is not defined"),
         (("  beta:", "  betta:"), "did you mean 'beta'?"),
     ],
 )

@@ -149,6 +149,8 @@ def test_sampling_alone_is_estimated_in_8_bits(table: dict[str, Any]):
 def test_the_filter_keeps_the_most_that_keeps_the_shares(laptop: Params):
     params = changed(
         laptop,
+        mix=["sums", "stories"],
+        generators={name: one.model_copy(update={"n_questions": 128}) for name, one in laptop.generators.items()},
         filter={
             "drop_easiest_frac": {"sums": 0.5, "stories": 0.0},
             "shares": {"sums": 1.0, "stories": 1.0},
@@ -204,7 +206,7 @@ def test_a_trained_solver_and_reward_model_are_counted(laptop: Params, table: di
         for w in workload(laptop, Assumptions(table["tokens"], table["keeps"]), table["sizes"], 130, OwnRows())
     }
     assert found["solver"].samples == 130  # one pass
-    assert found["qft"].rows == 140
+    assert found["qft"].rows == 80  # the seed mix of sums
     assert found["reward_model"].samples == 2 * 48 * 2
     assert found["respond"].generated == found["respond"].rows * 4 * 160  # max_tokens is the most that comes back
 
@@ -276,8 +278,9 @@ def test_an_estimate_loads_nothing_heavy():
 def test_the_check_of_the_pairs_has_a_line(laptop: Params, table: dict[str, Any]):
     """64 pairs per generator at most, two questions each, by the judge and by the scorer: 2 engines."""
     params = changed(
-        laptop, preference_check={"n_pairs": 10}, qpo_questions={"n_questions": 100}, judge={"style": "few_shot"}
-    )
+        laptop, mix=["sums", "stories"], preference_check={"n_pairs": 10}, qpo_questions={"n_questions": 100},
+        judge={"style": "few_shot"},
+    )  # fmt: skip
     token = table["tokens"] | {"question": 50, "template": 30, "judge_examples": 200, "verdict_few_shot": 2}
     found = {
         pairs: next(
@@ -360,10 +363,11 @@ def test_own_filtered_questions_are_counted_from_the_answers_on(laptop: Params, 
 
 def test_own_pairs_take_the_place_of_a_generators_rewrites(laptop: Params, by_stage: Any):
     """64 sampled questions per generator, half of which give a pair."""
-    found = by_stage(with_own_rows(laptop, laptop.mix, preferences={"sums": source(6)}))
+    mix = ["sums", "stories"]
+    found = by_stage(with_own_rows(laptop, mix, preferences={"sums": source(6)}))
     assert (found["qpo_questions"].rows, found["preferences"].rows, found["preferences"].engines) == (128, 64, 1)
     assert (found["qpo"].rows, found["preference_check"].rows) == (32 + 6, 10 + 6)
-    both = by_stage(with_own_rows(laptop, laptop.mix, preferences={g: source(6) for g in laptop.mix}))
+    both = by_stage(with_own_rows(laptop, mix, preferences={name: source(6) for name in mix}))
     assert (both["preferences"].rows, both["preferences"].engines, both["qpo"].rows) == (0, 0, 12)
 
 
@@ -403,7 +407,7 @@ def test_the_work_follows_from_the_numbers_and_reads_no_file(laptop: Params, tab
     own = OwnRows({"a": 100}, 70, {"sums": 6})
     found = workload(params, Assumptions(table["tokens"], table["keeps"]), table["sizes"], 130, own)
     rows = {work.stage: work.rows for work in found}
-    assert (rows["screen"], rows["respond"], rows["qpo"]) == (128 + 100, 70, 6)
+    assert (rows["screen"], rows["respond"], rows["qpo"]) == (160 + 100, 70, 6)
 
 
 def test_a_run_without_generators_is_estimated_as_a_command_and_by_its_own_metrics(

@@ -82,7 +82,7 @@ def test_questions_come_from_the_open_user_turn(workspace: Path, chatml: ChatFor
     ]
     shown: list[str] = []
     preview(Found("generate@sums", command, frozenset({"data/questions/sums"})), 2, shown.append)
-    assert shown[0] == "generate@sums: 2 of 128 requests"
+    assert shown[0] == "generate@sums: 2 of 160 requests"
     assert chatml.decode(chatml.question_prefix) in shown[1]
     assert shown[1].endswith("What is 1 + 1?")
 

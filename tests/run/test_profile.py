@@ -146,7 +146,7 @@ def test_from_profile_to_profile(clone: Path):
 def test_switching_lists_each_value_that_changed(clone: Path):
     lines = switch("paper-math", clone)
     assert "qpo.learning_rate: 0.0002 -> 5e-07" in lines
-    assert "mix: [sums, stories] -> [deepseek, qwen]" in lines
+    assert "mix: [sums] -> [deepseek, qwen]" in lines
     assert any(line.startswith("seeds.chain_sum: ") and line.endswith("removed") for line in lines)
     assert any(line.startswith("seeds.gsm8k_train: ") and line.endswith("added") for line in lines)
     assert switch("paper-math", clone) == []

@@ -94,10 +94,8 @@ def stage(tmp_path: Path, laptop: Params, chatml: ChatFormat, monkeypatch: pytes
             by=by, model=tmp_path, preferences=tmp_path / "preferences", out=tmp_path / "out.parquet",
             metrics=tmp_path / "m.json",
         )  # fmt: skip
-        main(
-            args,
-            StageRun(changed(laptop, preference_check={"n_pairs": 2}, judge={"style": "few_shot", "shard_size": 4})),
-        )
+        params = changed(laptop, preference_check={"n_pairs": 2}, judge={"style": "few_shot", "shard_size": 4})
+        main(args, StageRun(params.model_copy(update={"mix": ["sums", "stories"]})))
         return engine, json.loads((tmp_path / "m.json").read_text())
 
     return run
