@@ -95,6 +95,7 @@ REWRITE_OUTCOMES = {
     "unparsed": "no question was found in the answer",
     "identical": "the rewrite is the original question",
     "over_long": "longer than `preferences.max_growth` times the original",
+    "drops_numbers": "fewer numbers than `preferences.min_numbers` of the original's, so mostly a part of its question",
     "leaks_solution": "the rewrite holds its solution",
     "asks_nothing": "the rewrite asks for nothing",
     "original_asks_nothing": "the original asks for nothing, so that asking alone would tell the two apart",

@@ -32,6 +32,7 @@ from scalequest.io import rounded
 from scalequest.outcomes import KEPT
 from scalequest.params import Preferences, SolverFeedback
 from scalequest.problems.draw import hash_place
+from scalequest.problems.meaning import numbers
 from scalequest.problems.own import own_pairs
 from scalequest.records import PREFERENCE, QUESTION, read_rows, write_rows
 from scalequest.runtime.stage import StageRun, run_stage
@@ -146,8 +147,20 @@ def flip(question_id: str, seed: int, solvability_frac: float) -> str:
     return SOLVABILITY if random.Random(f"{seed}/{question_id}").random() < solvability_frac else DIFFICULTY
 
 
-def pair_verdict(question: str, rewrite: str, finish_reason: str, max_growth: float, words: Wording) -> str:
-    """``kept``, or why a rewrite makes no pair."""
+def pair_verdict(
+    question: str, rewrite: str, finish_reason: str, max_growth: float, min_numbers: float, words: Wording
+) -> str:
+    """``kept``, or why a rewrite makes no pair.
+
+    Args:
+        question: the original.
+        rewrite: what the optimizer made of it.
+        finish_reason: of the optimizer's answer.
+        max_growth: ``preferences.max_growth``.
+        min_numbers: ``preferences.min_numbers``. A small optimizer that is asked for a question that can be solved often
+            repeats the last sentence of the original. QPO then teaches to leave out what the answer follows from.
+        words: of the domain.
+    """
     if finish_reason == REFUSAL:
         return "refused"
     if finish_reason != "stop":
@@ -158,6 +171,8 @@ def pair_verdict(question: str, rewrite: str, finish_reason: str, max_growth: fl
         return "identical"
     if len(rewrite) > max_growth * len(question):
         return "over_long"
+    if len(numbers(rewrite.lower())) < min_numbers * len(numbers(question.lower())):
+        return "drops_numbers"
     if words.leaks_solution(rewrite):
         return "leaks_solution"
     if not words.asks(rewrite):
@@ -183,7 +198,9 @@ def rewrite_row(
         "rewrite": rewrite,
         "completion": completion.text,
         "finish_reason": completion.finish_reason,
-        "verdict": pair_verdict(row["question"], rewrite, completion.finish_reason, params.max_growth, words),
+        "verdict": pair_verdict(
+            row["question"], rewrite, completion.finish_reason, params.max_growth, params.min_numbers, words
+        ),
     }
 
 

@@ -73,7 +73,7 @@ class Checkout:
         """Run the stage; its exit code, and what it printed, which is kept as a file, too."""
         params = read_yaml(LAPTOP)
         params["models"]["optimizer"] = f"api:{url}#m"
-        params["preferences"] |= {"style": "few_shot", "temperature": 0.0, "max_growth": 50.0}
+        params["preferences"] |= {"style": "few_shot", "temperature": 0.0, "max_growth": 50.0, "min_numbers": 0.0}
         params["runtime"]["mlflow"] = True
         params["runtime"]["api"] |= {"key_variable": "TEST_KEY", "retries": 1, "concurrency": 1, "timeout_s": 5.0}
         for key, value in (changes or {}).items():

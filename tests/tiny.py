@@ -121,7 +121,13 @@ def tiny_params(laptop: Path, model: Path) -> dict[str, Any]:
     params["solver"] |= {"method": "full", "learning_rate": 1.0e-2, "epochs": 6}
     params["qpo_questions"] |= {"n_questions": 16, "max_tokens": 48, "shard_size": 8}
     # The tiny optimizer answers with some sum; it may be long against a short question.
-    params["preferences"] |= {"max_tokens": 24, "temperature": 1.0, "max_growth": 50.0, "shard_size": 8}
+    params["preferences"] |= {
+        "max_tokens": 24,
+        "temperature": 1.0,
+        "max_growth": 50.0,
+        "min_numbers": 0.0,
+        "shard_size": 8,
+    }
     params["generate"] |= {"max_tokens": 48, "shard_size": 8}
     params["filter"] |= {"require_solvable": False, "n_questions": 24}
     params["judge"] |= {"shard_size": 16}
@@ -154,7 +160,13 @@ def tiny_code_params(laptop_code: Path, model: Path, tasks: Path) -> dict[str, A
     params["solver"] |= {"method": "full", "learning_rate": 1.0e-2, "epochs": 60}
     params["reward_model"] |= {"method": "none"}
     params["qpo_questions"] |= {"n_questions": 24, "temperature": 0.5, "max_tokens": 96, "shard_size": 24}
-    params["preferences"] |= {"max_tokens": 32, "temperature": 1.0, "max_growth": 50.0, "shard_size": 24}
+    params["preferences"] |= {
+        "max_tokens": 32,
+        "temperature": 1.0,
+        "max_growth": 50.0,
+        "min_numbers": 0.0,
+        "shard_size": 24,
+    }
     params["generate"] |= {"from": "qft", "max_tokens": 96, "shard_size": 24}
     params["screen"] |= {"near_duplicate_jaccard": 1.0}
     params["filter"] |= {"require_solvable": False, "n_questions": 12}

@@ -36,6 +36,7 @@ class Preferences(Sampling):
     solvability_frac: Fraction
     style: Literal["sections", "few_shot"]
     max_growth: Annotated[float, Field(gt=1.0)]
+    min_numbers: Fraction
 
     def solver_problems(self, domain: str) -> Iterator[str]:
         """Yield what contradicts ``source: solver``."""

@@ -389,7 +389,7 @@ def rewrite_with(url: str, folder: Path) -> None:
     params = read_yaml(LAPTOP)
     params["models"]["optimizer"] = f"api:{url}#tiny"
     # What the tiny model can: some sum, of a few tokens.
-    params["preferences"] |= {"max_tokens": 24, "temperature": 1.0, "max_growth": 50.0}
+    params["preferences"] |= {"max_tokens": 24, "temperature": 1.0, "max_growth": 50.0, "min_numbers": 0.0}
     write_json(folder / "params.yaml", params)
     files = {name: str(folder / name) for name in ("optimizer", "questions", "out.parquet", "metrics.json")}
     subprocess.run(

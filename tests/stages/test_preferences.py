@@ -86,28 +86,52 @@ ORIGINAL = "How many is 3 + 2"  # 17 characters; with max_growth 4.0 a rewrite m
     ],
 )
 def test_why_a_rewrite_makes_no_pair(rewrite: str, finish_reason: str, verdict: str):
-    assert pair_verdict(ORIGINAL, rewrite, finish_reason, max_growth=4.0, words=wording("maths")) == verdict
+    assert (
+        pair_verdict(ORIGINAL, rewrite, finish_reason, max_growth=4.0, min_numbers=0.0, words=wording("maths"))
+        == verdict
+    )
+
+
+@pytest.mark.parametrize(
+    ("original", "rewrite", "verdict"),
+    [
+        # From a run of a 1.5B optimizer: half of the questions that it was to make solvable lost all their numbers.
+        pytest.param("Of 20 students 6 have glasses. How many do not?", "How many do not have glasses?", "drops_numbers", id="last_sentence"),
+        pytest.param("Christina is 24, half as old as Robert. How old is he?", "What is Robert's age?", "drops_numbers", id="the_only_number"),
+        pytest.param("Dan has 8 eggs, 4 pens, 2 cups and 1 hat. How many?", "Dan has 3 eggs and 5 pens. How many?", "kept", id="half_of_them"),
+        pytest.param("Dan has 8 eggs, 4 pens and 2 cups. How many?", "Dan has 3 eggs. How many?", "drops_numbers", id="fewer_than_half"),
+        pytest.param("Tom has twelve apples. How many?", "Tom has 5 apples. How many?", "kept", id="a_word_is_a_number"),
+        pytest.param("What is the sum of two primes?", "What is the sum of two odd primes?", "kept", id="words_stay"),
+        pytest.param("How many sides has a square?", "How many sides has a cube?", "kept", id="no_number_to_lose"),
+    ],
+)  # fmt: skip
+def test_a_rewrite_keeps_half_of_the_numbers(original: str, rewrite: str, verdict: str):
+    for least, expected in ((0.5, verdict), (0.0, "kept")):
+        assert (
+            pair_verdict(original, rewrite, "stop", max_growth=9.0, min_numbers=least, words=wording("maths"))
+            == expected
+        )
 
 
 def test_what_the_rewrite_must_ask_the_original_must_ask_too():
     # Else a question mark alone tells chosen from rejected, and DPO learns to write one.
-    verdict = partial(pair_verdict, finish_reason="stop", max_growth=9.0, words=wording("maths"))
+    verdict = partial(pair_verdict, finish_reason="stop", max_growth=9.0, min_numbers=0.0, words=wording("maths"))
     assert verdict("Tom has 3 apples.", "Tom has 3 apples. How many?") == "original_asks_nothing"
     assert verdict("Tom has 3 apples and?", "Tom has 3 apples. How many?") == "kept"
     assert verdict("Tom has 3 apples.", "Tom has 4 apples.") == "asks_nothing"
     words = wording("code")
-    code = partial(pair_verdict, finish_reason="stop", max_growth=9.0, words=words)
+    code = partial(pair_verdict, finish_reason="stop", max_growth=9.0, min_numbers=0.0, words=words)
     assert code("A list of numbers.", "Write a function that sums a list.") == "original_asks_nothing"
 
 
 def test_what_the_rewrite_must_not_leak_the_original_must_not_leak_either():
     # Else DPO learns from the leak: rejected is the side that holds an answer.
-    verdict = partial(pair_verdict, finish_reason="stop", max_growth=9.0, words=wording("maths"))
+    verdict = partial(pair_verdict, finish_reason="stop", max_growth=9.0, min_numbers=0.0, words=wording("maths"))
     assert verdict("What is 3 + 2? It is 5.", "What is 3 + 4?") == "original_leaks_solution"
     assert verdict("What is 3 + 2? 5", "What is 3 + 4?") == "original_leaks_solution"
     assert verdict("What is 3 + 2? It is 5.", "What is 3 + 4? It is 7.") == "leaks_solution"
     assert verdict("What is 3 + 2?", "What is 3 + 4?") == "kept"
-    code = partial(pair_verdict, finish_reason="stop", max_growth=9.0, words=wording("code"))
+    code = partial(pair_verdict, finish_reason="stop", max_growth=9.0, min_numbers=0.0, words=wording("code"))
     solved = "Write a function that adds.\n```python\ndef add(a, b):\n    return a + b\n```"
     assert code(solved, "Write a function that adds three numbers.") == "original_leaks_solution"
 
@@ -172,7 +196,7 @@ def test_a_question_of_several_lines_stays_whole(question: str):
 )
 def test_a_rewrite_that_goes_on_with_its_solution_leaks_it(tail: str, leaks: bool):
     verdict = pair_verdict(
-        "How many apples?", f"Tom has 5 apples and buys 3. How many?{tail}", "stop", 9.0, wording("maths")
+        "How many apples?", f"Tom has 5 apples and buys 3. How many?{tail}", "stop", 9.0, 0.0, wording("maths")
     )
     assert verdict == ("leaks_solution" if leaks else "kept")
 
@@ -209,7 +233,9 @@ def stage(tmp_path: Path, laptop: Params, chatml: ChatFormat, monkeypatch: pytes
             generator="sums", optimizer=tmp_path / "optimizer", questions=tmp_path / "questions",
             out=tmp_path / "out.parquet", metrics=tmp_path / "m.json",
         )  # fmt: skip
-        params = changed(laptop, preferences={"style": "few_shot", "shard_size": 2, "max_growth": 4.0, **section})
+        params = changed(
+            laptop, preferences={"style": "few_shot", "shard_size": 2, "max_growth": 4.0, "min_numbers": 0.0, **section}
+        )
         main(args, StageRun(params))
         return engine
 
