@@ -32,7 +32,7 @@ from scalequest.io import rounded
 from scalequest.outcomes import KEPT
 from scalequest.params import Preferences, SolverFeedback
 from scalequest.problems.draw import hash_place
-from scalequest.problems.meaning import numbers
+from scalequest.problems.numerals import numbers
 from scalequest.problems.own import own_pairs
 from scalequest.records import PREFERENCE, QUESTION, read_rows, write_rows
 from scalequest.runtime.stage import StageRun, run_stage

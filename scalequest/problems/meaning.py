@@ -7,7 +7,6 @@ change the root logger.
 All sums are sums of whole numbers, so the vectors are the same on every machine and in every batch.
 """
 
-import re
 from collections.abc import Sequence
 from functools import cache
 from importlib.util import find_spec
@@ -28,37 +27,6 @@ MOST_CHARACTERS = 10_000
 MOST_REMEMBERED = 200_000
 # Steps per unit of the word vectors, which go from -8 to 8; a step is smaller than what their 16 bits resolve.
 _STEPS = 1024
-# fmt: off
-_NUMBER_WORDS = {
-    "zero": "0", "two": "2", "three": "3", "four": "4", "five": "5", "six": "6", "seven": "7", "eight": "8",
-    "nine": "9", "ten": "10", "eleven": "11", "twelve": "12", "thirteen": "13", "fourteen": "14", "fifteen": "15",
-    "sixteen": "16", "seventeen": "17", "eighteen": "18", "nineteen": "19", "twenty": "20", "thirty": "30",
-    "forty": "40", "fifty": "50", "sixty": "60", "seventy": "70", "eighty": "80", "ninety": "90", "hundred": "100",
-    "thousand": "1000", "dozen": "12", "twice": "2", "double": "2", "thrice": "3", "triple": "3",
-}
-# fmt: on
-# "one" is left out: it is mostly no number ("this one").
-NUMBER = re.compile(r"\d+(?:[.,]\d+)*|\b(?:" + "|".join(_NUMBER_WORDS) + r")\b")
-
-_LEADING_ZEROS = re.compile(r"^0+(?=\d)")
-
-
-def number(found: str) -> str:
-    """One spelling of a number that NUMBER found: ``1,200.50`` is 1200.5, ``twelve`` is 12."""
-    found = _NUMBER_WORDS.get(found, found).replace(",", "")
-    if found.count(".") == 1:
-        found = found.rstrip("0").rstrip(".")
-    return _LEADING_ZEROS.sub("", found)
-
-
-def numbers(text: str) -> list[str]:
-    """The numbers of a text in lower case, in order, each in one spelling."""
-    return [number(found) for found in NUMBER.findall(text)]
-
-
-def is_number(term: str) -> bool:
-    """Whether NUMBER matches the whole of a term."""
-    return term[0].isdigit() or term in _NUMBER_WORDS
 
 
 @cache

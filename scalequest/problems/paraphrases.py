@@ -13,7 +13,8 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import sparse
 
-from scalequest.problems.meaning import MOST_CHARACTERS, lengths, meanings, numbers
+from scalequest.problems.meaning import MOST_CHARACTERS, lengths, meanings
+from scalequest.problems.numerals import numbers
 from scalequest.text import plain, words
 
 PARAPHRASE = "paraphrase"  # begins the evidence

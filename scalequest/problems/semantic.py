@@ -20,14 +20,12 @@ from scalequest.problems.duplicates import NONE, Twins
 from scalequest.problems.meaning import (
     DIMENSIONS,
     MOST_CHARACTERS,
-    NUMBER,
     Vectors,
     directions,
-    is_number,
     lengths,
-    number,
     word_sums,
 )
+from scalequest.problems.numerals import NUMBER, is_number, number
 from scalequest.problems.shingles import Hashes, mixed
 
 # Up to this many questions with the same numbers, each is compared with all before it that stay.

@@ -2,7 +2,8 @@ import numpy as np
 import pytest
 
 from scalequest.problems import meaning
-from scalequest.problems.meaning import lengths, meanings, numbers, word_sums
+from scalequest.problems.meaning import lengths, meanings, word_sums
+from scalequest.problems.numerals import numbers
 
 TEXTS = ["tom buys 3 red apples.", "ann purchases 3 red apples.", "find the area of the triangle.", ""]
 
