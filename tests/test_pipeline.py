@@ -407,3 +407,12 @@ print(*[name for name in heavy if name in sys.modules])
     result = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=False)
     assert result.returncode == 0, result.stderr
     assert result.stdout.split() == []
+
+
+def test_no_stage_with_an_engine_imports_numba() -> None:
+    """On a CPU vLLM looks into every module of its process, and stops at numba's ("has no attribute 'get'")."""
+    compiled = {p.relative_to(ROOT).as_posix() for p in ROOT.glob("scalequest/**/*.py") if "from numba import" in p.read_text()}  # fmt: skip
+    assert len(compiled) >= 3
+    engines = {name: body["deps"] for name, body in STAGES.items() if "scalequest/sampling/engine.py" in body["deps"]}
+    assert {"preferences", "generate", "respond"} <= engines.keys()
+    assert {name: found for name, deps in engines.items() if (found := compiled & set(deps))} == {}
