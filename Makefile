@@ -37,7 +37,7 @@ $(if $(LOCKS_$(HARDWARE)),,$(error HARDWARE=$(HARDWARE). Expected cpu or gpu))
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z][a-z-]*:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
-repro: setup  ## run the whole pipeline, about 30 minutes on two cores; PROFILE=gpu-135m runs that profile
+repro: setup  ## run the whole pipeline, about 20 minutes on two cores; PROFILE=gpu-135m runs that profile
 	$(if $(PROFILE),scalequest profile $(PROFILE))
 	scalequest check
 	$(RUN)

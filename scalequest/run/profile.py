@@ -309,7 +309,7 @@ def listing(root: Path = Path()) -> str:
     path = root / PARAMS_FILE
     text = path.read_text(encoding="utf-8") if path.is_file() else ""
     current = written_by(text) or BASE
-    rows = [(BASE, "the repository's own params.yaml: SmolLM2-135M in every role, two CPU cores, 30 minutes")]
+    rows = [(BASE, "the repository's own params.yaml: SmolLM2-135M in every role, two CPU cores, 20 minutes")]
     rows += [(name, read_overlay(file).summary) for name, file in profiles(root).items()]
     width = max(len(name) for name, _ in rows)
     edited = "" if not text or is_saved(text, root) else " (edited)"

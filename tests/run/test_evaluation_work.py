@@ -192,8 +192,8 @@ def test_the_laptop_runs_answers_are_about_as_many_tokens():
     items, notes = item_counts(params, measured.items, {})
     assert (items, notes) == ({"embedded_sums": measured.items["embedded_sums"]}, [])
     found = {w.stage: w for w in evaluation(params, assumed, table["sizes"], items, measured.cut)}
-    counted = {"evaluate@base": 17_176 + 5_264, "evaluate@solver": 5_557, "evaluate_student": 5_299}
-    assert [found[stage].rows for stage in counted] == [400, 200, 200]
+    counted = {"evaluate@base": 12_887 + 3_972, "evaluate@solver": 4_147, "evaluate_student": 4_064}
+    assert [found[stage].rows for stage in counted] == [300, 150, 150]
     assert all(0.5 < found[stage].generated / n < 2 for stage, n in counted.items())
 
 
