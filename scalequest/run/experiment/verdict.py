@@ -19,7 +19,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from scalequest.outcomes import DOES_NOT_HOLD, HOLDS, UNDECIDED
-from scalequest.statistics import FEWEST, REQUIRED, mcnemar, mean_error, proportion_error, student, worse_error
+from scalequest.statistics import FEWEST, REQUIRED, mcnemar, mean_error, proportion_error, worse_error
 
 # Errors that fit into the least difference that counts, so that every difference is decided.
 FITTING = 2 * REQUIRED
@@ -111,13 +111,28 @@ def paired(better: dict[str, dict[str, float]], than: dict[str, dict[str, float]
     p_value = (
         mcnemar(higher, lower)
         if right_or_wrong and not several
-        else student(
-            value, math.hypot(item_error, seed_error), min(len(by_item), len(students) if several else len(by_item))
-        )
+        else two_errors(value, item_error, len(by_item), seed_error, len(students))
     )
     return Measured(
         100 * value, 100 * item_error, 100 * seed_error, len(by_item), len(students), higher, lower, p_value
     )
+
+
+def two_errors(value: float, item_error: float, items: int, seed_error: float, seeds: int) -> float:
+    """Two-sided p that a mean is 0 whose error has a part of ``items`` and one of ``seeds`` values, in [0, 1].
+
+    Student's t, with the degrees of freedom of Welch and Satterthwaite: those of the part that matters more.
+    """
+    from scipy.stats import t
+
+    error = math.hypot(item_error, seed_error)
+    if math.isnan(error) or value == 0:
+        return 1.0
+    if not error:
+        return 0.0
+    parts = ((item_error, items), (seed_error, seeds))
+    free = error**4 / sum(part**4 / (n - 1) for part, n in parts if part and n > 1)
+    return float(2 * t.sf(abs(value) / error, free))
 
 
 def unpaired(better: Sequence[float], than: Sequence[float]) -> Measured:

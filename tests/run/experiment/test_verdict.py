@@ -5,7 +5,7 @@ import math
 import pytest
 
 from scalequest.outcomes import DOES_NOT_HOLD, HOLDS, UNDECIDED
-from scalequest.run.experiment.verdict import Measured, decide, needed, paired, paired_error, unpaired
+from scalequest.run.experiment.verdict import Measured, decide, needed, paired, paired_error, two_errors, unpaired
 
 # ---------------------------------------------------------------------------------------------------------- verdicts
 
@@ -110,3 +110,14 @@ def test_shares_of_other_questions_are_not_paired():
     assert unpaired([0.0] * 50, [0.0] * 50).error > 3, "0 of 50 has an error, too"
     with pytest.raises(ValueError, match="Expected at least 1"):
         unpaired([], [1.0])
+
+
+def test_the_p_value_has_the_degrees_of_freedom_of_the_larger_error() -> None:
+    """Of two equal errors, 101 items and 3 seeds: Welch and Satterthwaite's 4 / (1 / 100 + 1 / 2) = 7.84."""
+    from scipy.stats import t
+
+    assert two_errors(3.0, 1.0, 101, 0.0, 3) == pytest.approx(2 * t.sf(3.0, 100))
+    assert two_errors(3.0, 0.0, 101, 1.0, 3) == pytest.approx(2 * t.sf(3.0, 2))
+    assert two_errors(3.0, 1.0, 101, 1.0, 3) == pytest.approx(2 * t.sf(3.0 / 2**0.5, 4 / (1 / 100 + 1 / 2)))
+    assert two_errors(0.0, 1.0, 101, 1.0, 3) == 1.0
+    assert two_errors(1.0, 0.0, 101, 0.0, 1) == 0.0
