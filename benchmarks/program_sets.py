@@ -1,16 +1,17 @@
 """Write the training sets of ``experiments/programs.yaml`` from the programs that a 1.5B teacher wrote.
 
-    python benchmarks/program_sets.py [--questions sources/all.jsonl]
+    python benchmarks/program_sets.py [--questions sources/all.jsonl] [--seed-questions]
 
-Each set is a JSONL file in ``sources/programs/`` with the hash that the experiment pins; the experiment's own draw
-(``instruct_tune.n_examples``) makes sets equally large. All but ``random`` come from the rows that two of four agreeing
-answers left (``reports/results/gpu-1.5b/programs/instruct.parquet``). ``random`` has one answer to each of some of all
-questions, whichever returns a number, so it needs their texts (``--questions``; reports/results/gpu-1.5b/README.md says
-how to write them) and runs 7,168 programs in the sandbox. ``seed_questions`` are for the teacher: 4,096 questions of
-GSM8K and MATH as people wrote them, three to one as those of the generators are.
+Each set is a JSONL file in ``sources/programs/`` with the hash that the experiment pins. The experiment draws as many rows
+of each as it compares (``instruct_tune.n_examples``). Most are parts of the rows that two of four agreeing programs left
+(``reports/results/gpu-1.5b/programs/instruct.parquet``). The others:
 
-``texts`` is for a student of 1.5B: the same teacher's answers in text to 4,096 of the questions, where the answer is also
-what two or more of its four programs return, and no written step is wrong.
+- ``human``: such rows for questions of GSM8K and MATH (``programs-human``).
+- ``random``: one answer to each of some of all questions, whichever returns a number. It needs the questions' texts
+  (``--questions``; reports/results/gpu-1.5b/README.md says how to write them), and runs 7,168 programs in the sandbox.
+- ``texts``: for a student of 1.5B, the teacher's answers in text to 4,096 of the questions, where the answer is also what
+  two or more of its four programs return, and no written step is wrong.
+- ``seed_questions`` (``--seed-questions``): what the teacher was asked for ``human``, 4,096 questions of GSM8K and MATH.
 """
 
 import argparse
@@ -30,6 +31,7 @@ from scalequest.problems.draw import draw, hash_place
 
 SEED = 17
 RESULTS = Path("reports/results/gpu-1.5b/programs")
+HUMAN = Path("reports/results/gpu-1.5b/programs-human")
 TEXTS = Path("reports/results/gpu-1.5b/student-1.5b")
 OUT = Path("sources/programs")
 # Rows of each generator in `half`, and questions asked for `random`, of which nine in ten give a row.
@@ -40,7 +42,7 @@ Row = dict[str, Any]
 
 
 def write(name: str, rows: Iterable[Row], keys: Sequence[str] = ("id", "question", "response")) -> None:
-    """Write one set and say its size and hash."""
+    """Write one set, and print its size and hash."""
     lines = [json.dumps({key: row[key] for key in keys}, ensure_ascii=False) + "\n" for row in rows]
     OUT.mkdir(parents=True, exist_ok=True)
     content = "".join(lines).encode()
@@ -72,6 +74,7 @@ def kept_sets() -> None:
     write("half", [row for name, part in of.items() for row in drawn(part, HALF, f"half {name}")])
     write("agreed", firsts(rows))
     write("three", firsts(row for row in rows if row["agreement"] >= 0.75))
+    write("human", pq.read_table(HUMAN / "instruct.parquet").to_pylist())
 
 
 def texts() -> None:

@@ -73,7 +73,8 @@ def models_table(models: Mapping[str, str], mix: Sequence[str]) -> Table:
 def identity(run: Run) -> Section:
     """Say which models, seeds and domain this run is about."""
     seeds = ", ".join(f"`{name}`" for name in run.params.seeds)
-    roles = {role: source for role, source in run.params.models.items() if run.rewarded or role != "reward"}
+    used = (ROLES.keys() if run.rewarded else ROLES.keys() - {"reward"}) | set(run.params.mix)
+    roles = {role: source for role, source in run.params.models.items() if role in used}
     models = set(roles.values())
     blocks: list[Block] = [
         Text(

@@ -101,6 +101,7 @@ def test_why_a_rewrite_makes_no_pair(rewrite: str, finish_reason: str, verdict: 
         pytest.param("Dan has 8 eggs, 4 pens, 2 cups and 1 hat. How many?", "Dan has 3 eggs and 5 pens. How many?", "kept", id="half_of_them"),
         pytest.param("Dan has 8 eggs, 4 pens and 2 cups. How many?", "Dan has 3 eggs. How many?", "drops_numbers", id="fewer_than_half"),
         pytest.param("Tom has twelve apples. How many?", "Tom has 5 apples. How many?", "kept", id="a_word_is_a_number"),
+        pytest.param("Twelve apples are red. How many?", "How many are red?", "drops_numbers", id="a_capital_letter"),
         pytest.param("What is the sum of two primes?", "What is the sum of two odd primes?", "kept", id="words_stay"),
         pytest.param("How many sides has a square?", "How many sides has a cube?", "kept", id="no_number_to_lose"),
     ],
@@ -240,6 +241,12 @@ def stage(tmp_path: Path, laptop: Params, chatml: ChatFormat, monkeypatch: pytes
         return engine
 
     return run
+
+
+def test_the_stage_drops_rewrites_that_lost_their_numbers(stage, tmp_path: Path):
+    rows = [question(0, "Of 20 students 6 sing. How many do not?"), question(1, "Ann has 4 pens. How many?")]
+    stage(rows, ["How many do not sing?", "Ann has 5 pens. How many?"], min_numbers=0.5)
+    assert [row["verdict"] for row in read_rows(tmp_path / "out.parquet", PREFERENCE)] == ["drops_numbers", "kept"]
 
 
 def test_each_question_is_asked_for_one_aim_and_every_rewrite_is_accounted_for(stage, tmp_path: Path, laptop: Params):

@@ -33,7 +33,7 @@ print("RESULT" + json.dumps({"prompts": prompts, "texts": [c.text for c in compl
 
 @pytest.mark.usefixtures("forked")
 def test_a_sharded_training_is_whole_and_loads_in_vllm(model: Path, laptop: Params, warm: Warm, tmp_path: Path) -> None:
-    """The losses and weights of one process up to rounding, every tensor, and the tokens that transformers decodes."""
+    """The losses of one process up to rounding, every tensor with its shape, and the tokens that transformers decodes."""
     import torch
     from safetensors.torch import load_file
     from transformers import AutoModelForCausalLM
@@ -62,4 +62,5 @@ def test_a_sharded_training_is_whole_and_loads_in_vllm(model: Path, laptop: Para
     for ids in found["prompts"]:
         tokens = net.generate(torch.tensor([ids]), max_new_tokens=12, do_sample=False)[0, len(ids) :]
         expected.append(chat.tokenizer.decode(tokens, skip_special_tokens=True))
+    assert any(expected)
     assert found["texts"] == expected

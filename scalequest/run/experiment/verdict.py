@@ -121,7 +121,7 @@ def paired(better: dict[str, dict[str, float]], than: dict[str, dict[str, float]
 def two_errors(value: float, item_error: float, items: int, seed_error: float, seeds: int) -> float:
     """Two-sided p that a mean is 0 whose error has a part of ``items`` and one of ``seeds`` values, in [0, 1].
 
-    Student's t, with the degrees of freedom of Welch and Satterthwaite: those of the part that matters more.
+    Student's t, with degrees of freedom that both parts weigh (Welch and Satterthwaite).
     """
     from scipy.stats import t
 

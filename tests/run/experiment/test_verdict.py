@@ -112,7 +112,7 @@ def test_shares_of_other_questions_are_not_paired():
         unpaired([], [1.0])
 
 
-def test_the_p_value_has_the_degrees_of_freedom_of_the_larger_error() -> None:
+def test_both_errors_weigh_the_degrees_of_freedom() -> None:
     """Of two equal errors, 101 items and 3 seeds: Welch and Satterthwaite's 4 / (1 / 100 + 1 / 2) = 7.84."""
     from scipy.stats import t
 
