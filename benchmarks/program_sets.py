@@ -77,7 +77,7 @@ def kept_sets() -> None:
     write("human", pq.read_table(HUMAN / "instruct.parquet").to_pylist())
 
 
-def texts() -> None:
+def confirmed_texts() -> None:
     """Answers in text that the programs confirm."""
     origin = {row["id"]: row["origin"] for row in pq.read_table(RESULTS / "origin.parquet").to_pylist()}
     confirmed = {origin[row["id"]]: row for row in pq.read_table(RESULTS / "instruct.parquet").to_pylist()}
@@ -128,7 +128,7 @@ def main() -> None:
     parser.add_argument("--seed-questions", action="store_true", help="make seed_questions, from the files in sources/")
     args = parser.parse_args()
     kept_sets()
-    texts()
+    confirmed_texts()
     if args.seed_questions:
         seed_questions()
     if args.questions:
