@@ -77,6 +77,7 @@ def trained_and_saved(
         saved = measure(job, loaded, job.tests, "the saved model")
         if same_weights(model, loaded):
             return [saved[place] for place in compared], saved
+        loaded.to("meta")  # measured above; a GPU has room for the trained one only
         return measure(job, model, tests, "the trained model"), saved
     except DivergenceError:
         shutil.rmtree(job.out)

@@ -33,6 +33,29 @@ def kind(request: pytest.FixtureRequest) -> str:
 
 
 @pytest.fixture
+def held(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """How many models that were loaded or measured have numbers, as each call of ``Kind.measure`` begins."""
+    seen: list[int] = []
+    models: list[Any] = []
+    load = measured.load
+
+    def loaded(*given: Any) -> Any:
+        models.append(load(*given))
+        return models[-1]
+
+    monkeypatch.setattr(measured, "load", loaded)
+    for base in (SFT, ScalarKind):
+
+        def counted(self: Any, model: Any, tests: Any, measure: Any = base.measure) -> Any:
+            others = [other for other in models if other is not model]
+            seen.append(1 + sum(any(not weight.is_meta for weight in other.parameters()) for other in others))
+            return measure(self, model, tests)
+
+        monkeypatch.setattr(base, "measure", counted)
+    return seen
+
+
+@pytest.fixture
 def calls(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     """How many tests each call of ``Kind.measure`` had."""
     seen: list[int] = []
@@ -89,7 +112,13 @@ def test_a_model_that_is_saved_as_it_is_is_measured_once(
 
 
 def test_a_saved_model_that_differs_in_one_number_is_measured_besides(
-    kind: str, model: Path, laptop: Params, tmp_path: Path, calls: list[int], monkeypatch: pytest.MonkeyPatch
+    kind: str,
+    model: Path,
+    laptop: Params,
+    tmp_path: Path,
+    calls: list[int],
+    held: list[int],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     from safetensors.torch import load_file, save_file
 
@@ -106,8 +135,11 @@ def test_a_saved_model_that_differs_in_one_number_is_measured_besides(
     net = trained_model(job)
     expected = numbers(job, net, COMPARED)
     calls.clear()
+    held.clear()
     trained, saved = trained_and_saved(job, net, tokenizer(model), COMPARED)
     assert calls == [len(EXAMPLES), len(COMPARED)]
+    # The trained one waits on the CPU while the saved one is measured; then a GPU would hold both.
+    assert held == [1, 1]
     assert trained == expected
     assert all(saved[place] != value for place, value in zip(COMPARED, expected, strict=True))
 
