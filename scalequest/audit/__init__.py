@@ -2,5 +2,5 @@
 
 No service runs and DVC itself is not loaded (its import alone costs a second). From the sources upwards: ``repository`` reads
 Git, ``lock`` reads what DVC recorded, ``history`` the records of every revision and experiment, ``chain`` follows them both ways,
-``tables`` finds the data, ``rows`` queries them, ``verify`` checks all of it, ``show`` prints.
+``tables`` finds the data, ``rows`` queries them, ``links`` checks all of it, ``show`` prints.
 """

@@ -17,10 +17,10 @@ from typing import Any
 from scalequest.audit.chain import Chain
 from scalequest.audit.facts import chain_facts
 from scalequest.audit.history import History
+from scalequest.audit.links import verify
 from scalequest.audit.lock import PARAMS, Artifact, Lock, flatten, parse_yaml, read_lock
 from scalequest.audit.repository import WORKSPACE, Repository, nearest
 from scalequest.audit.tables import Store, Tables, read_metrics
-from scalequest.audit.verify import verify
 from scalequest.errors import UserError
 from scalequest.io import write_json, write_text
 from scalequest.publish.bom import bill

@@ -7,9 +7,9 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
+from scalequest.audit.links import verify
 from scalequest.audit.lock import LOCK, PARAMS, PIPELINE, Lock, read_lock
 from scalequest.audit.repository import Repository, Revision
-from scalequest.audit.verify import verify
 from scalequest.redaction import TOKENS, secret_in
 
 # host:path as SSH takes it; a drive letter is no host.

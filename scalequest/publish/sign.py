@@ -18,9 +18,9 @@ from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
+from scalequest.audit.links import Broken, Check
 from scalequest.audit.lock import LOCK, Lock, parse_yaml
 from scalequest.audit.repository import Repository
-from scalequest.audit.verify import Broken, Check
 from scalequest.errors import UserError
 from scalequest.io import write_text
 from scalequest.publish.public import public_values

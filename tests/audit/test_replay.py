@@ -9,8 +9,8 @@ import pytest
 
 from scalequest.audit import replay
 from scalequest.audit import rerun as rerun_module
+from scalequest.audit.links import CHECKS, verify
 from scalequest.audit.replay import Plan, Unit, draw_units, wanted_units
-from scalequest.audit.verify import CHECKS, verify
 from scalequest.cli import main
 from scalequest.errors import UserError
 from scalequest.sampling import questions, sample, score

@@ -7,9 +7,9 @@ from typing import Any
 
 import pytest
 
+from scalequest.audit.links import CHECKS, verify
 from scalequest.audit.replay import start_process
 from scalequest.audit.rerun import Spec
-from scalequest.audit.verify import CHECKS, verify
 from tests.audit.replayed import STAGES, M, Recorded
 from tests.fakes import ROOT
 

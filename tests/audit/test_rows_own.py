@@ -6,9 +6,9 @@ import pytest
 import yaml
 
 from scalequest import records
+from scalequest.audit.links import verify
 from scalequest.audit.rows import life
 from scalequest.audit.show import row_text
-from scalequest.audit.verify import verify
 from scalequest.errors import UserError
 from tests.audit.pipeline import PIPELINE, M, Pipeline, tables
 
