@@ -25,6 +25,8 @@ MAX_UNPACKED, MAX_RATIO = 256 << 20, 200
 # A file that another program writes in place counts as complete after this many seconds without a write. DVC writes 8 kB of
 # dvc.lock at a time. On two cores with six busy processes, 160 kB took 3 s, and the longest pause was 0.7 s.
 QUIET_S = 2.0
+# The same where it is known that no DVC is writing: enough for an editor or Git, and for the clock of the file system.
+SETTLED_S = 0.1
 # Seconds to wait for that. DVC writes for a second or two after each stage, so only a writer without end takes this long.
 PATIENCE_S = 30.0
 
@@ -111,7 +113,7 @@ def write_json(path: Path, data: Any) -> None:
     write_text(path, json.dumps(data, indent=2, sort_keys=True, ensure_ascii=False, allow_nan=False) + "\n")
 
 
-def read_whole(path: Path, read: Callable[[], T]) -> T:
+def read_whole(path: Path, read: Callable[[], T], no_writer: Callable[[], bool] = lambda: False) -> T:
     """What ``read`` returns or raises while ``path`` is complete, although another program may be writing it in place.
 
     A complete file was not written for ``QUIET_S`` and did not change while ``read`` ran; else ``read`` is called again. After
@@ -119,6 +121,11 @@ def read_whole(path: Path, read: Callable[[], T]) -> T:
 
     DVC holds its repository lock while it writes ``dvc.lock``, but also while it hashes and moves gigabytes. To wait for that
     lock could take minutes of a GPU, and whoever holds it makes a ``dvc`` without ``--wait-for-lock`` fail.
+
+    Args:
+        path: the file.
+        read: reads it.
+        no_writer: whether no other program is writing the file at this moment, for certain; ``SETTLED_S`` is enough then.
     """
     begin = since = time.monotonic()
     seen = None
@@ -127,8 +134,10 @@ def read_whole(path: Path, read: Callable[[], T]) -> T:
         if before != seen:
             seen, since = before, now
         late = now - begin > PATIENCE_S
+        # Asked after the state was taken: a writer that ended in between has changed it.
+        quiet_s = SETTLED_S if no_writer() else QUIET_S
         # By its age, or as it is seen from here: the clock of a file server may be ahead.
-        if late or before is None or time.time() - before[0] / 1e9 > QUIET_S or now - since > QUIET_S:
+        if late or before is None or time.time() - before[0] / 1e9 > quiet_s or now - since > quiet_s:
             try:
                 found = read()
             except Exception:

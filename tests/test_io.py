@@ -162,6 +162,30 @@ def test_a_file_is_read_once_nobody_writes_it(lock: Path, ago_s: float, waits_s:
     assert waits_s[0] <= time.monotonic() - begin <= waits_s[1]
 
 
+def test_a_fresh_file_is_waited_for_only_while_somebody_may_write_it(lock: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(io, "QUIET_S", 60.0)
+    monkeypatch.setattr(io, "PATIENCE_S", 60.0)
+    monkeypatch.setattr(io, "SETTLED_S", 0.02)
+    written(lock, "whole", 0.05)
+    writers = iter([True, True, False])
+    assert read_whole(lock, lock.read_text, lambda: not next(writers)) == "whole"
+    assert next(writers, None) is None
+
+
+def test_a_writer_that_came_after_the_question_is_noticed(lock: Path):
+    written(lock, "old", 60)
+    found = []
+
+    def read() -> str:
+        found.append(lock.read_text())
+        if len(found) == 1:
+            written(lock, "half")
+        return found[-1]
+
+    assert read_whole(lock, read, lambda: True) == "half"
+    assert found == ["old", "half"]
+
+
 def test_a_file_that_changed_while_it_was_read_is_read_again(lock: Path):
     written(lock, "old", 60)
     found = []

@@ -1,5 +1,6 @@
 """What DVC and Git know about the stage that is running: its inputs' hashes, its parameters, the code's commit."""
 
+import fcntl
 import json
 import logging
 import os
@@ -13,10 +14,13 @@ from functools import cache
 from hashlib import sha256
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from scalequest.errors import UserError
 from scalequest.io import read_whole
+
+if TYPE_CHECKING:
+    from dvc.repo import Repo
 
 log = logging.getLogger("scalequest")
 
@@ -126,7 +130,7 @@ def current_stage(outputs: bool = False) -> StageFacts | None:
     try:
         with Repo(".") as repo:
             pipeline = ProjectFile(repo, PROJECT_FILE)
-            stage = pipeline.LOADER(pipeline, pipeline.contents, {} if outputs else locked(name))[name]
+            stage = pipeline.LOADER(pipeline, pipeline.contents, {} if outputs else locked(name, repo))[name]
             recorded = not outputs
             for dep in stage.deps:
                 in_lock = dep.hash_info.value if dep.hash_info else None
@@ -146,11 +150,12 @@ def current_stage(outputs: bool = False) -> StageFacts | None:
     return StageFacts(name, Path(os.environ.get("DVC_ROOT", ".")).resolve(), deps, params, outs, recorded, written)
 
 
-def locked(name: str) -> dict[str, Any]:
+def locked(name: str, repo: "Repo") -> dict[str, Any]:
     """``dvc.lock`` with the entry of this stage, and mostly no other: DVC's parser takes a second for all of them.
 
     The DVC of a stage beside this one may be writing the file. It writes this stage's entry as it was, so the entry counts
-    once the next one follows it. Without such an entry the whole file is read. The DVC that started this stage waits for it.
+    once the next one follows it. Without such an entry the whole file is read. The DVC that started this stage waits for it,
+    and holds no lock meanwhile.
 
     Raises:
         DvcException: it is not what DVC writes.
@@ -169,10 +174,27 @@ def locked(name: str) -> dict[str, Any]:
     if own and own[0] in lock.read_bytes():
         text = "schema: '2.0'\nstages:\n" + own[0].decode()
     else:
-        text = read_whole(lock, lock.read_bytes).decode()
+        text = read_whole(lock, lock.read_bytes, lambda: unlocked(repo)).decode()
     found: dict[str, Any] = parse_yaml(text, LOCK_FILE)
     validate(found, Lockfile.SCHEMA, path=f"./{LOCK_FILE}")
     return found
+
+
+def unlocked(repo: "Repo") -> bool:
+    """Whether no DVC holds the repository's lock at this moment; False also where that cannot be known.
+
+    The lock is taken for an instant, shared with others who ask. A DVC that meets it then tries again for three seconds.
+    """
+    from dvc.lock import Lock
+
+    if not isinstance(repo.lock, Lock):  # core.hardlink_lock: on a file system where this kind of lock does not hold
+        return False
+    try:
+        with Path(repo.lock.lockfile).open("rb") as file:
+            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except OSError:
+        return False
+    return True
 
 
 @dataclass(frozen=True)

@@ -4,9 +4,13 @@ import sys
 import threading
 import time
 from collections.abc import Callable
+from contextlib import nullcontext
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
+from dvc.lock import LockBase
+from dvc.repo import Repo
 
 from scalequest import io
 from scalequest.audit.lock import read_lock
@@ -26,6 +30,7 @@ from scalequest.runtime.facts import (
     hardware,
     locked,
     package_versions,
+    unlocked,
     visible_gpus,
 )
 from tests.fakes import ROOT
@@ -78,8 +83,6 @@ def test_outside_dvc_there_is_no_stage():
 def test_a_stage_knows_the_dependencies_and_parameters_that_dvc_yaml_lists(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
-    from dvc.repo import Repo
-
     (tmp_path / "in.txt").write_text("hello")
     (tmp_path / "code.py").write_text("pass")
     (tmp_path / "folder").mkdir()
@@ -108,8 +111,6 @@ def test_a_stage_knows_the_dependencies_and_parameters_that_dvc_yaml_lists(
 @pytest.fixture
 def ran(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A repository whose two stages ran; ``judge`` is the one that runs again now, and the last of dvc.lock."""
-    from dvc.repo import Repo
-
     monkeypatch.chdir(tmp_path)
     Path("in.txt").write_text("hello")
     Path("params.yaml").write_text("seed: 17\n")
@@ -127,16 +128,15 @@ def ran(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 def test_one_entry_of_the_lock_is_what_dvc_reads_in_the_whole(monkeypatch: pytest.MonkeyPatch):
     from dvc.dvcfile import LOCK_FILE, Lockfile
-    from dvc.repo import Repo
 
     monkeypatch.chdir(ROOT)
     with Repo(".") as repo:
         whole = Lockfile(repo, LOCK_FILE).load()["stages"]
-    found = {name: locked(name)["stages"] for name in list(whole)[:-1]}
-    assert found == {name: {name: entry} for name, entry in list(whole.items())[:-1]}
-    # Nothing follows the last one, so it may be cut; and of a stage that never ran there is no entry.
-    assert locked(list(whole)[-1])["stages"] == whole
-    assert locked("new")["stages"] == whole
+        found = {name: locked(name, repo)["stages"] for name in list(whole)[:-1]}
+        assert found == {name: {name: entry} for name, entry in list(whole.items())[:-1]}
+        # Nothing follows the last one, so it may be cut; and of a stage that never ran there is no entry.
+        assert locked(list(whole)[-1], repo)["stages"] == whole
+        assert locked("new", repo)["stages"] == whole
 
 
 def test_an_entry_that_another_one_follows_is_not_waited_for(ran: Path, monkeypatch: pytest.MonkeyPatch):
@@ -165,7 +165,7 @@ def rewritten(lock: Path, cut: Callable[[str], int], pause_s: float) -> threadin
     text, halfway = lock.read_text(), threading.Event()
 
     def write() -> None:
-        with lock.open("w") as file:
+        with repository_lock(lock.parent), lock.open("w") as file:
             file.write(text[: cut(text)])
             file.flush()
             halfway.set()
@@ -176,6 +176,44 @@ def rewritten(lock: Path, cut: Callable[[str], int], pause_s: float) -> threadin
     writer.start()
     halfway.wait()
     return writer
+
+
+def repository_lock(root: Path) -> LockBase:
+    """What a DVC process holds while it writes ``dvc.lock``, and not while a stage runs that it started."""
+    with Repo(root) as repo:
+        return repo.lock
+
+
+def test_a_stage_does_not_wait_after_the_dvc_that_started_it(ran: Path, monkeypatch: pytest.MonkeyPatch):
+    sleeps: list[float] = []
+    monkeypatch.setattr(io, "time", SimpleNamespace(sleep=sleeps.append, time=time.time, monotonic=time.monotonic))
+    monkeypatch.setattr(io, "SETTLED_S", 0.0)
+    before = current_stage()
+    os.utime("dvc.lock")
+    now = current_stage()
+    assert now == before
+    assert not sleeps
+
+
+@pytest.mark.parametrize("hardlink", [False, True], ids=["held", "of_another_kind"])
+def test_a_stage_waits_where_a_dvc_may_be_writing(ran: Path, hardlink: bool):
+    if hardlink:  # the file of the first kind is there, and nobody holds it
+        Path(".dvc/config").write_text("[core]\n    no_scm = true\n    hardlink_lock = true\n")
+    with nullcontext() if hardlink else repository_lock(ran):
+        os.utime("dvc.lock")
+        begin = time.monotonic()
+        now = current_stage()
+    assert now is not None
+    assert now.recorded
+    assert time.monotonic() - begin > 1.0
+
+
+def test_to_ask_whether_dvc_writes_does_not_keep_it_from_writing(ran: Path):
+    with Repo(ran) as repo:
+        assert unlocked(repo)
+        with repository_lock(ran):
+            assert not unlocked(repo)
+        assert unlocked(repo)
 
 
 @pytest.mark.parametrize("cut", CUTS)
