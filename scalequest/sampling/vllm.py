@@ -5,6 +5,7 @@ import logging
 import os
 import random
 import time
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any, TextIO
 
@@ -12,6 +13,7 @@ from scalequest.errors import UserError
 from scalequest.models.folder import file_sha256, local_path, remote_code
 from scalequest.params import Engine as EngineParams
 from scalequest.params import Runtime
+from scalequest.sampling.quick_start import lazy_kv_cache, leave_uncompiled, without_collections
 
 log = logging.getLogger("scalequest")
 
@@ -212,28 +214,33 @@ def load_engine(model: Path, engine: EngineParams, runtime: Runtime, **kwargs: A
     trusted = remote_code(model)
     settings = hardware_settings(engine, runtime, kwargs.get("runner") == "pooling")
     settings |= split_settings(runtime.gpus_per_engine(model))
-    from vllm import LLM
+    on_cpu = not torch.cuda.is_available()
+    if on_cpu:
+        leave_uncompiled()
+    with without_collections():
+        from vllm import LLM
 
     imported = time.monotonic()
-    if not torch.cuda.is_available():
+    if on_cpu:
         from scalequest.sampling.fast_top_p import install_fast_top_p
 
         install_fast_top_p()
     try:
-        llm = LLM(
-            str(path),
-            dtype=engine.dtype,
-            quantization=engine.quantization,
-            kv_cache_dtype=engine.kv_cache_dtype,
-            max_num_seqs=engine.max_num_seqs,
-            max_model_len=engine.max_model_len,
-            seed=0,
-            disable_log_stats=True,
-            use_tqdm_on_load=False,
-            trust_remote_code=trusted,
-            **settings,
-            **kwargs,
-        )
+        with lazy_kv_cache() if on_cpu else nullcontext():
+            llm = LLM(
+                str(path),
+                dtype=engine.dtype,
+                quantization=engine.quantization,
+                kv_cache_dtype=engine.kv_cache_dtype,
+                max_num_seqs=engine.max_num_seqs,
+                max_model_len=engine.max_model_len,
+                seed=0,
+                disable_log_stats=True,
+                use_tqdm_on_load=False,
+                trust_remote_code=trusted,
+                **settings,
+                **kwargs,
+            )
     except (AssertionError, NotImplementedError, ValueError) as error:
         if not engine.fp8:
             raise
