@@ -18,6 +18,8 @@ from numpy.typing import NDArray
 from safetensors.numpy import load_file
 from tokenizers import Tokenizer
 
+from scalequest.errors import UserError
+
 Vectors = NDArray[np.int8]
 
 DIMENSIONS = 256
@@ -32,8 +34,11 @@ _STEPS = 1024
 @cache
 def _model() -> tuple[Tokenizer, NDArray[np.int16]]:
     spec = find_spec("wordllama")
-    assert spec is not None
-    assert spec.origin is not None
+    if spec is None or spec.origin is None:
+        raise UserError(
+            "the word vectors of the package wordllama are not here. Expected the package, whose files are read. Run `make setup`, "
+            "or install wordllama with pip"
+        )
     folder = Path(spec.origin).parent
     tokenizer = Tokenizer.from_file(str(folder / "tokenizers" / "l2_supercat_tokenizer_config.json"))
     tokenizer.no_truncation()

@@ -26,6 +26,7 @@ from scalequest.models.source import parse_source, wheel_pin
 from scalequest.params import PARAMS_FILE, FileSource, HubSource, JsonlSource, PackageSource, Params
 from scalequest.params.sources import Source
 from scalequest.redaction import api_key, redacted
+from scalequest.run.packages import find_missing
 from scalequest.run.profile import load_profile
 from scalequest.runtime.environment import ENVIRONMENT_FILE, Recorded
 from scalequest.runtime.facts import PACKAGES, package_versions
@@ -45,7 +46,8 @@ def find_blockers(params: Params, online: bool = False) -> list[str]:
         online: also ask the hub for each model and data set, and the optimizer's endpoint for its models.
     """
     files = [*_sources(params, online), *_training_file(params), *_marks(params)]
-    return [*_models(params, online), *files, *_processes(params), *_sandbox(params)]
+    packages = find_missing(params, [script.stem for script in sorted(Path("stages").glob("[a-z]*.py"))])
+    return [*packages, *_models(params, online), *files, *_processes(params), *_sandbox(params)]
 
 
 def other_packages(file: Path, installed: dict[str, str]) -> dict[str, list[str]]:

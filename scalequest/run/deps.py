@@ -13,7 +13,7 @@ import ast
 import difflib
 import re
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from functools import cache
 from pathlib import Path
 
@@ -55,17 +55,17 @@ def _only_for_types(node: ast.AST) -> bool:
     return isinstance(node, ast.If) and "TYPE_CHECKING" in ast.unparse(node.test)
 
 
-def _nodes(node: ast.AST) -> Iterator[ast.AST]:
-    """All nodes below ``node``, without blocks that only type checkers read."""
+def nodes(node: ast.AST, skip: Callable[[ast.AST], bool] = lambda _: False) -> Iterator[ast.AST]:
+    """All nodes below ``node``, without blocks that only type checkers read and those to be skipped."""
     yield node
     for child in ast.iter_child_nodes(node):
-        if not _only_for_types(child):
-            yield from _nodes(child)
+        if not _only_for_types(child) and not skip(child):
+            yield from nodes(child, skip)
 
 
 def imports(path: Path) -> Iterator[str]:
     """Dotted names of scalequest's modules that a file imports, also inside functions: ``answers.find``."""
-    for node in _nodes(tree(path)):
+    for node in nodes(tree(path)):
         if isinstance(node, ast.ImportFrom) and (node.module or "").split(".")[0] == "scalequest":
             package = (node.module or "").removeprefix("scalequest").lstrip(".")
             # `from scalequest.answers import sandbox` names a module, `from scalequest.answers.find import boxed` a definition.

@@ -31,6 +31,7 @@ from scalequest.io import read_whole
 from scalequest.params import STAGES_PER_GPU, Params, Runtime, endpoint_of, load_all, read_yaml
 from scalequest.run.estimate import SEEDS, OwnRows, hours, seed_problems, workload
 from scalequest.run.gpus import TABLE
+from scalequest.run.packages import find_missing
 from scalequest.run.work import Assumptions
 from scalequest.training.launch import n_processes
 
@@ -433,6 +434,7 @@ def run(args: argparse.Namespace) -> int:
     way = longest_way(pipeline, expected_seconds(pipeline, params))
     wanted = with_inputs(pipeline, args.stages)
     todo = outdated(wanted)
+    check_packages(params, todo)
     check_gpus({name: takes[name] for name, node in todo.items() if node.work}, len(gpus))
     print(f"{len(wanted) - len(todo)} of {len(wanted)} stages are up to date", flush=True)
     failed = Runner(todo, way, gpus, args.jobs, args.share, takes=takes).run()
@@ -455,6 +457,16 @@ def check_engine(runtime: Runtime) -> None:
             f"runtime.engine ray with runtime.workers {runtime.workers}: Ray would use GPUs that `scalequest parallel` gave to other "
             "stages. Expected `engine: local`, which starts as many engines on this machine. Or run `dvc repro`"
         )
+
+
+def check_packages(params: Params, stages: Iterable[str]) -> None:
+    """Refuse to start where a package is missing that a stage imports, perhaps hours later.
+
+    Raises:
+        UserError: naming the packages.
+    """
+    if missing := find_missing(params, stages):
+        raise UserError("\n  ".join([f"{len(missing)} package(s) that the stages to be run import", *missing]))
 
 
 def check_gpus(takes: Mapping[str, Gpus], there: int) -> None:

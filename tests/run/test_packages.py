@@ -1,0 +1,75 @@
+"""Packages that stages import and that are not installed are named before anything runs."""
+
+import importlib.util
+from pathlib import Path
+
+import pytest
+
+from scalequest.errors import UserError
+from scalequest.params import Params
+from scalequest.problems import meaning
+from scalequest.run import packages, parallel
+from scalequest.run.check import find_blockers
+from tests.fakes import changed
+
+
+def without(monkeypatch: pytest.MonkeyPatch, *names: str) -> None:
+    """Let these modules look as if they were not installed."""
+    real = importlib.util.find_spec
+    monkeypatch.setattr(packages, "find_spec", lambda name: None if name in names else real(name))
+
+
+def test_nothing_is_missing_here(laptop: Params):
+    assert packages.find_missing(laptop, [script.stem for script in Path("stages").glob("[a-z]*.py")]) == []
+
+
+@pytest.mark.parametrize(
+    ("module", "stage", "distribution"),
+    [
+        ("lingua", "screen", "lingua-language-detector"),  # imported inside a function
+        ("wordllama", "screen", "wordllama"),  # never imported: its files are read
+        ("pebble", "reward_select", "pebble"),
+        ("altair", "report", "altair"),
+        ("trl", "qpo@sums", "trl"),
+    ],
+)
+def test_a_missing_package_is_named_with_the_stage_that_wants_it(
+    laptop: Params, monkeypatch: pytest.MonkeyPatch, module: str, stage: str, distribution: str
+):
+    without(monkeypatch, module)
+    [line] = packages.find_missing(laptop, ["seeds", stage])
+    assert line.startswith(f"the package {distribution} is not installed: scalequest/") or module == "trl"
+    assert f"for {stage.partition('@')[0]}." in line
+    assert packages.find_missing(laptop, ["seeds"]) == []
+
+
+def test_a_package_that_the_parameters_do_not_use_may_be_missing(laptop: Params, monkeypatch: pytest.MonkeyPatch):
+    without(monkeypatch, "lingua", "mlflow", "ray", "liger_kernel")
+    params = changed(laptop, screen={"language": "ascii"}, runtime={"mlflow": False})
+    assert packages.find_missing(params, ["screen", "qft", "report"]) == []
+    assert "mlflow" in packages.find_missing(changed(params, runtime={"mlflow": True}), ["seeds"])[0]
+
+
+def test_an_import_that_may_fail_is_not_wanted(tmp_path: Path):
+    file = tmp_path / "module.py"
+    file.write_text(
+        "import json, numpy\nfrom typing import TYPE_CHECKING\nif TYPE_CHECKING:\n    import pandas\n"
+        "try:\n    import absent\nexcept ImportError:\n    absent = None\n"
+        "try:\n    import wanted\nfinally:\n    pass\n"
+    )
+    assert packages.others(file) == {"numpy", "wanted"}
+
+
+def test_check_and_parallel_name_it(laptop: Params, monkeypatch: pytest.MonkeyPatch):
+    without(monkeypatch, "wordllama")
+    assert "the package wordllama is not installed" in find_blockers(laptop)[0]
+    parallel.check_packages(laptop, ["seeds"])
+    with pytest.raises(UserError, match=r"(?s)1 package.*wordllama"):
+        parallel.check_packages(laptop, ["seeds", "screen"])
+
+
+def test_word_vectors_that_are_not_here_are_named(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(meaning, "find_spec", lambda name: None)
+    meaning._model.cache_clear()
+    with pytest.raises(UserError, match="word vectors of the package wordllama are not here"):
+        meaning.meanings(["one"])
