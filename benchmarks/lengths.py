@@ -11,7 +11,8 @@ invariant: `engine.repeatability: batch_invariant`. Each variant is a process of
 others. All import vLLM at the beginning, side by side; `--together` of them start their engines side by side, with a KV
 cache of a fixed size, and then measure in turn, while the others wait. (`start_s` is that of an engine alone with
 `--together 1`.) `full` measures bare vLLM and our stages at each length, `fp8` and `fp8-all` our stages, `quick` and
-`invariant` our answers, unless --ways and --kinds say otherwise. `same_in_company` is the share
+`invariant` our answers, unless --ways and --kinds say otherwise. The ways `top_p_1` and `greedy` are our stages without
+`top_p` and without any draw: what choosing a token costs. `same_in_company` is the share
 of --rows rows, with seeds, that get the same 48 tokens in reversed halves as together; `same_as_full` those that get what
 the variant `full` of that model gave. The JSON is written after each measurement; the lines for gpus.yaml are printed.
 """
@@ -29,6 +30,7 @@ import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -142,15 +144,17 @@ def ways_of(engine: Any, params: Params, kind: str, n: int, model: Path) -> tupl
         ]
         engine._llm.generate([{"prompt_token_ids": ids} for ids in prompts], settings, use_tqdm=False)
 
-    def ours() -> None:
+    def ours(**changes: float) -> None:
         with tempfile.TemporaryDirectory() as folder:
             run = StageRun(params, StageFacts(kind, Path(folder), deps={str(model): "benchmark"}))
+            how = sampling.model_copy(update=changes)
             if kind == "question":
-                asking.sample_questions(run, model, "benchmark", n, sampling)
+                asking.sample_questions(run, model, "benchmark", n, how)
             else:
-                answering.sample(run, model, rows, prompts=turns, sampling=sampling, n_samples=samples)
+                answering.sample(run, model, rows, prompts=turns, sampling=how, n_samples=samples)
 
-    return sum(map(len, prompts)) / len(prompts), {"bare": bare, "ours": ours}
+    ways = {"bare": bare, "ours": ours, "top_p_1": partial(ours, top_p=1.0), "greedy": partial(ours, temperature=0.0)}
+    return sum(map(len, prompts)) / len(prompts), ways
 
 
 def bytes_of(engine: Any, params: Params, n: int) -> dict[str, Any]:
@@ -313,7 +317,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=Path("lengths.json"))
     parser.add_argument("--variants", default=VARIANTS)
     parser.add_argument("--kinds", help="question,judgement,response, or some; default: by the variant")
-    parser.add_argument("--ways", help="bare,ours, or one; default: by the variant")
+    parser.add_argument("--ways", help="of bare, ours, and ours as top_p_1 and greedy; default: by the variant")
     parser.add_argument("--together", type=int, default=3, help="engines that start side by side")
     parser.add_argument("--rows", type=int, default=64, help="rows whose bytes are compared")
     parser.add_argument("--seconds", type=float, default=3.0, help="time that is counted per measurement")
