@@ -21,6 +21,7 @@ from scalequest.outcomes import FINISHED, HOLDS, MISSING_CELL, NOT_RUN, OUTDATED
 from scalequest.problems import own
 from scalequest.run.experiment import cells, command
 from scalequest.run.experiment.grid import Grid, read_all
+from scalequest.run.experiment.results import judge
 from scalequest.run.profile import load_profile
 from tests.fakes import LAPTOP
 from tests.run.experiment.made import GRID, OF_QUESTIONS, git, grid_of, judged, ran, results, states
@@ -211,6 +212,17 @@ def test_only_equal_cells_are_compared(repository: Repository, folder: Path, cha
     ran(repository, grid, "reward")
     ran(repository, grid, "random", **change)
     assert judged(folder, grid)[0] == verdict
+
+
+def test_nearly_as_many_rows_are_noted(repository: Repository, folder: Path):
+    grid = grid_of(folder)
+    ran(repository, grid, "reward", rows=100)
+    ran(repository, grid, "random", rows=99)
+    [entry, _] = judge(grid, results(folder, grid))
+    assert str(entry.verdict) == HOLDS
+    assert entry.notes == ("reward and random were trained on 100 and 99 rows",)
+    ran(repository, grid, "random", rows=98)
+    assert judged(folder, grid)[0] == "undecided: trained on 100 and 98 rows"
 
 
 def test_the_state_of_cells(repository: Repository, folder: Path, capsys: pytest.CaptureFixture[str]):

@@ -78,6 +78,18 @@ class Claim(Section):
         return f"`{self.task}`, {self.metric}" if self.of_students else self.metric
 
 
+class SameCode(Section):
+    """Versions of code that give the same results, read by somebody: cells made with either may be compared.
+
+    Attributes:
+        files: path to its versions, MD5 as in ``dvc.lock``; null where a run had no such file.
+        why: what differs, and why no result does.
+    """
+
+    files: Annotated[dict[str, list[str | None]], Field(min_length=1)]
+    why: str
+
+
 class GridSpec(Section):
     """An experiment's file."""
 
@@ -89,6 +101,12 @@ class GridSpec(Section):
     base: CellSpec = CellSpec()
     cells: Annotated[dict[str, CellSpec], Field(min_length=2)]
     claims: Annotated[list[Claim], Field(min_length=1)]
+    same_code: list[SameCode] = Field(default_factory=list)
+
+    def reading(self, path: str, one: str | None, two: str | None) -> str | None:
+        """Why two versions of a file give the same results; None if nobody says so."""
+        found = (entry.why for entry in self.same_code if {one, two} <= set(entry.files.get(path, ())))
+        return next(found, None)
 
 
 @dataclass(frozen=True)

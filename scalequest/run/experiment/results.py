@@ -8,7 +8,7 @@ from typing import Any
 
 import pyarrow.parquet as pq
 
-from scalequest.audit.chain import difference
+from scalequest.audit.chain import MISSING, difference
 from scalequest.audit.facts import environment_of
 from scalequest.audit.lock import Artifact, Lock, Stage
 from scalequest.audit.repository import Repository
@@ -16,7 +16,7 @@ from scalequest.audit.tables import Store, read_metrics
 from scalequest.errors import UserError
 from scalequest.outcomes import NOT_RUN, SOLVABLE, UNDECIDED
 from scalequest.records import SAMPLE, by_item, read_rows
-from scalequest.run.experiment.grid import ITEM_METRICS, STAGE_OF, Claim, Grid
+from scalequest.run.experiment.grid import ITEM_METRICS, STAGE_OF, Claim, Grid, GridSpec
 from scalequest.run.experiment.verdict import Measured, Verdict, decide, paired, unpaired
 from scalequest.statistics import mean_error, proportion_error, worse_error
 
@@ -152,6 +152,10 @@ def _mean(values: list[float], groups: list[str] | None) -> tuple[float, float]:
     return 100 * mean(values), 100 * worse_error(mean_error(values, groups), share)
 
 
+# Rows that are too long are left out, so two sets of one size seldom give just as many to train on.
+MOST_ROWS_APART = 0.01
+
+
 @dataclass(frozen=True)
 class Judged:
     """A claim with what was measured (None: a cell is not finished, or has nothing in common) and the verdict."""
@@ -181,7 +185,7 @@ def judge(grid: Grid, results: Mapping[str, CellResult]) -> list[Judged]:
             judged.append(Judged(claim, None, Verdict(NOT_RUN, f"{', '.join(absent)}{' (marked)' * marked}")))
             continue
         better, than = results[claim.better], results[claim.than]
-        reasons, notes = incomparable(claim, better, than), other_machines(claim, better, than)
+        (reasons, read), notes = incomparable(grid.spec, claim, better, than), other_machines(claim, better, than)
         measured = measure(claim, better, than)
         if measured is None:
             verdict = Verdict(UNDECIDED, "the cells share no item")
@@ -189,27 +193,43 @@ def judge(grid: Grid, results: Mapping[str, CellResult]) -> list[Judged]:
             verdict = Verdict(UNDECIDED, "; ".join(reasons))
         else:
             verdict = decide(measured, claim.matters, claim.direction)
-        judged.append(Judged(claim, measured, verdict, tuple(notes)))
+        judged.append(Judged(claim, measured, verdict, (*notes, *read)))
     return judged
 
 
-def incomparable(claim: Claim, better: CellResult, than: CellResult) -> list[str]:
-    """Why a difference is not that of the overlays alone: other rows or other code."""
-    reasons = []
+def incomparable(spec: GridSpec, claim: Claim, better: CellResult, than: CellResult) -> tuple[list[str], list[str]]:
+    """Why a difference is not that of the overlays alone: other rows or other code.
+
+    Returns:
+        The reasons, and notes on what is not one: nearly as many rows, and code that is said to give the same results.
+    """
+    reasons, notes = [], []
     if claim.of_students and claim.rows == "equal" and better.rows != than.rows:
         one, two = (", ".join(f"{n:,}" for n in dict.fromkeys(side.rows.values())) or "none" for side in (better, than))
-        reasons.append(f"trained on {one} and {two} rows")
+        counts = [*better.rows.values(), *than.rows.values()]
+        alike = counts and max(counts) - min(counts) <= MOST_ROWS_APART * max(counts)
+        what = f"trained on {one} and {two} rows"
+        if alike:
+            notes.append(f"{claim.better} and {claim.than} were {what}")
+        else:
+            reasons.append(what)
     code: dict[str, None] = {}
     for stage in better.lock.order(*(s.name for s in better.stages(STAGE_OF[claim.metric]))):
-        if stage.name in than.lock.stages:
-            found = difference(stage, than.lock.stages[stage.name], better.lock, than.lock)
-            code |= dict.fromkeys(what.removeprefix("code ") for what, _, _ in found.causes if what.startswith("code "))
+        if stage.name not in than.lock.stages:
+            continue
+        for what, one, two in difference(stage, than.lock.stages[stage.name], better.lock, than.lock).causes:
+            if what.startswith("code "):
+                path = what.removeprefix("code ")
+                if why := spec.reading(path, *(None if at == MISSING else at for at in (one, two))):
+                    notes.append(f"cells were made with two versions of some code: {why}")
+                else:
+                    code[path] = None
     if code:
         first = list(code)
         reasons.append(
             f"made with other code ({', '.join(first[:2])}{f' and {len(first) - 2} more' * (len(first) > 2)})"
         )
-    return reasons
+    return reasons, list(dict.fromkeys(notes))
 
 
 def other_machines(claim: Claim, better: CellResult, than: CellResult) -> list[str]:

@@ -4,6 +4,7 @@ import json
 import re
 import shutil
 from collections.abc import Callable
+from hashlib import md5
 from pathlib import Path
 from typing import Any
 
@@ -105,6 +106,19 @@ def test_kept_cells_of_different_code_get_no_verdict(repository: Repository, fol
     assert "| +10.0 ± 3.1 | 30 / 10 |" in page
     assert "- random: the code has changed since (code.txt)." in page
     assert "reward: the code" not in page
+
+
+def test_code_that_somebody_read_gets_a_verdict_and_a_note(repository: Repository, folder: Path, grid: Grid):
+    ran(repository, grid, "reward")
+    ran(repository, grid, "random", code="other")
+    keep()
+    forget(folder)
+    one, two = (md5(code).hexdigest() for code in (b"code", b"other"))
+    said = "same_code: [{{why: a comment, files: {{{}: [{}, {}]}}}}]\n"
+    assert judged(folder, grid_of(folder, GRID + said.format("code.txt", one, two)))[0] == HOLDS
+    assert "- cells were made with two versions of some code: a comment." in table()
+    for other in (said.format("code.txt", one, one), said.format("else.txt", one, two)):
+        assert judged(folder, grid_of(folder, GRID + other))[0] == "undecided: made with other code (code.txt)"
 
 
 def test_what_counts_of_an_experiment_and_of_kept_files(repository: Repository, folder: Path, grid: Grid):
