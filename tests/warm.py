@@ -2,9 +2,10 @@
 
 To import vLLM takes a process 9 s of CPU, more than a tiny engine needs for its work, and the tests start about a hundred.
 What a process is given stays the same: arguments, folder, environment, standard streams. Code of ours it imports itself,
-from its folder. Four things differ, so tests of these start a process as a user does: its parent is the server; a signal
-to the one who asked for it reaches it as a SIGKILL; what the libraries read from the environment while they are imported
-is the server's; and all processes of a server share Python's hash seed and NumPy's first random state.
+from its folder. Four things differ, so tests of these start a process as a user does: its parent is the server (psutil
+finds the parents of the one who asked for it); a signal to that one reaches it as a SIGKILL; what the libraries read from
+the environment while they are imported is the server's; and all processes of a server share Python's hash seed and NumPy's
+first random state.
 
     python tests/warm.py ask SOCKET -m stages.generate ...
 """
@@ -29,7 +30,7 @@ from typing import Any
 # Nothing of ours: it would be this checkout's, and a process may be one of a copy.
 LOADED = (
     "vllm", "vllm.entrypoints.llm", "vllm.v1.worker.cpu_worker", "vllm.model_executor.models.llama", "trl.trainer.sft_trainer",
-    "trl.trainer.dpo_trainer", "trl.trainer.reward_trainer", "peft", "transformers.models.llama.modeling_llama",
+    "trl.trainer.dpo_trainer", "trl.trainer.reward_trainer", "peft", "transformers.models.llama.modeling_llama", "psutil",
 )  # fmt: skip
 # What an engine sets before it imports vLLM (scalequest.sampling.vllm.prepare_environment) and vLLM reads while it is imported.
 # TorchDynamo compiles one function of the sampler, 2 s for each engine; it counts the same without.
@@ -60,15 +61,24 @@ class Warm:
         command = [self._python, "-IS", __file__, "ask", self.socket, *words]
         return subprocess.run(command, cwd=cwd, capture_output=True, text=True, check=False, timeout=600)
 
-    def path(self) -> str:
-        """A folder for the start of PATH: its ``python`` leaves stages, reruns of them and trainings to the server."""
+    def path(self, started: Path | None = None) -> str:
+        """A folder for the start of PATH: its ``python`` leaves stages, reruns of them and trainings to the server.
+
+        Args:
+            started: where given, the first process of each stage's file starts as a user's does, and leaves its name in this
+                folder; the server forks the others.
+        """
         self.start()
-        python, shim = self._python, Path(f"{self.socket}.bin", "python")
+        python, folder = self._python, started or Path(f"{self.socket}.bin")
+        shim, first = folder / "python", f'  "-m stages."*) mkdir "{folder}/$2" 2> /dev/null && exec {python} "$@" ;;'
         if shim.exists():
-            return str(shim.parent)
-        shim.parent.mkdir(exist_ok=True)
+            return str(folder)
+        folder.mkdir(exist_ok=True)
         shim.write_text(
             f"""#!/bin/sh
+case "$*" in
+{first if started else "  -) ;;"}
+esac
 case "$*" in
   "-m stages."* | "-P -m scalequest.audit.rerun "* | "-m accelerate."* | "-u -m "*".training."*) exec {python} -IS {__file__} ask {self.socket} "$@" ;;
   *) exec {python} "$@" ;;
@@ -76,7 +86,7 @@ esac
 """
         )
         shim.chmod(0o755)
-        return str(shim.parent)
+        return str(folder)
 
     def end(self) -> None:
         """End the server, which ends when nobody holds the other end of its pipe."""
@@ -92,7 +102,9 @@ def ask(path: str, words: Sequence[str]) -> int:
     """Have a process run; its exit code."""
     with socket.socket(socket.AF_UNIX) as server:
         server.connect(path)
-        given = json.dumps({"words": words, "cwd": str(Path.cwd()), "environment": dict(os.environ)}).encode()
+        given = json.dumps(
+            {"words": words, "cwd": str(Path.cwd()), "environment": dict(os.environ), "asked_by": os.getpid()}
+        ).encode()
         socket.send_fds(server, [len(given).to_bytes(8, "big")], [0, 1, 2])
         server.sendall(given)
         return int(server.recv(16) or 1)
@@ -146,15 +158,29 @@ def watch(asked: socket.socket, python: str) -> None:
         return
 
 
-def work(words: list[str], cwd: str, environment: dict[str, str], python: str) -> None:
+def parents_of(asked_by: int) -> None:
+    """Let psutil give this process the parents of another one, which waits for it: by them a stage finds its DVC."""
+    import psutil
+
+    parents, this = psutil.Process.parents, os.getpid()
+
+    def of(process: Any) -> Any:
+        return parents(psutil.Process(asked_by) if process.pid == this else process)
+
+    psutil.Process.parents = of  # type: ignore[method-assign]
+
+
+def work(words: list[str], cwd: str, environment: dict[str, str], asked_by: int, python: str) -> None:
     """Be ``python WORDS``; does not return.
 
     Args:
         words: the arguments; of Python's own at most one of -P and -u, before -m or -c.
         cwd: the folder.
         environment: all variables.
+        asked_by: number of the process that asked for it.
         python: what it starts others with; empty for the real one.
     """
+    parents_of(asked_by)
     os.chdir(cwd)
     os.environ.clear()
     os.environ.update(environment | SURROUNDINGS)
