@@ -6,10 +6,11 @@ So the imports of the stages are read from their code before anything runs.
 
 import ast
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
+from typing import TypeGuard
 
 from scalequest.models.source import hub_gguf
 from scalequest.params import Params, ReasoningGymSource, endpoint_of
@@ -42,8 +43,8 @@ def find_missing(params: Params, stages: Iterable[str], root: Path = Path()) -> 
             for module, file in modules(root, script).items():
                 found.setdefault(module, (file, []))[1].append(stage)
     return [
-        f"the package {DISTRIBUTIONS.get(module, module.replace('_', '-'))} is not installed: {file.relative_to(root)} "
-        f"imports it for {', '.join(names)}. Run `make setup`, or install it with pip"
+        f"the package {DISTRIBUTIONS.get(module, module.replace('_', '-'))} is not installed. Expected it for {', '.join(names)} "
+        f"({file.relative_to(root)}). Run `make setup`"
         for module, (file, names) in sorted(found.items())
         if module not in unused and find_spec(module) is None
     ]
@@ -96,13 +97,29 @@ def others(file: Path) -> frozenset[str]:
             found += [alias.name for alias in node.names]
         elif isinstance(node, ast.ImportFrom) and not node.level:
             found.append(node.module or "")
-        elif isinstance(node, ast.Call) and ast.unparse(node.func) == "find_spec":
+        elif isinstance(node, ast.Call) and _called(node) == "find_spec":
             found += [arg.value for arg in node.args if isinstance(arg, ast.Constant) and isinstance(arg.value, str)]
     return frozenset(name.partition(".")[0] for name in found) - OURS - sys.stdlib_module_names
 
 
 def _guarded(node: ast.AST) -> bool:
     """Whether a block goes on without what it imports."""
+    if isinstance(node, ast.With):
+        return any(_catches(call.args) for item in node.items for call in ast.walk(item) if _is_suppress(call))
     return isinstance(node, ast.Try) and any(
-        handler.type is not None and "ImportError" in ast.unparse(handler.type) for handler in node.handlers
+        handler.type is None or _catches([handler.type]) for handler in node.handlers
     )
+
+
+def _is_suppress(node: ast.AST) -> TypeGuard[ast.Call]:
+    return isinstance(node, ast.Call) and _called(node) == "suppress"
+
+
+def _called(node: ast.Call) -> str:
+    """Name of a called function, without the module that it is in."""
+    return ast.unparse(node.func).rpartition(".")[2]
+
+
+def _catches(types: Sequence[ast.expr]) -> bool:
+    names = {name.id for kind in types for name in ast.walk(kind) if isinstance(name, ast.Name)}
+    return not names.isdisjoint({"ImportError", "ModuleNotFoundError", "Exception", "BaseException"})

@@ -466,7 +466,7 @@ def check_packages(params: Params, stages: Iterable[str]) -> None:
         UserError: naming the packages.
     """
     if missing := find_missing(params, stages):
-        raise UserError("\n  ".join([f"{len(missing)} package(s) that the stages to be run import", *missing]))
+        raise UserError("; ".join(missing))
 
 
 def check_gpus(takes: Mapping[str, Gpus], there: int) -> None:

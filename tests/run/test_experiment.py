@@ -21,7 +21,7 @@ from scalequest.outcomes import FINISHED, HOLDS, MISSING_CELL, NOT_RUN, OUTDATED
 from scalequest.problems import own
 from scalequest.run.experiment import cells, command
 from scalequest.run.experiment.grid import Grid, read_all
-from scalequest.run.experiment.results import judge
+from scalequest.run.experiment.results import _nearly_equal, judge
 from scalequest.run.profile import load_profile
 from tests.fakes import LAPTOP
 from tests.run.experiment.made import GRID, OF_QUESTIONS, git, grid_of, judged, ran, results, states
@@ -223,6 +223,19 @@ def test_nearly_as_many_rows_are_noted(repository: Repository, folder: Path):
     assert entry.notes == ("reward and random were trained on 100 and 99 rows",)
     ran(repository, grid, "random", rows=98)
     assert judged(folder, grid)[0] == "undecided: trained on 100 and 98 rows"
+
+
+@pytest.mark.parametrize(
+    ("one", "two", "alike"),
+    [
+        ({"s": 100, "t": 99}, {"s": 99, "t": 100}, True),
+        ({"s": 100}, {"s": 98}, False),
+        ({}, {"s": 100}, False),
+        ({"s": 100}, {"t": 100}, False),
+    ],
+)
+def test_rows_are_compared_by_student(one: dict[str, int], two: dict[str, int], alike: bool):
+    assert _nearly_equal(one, two) is alike
 
 
 def test_the_state_of_cells(repository: Repository, folder: Path, capsys: pytest.CaptureFixture[str]):

@@ -38,8 +38,9 @@ def test_a_missing_package_is_named_with_the_stage_that_wants_it(
 ):
     without(monkeypatch, module)
     [line] = packages.find_missing(laptop, ["seeds", stage])
-    assert line.startswith(f"the package {distribution} is not installed: scalequest/") or module == "trl"
-    assert f"for {stage.partition('@')[0]}." in line
+    assert line.startswith(
+        f"the package {distribution} is not installed. Expected it for {stage.partition('@')[0]} (scalequest/"
+    )
     assert packages.find_missing(laptop, ["seeds"]) == []
 
 
@@ -50,21 +51,35 @@ def test_a_package_that_the_parameters_do_not_use_may_be_missing(laptop: Params,
     assert "mlflow" in packages.find_missing(changed(params, runtime={"mlflow": True}), ["seeds"])[0]
 
 
+def test_models_say_which_packages_are_used(laptop: Params):
+    def idle(source: str) -> set[str]:
+        return packages.idle(changed(laptop, models=dict.fromkeys(laptop.models, source))) & {"gguf", "vllm"}
+
+    assert idle("api:http://host/v1#model") == {"gguf", "vllm"}
+    assert idle(f"hf:ORG/NAME@{'a' * 40}") == {"gguf"}
+    assert idle(f"hf:ORG/NAME@{'a' * 40}#x.gguf#sha256={'b' * 64}") == set()
+    assert idle(f"gguf:x.gguf#sha256={'b' * 64}") == set()
+
+
 def test_an_import_that_may_fail_is_not_wanted(tmp_path: Path):
     file = tmp_path / "module.py"
     file.write_text(
         "import json, numpy\nfrom typing import TYPE_CHECKING\nif TYPE_CHECKING:\n    import pandas\n"
         "try:\n    import absent\nexcept ImportError:\n    absent = None\n"
-        "try:\n    import wanted\nfinally:\n    pass\n"
+        "try:\n    import one\nexcept (OSError, ModuleNotFoundError):\n    pass\ntry:\n    import two\nexcept:\n    pass\n"
+        "with contextlib.suppress(ImportError):\n    import three\n"
+        "with suppress(OSError):\n    import kept\n"
+        "try:\n    import wanted\nexcept ValueError:\n    pass\nfinally:\n    pass\n"
+        "importlib.util.find_spec('read')\n"
     )
-    assert packages.others(file) == {"numpy", "wanted"}
+    assert packages.others(file) == {"numpy", "kept", "wanted", "read"}
 
 
 def test_check_and_parallel_name_it(laptop: Params, monkeypatch: pytest.MonkeyPatch):
     without(monkeypatch, "wordllama")
     assert "the package wordllama is not installed" in find_blockers(laptop)[0]
     parallel.check_packages(laptop, ["seeds"])
-    with pytest.raises(UserError, match=r"(?s)1 package.*wordllama"):
+    with pytest.raises(UserError, match=r"the package wordllama is not installed.*\(scalequest/problems/meaning.py\)"):
         parallel.check_packages(laptop, ["seeds", "screen"])
 
 

@@ -79,7 +79,7 @@ class Claim(Section):
 
 
 class SameCode(Section):
-    """Versions of code that give the same results, read by somebody: cells made with either may be compared.
+    """Versions of files that a person compared and found to give the same results: cells of either may be compared.
 
     Attributes:
         files: path to its versions, MD5 as in ``dvc.lock``; null where a run had no such file.

@@ -206,10 +206,8 @@ def incomparable(spec: GridSpec, claim: Claim, better: CellResult, than: CellRes
     reasons, notes = [], []
     if claim.of_students and claim.rows == "equal" and better.rows != than.rows:
         one, two = (", ".join(f"{n:,}" for n in dict.fromkeys(side.rows.values())) or "none" for side in (better, than))
-        counts = [*better.rows.values(), *than.rows.values()]
-        alike = counts and max(counts) - min(counts) <= MOST_ROWS_APART * max(counts)
         what = f"trained on {one} and {two} rows"
-        if alike:
+        if _nearly_equal(better.rows, than.rows):
             notes.append(f"{claim.better} and {claim.than} were {what}")
         else:
             reasons.append(what)
@@ -230,6 +228,15 @@ def incomparable(spec: GridSpec, claim: Claim, better: CellResult, than: CellRes
             f"made with other code ({', '.join(first[:2])}{f' and {len(first) - 2} more' * (len(first) > 2)})"
         )
     return reasons, list(dict.fromkeys(notes))
+
+
+def _nearly_equal(one: Mapping[str, int], two: Mapping[str, int]) -> bool:
+    """Whether the same students were trained on nearly as many rows; none of a cell without a record."""
+    return (
+        bool(one)
+        and one.keys() == two.keys()
+        and all(abs(one[name] - two[name]) <= MOST_ROWS_APART * max(one[name], two[name]) for name in one)
+    )
 
 
 def other_machines(claim: Claim, better: CellResult, than: CellResult) -> list[str]:
