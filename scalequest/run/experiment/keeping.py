@@ -93,7 +93,9 @@ def keep_experiments(grid: Grid, repository: Repository, only: Cell | None = Non
         if standing.lock and (only or standing.state != KEPT_CELL):
             result = read_run(repository, standing.lock, grid)
             _check_rows(result, grid, str(standing.lock.revision))
-            folders.append(write_kept(repository.root, grid, grid.cells[name], repository, result, result.commit))
+            # An experiment's own commit is in no other clone.
+            commit = commit_of_code(repository, result.lock)
+            folders.append(write_kept(repository.root, grid, grid.cells[name], repository, result, commit))
     if not folders:
         states = ", ".join(f"{name} is {standing.state}" for name, standing in standings.items())
         raise UserError(
