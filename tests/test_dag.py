@@ -456,8 +456,9 @@ def test_stopped_four_times_it_goes_on_from_its_last_shard(tiny: Checkout, rerun
     journal = tiny.path / ".work" / "journal" / "generate@sums"
     shutil.rmtree(journal, ignore_errors=True)
     for shard, (number, group) in enumerate(STOPS):
-        # Of SIGKILL no process learns anything, so that a forked one will do.
-        first = rerun if number == signal.SIGKILL else tiny
+        # Of SIGKILL no process of the group learns anything, so that a forked stage will do. A stage that DVC leaves behind
+        # is one that DVC started.
+        first = rerun if number == signal.SIGKILL and group else tiny
         process = first.start("dvc", "repro", "-f", "-s", "generate@sums")
         deadline = time.monotonic() + 200
         while not list(journal.glob(f"*/shard-{shard:06d}-*.parquet")):
@@ -499,8 +500,9 @@ def test_a_temporary_experiment_that_was_killed_goes_on_from_its_last_shard(tiny
 def test_a_forced_rerun_of_everything_gives_the_same_bytes(rerun: Checkout) -> None:
     """Every stage again, nothing taken from the journal, DVC's run cache or the lock: data, models, metrics and scores.
 
-    Of each stage's file the first run had a process of its own, with its own hash seed and NumPy state; here all are forked
-    from one, with others. So what depends on these has other bytes.
+    Of each stage's file one stage of the first run had a process of its own, with its own hash seed and NumPy state; here all
+    are forked from one, with others. So what depends on these has other bytes. The second generator, role or model was
+    forked in both runs, from the same server.
     """
     head = rerun.run("git", "rev-parse", "HEAD").stdout.strip()
     rerun.run("git", "reset", "-q", "--hard", "HEAD~1")  # the page names the commit of code and parameters

@@ -26,7 +26,7 @@ REFERENCE = re.compile(r"\$\{([^}]+)\}")
 class _Yaml12(yaml.CSafeLoader):
     """libyaml's parser with the scalars of YAML 1.2, as DVC reads them: ``3e-05`` is a number, ``off`` a string.
 
-    ruamel, which DVC uses, takes six times as long for a lock.
+    ruamel, which DVC uses, takes 2.6 times as long for a lock, and six without its C part.
     """
 
 

@@ -40,7 +40,7 @@ def run_batch(programs: "Sequence[Program]") -> "list[Verdict]":
         report.read(limits.wall_s, lines.append, each=True)
         isolation = report.isolation
     broken = [line for line in lines if "broken" in line or "refused" in line]
-    assert not broken
+    assert not broken, broken
     ended = [line for line in lines if "outcome" in line]
     ended += [{"outcome": sandbox.TIMEOUT, "detail": ""}] * (len(programs) - len(ended))  # the keeper was ended
     return [

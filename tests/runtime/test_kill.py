@@ -60,6 +60,47 @@ def ended(process: BaseProcess) -> int | None:
     return process.exitcode
 
 
+def lines(folder: Path) -> list[str]:
+    """What runs in a folder have paid for, in order."""
+    paid = folder / "paid"
+    return paid.read_text().split() if paid.exists() else []
+
+
+def killed_in(
+    tmp_path: Path, start: Callable[[Path], BaseProcess], length_s: float, kills: int, draw: random.Random
+) -> tuple[list[Path], int]:
+    """Kill runs at random moments, each going on where the one before it stopped; after one that ends, in a new folder.
+
+    So early and late moments are both hit. No moment is later than a run from the beginning takes.
+
+    Args:
+        tmp_path: where the folders are made.
+        start: starts a run in a folder.
+        length_s: seconds of a run that nobody kills, perhaps measured on a busier machine.
+        kills: how many runs to kill.
+        draw: the moments.
+
+    Returns:
+        The folders, and how many kills hit a run that had paid for something.
+    """
+    folders: list[Path] = []
+    done, hits, fresh = 0, 0, True
+    while done < kills:
+        if fresh:
+            folders.append(tmp_path / f"killed{len(folders)}")
+            folders[-1].mkdir()
+        before, moment = len(lines(folders[-1])), draw.uniform(0.1, 1.0) * length_s
+        if killed(start(folders[-1]), moment):
+            done += 1
+            hits += len(lines(folders[-1])) > before
+            fresh = False
+            continue
+        if fresh:
+            length_s = moment
+        fresh = True
+    return folders, hits
+
+
 # A stage that works as generate does, its engine replaced by a clock: each shard takes 40 ms and is noted when it is paid.
 STAGE = """
 import random, sys, time
@@ -95,25 +136,15 @@ def test_killed_at_random_moments_it_ends_with_the_same_bytes(tmp_path: Path) ->
         length = time.monotonic() - began
     expected = (whole / "out.parquet").read_bytes()
 
-    draw = random.Random(20)
-    kills, run = 0, 0
-    while kills < KILLS:
-        # A new run whenever the last one got to its end, so that early and late moments are both hit.
-        folder = tmp_path / f"killed{run}"
-        folder.mkdir(exist_ok=True)
-        if killed(start(folder), draw.uniform(0.1, 1.0) * length):
-            kills += 1
-        else:
-            length *= 0.9  # it was measured on a busier machine
-        if (folder / "out.parquet").exists():
-            run += 1
-    for folder in sorted(tmp_path.glob("killed*")):
+    folders, hits = killed_in(tmp_path, start, length, KILLS, random.Random(20))
+    for folder in folders:
         assert ended(start(folder)) == 0
         assert (folder / "out.parquet").read_bytes() == expected
-    paid = [line for file in tmp_path.glob("killed*/paid") for line in file.read_text().split()]
-    runs = len(list(tmp_path.glob("killed*")))
+    paid = sum(len(lines(folder)) for folder in folders)
     # Each finished run pays each shard once; each kill at most the one in flight once more.
-    assert runs * SHARDS <= len(paid) <= runs * SHARDS + kills
+    assert len(folders) * SHARDS <= paid <= len(folders) * SHARDS + hits
+    assert hits > KILLS / 2
+    assert len(folders) > 2
 
 
 # ---------------------------------------------------------------------------------------------------------------- rows
@@ -147,32 +178,30 @@ def start_rows(folder: Path, threshold: int) -> BaseProcess:
 
 
 def test_rows_killed_at_random_moments_and_under_changing_thresholds_are_paid_once(tmp_path: Path) -> None:
-    expected = {}
+    expected, lengths = {}, []
     whole = tmp_path / "whole"
+    (tmp_path / "warm-up").mkdir()
+    assert ended(start_rows(tmp_path / "warm-up", 0)) == 0  # it may have to wait for the server
     for threshold in (0, 3, 6):
         (whole / str(threshold)).mkdir(parents=True)
         began = time.monotonic()
         assert ended(start_rows(whole / str(threshold), threshold)) == 0
         expected[threshold] = (whole / str(threshold) / f"out{threshold}.parquet").read_bytes()
-        length = time.monotonic() - began  # the first may have waited for the server
+        lengths.append(time.monotonic() - began)
 
     draw = random.Random(21)
-    kills, folder = 0, tmp_path / "killed"
-    folder.mkdir()
-    for _ in range(ROW_KILLS):
-        process = start_rows(folder, draw.choice((0, 3, 6)))
-        if killed(process, draw.uniform(0.3, 1.0) * length):
-            kills += 1
-        else:
-            length *= 0.9
-    for threshold in (6, 0, 3):
-        assert ended(start_rows(folder, threshold)) == 0
-        assert (folder / f"out{threshold}.parquet").read_bytes() == expected[threshold]
-    paid = (folder / "paid").read_text().split()
-    assert len(set(paid)) == 60
+    folders, hits = killed_in(
+        tmp_path, lambda folder: start_rows(folder, draw.choice((0, 3, 6))), max(lengths), ROW_KILLS, draw
+    )
+    for folder in folders:
+        for threshold in (6, 0, 3):
+            assert ended(start_rows(folder, threshold)) == 0
+            assert (folder / f"out{threshold}.parquet").read_bytes() == expected[threshold]
+        assert len(set(lines(folder))) == 60
+    paid = sum(len(lines(folder)) for folder in folders)
     # Each row once, whatever the threshold, and at each kill at most the shard in flight once more.
-    assert len(paid) <= 60 + 5 * kills
-    assert kills > ROW_KILLS / 4
+    assert paid <= 60 * len(folders) + 5 * hits
+    assert hits > ROW_KILLS / 2
 
 
 # ------------------------------------------------------------------------------------------------------------ training
@@ -227,23 +256,14 @@ def test_a_training_killed_at_random_moments_ends_with_the_same_weights(model: P
     length = time.monotonic() - began
     assert process.exitcode == 0
 
-    draw = random.Random(20)
-    kills, run = 0, 0
-    while kills < TRAINING_KILLS:
-        folder = tmp_path / f"killed{run}"
-        if killed(start(folder), draw.uniform(0.1, 1.0) * length):
-            kills += 1
-        else:
-            length *= 0.9  # it was measured on a busier machine
-        if (folder / "out").exists():
-            run += 1
-    runs = sorted(tmp_path.glob("killed*"))
-    for folder in runs:
+    folders, hits = killed_in(tmp_path, start, length, TRAINING_KILLS, random.Random(20))
+    for folder in folders:
         process = start(folder)
         process.join()
         assert process.exitcode == 0
         assert weights(folder) == weights(tmp_path / "whole")
-    paid = sum((folder / "paid").read_text().count("step") for folder in runs)
+    paid = sum(len(lines(folder)) for folder in folders)
     # What lies between two checkpoints is paid twice at most, and the last step, which has none.
-    assert len(runs) * STEPS <= paid <= len(runs) * STEPS + kills * (BETWEEN_CHECKPOINTS + 1)
-    print(f"{kills} kills, {len(runs)} runs of {STEPS} steps, {paid - len(runs) * STEPS} steps paid twice")
+    assert len(folders) * STEPS <= paid <= len(folders) * STEPS + hits * (BETWEEN_CHECKPOINTS + 1)
+    assert hits > TRAINING_KILLS / 2
+    print(f"{hits} kills of work, {len(folders)} runs of {STEPS} steps, {paid - len(folders) * STEPS} steps paid twice")

@@ -7,10 +7,8 @@ code. A plain folder in which the cell's stages ran without Git becomes kept fil
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from hashlib import md5
 from pathlib import Path
 
-from scalequest.audit.chain import hash_of
 from scalequest.audit.lock import LOCK, PARAMS, PIPELINE, Lock, make_lock
 from scalequest.audit.repository import Repository, Revision
 from scalequest.audit.tables import Store, read_metrics
@@ -19,7 +17,7 @@ from scalequest.outcomes import FINISHED, KEPT_CELL, MISSING_CELL, NOT_RUN, OUTD
 from scalequest.run.experiment.cells import changed_code, finished, stage_keys
 from scalequest.run.experiment.grid import ITEM_METRICS, STAGE_OF, Cell, Grid
 from scalequest.run.experiment.kept import Kept, differing, find_kept, in_words, read_kept, write_kept
-from scalequest.run.experiment.results import CellResult, needed, output, read_run, stages_of
+from scalequest.run.experiment.results import CellResult, commit_of_code, needed, output, read_run, stages_of
 
 
 @dataclass(frozen=True)
@@ -93,9 +91,7 @@ def keep_experiments(grid: Grid, repository: Repository, only: Cell | None = Non
         if standing.lock and (only or standing.state != KEPT_CELL):
             result = read_run(repository, standing.lock, grid)
             _check_rows(result, grid, str(standing.lock.revision))
-            # An experiment's own commit is in no other clone.
-            commit = commit_of_code(repository, result.lock)
-            folders.append(write_kept(repository.root, grid, grid.cells[name], repository, result, commit))
+            folders.append(write_kept(repository.root, grid, grid.cells[name], repository, result, result.commit))
     if not folders:
         states = ", ".join(f"{name} is {standing.state}" for name, standing in standings.items())
         raise UserError(
@@ -175,18 +171,3 @@ def _check_rows(result: CellResult, grid: Grid, origin: str) -> None:
 
 def _some(names: Sequence[str]) -> str:
     return f"{', '.join(names[:3])}{f' and {len(names) - 3} more' * (len(names) > 3)}"
-
-
-def commit_of_code(repository: Repository, lock: Lock) -> str | None:
-    """The newest commit that changed code which a run's stages read, and has all of it as they read it; None without one."""
-    deps = {dep.path: dep for stage in lock.stages.values() for dep in stage.deps if not lock.makers(dep.path)}
-    changed = repository.git("log", "--format=%H", "--", *deps, check=False).decode().split()
-    hashes: dict[str, str] = {}
-    for commit in changed:
-        blobs = repository.listing(Revision(commit, commit), list(deps))
-        new = repository.objects(blob for blob in blobs.values() if blob not in hashes)
-        hashes |= {blob: md5(content).hexdigest() for blob, content in new.items()}
-        here = {path: hashes[blob] for path, blob in blobs.items() if blob in hashes}
-        if all(hash_of(dep, here) == dep.md5 for dep in deps.values()):
-            return commit
-    return None

@@ -2,16 +2,17 @@
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from hashlib import md5
 from pathlib import Path
 from statistics import mean
 from typing import Any
 
 import pyarrow.parquet as pq
 
-from scalequest.audit.chain import MISSING, difference
+from scalequest.audit.chain import MISSING, difference, hash_of
 from scalequest.audit.facts import environment_of
 from scalequest.audit.lock import Artifact, Lock, Stage
-from scalequest.audit.repository import Repository
+from scalequest.audit.repository import Repository, Revision
 from scalequest.audit.tables import Store, read_metrics
 from scalequest.errors import UserError
 from scalequest.outcomes import NOT_RUN, SOLVABLE, UNDECIDED
@@ -137,7 +138,24 @@ def read_run(repository: Repository, whole: Lock, grid: Grid) -> CellResult:
         paths = [file for stage in stages_of(lock, STAGE_OF[metric]) for file in files(stage, "out")]
         values[metric] = sorted(count(v) for path in paths for v in pq.read_table(path, columns=[column])[column].to_pylist())  # fmt: skip
     last = [stage for base in grid.targets for stage in stages_of(lock, base)]
-    return CellResult(lock, lock.revision.commit, rows, items, values, environments(repository, lock, last))
+    # A DVC experiment's own commit is in no other clone.
+    commit = commit_of_code(repository, lock) if lock.revision.commit else None
+    return CellResult(lock, commit, rows, items, values, environments(repository, lock, last))
+
+
+def commit_of_code(repository: Repository, lock: Lock) -> str | None:
+    """The newest commit that changed code which a run's stages read, and has all of it as they read it; None without one."""
+    deps = {dep.path: dep for stage in lock.stages.values() for dep in stage.deps if not lock.makers(dep.path)}
+    changed = repository.git("log", "--format=%H", "--", *deps, check=False).decode().split()
+    hashes: dict[str, str] = {}
+    for commit in changed:
+        blobs = repository.listing(Revision(commit, commit), list(deps))
+        new = repository.objects(blob for blob in blobs.values() if blob not in hashes)
+        hashes |= {blob: md5(content).hexdigest() for blob, content in new.items()}
+        here = {path: hashes[blob] for path, blob in blobs.items() if blob in hashes}
+        if all(hash_of(dep, here) == dep.md5 for dep in deps.values()):
+            return commit
+    return None
 
 
 def environments(repository: Repository, lock: Lock, stages: Iterable[Stage]) -> dict[str, list[str]]:
