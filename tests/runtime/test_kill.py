@@ -22,7 +22,7 @@ from scalequest.runtime.facts import StageFacts
 
 pytestmark = pytest.mark.slow
 ROOT = Path(__file__).parents[2]
-SHARDS, KILLS = 12, 24
+SHARDS, KILLS = 12, 16
 LOADED = (
     "trl.trainer.sft_trainer", "scalequest.training.job", "scalequest.sampling.rows", "scalequest.sampling.shards", "stages.qft",
 )  # fmt: skip
@@ -68,37 +68,37 @@ def lines(folder: Path) -> list[str]:
 
 def killed_in(
     tmp_path: Path, start: Callable[[Path], BaseProcess], length_s: float, kills: int, draw: random.Random
-) -> tuple[list[Path], int]:
+) -> list[Path]:
     """Kill runs at random moments, each going on where the one before it stopped; after one that ends, in a new folder.
 
-    So early and late moments are both hit. No moment is later than a run from the beginning takes.
+    So early and late moments are both hit. No moment is later than a run from the beginning takes. What counts is a kill of
+    a run that has paid for something: half of the time goes by before.
 
     Args:
         tmp_path: where the folders are made.
         start: starts a run in a folder.
         length_s: seconds of a run that nobody kills, perhaps measured on a busier machine.
-        kills: how many runs to kill.
+        kills: how many runs to kill after they have paid for something.
         draw: the moments.
 
     Returns:
-        The folders, and how many kills hit a run that had paid for something.
+        The folders.
     """
     folders: list[Path] = []
-    done, hits, fresh = 0, 0, True
-    while done < kills:
+    hits, fresh = 0, True
+    while hits < kills:
         if fresh:
             folders.append(tmp_path / f"killed{len(folders)}")
             folders[-1].mkdir()
         before, moment = len(lines(folders[-1])), draw.uniform(0.1, 1.0) * length_s
         if killed(start(folders[-1]), moment):
-            done += 1
             hits += len(lines(folders[-1])) > before
             fresh = False
             continue
         if fresh:
             length_s = moment
         fresh = True
-    return folders, hits
+    return folders
 
 
 # A stage that works as generate does, its engine replaced by a clock: each shard takes 40 ms and is noted when it is paid.
@@ -136,15 +136,13 @@ def test_killed_at_random_moments_it_ends_with_the_same_bytes(tmp_path: Path) ->
         length = time.monotonic() - began
     expected = (whole / "out.parquet").read_bytes()
 
-    folders, hits = killed_in(tmp_path, start, length, KILLS, random.Random(20))
+    folders = killed_in(tmp_path, start, length, KILLS, random.Random(20))
     for folder in folders:
         assert ended(start(folder)) == 0
         assert (folder / "out.parquet").read_bytes() == expected
     paid = sum(len(lines(folder)) for folder in folders)
     # Each finished run pays each shard once; each kill at most the one in flight once more.
-    assert len(folders) * SHARDS <= paid <= len(folders) * SHARDS + hits
-    assert hits > KILLS / 2
-    assert len(folders) > 2
+    assert len(folders) * SHARDS <= paid <= len(folders) * SHARDS + KILLS
 
 
 # ---------------------------------------------------------------------------------------------------------------- rows
@@ -169,7 +167,7 @@ run = StageRun(params, facts)
 made = map_rows(run, numbers, str, lambda: work, SCORED, 5, Path("models/x"), {"temperature": 1.0})
 write_parts(out, table([{"key": str(n), **row} for n, row in zip(numbers, made, strict=True)], SCORED))
 """
-ROW_KILLS = 16
+ROW_KILLS = 10
 
 
 def start_rows(folder: Path, threshold: int) -> BaseProcess:
@@ -190,7 +188,7 @@ def test_rows_killed_at_random_moments_and_under_changing_thresholds_are_paid_on
         lengths.append(time.monotonic() - began)
 
     draw = random.Random(21)
-    folders, hits = killed_in(
+    folders = killed_in(
         tmp_path, lambda folder: start_rows(folder, draw.choice((0, 3, 6))), max(lengths), ROW_KILLS, draw
     )
     for folder in folders:
@@ -200,13 +198,12 @@ def test_rows_killed_at_random_moments_and_under_changing_thresholds_are_paid_on
         assert len(set(lines(folder))) == 60
     paid = sum(len(lines(folder)) for folder in folders)
     # Each row once, whatever the threshold, and at each kill at most the shard in flight once more.
-    assert paid <= 60 * len(folders) + 5 * hits
-    assert hits > ROW_KILLS / 2
+    assert paid <= 60 * len(folders) + 5 * ROW_KILLS
 
 
 # ------------------------------------------------------------------------------------------------------------ training
 
-STEPS, BETWEEN_CHECKPOINTS, TRAINING_KILLS = 20, 1, 22
+STEPS, BETWEEN_CHECKPOINTS, TRAINING_KILLS = 20, 1, 12
 
 
 def train_in(folder: Path, model: Path, params: Params) -> None:
@@ -256,7 +253,7 @@ def test_a_training_killed_at_random_moments_ends_with_the_same_weights(model: P
     length = time.monotonic() - began
     assert process.exitcode == 0
 
-    folders, hits = killed_in(tmp_path, start, length, TRAINING_KILLS, random.Random(20))
+    folders = killed_in(tmp_path, start, length, TRAINING_KILLS, random.Random(20))
     for folder in folders:
         process = start(folder)
         process.join()
@@ -264,6 +261,7 @@ def test_a_training_killed_at_random_moments_ends_with_the_same_weights(model: P
         assert weights(folder) == weights(tmp_path / "whole")
     paid = sum(len(lines(folder)) for folder in folders)
     # What lies between two checkpoints is paid twice at most, and the last step, which has none.
-    assert len(folders) * STEPS <= paid <= len(folders) * STEPS + hits * (BETWEEN_CHECKPOINTS + 1)
-    assert hits > TRAINING_KILLS / 2
-    print(f"{hits} kills of work, {len(folders)} runs of {STEPS} steps, {paid - len(folders) * STEPS} steps paid twice")
+    assert len(folders) * STEPS <= paid <= len(folders) * STEPS + TRAINING_KILLS * (BETWEEN_CHECKPOINTS + 1)
+    print(
+        f"{TRAINING_KILLS} kills, {len(folders)} runs of {STEPS} steps, {paid - len(folders) * STEPS} steps paid twice"
+    )
