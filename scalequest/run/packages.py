@@ -107,8 +107,12 @@ def _guarded(node: ast.AST) -> bool:
     if isinstance(node, ast.With):
         return any(_catches(call.args) for item in node.items for call in ast.walk(item) if _is_suppress(call))
     return isinstance(node, ast.Try) and any(
-        handler.type is None or _catches([handler.type]) for handler in node.handlers
+        (handler.type is None or _catches([handler.type])) and not _raises(handler) for handler in node.handlers
     )
+
+
+def _raises(handler: ast.ExceptHandler) -> bool:
+    return any(isinstance(node, ast.Raise) for node in ast.walk(handler))
 
 
 def _is_suppress(node: ast.AST) -> TypeGuard[ast.Call]:

@@ -70,9 +70,10 @@ def test_an_import_that_may_fail_is_not_wanted(tmp_path: Path):
         "with contextlib.suppress(ImportError):\n    import three\n"
         "with suppress(OSError):\n    import kept\n"
         "try:\n    import wanted\nexcept ValueError:\n    pass\nfinally:\n    pass\n"
+        "try:\n    import said\nexcept ImportError as error:\n    raise OSError from error\n"
         "importlib.util.find_spec('read')\n"
     )
-    assert packages.others(file) == {"numpy", "kept", "wanted", "read"}
+    assert packages.others(file) == {"numpy", "kept", "wanted", "said", "read"}
 
 
 def test_check_and_parallel_name_it(laptop: Params, monkeypatch: pytest.MonkeyPatch):
