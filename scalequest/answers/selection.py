@@ -26,26 +26,6 @@ def find_candidates(
     return [row for row in complete if row["id"] not in crashed], bool(complete)
 
 
-def select(
-    question: dict[str, Any],
-    responses: list[dict[str, Any]],
-    rewards: dict[str, float],
-    min_reward: float | None,
-    kind: str,
-    crashed: Collection[str] = (),
-    by: str = "reward",
-    seed: int = 0,
-    groups: Sequence[int | None] | None = None,
-    demands: Demands = NONE,
-    executed: bool = False,
-) -> dict[str, Any] | str:
-    """The training row of one question, or why it has none: the first row of ``select_all``."""
-    found = select_all(
-        question, responses, rewards, min_reward, kind, crashed, by, seed, groups, demands, executed, keep="best"
-    )
-    return found if isinstance(found, str) else found[0]
-
-
 def select_all(
     question: dict[str, Any],
     responses: list[dict[str, Any]],

@@ -2,7 +2,7 @@ from typing import Any
 
 import pytest
 
-from scalequest.answers.selection import find_crashes, select
+from scalequest.answers.selection import find_crashes, select_all
 
 QUESTION = {"id": "q", "generator": "sums", "question": "Q?", "difficulty": 0.5}
 
@@ -18,6 +18,15 @@ def responses(*answers: str | tuple[str, str]) -> list[dict[str, Any]]:
 
 def rewards(*values: float) -> dict[str, float]:
     return {f"q#{k}": value for k, value in enumerate(values)}
+
+
+def select(*given: Any, **named: Any) -> Any:
+    """The one row that a question keeps, or why it has none."""
+    found = select_all(*given, **named)
+    if isinstance(found, str):
+        return found
+    [row] = found
+    return row
 
 
 def chosen(
