@@ -6,11 +6,13 @@ Lengths: questions of 53 tokens, judgements of 250, answers of 453, each on aver
 A rate is measured in the middle of a call, when sequences of all ages are decoded, and holds no end of a shard.
 
 A variant is MODEL:HOW. MODEL is `real`, the weights given, or `shape`, those of a 7B model, random. HOW:
-full: as `runtime.engine_start: full` | quick: as `quick` | fp8: weights of 8 bits | fp8-all: KV cache, too |
-invariant: `engine.repeatability: batch_invariant`. Each variant is a process of its own, so one that fails leaves the
+full: as `runtime.engine_start: full` | quick: as `quick` | v1, v2: as `runtime.model_runner` | fp8: weights of 8 bits |
+fp8-v2: with that runner | fp8-all: KV cache, too | invariant: `engine.repeatability: batch_invariant`. Each variant is a process of its own, so one that fails leaves the
 others. All import vLLM at the beginning, side by side; `--together` of them start their engines side by side, with a KV
 cache of a fixed size, and then measure in turn, while the others wait. (`start_s` is that of an engine alone with
-`--together 1`.) `full` measures bare vLLM and our stages at each length, `fp8` and `fp8-all` our stages, `quick` and
+`--together 1`.) With `--beside 2`, each variant is two engines that measure at the same time, as with
+`runtime.engines_per_gpu: 2`: the rate is the sum of theirs, and `overlap` the part of the time that both were counted.
+`full` measures bare vLLM and our stages at each length, `fp8` and `fp8-all` our stages, `quick` and
 `invariant` our answers, unless --ways and --kinds say otherwise. The ways `top_p_1` and `greedy` are our stages without
 `top_p` and without any draw: what choosing a token costs. `same_in_company` is the share
 of --rows rows, with seeds, that get the same 48 tokens in reversed halves as together; `same_as_full` those that get what
@@ -50,10 +52,14 @@ MEAN = {"question": 53, "judgement": 250, "response": 453}
 HOWS: dict[str, dict[str, Any]] = {
     "full": {},
     "quick": {},
+    "v1": {},
+    "v2": {},
     "fp8": {"quantization": "fp8"},
+    "fp8-v2": {"quantization": "fp8"},
     "fp8-all": {"quantization": "fp8", "kv_cache_dtype": "fp8"},
     "invariant": {"repeatability": "batch_invariant"},
 }
+RUNNERS = {"v1": "v1", "v2": "v2", "fp8-v2": "v2"}
 VARIANTS = "real:full,shape:full,real:fp8,shape:fp8-all,real:quick,real:invariant"
 SHAPE = "qwen2-math-7b"
 # Lines of vLLM's log and of ours that say what a start was spent on.
@@ -89,7 +95,10 @@ def params_of(args: argparse.Namespace, model: str, how: str) -> Params:
     engine = {"max_num_seqs": args.max_num_seqs, "max_model_len": args.max_model_len} | dtype | HOWS[how]
     start = "quick" if how == "quick" else "full"
     gib = KV_GIB[model] * args.max_num_seqs / 512 / (2 if how == "fp8-all" else 1)
-    runtime = {"gpu_memory_utilization": 0.2, "gpu_kv_cache_gib": gib, "engine_start": start, "workers": 1}
+    runtime = {
+        "gpu_memory_utilization": 0.2, "gpu_kv_cache_gib": gib, "engine_start": start, "workers": 1,
+        "model_runner": RUNNERS.get(how, "auto"),
+    }  # fmt: skip
     return params.model_copy(
         update={
             "engine": params.engine.model_copy(update=engine),
@@ -174,7 +183,7 @@ def bytes_of(engine: Any, params: Params, n: int) -> dict[str, Any]:
 
 
 def child(args: argparse.Namespace) -> None:
-    """Measure one variant; results are lines on standard output."""
+    """Measure one variant; results are lines on standard output. It waits before its start and before each measurement."""
 
     def tell(**found: Any) -> None:
         print("RESULT " + json.dumps(found), flush=True)
@@ -216,6 +225,8 @@ def child(args: argparse.Namespace) -> None:
             prompt, ways = ways_of(engine, params, kind, n, model)
             for way in each.split(","):
                 engine._llm.reset_prefix_cache()
+                tell(due=f"{kind} {way}")
+                wait()
                 try:
                     with of_length(MEAN[kind], 2 * n):
                         pace = steady_pace(engine._llm, ways[way], max(2, MEAN[kind] // 2), args.seconds)
@@ -225,6 +236,7 @@ def child(args: argparse.Namespace) -> None:
                 tell(
                     kind=kind, way=way, tokens_per_s=round(pace.tokens_per_s, 1), steps=pace.steps,
                     ms_per_step=round(1000 * pace.seconds / max(1, pace.steps), 2), mean_prompt_tokens=round(prompt, 1),
+                    window=[time.time() - pace.seconds, time.time()],
                 )  # fmt: skip
     tell(done=True)
     os._exit(0)
@@ -233,11 +245,11 @@ def child(args: argparse.Namespace) -> None:
 # --------------------------------------------------------------------------------------------------------- all of them
 
 
-class Variant:
-    """A process that imports at once and measures when it is let go."""
+class EngineProcess:
+    """One engine of a variant: it imports at once, and starts and measures when it is let go."""
 
     def __init__(self, name: str, arguments: Sequence[str], log: Path) -> None:
-        self.name, self._lines, self._ended = name, queue.Queue[str | None](), False
+        self.name, self._lines, self.ended = name, queue.Queue[str | None](), False
         self._log = log.open("a", encoding="utf-8")
         command = [sys.executable, __file__, *arguments, "--child", name]
         self._process = subprocess.Popen(
@@ -252,15 +264,15 @@ class Variant:
         self._lines.put(None)
 
     def go(self) -> None:
-        """Let it go on: to the start of its engine, then to its measurements."""
+        """Let it go on: to the start of its engine, and to each measurement."""
         assert self._process.stdin
         with contextlib.suppress(BrokenPipeError):
             self._process.stdin.write("go\n")
             self._process.stdin.flush()
 
-    def results(self, limit_s: float, last: str) -> Iterator[dict[str, Any]]:
-        """Its results as they come, until one has the key ``last`` or it ends; an ``error`` if it ends badly."""
-        if self._ended:
+    def results(self, limit_s: float, *last: str) -> Iterator[dict[str, Any]]:
+        """Its results as they come, until one has a key of ``last`` or it ends; an ``error`` if it ends badly."""
+        if self.ended:
             return
         end, tail = time.monotonic() + limit_s, [""]
         try:
@@ -269,18 +281,18 @@ class Variant:
                 if line.startswith("RESULT "):
                     result = json.loads(line.removeprefix("RESULT "))
                     yield result
-                    if last in result:
+                    if not result.keys().isdisjoint(last):
                         return
                     continue
                 if TOOK.search(line):
                     yield {"log": line.strip()[-160:]}
                 tail = [*tail, line.strip()][-12:]
         except queue.Empty:
-            self._ended = True
+            self.ended = True
             self._process.kill()
             yield {"error": f"not done after {limit_s:.0f} s: {tail[-1][-300:]}"}
             return
-        self._ended = True
+        self.ended = True
         if self._process.wait() != 0:
             yield {"error": " | ".join(tail)[-1500:]}
 
@@ -292,6 +304,42 @@ class Variant:
             self._process.kill()
             self._process.wait()
         self._log.close()
+
+
+def measured(engines: Sequence[EngineProcess], limit_s: float, note: Callable[[dict[str, Any]], None]) -> None:
+    """Let engines of one variant, whose starts are over, measure at the same time; note a rate of all of them together."""
+    going = list(engines)
+    while going:
+        round_of: list[dict[str, Any]] = []
+        for engine in going:
+            engine.go()
+        for engine in list(going):
+            for result in engine.results(limit_s, "due", "done"):
+                if "kind" in result:
+                    round_of.append(result)
+                elif "due" not in result:
+                    note(result)
+                if "done" in result:
+                    going.remove(engine)
+            if engine.ended and engine in going:
+                going.remove(engine)
+        if len(round_of) == len(engines):
+            note(together(round_of))
+
+
+def together(results: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    """One result of engines that measured the same at the same time: the sum of their rates."""
+    windows = [result.pop("window") for result in results]
+    if len(results) == 1:
+        return results[0]
+    common = min(end for _, end in windows) - max(begin for begin, _ in windows)
+    return results[0] | {
+        "tokens_per_s": round(sum(result["tokens_per_s"] for result in results), 1),
+        "ms_per_step": round(sum(result["ms_per_step"] for result in results) / len(results), 2),
+        "steps": sum(result["steps"] for result in results),
+        "engines": len(results),
+        "overlap": round(max(0.0, common) / max(end - begin for begin, end in windows), 2),
+    }
 
 
 def gpus_yaml(results: Sequence[dict[str, Any]]) -> str:
@@ -318,7 +366,8 @@ def main() -> None:
     parser.add_argument("--variants", default=VARIANTS)
     parser.add_argument("--kinds", help="question,judgement,response, or some; default: by the variant")
     parser.add_argument("--ways", help="of bare, ours, and ours as top_p_1 and greedy; default: by the variant")
-    parser.add_argument("--together", type=int, default=3, help="engines that start side by side")
+    parser.add_argument("--together", type=int, default=3, help="variants that start side by side")
+    parser.add_argument("--beside", type=int, default=1, help="engines of a variant that measure at the same time")
     parser.add_argument("--rows", type=int, default=64, help="rows whose bytes are compared")
     parser.add_argument("--seconds", type=float, default=3.0, help="time that is counted per measurement")
     parser.add_argument("--limit", type=float, default=150.0, help="seconds after which a variant is ended")
@@ -335,7 +384,7 @@ def main() -> None:
         parser.error(f"--variants: {unknown[0]}: expected real or shape, a colon, and one of {', '.join(HOWS)}")
     found: dict[str, Any] = {
         "model": str(args.model), "machine": hardware(), "max_num_seqs": args.max_num_seqs, "mean_tokens": MEAN,
-        "together": args.together, "variants": {name: {"log": []} for name in names}, "results": [],
+        "together": args.together, "beside": args.beside, "variants": {name: {"log": []} for name in names}, "results": [],
     }  # fmt: skip
     begin, texts = time.monotonic(), {}
 
@@ -356,19 +405,20 @@ def main() -> None:
         write_json(args.out, found)
         print(f"{time.monotonic() - begin:6.1f} s  {name:<16}{json.dumps(result)[:400]}", flush=True)
 
-    variants = [Variant(name, sys.argv[1:], args.out.with_suffix(".log")) for name in names]
+    variants = [
+        [EngineProcess(name, sys.argv[1:], args.out.with_suffix(".log")) for _ in range(args.beside)] for name in names
+    ]
     for group in (variants[at : at + args.together] for at in range(0, len(variants), args.together)):
+        engines = [engine for variant in group for engine in variant]
+        for engine in engines:
+            engine.go()
+        for engine in engines:
+            for result in engine.results(args.limit, "started"):
+                note(engine.name, result)
         for variant in group:
-            variant.go()
-        for variant in group:
-            for result in variant.results(args.limit, "started"):
-                note(variant.name, result)
-        for variant in group:
-            variant.go()
-            for result in variant.results(args.limit, "done"):
-                note(variant.name, result)
-        for variant in group:
-            variant.stop()
+            measured(variant, args.limit, partial(note, variant[0].name))
+        for engine in engines:
+            engine.stop()
     print(gpus_yaml(found["results"]))
 
 
