@@ -6,17 +6,20 @@ Lengths: questions of 53 tokens, judgements of 250, answers of 453, each on aver
 A rate is measured in the middle of a call, when sequences of all ages are decoded, and holds no end of a shard.
 
 A variant is MODEL:HOW. MODEL is `real`, the weights given, or `shape`, those of a 7B model, random. HOW:
-full: as `runtime.engine_start: full` | quick: as `quick` | v1, v2: as `runtime.model_runner` | fp8: weights of 8 bits |
-fp8-v2: with that runner | fp8-all: KV cache, too | invariant: `engine.repeatability: batch_invariant`. Each variant is a process of its own, so one that fails leaves the
-others. All import vLLM at the beginning, side by side; `--together` of them start their engines side by side, with a KV
-cache of a fixed size, and then measure in turn, while the others wait. (`start_s` is that of an engine alone with
-`--together 1`.) With `--beside 2`, each variant is two engines that measure at the same time, as with
-`runtime.engines_per_gpu: 2`: the rate is the sum of theirs, and `overlap` the part of the time that both were counted.
-`full` measures bare vLLM and our stages at each length, `fp8` and `fp8-all` our stages, `quick` and
-`invariant` our answers, unless --ways and --kinds say otherwise. The ways `top_p_1` and `greedy` are our stages without
-`top_p` and without any draw: what choosing a token costs. `same_in_company` is the share
-of --rows rows, with seeds, that get the same 48 tokens in reversed halves as together; `same_as_full` those that get what
-the variant `full` of that model gave. The JSON is written after each measurement; the lines for gpus.yaml are printed.
+full: as `runtime.engine_start: full` | quick: as `quick` | fp8: weights of 8 bits | fp8-all: KV cache, too | v1, v2: with
+that model runner of vLLM, its code between scheduler and model | fp8-v2: both | invariant: `engine.repeatability:
+batch_invariant`. VLLM 0.23 takes runner v2 for Llama, Mistral and Qwen3 and v1 for other architectures, 0.32 takes v2.
+
+Each variant is a process of its own, so one that fails leaves the others. All import vLLM at the beginning, side by side;
+`--together` of them start their engines side by side, with a KV cache of a fixed size, and then measure in turn, while the
+others wait. (`start_s` is that of an engine alone with `--together 1`.) With `--beside 2` a variant is two engines that
+measure at the same time: its rate is the sum of theirs, and `overlap` the part of the time in which both were counted.
+
+`full` measures bare vLLM and our stages at each length, `quick` and `invariant` our answers, the others our stages, unless
+--ways and --kinds say otherwise. The ways `top_p_1` and `greedy` are our stages without `top_p` and without any draw: what
+choosing a token costs. `same_in_company` is the share of --rows rows, with seeds, that get the same 48 tokens in reversed
+halves as together; `same_as_full` those that get what the variant `full` of that model gave, where both have one runner.
+The JSON is written after each measurement; the lines for gpus.yaml are printed where no engines share the GPU.
 """
 
 import argparse
@@ -59,7 +62,7 @@ HOWS: dict[str, dict[str, Any]] = {
     "fp8-all": {"quantization": "fp8", "kv_cache_dtype": "fp8"},
     "invariant": {"repeatability": "batch_invariant"},
 }
-RUNNERS = {"v1": "v1", "v2": "v2", "fp8-v2": "v2"}
+RUNNERS = {"v1": "0", "v2": "1", "fp8-v2": "1"}  # values of vLLM's variable
 VARIANTS = "real:full,shape:full,real:fp8,shape:fp8-all,real:quick,real:invariant"
 SHAPE = "qwen2-math-7b"
 # Lines of vLLM's log and of ours that say what a start was spent on.
@@ -95,10 +98,7 @@ def params_of(args: argparse.Namespace, model: str, how: str) -> Params:
     engine = {"max_num_seqs": args.max_num_seqs, "max_model_len": args.max_model_len} | dtype | HOWS[how]
     start = "quick" if how == "quick" else "full"
     gib = KV_GIB[model] * args.max_num_seqs / 512 / (2 if how == "fp8-all" else 1)
-    runtime = {
-        "gpu_memory_utilization": 0.2, "gpu_kv_cache_gib": gib, "engine_start": start, "workers": 1,
-        "model_runner": RUNNERS.get(how, "auto"),
-    }  # fmt: skip
+    runtime = {"gpu_memory_utilization": 0.2, "gpu_kv_cache_gib": gib, "engine_start": start, "workers": 1}
     return params.model_copy(
         update={
             "engine": params.engine.model_copy(update=engine),
@@ -106,6 +106,12 @@ def params_of(args: argparse.Namespace, model: str, how: str) -> Params:
             "judge": params.judge.model_copy(update={"style": "reasoned"}),
         }
     )
+
+
+def choose_runner(how: str) -> None:
+    """Have vLLM, which is not imported yet, take the model runner of this variant; its own choice where it names none."""
+    if how in RUNNERS:
+        os.environ["VLLM_USE_V2_MODEL_RUNNER"] = RUNNERS[how]
 
 
 def questions(n: int) -> list[str]:
@@ -200,6 +206,7 @@ def child(args: argparse.Namespace) -> None:
     kinds = args.kinds or ("response" if how in ("quick", "invariant") else ",".join(MEAN))
     each = args.ways or ("bare,ours" if how == "full" else "ours")
     os.environ.setdefault("VLLM_LOGGING_LEVEL", "INFO")
+    choose_runner(how)
     prepare_environment(params.engine, params.runtime)
     import torch
     import vllm
@@ -236,7 +243,7 @@ def child(args: argparse.Namespace) -> None:
                 tell(
                     kind=kind, way=way, tokens_per_s=round(pace.tokens_per_s, 1), steps=pace.steps,
                     ms_per_step=round(1000 * pace.seconds / max(1, pace.steps), 2), mean_prompt_tokens=round(prompt, 1),
-                    window=[time.time() - pace.seconds, time.time()],
+                    window=[pace.begin, pace.begin + pace.seconds],
                 )  # fmt: skip
     tell(done=True)
     os._exit(0)
@@ -264,7 +271,7 @@ class EngineProcess:
         self._lines.put(None)
 
     def go(self) -> None:
-        """Let it go on: to the start of its engine, and to each measurement."""
+        """Let it go on: to its engine's start, then to each measurement."""
         assert self._process.stdin
         with contextlib.suppress(BrokenPipeError):
             self._process.stdin.write("go\n")
@@ -308,6 +315,8 @@ class EngineProcess:
 
 def measured(engines: Sequence[EngineProcess], limit_s: float, note: Callable[[dict[str, Any]], None]) -> None:
     """Let engines of one variant, whose starts are over, measure at the same time; note a rate of all of them together."""
+    if any(engine.ended for engine in engines):  # one that did not start; its error was noted
+        return
     going = list(engines)
     while going:
         round_of: list[dict[str, Any]] = []
@@ -366,11 +375,11 @@ def main() -> None:
     parser.add_argument("--variants", default=VARIANTS)
     parser.add_argument("--kinds", help="question,judgement,response, or some; default: by the variant")
     parser.add_argument("--ways", help="of bare, ours, and ours as top_p_1 and greedy; default: by the variant")
-    parser.add_argument("--together", type=int, default=3, help="variants that start side by side")
+    parser.add_argument("--together", type=int, default=3, help="variants that start side by side; 1 with --beside")
     parser.add_argument("--beside", type=int, default=1, help="engines of a variant that measure at the same time")
     parser.add_argument("--rows", type=int, default=64, help="rows whose bytes are compared")
     parser.add_argument("--seconds", type=float, default=3.0, help="time that is counted per measurement")
-    parser.add_argument("--limit", type=float, default=150.0, help="seconds after which a variant is ended")
+    parser.add_argument("--limit", type=float, default=150.0, help="seconds for a start, or for a measurement")
     parser.add_argument("--max-num-seqs", type=int, default=512)
     parser.add_argument("--max-model-len", type=int, default=1536)
     parser.add_argument("--dtype", choices=("float32", "bfloat16"), help="default: the profile's")
@@ -379,6 +388,8 @@ def main() -> None:
     args = parser.parse_args()
     if args.child:
         child(args)
+    if args.beside > 1:
+        args.together = 1
     names = args.variants.split(",")
     if unknown := [n for n in names if n.split(":")[0] not in ("real", "shape") or n.partition(":")[2] not in HOWS]:
         parser.error(f"--variants: {unknown[0]}: expected real or shape, a colon, and one of {', '.join(HOWS)}")
@@ -419,7 +430,8 @@ def main() -> None:
             measured(variant, args.limit, partial(note, variant[0].name))
         for engine in engines:
             engine.stop()
-    print(gpus_yaml(found["results"]))
+    if args.beside == 1:
+        print(gpus_yaml(found["results"]))
 
 
 if __name__ == "__main__":

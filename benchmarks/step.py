@@ -1,4 +1,4 @@
-"""What a step of an engine is spent on: the host's work by part, the time it waits, and the GPU's kernels by kind.
+"""How an engine step's time is spent: the host's work by part, the time it waits, and the GPU's kernels by kind.
 
     python benchmarks/step.py models/base/solver --shape qwen2-math-7b --dtype bfloat16 --out step.json [--runner v2]
 
@@ -6,7 +6,8 @@ The engine answers as the stage `respond` does, to requests of 453 tokens on ave
 of the engine's parts is timed, its own calls of other parts left out. In a second pass torch's profiler records the kernels
 of --steps steps: `busy` is the share of the time in which at least one ran. Where the host's parts without its waiting take
 nearly the whole step, the host is the limit; where the GPU is busy nearly always, the GPU is. Parts that this vLLM does not
-have are listed under `missing`. On a CPU, where nothing waits for a GPU, the model is a part like the others.
+have are listed under `missing`; runner v2 launches the model as a part of its own only where a graph was recorded. On a
+CPU, where nothing waits for a GPU, the model is a part like the others.
 """
 
 import argparse
@@ -23,7 +24,7 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
-from lengths import MEAN, STEPS, of_length, params_of, ways_of
+from lengths import MEAN, STEPS, choose_runner, of_length, params_of, ways_of
 from shapes import add_shape, chosen_model
 
 from scalequest.io import write_json
@@ -31,6 +32,7 @@ from scalequest.run.tune import EnoughError, steady_pace
 from scalequest.runtime.facts import hardware
 from scalequest.sampling.vllm import prepare_environment
 
+WAYS = ("bare", "ours", "top_p_1", "greedy")
 WAITING = "wait for the GPU"
 # Name of a part, the object that has its method, and the method; the objects are found by `objects_of`.
 PARTS = (
@@ -39,6 +41,7 @@ PARTS = (
     ("prepare inputs", "runner", "_prepare_inputs"),
     ("prepare attention", "runner", "_build_attention_metadata"),
     ("launch the model", "runner", "_model_forward"),
+    ("launch the model", "graphs", "run_fullgraph"),
     ("launch the sampler", "runner", "_sample"),
     ("launch the sampler", "runner", "sample"),
     ("prepare inputs", "runner", "prepare_inputs"),
@@ -51,11 +54,12 @@ PARTS = (
     ("texts and stops", "output_processor", "process_outputs"),
     ("step, the rest", "llm_engine", "step"),
 )
+# In this order: a kernel of attention may have cutlass in its name, and one that chooses tokens flashinfer.
 KINDS = (
-    ("matrix products", re.compile(r"gemm|cutlass|nvjet|cublas|xmma|wgmma|matmul|mm_", re.IGNORECASE)),
+    ("choose tokens", re.compile(r"sampling|sort|top_?[kp]|gumbel|exponential|argmax|softmax|scan|cumsum", re.IGNORECASE)),
     ("attention", re.compile(r"flash|attn|attention|fmha", re.IGNORECASE)),
-    ("choose tokens", re.compile(r"sort|topk|top_k|top_p|gumbel|exponential|argmax|softmax|scan|cumsum|radix", re.IGNORECASE)),
-    ("copies", re.compile(r"memcpy|memset|copy", re.IGNORECASE)),
+    ("matrix products", re.compile(r"gemm|cutlass|nvjet|cublas|xmma|wgmma|matmul|_mm_", re.IGNORECASE)),
+    ("copies", re.compile(r"^mem(cpy|set)|direct_copy|catarray", re.IGNORECASE)),
 )  # fmt: skip
 OTHER = "other kernels"
 
@@ -100,40 +104,53 @@ class Clock:
 def objects_of(llm: Any) -> dict[str, Any]:
     """The parts of an engine in this process that have the methods of PARTS."""
     core = llm.llm_engine.engine_core.engine_core
+    runner = core.model_executor.driver_worker.worker.model_runner
     return {
         "llm_engine": llm.llm_engine,
         "output_processor": llm.llm_engine.output_processor,
         "scheduler": core.scheduler,
         "executor": core.model_executor,
-        "runner": core.model_executor.driver_worker.worker.model_runner,
+        "runner": runner,
+        "graphs": getattr(runner, "cudagraph_manager", None),
     }
 
 
 class Event:
-    """A CUDA event that an engine's first runner waits for; vLLM's own is of a type whose methods cannot be replaced."""
+    """A CUDA event whose waiting is timed; vLLM's own may be of a type whose methods cannot be replaced."""
 
-    def __init__(self, event: Any) -> None:
+    def __init__(self, event: Any, clock: Clock) -> None:
         self._event = event
+        clock.wrap(self, "synchronize", WAITING)
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._event, name)
 
     def synchronize(self) -> None:
-        """Wait."""
+        """Wait for it."""
         self._event.synchronize()
 
 
 def time_waiting(clock: Clock, runner: Any) -> None:
     """Time where the host waits for the GPU: for the tokens of a step, and for the inputs of the one before to be read."""
-    for module, name in (
-        ("vllm.v1.worker.gpu_model_runner", "AsyncGPUModelRunnerOutput"),
-        ("vllm.v1.worker.gpu.async_utils", "AsyncOutput"),
+    if event := getattr(runner, "prepare_inputs_event", None):
+        runner.prepare_inputs_event = Event(event, clock)
+    for module, name, attribute in (
+        ("vllm.v1.worker.gpu_model_runner", "AsyncGPUModelRunnerOutput", "async_copy_ready_event"),
+        ("vllm.v1.worker.gpu.async_utils", "AsyncOutput", "copy_event"),
     ):
         with contextlib.suppress(ImportError):
-            clock.wrap(getattr(importlib.import_module(module), name, None), "get_output", WAITING)
-    if event := getattr(runner, "prepare_inputs_event", None):
-        runner.prepare_inputs_event = Event(event)
-        clock.wrap(runner.prepare_inputs_event, "synchronize", WAITING)
+            outputs = getattr(importlib.import_module(module), name)
+            outputs.__init__ = with_timed_event(outputs.__init__, attribute, clock)
+
+
+def with_timed_event(original: Callable[..., None], attribute: str, clock: Clock) -> Callable[..., None]:
+    """That ``__init__``, and then the event that it made is one whose waiting is timed."""
+
+    def init(self: Any, *args: Any, **kwargs: Any) -> None:
+        original(self, *args, **kwargs)
+        setattr(self, attribute, Event(getattr(self, attribute), clock))
+
+    return init
 
 
 def union(intervals: Iterable[tuple[float, float]]) -> float:
@@ -197,8 +214,8 @@ def main() -> None:
     parser.add_argument("model", type=Path, help="a model of about 1.5B, or the tokenizer for --shape")
     add_shape(parser)
     parser.add_argument("--out", type=Path, default=Path("step.json"))
-    parser.add_argument("--ways", default="ours,greedy", help="of bare, ours, and ours as top_p_1 and greedy")
-    parser.add_argument("--runner", choices=("auto", "v1", "v2"), default="auto", help="runtime.model_runner")
+    parser.add_argument("--ways", default="ours,greedy", help="bare, ours, and ours as top_p_1 and greedy")
+    parser.add_argument("--runner", choices=("auto", "v1", "v2"), default="auto", help="of vLLM; auto: its choice")
     parser.add_argument("--seconds", type=float, default=3.0, help="time that is counted per way")
     parser.add_argument("--steps", type=int, default=20, help="steps whose kernels are recorded")
     parser.add_argument("--mean", type=int, default=MEAN["response"], help="mean tokens per answer")
@@ -207,8 +224,11 @@ def main() -> None:
     parser.add_argument("--dtype", choices=("float32", "bfloat16"), help="default: the profile's")
     parser.add_argument("--params", default="params.yaml", help="a profile or a parameter file")
     args = parser.parse_args()
+    if unknown := set(args.ways.split(",")) - set(WAYS):
+        parser.error(f"--ways: {', '.join(sorted(unknown))}: expected some of {', '.join(WAYS)}")
     MEAN["response"] = args.mean
-    params = params_of(args, "shape" if args.shape else "real", args.runner if args.runner != "auto" else "full")
+    params = params_of(args, "shape" if args.shape else "real", "full")
+    choose_runner(args.runner)
     prepare_environment(params.engine, params.runtime)
     import torch
     import vllm
@@ -258,20 +278,24 @@ def measure(
     }
     if not torch.cuda.is_available():
         return result
-    profiler = torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CUDA])
+    profiler, recorded = torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CUDA]), False
 
     def record(step: int) -> None:
+        nonlocal recorded
         if step == 2:
             profiler.start()
-        elif step == 2 + args.steps:
+        elif step == 2 + args.steps and not recorded:
             torch.cuda.synchronize()
             profiler.stop()
+            recorded = True
             raise EnoughError
 
     llm.reset_prefix_cache()
     counted(llm, warm, record)
     with of_length(args.mean, 2 * n):
         steady_pace(llm, generate, warm, 60.0)
+    if not recorded:
+        return result | {"error": f"the call ended before {args.steps} steps; set --steps lower"}
     return result | kernels(profiler.events() or (), args.steps)
 
 

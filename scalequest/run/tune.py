@@ -43,11 +43,16 @@ class EnoughError(Exception):
 
 @dataclass(frozen=True)
 class Pace:
-    """Tokens written in a time, in a number of steps of the engine."""
+    """Tokens written in a time, in a number of steps of the engine.
+
+    Attributes:
+        begin: when counting began, on the clock of ``time.perf_counter``, which all processes of a machine share.
+    """
 
     tokens: int
     seconds: float
     steps: int
+    begin: float = 0.0
 
     @property
     def tokens_per_s(self) -> float:
@@ -112,7 +117,7 @@ def steady_pace(llm: Any, generate: Callable[[], Any], warm_steps: int, seconds:
             original()
     finally:
         del core.get_output
-    return Pace(tokens, end - begin if begin else 0.0, max(0, steps - warm_steps))
+    return Pace(tokens, end - begin if begin else 0.0, max(0, steps - warm_steps), begin)
 
 
 def lengths(mean: int, n: int) -> list[int]:

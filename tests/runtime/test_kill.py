@@ -254,9 +254,8 @@ def test_a_training_killed_at_random_moments_ends_with_the_same_weights(model: P
     assert process.exitcode == 0
 
     folders = killed_in(tmp_path, start, length, TRAINING_KILLS, random.Random(20))
-    process = start(
-        folders[-1]
-    )  # the others have ended, and their last step, which has no checkpoint, would be paid again
+    # In the others a run has ended. Started again, it would pay its last step, which has no checkpoint, once more.
+    process = start(folders[-1])
     process.join()
     assert process.exitcode == 0
     for folder in folders:

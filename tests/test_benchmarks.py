@@ -1,0 +1,94 @@
+"""What benchmarks compute from measurements."""
+
+import sys
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+sys.path.insert(0, str(Path(__file__).parents[1] / "benchmarks"))  # its scripts import each other
+
+import lengths
+import step
+
+
+@pytest.mark.parametrize(
+    ("kernel", "kind"),
+    [
+        ("void cutlass::device_kernel<flash::enable_sm90<flash::FlashAttnFwdSm90<", "attention"),
+        ("void flash::flash_fwd_splitkv_kernel<cutlass::bfloat16_t>", "attention"),
+        ("nvjet_hsh_128x256_64x4_1x2_h_bz_coopA_NTT", "matrix products"),
+        ("sm90_xmma_gemm_bf16bf16_bf16f32_f32_tn_n", "matrix products"),
+        ("_gumbel_sample_kernel", "choose tokens"),
+        ("void flashinfer::sampling::TopPSamplingFromProbKernel", "choose tokens"),
+        ("at::native::radixSortKVInPlace", "choose tokens"),
+        ("Memcpy DtoH (Device -> Pinned)", "copies"),
+        ("triton_red_fused__to_copy_add_mean_mul_pow_rsqrt_0", "other kernels"),
+    ],
+)
+def test_a_kernel_is_of_one_kind(kernel: str, kind: str):
+    assert step.kind_of(kernel) == kind
+
+
+def event(name: str, begin: float, end: float, device: str = "CUDA", annotation: bool = False) -> Any:
+    return SimpleNamespace(
+        name=name, time_range=SimpleNamespace(start=begin, end=end), device_type=SimpleNamespace(name=device),
+        is_user_annotation=annotation,
+    )  # fmt: skip
+
+
+def test_a_gpu_is_busy_while_any_kernel_runs():
+    events = [
+        event("nvjet", 0, 400),
+        event("flash_fwd", 300, 500),  # on another stream
+        event("nvjet", 900, 1000),
+        event("a range around them", 0, 1000, annotation=True),
+        event("aten::mm", 0, 1000, device="CPU"),
+    ]
+    found = step.kernels(events, steps=2)
+    assert found["busy"] == 0.6
+    assert found["gpu_ms_per_step"] == {"matrix products": 0.25, "attention": 0.1}
+    assert found["kernels_per_step"] == 1.5
+    assert step.kernels(events[-1:], steps=2) == {}
+
+
+def test_a_part_leaves_out_the_parts_that_it_calls(monkeypatch: pytest.MonkeyPatch):
+    now = 0.0
+    monkeypatch.setattr(step.time, "perf_counter", lambda: now)
+
+    class Parts:
+        def outer(self) -> None:
+            nonlocal now
+            now += 1
+            self.inner()
+            now += 2
+
+        def inner(self) -> None:
+            nonlocal now
+            now += 4
+            raise KeyError
+
+    clock, parts = step.Clock(), Parts()
+    assert clock.wrap(parts, "inner", "in")
+    assert clock.wrap(parts, "outer", "out")
+    assert not clock.wrap(parts, "missing", "none")
+    with pytest.raises(KeyError):
+        parts.outer()
+    assert clock.seconds == {"out": 1, "in": 4}
+    parts.inner = lambda: None  # type: ignore[method-assign]
+    parts.outer()
+    assert clock.seconds == {"out": 4, "in": 4}
+
+
+def result(begin: float, end: float, tokens_per_s: float) -> dict[str, Any]:
+    return {"kind": "response", "tokens_per_s": tokens_per_s, "ms_per_step": 20.0, "steps": 5, "window": [begin, end]}
+
+
+def test_engines_beside_each_other_are_one_rate():
+    assert lengths.together([result(0, 4, 100.0)]) == {
+        "kind": "response", "tokens_per_s": 100.0, "ms_per_step": 20.0, "steps": 5,
+    }  # fmt: skip
+    both = lengths.together([result(0, 4, 100.0), result(1, 5, 80.0)])
+    assert (both["tokens_per_s"], both["engines"], both["overlap"]) == (180.0, 2, 0.75)
+    assert lengths.together([result(0, 4, 100.0), result(9, 13, 80.0)])["overlap"] == 0.0
