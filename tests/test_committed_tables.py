@@ -3,10 +3,13 @@
 import json
 from collections.abc import Iterator
 from hashlib import md5
+from pathlib import Path
 
+import pytest
 from dvc.repo import Repo
 
 from scalequest.audit.lock import parse_lock
+from scalequest.params import parse_params, parse_yaml
 from tests.fakes import ROOT
 
 TABLES = ROOT / "reports" / "results" / "laptop" / "tables" / "files" / "md5"
@@ -33,6 +36,14 @@ def test_the_tables_are_those_of_the_lock_and_no_others() -> None:
     there = {path.parent.name + path.name: path for path in TABLES.rglob("*") if path.is_file()}
     assert set(there) == set(named())
     assert all(md5(path.read_bytes()).hexdigest() == name.removesuffix(".dir") for name, path in there.items())
+
+
+@pytest.mark.parametrize(
+    "file", sorted(TABLES.parents[3].glob("gpu-1.5b/**/params.yaml")), ids=lambda file: str(file.parent.name)
+)
+def test_todays_code_takes_the_parameters_of_the_runs_with_a_teacher(file: Path) -> None:
+    """Their page says to start from them. The runs before are started from their own commits."""
+    assert parse_params(parse_yaml(file.read_text(), file), str(file)).models["student"]
 
 
 def test_dvc_finds_the_tables_by_the_name_in_the_readme() -> None:

@@ -204,9 +204,9 @@ class Verifier:
             path = self.store.object(value)
             where = f"stage {stage.name} → {out.path}{name}"
             if not path.is_file():
-                yield Broken(where, f"{value} is not in the cache ({path}). Run `{pull_command(self.revision, [out.path])}`, or `dvc repro` if there is no remote")  # fmt: skip
+                yield Broken(where, f"{value} is not in the cache ({path}). Run `{pull_command(self.repository.root, self.revision, [out.path])}`, or `dvc repro` if no remote has it")  # fmt: skip
             elif (found := self.store.hash(path)) != value.removesuffix(".dir"):
-                yield Broken(where, f"the cache's {path} holds {found}, not {value}: the object is damaged. Run `rm -f {path} && {pull_command(self.revision, [out.path])}`, or `dvc repro` after the removal if there is no remote")  # fmt: skip
+                yield Broken(where, f"the cache's {path} holds {found}, not {value}: the object is damaged. Run `rm -f {path} && {pull_command(self.repository.root, self.revision, [out.path])}`, or `dvc repro` after the removal if no remote has it")  # fmt: skip
 
     def _objects(self, out: Artifact) -> list[tuple[str, str]]:
         """The cache objects of an output: of a folder its list, then its files."""

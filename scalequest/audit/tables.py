@@ -4,7 +4,7 @@ import configparser
 import json
 import os
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from hashlib import md5
@@ -55,14 +55,24 @@ def hash_file(path: Path) -> str:
     return file_hash(path, "md5")
 
 
-def pull_command(revision: Revision, paths: Sequence[str]) -> str:
-    """What brings the data of ``paths`` at a revision into the cache."""
-    targets = " ".join(paths)
+def pull_command(root: Path, revision: Revision, paths: Sequence[str]) -> str:
+    """What brings the data of ``paths`` at a revision into the cache of the repository in ``root``."""
+    pull = " ".join(["dvc pull", *named_remote(root), *paths])
     if revision.commit is None:
-        return f"dvc pull {targets}"
+        return pull
     if revision.experiment:
-        return f"dvc exp apply {revision.name} && dvc pull {targets}"
-    return f"git checkout {revision.name} && dvc pull {targets}"
+        return f"dvc exp apply {revision.name} && {pull}"
+    return f"git checkout {revision.name} && {pull}"
+
+
+def named_remote(root: Path) -> list[str]:
+    """The option that names the remote, where the configuration has one and no default: `dvc pull` alone would refuse."""
+    remotes, default = [], False
+    for parser, _ in configurations(root):
+        remotes += [section.split('"')[1] for section in parser.sections() if section.strip("'").startswith('remote "')]
+        default = default or parser.has_option("core", "remote")
+    names = list(dict.fromkeys(remotes))
+    return ["-r", names[0]] if len(names) == 1 and not default else []
 
 
 class Store:
@@ -115,7 +125,7 @@ class Store:
         listed = ", ".join(f"{a.path} ({a.md5[:10]})" for a in artifacts)
         return UserError(
             f"not in DVC's cache ({self.cache}): {listed} of {revision}. Run "
-            f"`{pull_command(revision, [a.path for a in artifacts])}`, or `dvc repro` if there is no remote"
+            f"`{pull_command(self.repository.root, revision, [a.path for a in artifacts])}`, or `dvc repro` if no remote has it"
         )
 
     def has(self, artifact: Artifact, revision: Revision) -> bool:
@@ -152,16 +162,20 @@ class Store:
 
 def cache_folder(root: Path) -> Path:
     """DVC's cache of this repository: ``cache.dir`` of its configuration, else ``.dvc/cache``."""
-    parser = configparser.RawConfigParser(strict=False)
-    home = Path(os.environ.get("XDG_CONFIG_HOME") or Path.home() / ".config")
-    files = [home / "dvc" / "config", root / ".dvc" / "config", root / ".dvc" / "config.local"]
     found = root / ".dvc" / "cache"
-    for file in files:
-        parser.clear()
-        parser.read(file)
+    for parser, file in configurations(root):
         if folder := parser.get("cache", "dir", fallback=None):
             found = file.parent / Path(folder).expanduser()  # relative to the configuration, as DVC reads it
     return found
+
+
+def configurations(root: Path) -> Iterator[tuple[configparser.RawConfigParser, Path]]:
+    """DVC's configuration files of this user and repository, a later one over an earlier."""
+    home = Path(os.environ.get("XDG_CONFIG_HOME") or Path.home() / ".config")
+    for file in (home / "dvc" / "config", root / ".dvc" / "config", root / ".dvc" / "config.local"):
+        parser = configparser.RawConfigParser(strict=False)
+        parser.read(file)
+        yield parser, file
 
 
 class Tables:

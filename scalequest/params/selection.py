@@ -36,7 +36,7 @@ class Preferences(Sampling):
     solvability_frac: Fraction
     style: Literal["sections", "few_shot"]
     max_growth: Annotated[float, Field(gt=1.0)]
-    min_numbers: Fraction
+    min_numbers: Fraction = 0.0  # a parameter file of before this rule drops no rewrite by it
 
     def solver_problems(self, domain: str) -> Iterator[str]:
         """Yield what contradicts ``source: solver``."""

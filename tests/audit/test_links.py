@@ -63,7 +63,7 @@ def edit(stage: str, change: Callable[[dict[str, Any]], Any]) -> Callable[[Pipel
         (lambda p: shutil.rmtree(p.root / "models" / "student"), r"stage instruct_tune → models/student: not in the workspace\. Run `dvc checkout"),
         (damage("data/filtered.parquet"), r"stage filter → data/filtered.parquet: the cache's .* the object is damaged\. Run `rm -f .* && dvc pull data/filtered.parquet"),
         (damage("models/student"), r"stage instruct_tune → models/student \(its list of files\): .* damaged"),
-        (lose_a_part, r"stage respond → data/responses/part-00000.parquet: [0-9a-f]{32} is not in the cache .*\. Run `dvc pull data/responses`, or `dvc repro` if there is no remote"),
+        (lose_a_part, r"stage respond → data/responses/part-00000.parquet: [0-9a-f]{32} is not in the cache .*\. Run `dvc pull data/responses`, or `dvc repro` if no remote has it"),
         (lambda p: p.write(f"{M}/filter.json", "{}"), rf"stage filter → {M}/filter.json: dvc.lock says [0-9a-f]{{32}}, workspace has [0-9a-f]{{32}}"),
         (lambda p: (p.root / "eval/scores/student.json").unlink(), r"stage evaluate@student → eval/scores/student.json: dvc.lock says [0-9a-f]{32}, workspace has no such file"),
         (edit("instruct_tune", lambda s: s["params"]["params.yaml"]["instruct_tune"].update(epochs=2)), r"stage instruct_tune, parameter instruct_tune.epochs: dvc.lock says it ran with 2, params.yaml of workspace says 1; run: dvc repro instruct_tune"),
@@ -259,7 +259,7 @@ def test_a_revision_is_held_against_the_cache_and_not_the_workspace(pipeline: Pi
     pipeline.object(value).unlink()
     (link,) = broken(pipeline, "hashes", rev="cut")
     assert link.startswith("stage instruct_tune → models/student/model.safetensors")
-    assert link.endswith("Run `dvc exp apply cut && dvc pull models/student`, or `dvc repro` if there is no remote")
+    assert link.endswith("Run `dvc exp apply cut && dvc pull models/student`, or `dvc repro` if no remote has it")
 
 
 def test_tables_that_are_not_here_are_a_broken_link_and_no_crash(pipeline: Pipeline) -> None:

@@ -1,5 +1,6 @@
 """One row's life: kept, rejected by each filter, unanswered; and in which models of which revisions it is."""
 
+import re
 import shutil
 from typing import Any
 
@@ -163,6 +164,34 @@ def test_data_that_are_not_here_come_with_one_command(pipeline: Pipeline, rev: s
         shutil.rmtree(pipeline.root / path)
     with pytest.raises(UserError, match=command):
         of(pipeline, "sums/0/1", rev)
+
+
+TABLES = "['remote \"tables\"']\n    url = ../tables\n"
+
+
+@pytest.mark.parametrize(
+    ("config", "local", "command"),
+    [
+        ("", "", "`dvc pull data/ledger.parquet`"),
+        (TABLES, "", "`dvc pull -r tables data/ledger.parquet`"),
+        (TABLES, "[core]\n    remote = tables\n", "`dvc pull data/ledger.parquet`"),
+        (
+            TABLES,
+            "['remote \"disk\"']\n    url = /disk\n",
+            "`dvc pull data/ledger.parquet`",
+        ),  # which of them is the user's to say
+    ],
+    ids=["none", "no_default", "default", "two"],
+)
+def test_the_command_names_a_remote_that_is_no_default(
+    pipeline: Pipeline, config: str, local: str, command: str
+) -> None:
+    (pipeline.root / ".dvc" / "config").write_text(config)
+    (pipeline.root / ".dvc" / "config.local").write_text(local)
+    pipeline.object(pipeline.md5("data/ledger.parquet")).unlink()
+    (pipeline.root / "data" / "ledger.parquet").unlink()
+    with pytest.raises(UserError, match=re.escape(command)):
+        of(pipeline, "sums/0/1")
 
 
 def test_without_a_cache_the_workspaces_own_files_do(pipeline: Pipeline) -> None:
