@@ -403,6 +403,8 @@ def test_a_run_that_is_not_there_is_named(tmp_path: Path, monkeypatch: pytest.Mo
     monkeypatch.chdir(tmp_path)
     with pytest.raises(SystemExit):
         main(["errors"])
-    assert "errors: data/instruct.parquet is not there. Expected a finished run. Run: dvc repro reward_select" in capsys.readouterr().err  # fmt: skip
+    said = capsys.readouterr().err
+    assert "errors: data/instruct.parquet is not there. Expected a finished run. Run `dvc pull" in said
+    assert "--allow-missing` for a recorded one's tables, or `dvc repro reward_select`" in said
     with pytest.raises(UserError, match="0 seeds have an answer that can be compared"):
         error_rates(ROWS, [], laptop, 5, 17, ask=lambda turns: [], n_calibration=2)
