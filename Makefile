@@ -50,11 +50,12 @@ record: setup  ## after a laptop run that is to be committed: keep its tables in
 	rm -rf reports/results/laptop/tables
 	dvc push -r tables $$(awk '/^    [a-z]*:$$/ { part = $$1 } part == "outs:" && / path: data\// { print $$3 }' dvc.lock)
 
+# A worker that crashes ends the run: in its place pytest-xdist starts another, which waits for ever at the end.
 test: setup  ## run every test, two files at a time
-	pytest -n 2 --dist loadfile --no-loadscope-reorder --durations 25
+	pytest -n 2 --dist loadfile --no-loadscope-reorder --max-worker-restart 0 --durations 25
 
 test-fast: setup  ## run the tests that start no engine and no trainer (about two minutes)
-	pytest -n 2 -m "not slow"
+	pytest -n 2 --max-worker-restart 0 -m "not slow"
 
 lint: setup  ## check style, format and types; change nothing
 	ruff check .

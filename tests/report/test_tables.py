@@ -31,6 +31,10 @@ def stored(path: Path, made: list[dict[str, Any]]) -> Stored:
     return Stored(path, LEDGER)
 
 
+# Arrow's threads may still free buffers when a test is over: a pool that ended with it crashed the process.
+POOLS: list[pa.MemoryPool] = []
+
+
 @pytest.fixture(autouse=True)
 def small_row_groups(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(records, "ROWS_PER_PART", 100)
@@ -76,6 +80,7 @@ def test_memory_grows_by_bytes_and_not_by_rows(tmp_path: Path) -> None:
     for n in (500, 5_000):
         ledger = stored(tmp_path / f"{n}.parquet", rows(n, "x" * 2_000 + "{}"))
         own = pa.proxy_memory_pool(pool)
+        POOLS.append(own)
         pa.set_memory_pool(own)
         tracemalloc.start()
         try:
