@@ -9,6 +9,7 @@ import importlib
 import os
 import sys
 from dataclasses import dataclass
+from pathlib import Path
 
 from scalequest.errors import UserError
 from scalequest.redaction import redacted
@@ -16,10 +17,15 @@ from scalequest.redaction import redacted
 
 @dataclass(frozen=True)
 class Command:
-    """A command: the module with ``configure(parser)`` and ``run(args) -> exit code``, and one line of help."""
+    """A command: the module with ``configure(parser)`` and ``run(args) -> exit code``, and one line of help.
+
+    Attributes:
+        at_root: whether it reads files relative to here, and so has to be called in the repository's root folder.
+    """
 
     module: str
     help: str
+    at_root: bool = False
 
 
 COMMANDS = {
@@ -28,17 +34,19 @@ COMMANDS = {
     "deps": Command("scalequest.run.deps", "compare dvc.yaml's code dependencies with the imports, or rewrite them"),
     "pin": Command("scalequest.run.pin", "print the source line of a hub model at its newest commit"),
     "estimate": Command("scalequest.run.estimate", "estimate tokens, GPU hours, disk and cost of a run"),
-    "preview": Command("scalequest.run.preview", "show some prompts of a stage and what its model answers"),
+    "preview": Command("scalequest.run.preview", "show some prompts of a stage and what its model answers", True),
     "tune": Command("scalequest.run.tune", "measure how many sequences an engine should decode at once"),
     "parallel": Command(
         "scalequest.run.parallel", "run the pipeline with independent stages side by side on several GPUs"
     ),
-    "status": Command("scalequest.run.status", "show what is done, running and waiting, with rows per second and GPUs"),
+    "status": Command(
+        "scalequest.run.status", "show what is done, running and waiting, with rows per second and GPUs", True
+    ),
     "experiment": Command(
         "scalequest.run.experiment.command", "test the paper's claims: cells as experiments, a verdict for each claim"
     ),
     "track": Command("scalequest.run.track", "post finished stages to MLflow that are still waiting"),
-    "journal": Command("scalequest.runtime.journal", "list what unfinished stages have kept, or delete it"),
+    "journal": Command("scalequest.runtime.journal", "list what unfinished stages have kept, or delete it", True),
     "evaluate": Command("scalequest.run.evaluate", "score a model on benchmarks of mathematics, code or puzzles"),
     "errors": Command("scalequest.run.error_rates", "estimate how many made questions and answers are wrong"),
     "audit": Command(
@@ -107,7 +115,20 @@ def run(argv: list[str]) -> int:
     if args.command is None:
         parser.print_help()
         return 0
+    if COMMANDS[args.command].at_root:
+        from scalequest.params import PARAMS_FILE, check_there
+
+        check_there(Path(PARAMS_FILE))
     return int(importlib.import_module(COMMANDS[args.command].module).run(args))
+
+
+def reason(error: Exception) -> str | None:
+    """One line for an error of the system about a file, or of DVC about the repository; None for any other."""
+    if isinstance(error, OSError) and error.filename is not None:
+        return f"{error.filename}: {error.strerror}. Expected a file or folder that can be used so. Correct it, and run again."
+    if any(kind.__module__ == "dvc.exceptions" for kind in type(error).__mro__):
+        return f"DVC: {error}. Expected a repository that `dvc status` can read. Correct what it names, and run again."
+    return None
 
 
 def main(argv: list[str] | None = None) -> None:
@@ -121,6 +142,13 @@ def main(argv: list[str] | None = None) -> None:
     except BrokenPipeError:  # the reader (head, less) has seen enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         code = 141
+    except KeyboardInterrupt:
+        code = 130
+    except Exception as error:
+        if (said := reason(error)) is None:
+            raise
+        print(f"error: {redacted(said)}", file=sys.stderr)
+        code = 2
     sys.exit(code)
 
 

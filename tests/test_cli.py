@@ -243,4 +243,5 @@ def test_a_reader_that_has_seen_enough_is_no_error(here: Pipeline) -> None:
 
 def test_an_empty_journal_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]):
     monkeypatch.chdir(tmp_path)
+    (tmp_path / "params.yaml").touch()
     assert call(capsys, "journal") == (0, "nothing is kept\n", "")

@@ -374,7 +374,10 @@ def configure(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Compare, print each output that differs and the verdict; 1 if more than rounding differs."""
     here = Repository.find()
-    first, *others = (Side.of(name, here) for name in (args.first, args.second, *args.more))
+    names = (args.first, args.second, *args.more)
+    if twice := [name for name in names if names.count(name) > 1]:
+        raise UserError(f"compare: {twice[0]}: named {len(twice)} times. Expected different runs. Name each once.")
+    first, *others = (Side.of(name, here) for name in names)
     compared = [(other, list(compare(first, other))) for other in others]
     if args.json:
         facts = [_facts(first, other, outcomes) for other, outcomes in compared]

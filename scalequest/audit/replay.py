@@ -188,8 +188,10 @@ class Replay:
                 rows = STEPS * int(stage.params[f"{stage.base}.batch_size"])
                 units.append(Unit(stage.name, None, rows, round(rows * self._tokens_per_row(stage))))
         if not units:
+            why = next((why for why in skipped.values() if not why.startswith("not replayed")), "")
             raise UserError(
-                "replay: no stage of dvc.lock asked or trained a model that can be run again; run: dvc repro"
+                "replay: no stage of dvc.lock asked or trained a model that can be run again"
+                + (f": {why}" if why else "; run: dvc repro")
             )
         drawn = draw_units(units, amount, seed)
         return Plan(units, drawn, seed, skipped, sum(self._seconds(name, drawn) for name in {u.stage for u in drawn}))

@@ -18,7 +18,7 @@ def short(md5: str) -> str:
 
 
 def _line(label: str, text: str, indent: int = 2) -> str:
-    start = f"{' ' * indent}{label:<12}"
+    start = f"{' ' * indent}{label:<11} "
     return textwrap.fill(text, WIDTH, initial_indent=start, subsequent_indent=" " * len(start), break_on_hyphens=False, break_long_words=False)  # fmt: skip
 
 

@@ -57,7 +57,9 @@ def hash_file(path: Path) -> str:
 
 def pull_command(root: Path, revision: Revision, paths: Sequence[str]) -> str:
     """What brings the data of ``paths`` at a revision into the cache of the repository in ``root``."""
-    pull = " ".join(["dvc pull", *named_remote(root), *paths])
+    # Of the workspace alone it is known which remote there is, and no named one holds models (`make record`).
+    tables = revision.commit is None and all(path.startswith("data/") for path in paths)
+    pull = " ".join(["dvc pull", *(named_remote(root) if tables else []), *paths])
     if revision.commit is None:
         return pull
     if revision.experiment:

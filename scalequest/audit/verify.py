@@ -94,6 +94,10 @@ def run(args: argparse.Namespace) -> int:
         raise UserError(f"verify: no check '{unknown[0]}'{nearest(unknown[0], CHECKS)}")
     repository = Repository.find()
     lock = read_lock(repository, repository.revision(args.rev))
+    if args.replay is not None:
+        from scalequest.audit.replay import wanted_units
+
+        wanted_units(args.replay, 1)
     if args.seed is not None and args.replay is None:
         raise UserError("--seed: goes with --replay AMOUNT")
     checks = list(verify(repository, lock, args.checks or list(CHECKS)))

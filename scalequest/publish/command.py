@@ -136,11 +136,6 @@ def write_hub_folder(
     model = _output(lock, MODEL_STAGE, "out")
     data, _ = _output(lock, DATA_STAGE, "out"), _output(lock, LEDGER_STAGE, "ledger")
     files, tables = store.files(model, lock.revision), Tables(lock, store)
-    shutil.rmtree(out / "dataset", ignore_errors=True)
-    shutil.rmtree(out / "model", ignore_errors=True)
-    configs = write_configs(tables, out / "dataset")
-    for path, file in files.items():
-        _copy(file, out / "model" / path)
     facts = {
         artifact: gather(Chain(repository, history, lock, artifact.path), tables, name, licences, reasons)
         for artifact in (data, model)
@@ -148,6 +143,12 @@ def write_hub_folder(
     known = [source.name for source in facts[model].sources]  # a superset of the data set's
     if unknown := sorted(licences.keys() - set(known)):
         raise UserError(f"--licence {unknown[0]}: no such source{nearest(unknown[0], known)}")
+    # Only now: a refusal leaves what an earlier call has written.
+    shutil.rmtree(out / "dataset", ignore_errors=True)
+    shutil.rmtree(out / "model", ignore_errors=True)
+    configs = write_configs(tables, out / "dataset")
+    for path, file in files.items():
+        _copy(file, out / "model" / path)
     write_text(out / "dataset" / "README.md", dataset_card(facts[data], configs))
     write_json(out / "dataset" / "croissant.json", croissant(facts[data], out / "dataset", configs, dataset))
     write_json(out / "dataset" / BILL, bill(facts[data]))

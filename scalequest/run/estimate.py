@@ -459,12 +459,16 @@ def configure(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Print the estimate of one parameter file."""
     table = read_yaml(TABLE)
+    if args.usd_per_hour is not None and not 0 <= args.usd_per_hour < math.inf:
+        raise UserError(f"--usd-per-hour {args.usd_per_hour}: expected a price of 0 or more. Correct it.")
+    if args.seeds < 1:
+        raise UserError(f"--seeds {args.seeds}: expected 1 or more. Correct it.")
     params = load_profile(args.profile)
     if args.quantization:
         engine = params.engine.model_copy(update={"quantization": args.quantization})
         params = params.model_copy(update={"engine": engine})
     assumed = Assumptions(table["tokens"], table["keeps"])
-    measured = Measured()
+    measured, finished = Measured(), None
     if args.from_run:
         finished = FinishedRun.at(args.from_run)
         assumed, measured = of_run(finished, assumed, params.mix), Measured.of(finished)
@@ -473,9 +477,9 @@ def run(args: argparse.Namespace) -> int:
     items, notes = item_counts(params, measured.items, table["benchmark_items"])
     graded = evaluation(params, assumed, table["sizes"], items, measured.cut)
     unknown = [model for model in (*COMPARED, *params.instruct_tune.seeds) if model not in measured.cut]
-    if args.from_run and unknown:
+    if finished and unknown:
         notes.append(
-            f"Share of answers that are cut at evaluate.max_tokens: {args.from_run} does not know it of {', '.join(unknown)}. "
+            f"Share of answers that are cut at evaluate.max_tokens: {finished.path} does not know it of {', '.join(unknown)}. "
             "Counted as 0."
         )
     gpu = table["gpus"][args.gpu]

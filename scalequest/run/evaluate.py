@@ -46,6 +46,7 @@ from scalequest.params.file import PARAMS_FILE
 from scalequest.problems.problem import benchmark_row
 from scalequest.problems.sources import load_problems
 from scalequest.records import SAMPLE, write_rows
+from scalequest.run.outputs import check_output
 from scalequest.runtime.threads import limit_spinning
 
 log = logging.getLogger("scalequest")
@@ -292,6 +293,8 @@ def evaluate(args: argparse.Namespace) -> dict[str, dict[str, float]]:
             f"--limit {args.limit}, --max-tokens {args.max_tokens}, --max-model-len {args.max_model_len}: "
             "expected at least one item, and room for a prompt beside the new tokens"
         )
+    check_output("--scores", args.scores)
+    check_output("--samples", args.samples)
     engine = params.engine.model_copy(
         update={"max_model_len": args.max_model_len} | ({"dtype": args.dtype} if args.dtype else {})
     )

@@ -30,6 +30,7 @@ from scalequest.errors import UserError
 from scalequest.io import write_text
 from scalequest.params import PARAMS_FILE, Params, check_there, parse_params, parse_yaml, read_yaml
 from scalequest.run.compose import compose, flow, load_values
+from scalequest.run.outputs import check_output
 
 FOLDER = Path("profiles")
 # The name of the repository's own params.yaml.
@@ -296,7 +297,13 @@ def switch(name: str, root: Path = Path(), force: bool = False) -> list[str]:
             )
         if saved := _git(root, "hash-object", "-w", "--stdin", stdin=old):
             print(f"the old file is kept: git cat-file -p {saved.strip()[:12]} > {PARAMS_FILE}", file=sys.stderr)
-    before = parse_yaml(old, path) if old else {}
+        else:
+            write_text(kept := path.with_name(f"{PARAMS_FILE}.bak"), old)
+            print(f"there is no Git here; the old file is kept: {kept}", file=sys.stderr)
+    try:
+        before = parse_yaml(old, path) if old else {}
+    except UserError:  # what --force replaces need not be YAML
+        before = {}
     write_text(path, new)
     return changes(before, parse_yaml(new, path))
 
@@ -337,9 +344,14 @@ def run(args: argparse.Namespace) -> int:
     if not FOLDER.is_dir():
         check_there(Path(PARAMS_FILE))
     if args.name is None:
+        if args.out is not None or args.force:
+            raise UserError("profile: --out and --force need a name. Expected one of the list: `scalequest profile`.")
         print(listing())
         return 0
-    if args.out:
+    # params.yaml itself is written by ``switch``, which loses no edit.
+    if args.out and Path(args.out).resolve() != Path(PARAMS_FILE).resolve():
+        if args.out != "-":
+            check_output("--out", Path(args.out))
         load_profile(BASE if is_base(args.name) else args.name)
         body = compose_profile(args.name)
         text = body if is_base(args.name) else mark(args.name, body)

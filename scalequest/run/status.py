@@ -9,6 +9,7 @@ small file in ``.work/running``. It never changes anything and waits for no lock
 
 import argparse
 import json
+import math
 import shutil
 import subprocess
 import time
@@ -17,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from scalequest.audit.lock import LOCK, PARAMS, flatten, unused_stages
+from scalequest.errors import UserError
 from scalequest.io import read_json, read_whole
 from scalequest.params import read_yaml
 from scalequest.runtime.progress import RUNNING, clock
@@ -166,14 +168,18 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Print the status, once or until Ctrl-C."""
-    while True:
-        found = status()
-        print(json.dumps(found) if args.json else in_words(found), flush=True)
+    if args.watch is not None and not 1 <= args.watch < math.inf:
+        raise UserError(f"--watch {args.watch:g}: expected 1 second or more. Correct it.")
+    try:
+        while True:
+            found = status()
+            print(json.dumps(found) if args.json else in_words(found), flush=True)
+            if args.watch is None:
+                return 0
+            time.sleep(args.watch)
+            if not args.json:
+                print(flush=True)
+    except KeyboardInterrupt:
         if args.watch is None:
-            return 0
-        try:
-            time.sleep(max(1.0, args.watch))
-        except KeyboardInterrupt:
-            return 0
-        if not args.json:
-            print(flush=True)
+            raise
+        return 0

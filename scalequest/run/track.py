@@ -9,18 +9,24 @@ import argparse
 import os
 from pathlib import Path
 
+from scalequest.params import PARAMS_FILE, check_there
 from scalequest.runtime.tracking import post_waiting
+
+WAITING = Path(".work", "tracking")
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
     """Declare the options of ``scalequest track``."""
-    parser.add_argument(
-        "folder", type=Path, nargs="?", default=Path(".work", "tracking"), help="where they wait (default: %(default)s)"
-    )
+    parser.add_argument("folder", type=Path, nargs="?", default=WAITING, help="where they wait (default: %(default)s)")
 
 
 def run(args: argparse.Namespace) -> int:
     """Post what waits; 1 if something could not be posted and is kept. A new store is this user's alone, as .work is."""
+    if args.folder == WAITING:
+        check_there(Path(PARAMS_FILE))
+    if not args.folder.is_dir():
+        print(f"{args.folder}: nothing is waiting")
+        return 0
     before = os.umask(0o077)
     try:
         return int(bool(post_waiting(args.folder)))

@@ -24,6 +24,7 @@ from scalequest.errors import UserError
 from scalequest.io import write_json
 from scalequest.params import Params
 from scalequest.run.evaluate import find_model
+from scalequest.run.outputs import check_output
 from scalequest.run.profile import load_profile
 from scalequest.runtime.facts import hardware
 from scalequest.runtime.threads import limit_spinning
@@ -222,6 +223,7 @@ def tune(args: argparse.Namespace) -> dict[str, Any]:
     machine = hardware()
     values = chosen_values(args.values, bool(machine.get("gpu")))
     model = find_model(args.model)
+    check_output("--out", args.out)
     largest = params.engine.model_copy(update={"max_num_seqs": max(values)})
     engine = Engine(model, largest, params.runtime, row_seeds=True)
     table: dict[str, Any] = {

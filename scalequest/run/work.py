@@ -81,7 +81,7 @@ class FinishedRun:
     """Metrics and scores of a finished run.
 
     Attributes:
-        path: the folder or the file that was given.
+        path: the folder or the file that holds them.
         scores: the folder of its scores.
         params: its parameter file, which may not be there.
         kept: metrics by stage, of a file that holds all; None where each stage has a file in ``path``.
@@ -98,12 +98,14 @@ class FinishedRun:
 
         Args:
             path: the folder ``reports/metrics``, with ``eval/scores`` and ``params.yaml`` beside
-                ``reports``, or the file ``metrics.json`` of a run in ``reports/results``, with
-                ``scores`` and ``params.yaml`` beside it.
+                ``reports``, or a run in ``reports/results`` or its file ``metrics.json``, with
+                ``scores`` and ``params.yaml`` beside that.
 
         Raises:
             UserError: there is nothing at ``path``, or the file has no metrics.
         """
+        if (path / "metrics.json").is_file():  # the folder of a kept run
+            path /= "metrics.json"
         if path.is_dir():
             root = path.resolve().parent.parent
             return cls(path, root / "eval" / "scores", root / "params.yaml")

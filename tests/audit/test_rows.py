@@ -8,6 +8,7 @@ import pytest
 
 from scalequest.audit.rows import life
 from scalequest.audit.show import row_text
+from scalequest.audit.tables import pull_command
 from scalequest.errors import UserError
 from tests.audit.pipeline import Pipeline
 
@@ -192,6 +193,15 @@ def test_the_command_names_a_remote_that_is_no_default(
     (pipeline.root / "data" / "ledger.parquet").unlink()
     with pytest.raises(UserError, match=re.escape(command)):
         of(pipeline, "sums/0/1")
+
+
+def test_the_tables_remote_is_named_for_tables_of_the_workspace_alone(pipeline: Pipeline) -> None:
+    """It has no models, and another commit's configuration may have other remotes."""
+    (pipeline.root / ".dvc" / "config").write_text(TABLES)
+    now, before = pipeline.repository.revision("workspace"), pipeline.repository.revision("HEAD")
+    assert pull_command(pipeline.root, now, ["data/a", "data/b"]) == "dvc pull -r tables data/a data/b"
+    assert pull_command(pipeline.root, now, ["data/a", "models/b"]) == "dvc pull data/a models/b"
+    assert pull_command(pipeline.root, before, ["data/a"]).endswith("&& dvc pull data/a")
 
 
 def test_without_a_cache_the_workspaces_own_files_do(pipeline: Pipeline) -> None:

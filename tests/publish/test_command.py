@@ -100,8 +100,11 @@ def test_an_unknown_licence_is_said_and_can_be_given(pipeline: Pipeline) -> None
     assert "not stated" not in (write(pipeline, {"student": "mit"}) / "model" / "README.md").read_text()
     with pytest.raises(UserError, match=r"--licence student: .* is no id"):
         publish._licence("student=mit\n# Heading")
+    before = {path: path.read_bytes() for path in (pipeline.root.parent / "hub").rglob("*") if path.is_file()}
+    assert before
     with pytest.raises(UserError, match=r"--licence studnt: no such source; nearest: student"):
         write(pipeline, {"studnt": "mit"})
+    assert {path: path.read_bytes() for path in before} == before, "a refusal leaves what was written before"
 
 
 def test_seeds_from_gsm8ks_test_templates_are_warned_of(pipeline: Pipeline) -> None:

@@ -73,6 +73,8 @@ def test_a_catalogue_with_a_misspelt_key_is_refused(tmp_path: Path):
         pytest.param(["m", "--tasks", "aime24", "--answers", "4", "--temperature", "0"], "above 0 for several answers", id="equal_answers"),
         pytest.param(["m", "--tasks", "humaneval", "--limit", "0"], "--limit 0", id="no_item"),
         pytest.param(["m", "--tasks", "humaneval", "--max-tokens", "4096"], "room for a prompt", id="no_room"),
+        pytest.param(["m", "--tasks", "humaneval", "--scores", "docs"], "--scores docs: a folder. Expected a file", id="scores_in_a_folder"),
+        pytest.param(["m", "--tasks", "humaneval", "--samples", "README.md/x"], "README.md is no folder", id="samples_below_a_file"),
         pytest.param(["m", "--tasks", "humanevil"], "Did you mean 'humaneval'", id="misspelt"),
         pytest.param(["models/studnt", "--tasks", "humaneval"], "models/studnt: no such folder. Expected a model. Run `dvc repro` or `dvc pull`", id="not_made"),
         pytest.param(["no-such-folder", "--tasks", "humaneval"], "no-such-folder: no such folder, and no repository", id="no_model"),

@@ -147,6 +147,7 @@ def test_a_missing_input_names_the_stage_that_makes_it(
         "  respond: {cmd: python -m stages.respond, deps: [data/filtered.parquet]}\n"
         "  generate:\n    matrix: {g: [sums, stories]}\n    cmd: x --generator ${item.g}\n"
     )
+    (tmp_path / "params.yaml").touch()
     monkeypatch.chdir(tmp_path)
     with pytest.raises(SystemExit) as stopped:
         main(["preview", "respond"])

@@ -203,6 +203,37 @@ def test_force_keeps_the_edits_as_a_git_object(clone: Path, capsys: pytest.Captu
     assert read_yaml(file)["seed"] == 17
 
 
+def test_force_keeps_the_edits_beside_the_file_where_there_is_no_git(clone: Path, capsys: pytest.CaptureFixture[str]):
+    shutil.rmtree(clone / ".git")
+    file = clone / "params.yaml"
+    edited = file.read_text().replace("seed: 17", "seed: 99", 1)
+    file.write_text(edited)
+    switch("gpu-135m", clone, force=True)
+    assert capsys.readouterr().err == f"there is no Git here; the old file is kept: {file}.bak\n"
+    assert Path(f"{file}.bak").read_text() == edited
+
+
+def test_force_replaces_what_is_no_yaml(clone: Path):
+    file = clone / "params.yaml"
+    file.write_text("foo: [1\n")
+    switch("laptop", clone, force=True)
+    assert read_yaml(file)["seed"] == 17
+
+
+def test_out_to_params_yaml_loses_no_edits(
+    clone: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+):
+    monkeypatch.chdir(clone)
+    file = clone / "params.yaml"
+    edited = file.read_text().replace("seed: 17", "seed: 99", 1)
+    file.write_text(edited)
+    with pytest.raises(SystemExit) as caught:
+        main(["profile", "gpu-135m", "--out", "params.yaml"])
+    assert caught.value.code == 2
+    assert "it holds edits that switching would lose" in capsys.readouterr().err
+    assert file.read_text() == edited
+
+
 def test_committed_edits_are_the_new_base(clone: Path):
     file = clone / "params.yaml"
     file.write_text(file.read_text().replace("seed: 17", "seed: 99", 1))

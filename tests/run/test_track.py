@@ -36,7 +36,9 @@ def test_the_exit_code_says_whether_something_stays(
     assert umask() == before
 
 
-def test_an_empty_folder_is_fine(tmp_path: Path):
+def test_a_folder_that_is_not_there_has_nothing_and_is_not_made(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
     with pytest.raises(SystemExit) as caught:
         main(["track", str(tmp_path / "tracking")])
     assert caught.value.code == 0
+    assert capsys.readouterr().out == f"{tmp_path / 'tracking'}: nothing is waiting\n"
+    assert not (tmp_path / "tracking").exists()

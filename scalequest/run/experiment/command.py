@@ -253,9 +253,14 @@ def _check_options(args: argparse.Namespace) -> None:
         raise UserError("--cell: runs a cell, and --plan and --table run nothing. Expected one of them. Leave one out.")
     if args.folder is not None and not (args.keep and args.cell is not None):
         raise UserError(f"--from {args.folder}: of which cell? Expected it with --keep --cell CELL. Name the cell.")
-    if args.name is None and (args.keep or args.cell is not None):
+    given = [
+        option for option in ("keep", "plan", "table", "all", "cell") if getattr(args, option) not in (False, None)
+    ]
+    if args.name is None and given:
+        raise UserError(f"--{given[0]}: of which experiment? Expected its name. `scalequest experiment` lists them.")
+    if args.all and (args.plan or args.table or args.keep or args.cell is not None):
         raise UserError(
-            "--keep and --cell: of which experiment? Expected its name. `scalequest experiment` lists them."
+            "--all: runs all cells, and the other option runs none or one. Expected one of them. Leave one out."
         )
 
 

@@ -1,0 +1,108 @@
+"""What a user does wrong, and what ends a command from outside: one line, the right exit code, and nothing lost."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from dvc.exceptions import DvcException
+
+from scalequest import cli
+from scalequest.errors import UserError
+from tests.fakes import ROOT
+from tests.test_cli import call, here
+
+__all__ = ["here"]  # the fixture
+
+
+@pytest.mark.parametrize("words", [["status"], ["journal", "--clean"], ["preview", "judge"], ["track"]], ids=" ".join)
+def test_a_command_that_reads_the_root_folder_says_so_elsewhere(
+    words: list[str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    code, out, err = call(capsys, *words)
+    assert (code, out) == (2, "")
+    assert err == (
+        "error: params.yaml: no such file. Expected to run in the repository's root folder. Change to it first.\n"
+    )
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    ("error", "code", "said"),
+    [
+        (IsADirectoryError(21, "Is a directory", "docs"), 2, "error: docs: Is a directory. Expected"),
+        (PermissionError(13, "Permission denied", "/x"), 2, "error: /x: Permission denied. Expected"),
+        (DvcException("'dvc.lock' validation failed"), 2, "error: DVC: 'dvc.lock' validation failed. Expected"),
+        (UserError("as it is"), 2, "error: as it is\n"),
+        (KeyboardInterrupt(), 130, ""),
+    ],
+    ids=["a_folder", "no_permission", "dvc", "a_users", "ctrl_c"],
+)
+def test_an_error_from_outside_is_one_line(
+    error: BaseException, code: int, said: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def fail(_: Any) -> int:
+        raise error
+
+    monkeypatch.setattr(cli, "run", fail)
+    found, _, err = call(capsys, "status")
+    assert found == code
+    assert err.startswith(said)
+    assert err.count("\n") == (1 if said else 0)
+
+
+@pytest.mark.parametrize("error", [ZeroDivisionError("a bug"), OSError("without a file"), ValueError("a bug")])
+def test_an_error_of_ours_keeps_its_traceback(error: Exception, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(_: Any) -> int:
+        raise error
+
+    monkeypatch.setattr(cli, "run", fail)
+    with pytest.raises(type(error), match=str(error)):
+        cli.main(["status"])
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["status", "--watch", "0"], "--watch 0: expected 1 second or more"),
+        (["status", "--watch", "inf"], "--watch inf: expected 1 second or more"),
+        (["estimate", "--usd-per-hour", "-1"], "--usd-per-hour -1.0: expected a price of 0 or more"),
+        (["estimate", "--usd-per-hour", "nan"], "--usd-per-hour nan: expected a price of 0 or more"),
+        (["estimate", "--seeds", "0"], "--seeds 0: expected 1 or more"),
+        (["experiment", "--plan"], "--plan: of which experiment? Expected its name"),
+        (["experiment", "--all"], "--all: of which experiment? Expected its name"),
+        (
+            ["experiment", "programs", "--all", "--table"],
+            "--all: runs all cells, and the other option runs none or one",
+        ),
+        (["profile", "--force"], "--out and --force need a name"),
+        (["profile", "gpu-135m", "--out", "docs"], "--out docs: a folder. Expected a file to write"),
+    ],
+    ids=lambda value: " ".join(value) if isinstance(value, list) else "",
+)
+def test_an_option_that_cannot_be_meant_is_named(
+    words: list[str], said: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(ROOT)
+    code, out, err = call(capsys, *words)
+    assert (code, out) == (2, "")
+    assert said in err
+
+
+def test_options_of_a_finished_run(here: Any, capsys: pytest.CaptureFixture[str]) -> None:
+    code, _, err = call(capsys, "compare", "HEAD", "HEAD")
+    assert (code, err) == (2, "error: compare: HEAD: named 2 times. Expected different runs. Name each once.\n")
+    code, out, err = call(capsys, "verify", "--replay", "101%")
+    assert (code, out) == (2, ""), "no check runs before"
+    assert "--replay 101%: expected a share above 0%" in err
+
+
+def test_a_kept_runs_folder_stands_for_its_metrics(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(ROOT)
+    folder = "reports/results/gpu-1.5b"
+    words = ["estimate", "--profile", f"{folder}/params.yaml", "--from-run"]
+    found = call(capsys, *words, folder)
+    assert found[0] == 0
+    assert found == call(capsys, *words, f"{folder}/metrics.json")
