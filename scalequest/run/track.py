@@ -22,9 +22,9 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Post what waits; 1 if something could not be posted and is kept. A new store is this user's alone, as .work is."""
-    if args.folder == WAITING:
-        check_there(Path(PARAMS_FILE))
     if not args.folder.is_dir():
+        if args.folder == WAITING:  # elsewhere there is nothing, whatever waits in the root folder
+            check_there(Path(PARAMS_FILE))
         print(f"{args.folder}: nothing is waiting")
         return 0
     before = os.umask(0o077)

@@ -228,6 +228,7 @@ def test_the_command_names_what_it_cannot_remove(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.chdir(tmp_path)
+    (tmp_path / "params.yaml").touch()
     run(tmp_path, [])
     folder = Journal.of(stage_facts(tmp_path)).folder
     assert folder
