@@ -68,7 +68,7 @@ class Clock:
     """Seconds per part, each without the parts that it calls; of this thread only."""
 
     def __init__(self) -> None:
-        self.seconds, self.calls = Counter[str](), Counter[str]()
+        self.seconds = Counter[str]()
         self._thread, self._stack, self._since = threading.get_ident(), list[str](), 0.0
 
     def wrap(self, owner: Any, method: str, part: str) -> bool:
@@ -81,7 +81,6 @@ class Clock:
             if threading.get_ident() != self._thread:
                 return original(*args, **kwargs)
             self._change(part)
-            self.calls[part] += 1
             try:
                 return original(*args, **kwargs)
             finally:

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-sys.path.insert(0, str(Path(__file__).parents[1] / "benchmarks"))  # its scripts import each other
+sys.path.append(str(Path(__file__).parents[1] / "benchmarks"))  # its scripts import each other
 
 import lengths
 import step

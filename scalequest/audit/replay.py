@@ -28,7 +28,7 @@ from scalequest.audit.facts import environment_of
 from scalequest.audit.lock import PARAMS, Lock, Stage
 from scalequest.audit.repository import Repository
 from scalequest.audit.rerun import NOT_KNOWN, Rerun, Spec
-from scalequest.audit.tables import Store, named_remote
+from scalequest.audit.tables import Store, pull_command
 from scalequest.errors import UserError
 from scalequest.io import read_json
 from scalequest.runtime.facts import environment
@@ -221,12 +221,11 @@ class Replay:
             return "not replayed: its outputs are checked by their hashes only"
         read = [out for dep in stage.deps for _, out in self.lock.makers(dep.path)]
         kept = [out for out in stage.outs if stage.base not in TRAINED and not out.path.endswith((".json", ".csv"))]
-        lost = [out.path for out in (*read, *kept) if not self.store.has(out, self.lock.revision)]
-        return (
-            f"{', '.join(dict.fromkeys(lost))} of this lock is not here; run: {' '.join(['dvc pull', *named_remote(self.store.repository.root)])}"
-            if lost
-            else ""
-        )
+        lost = dict.fromkeys(out.path for out in (*read, *kept) if not self.store.has(out, self.lock.revision))
+        if not lost:
+            return ""
+        pull = pull_command(self.store.repository.root, self.lock.revision, list(lost))
+        return f"{', '.join(lost)} of this lock is not here; run: {pull}"
 
     def _curve(self, stage: Stage) -> list[dict[str, str]]:
         """Rows of a training's recorded loss curve; empty where its bytes are not those of the lock."""

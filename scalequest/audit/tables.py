@@ -59,7 +59,7 @@ def pull_command(root: Path, revision: Revision, paths: Sequence[str]) -> str:
     """What brings the data of ``paths`` at a revision into the cache of the repository in ``root``."""
     # Of the workspace alone it is known which remote there is, and no named one holds models (`make record`).
     tables = revision.commit is None and all(path.startswith("data/") for path in paths)
-    pull = " ".join(["dvc pull", *(named_remote(root) if tables else []), *paths])
+    pull = " ".join([plain_pull(root) if tables else "dvc pull", *paths])
     if revision.commit is None:
         return pull
     if revision.experiment:
@@ -67,14 +67,14 @@ def pull_command(root: Path, revision: Revision, paths: Sequence[str]) -> str:
     return f"git checkout {revision.name} && {pull}"
 
 
-def named_remote(root: Path) -> list[str]:
-    """The option that names the remote, where the configuration has one and no default: `dvc pull` alone would refuse."""
+def plain_pull(root: Path) -> str:
+    """`dvc pull`, with the remote's name where the configuration has one remote and no default: without it DVC refuses."""
     remotes, default = [], False
     for parser, _ in configurations(root):
         remotes += [section.split('"')[1] for section in parser.sections() if section.strip("'").startswith('remote "')]
         default = default or parser.has_option("core", "remote")
     names = list(dict.fromkeys(remotes))
-    return ["-r", names[0]] if len(names) == 1 and not default else []
+    return f"dvc pull -r {names[0]}" if len(names) == 1 and not default else "dvc pull"
 
 
 class Store:

@@ -32,7 +32,7 @@ from scalequest.answers.compare import close_pools, compare
 from scalequest.answers.sandbox import PASSED, consent, run_programs
 from scalequest.answers.sandbox import TIMEOUT as OUT_OF_TIME
 from scalequest.answers.verdict import verdict_of
-from scalequest.audit.tables import named_remote
+from scalequest.audit.tables import plain_pull
 from scalequest.domains import PROGRAMS, WORKED, kind_of_answers, wording
 from scalequest.errors import UserError
 from scalequest.io import file_hash, rounded
@@ -417,9 +417,8 @@ def run(args: argparse.Namespace) -> int:
             raise UserError(f"errors: {option} {value}. Expected at least {least}.")
     for path, stage in ((INSTRUCT, "reward_select"), (SEEDS, "seeds")):
         if not path.is_file():
-            pull = " ".join(["dvc pull", *named_remote(Path())])
             raise UserError(
-                f"errors: {path} is not there. Expected a finished run. Run `{pull} --allow-missing` for a recorded one's tables, "
+                f"errors: {path} is not there. Expected a finished run. Run `{plain_pull(Path())} --allow-missing` for a recorded one's tables, "
                 f"or `dvc repro {stage}`"
             )
     seed = params.seed if args.seed is None else args.seed

@@ -65,7 +65,11 @@ def test_a_stage_whose_bytes_are_not_here_is_named_and_the_others_are_replayed(r
     run.object(value).unlink()
     (run.root / "data" / "responses" / "part-00000.parquet").unlink()
     _, plan = run.replay(tmp_path / "again", "100%")
-    assert plan.skipped["respond"] == plan.skipped["reward"] == "data/responses of this lock is not here; run: dvc pull"
+    assert (
+        plan.skipped["respond"]
+        == plan.skipped["reward"]
+        == "data/responses of this lock is not here; run: dvc pull data/responses"
+    )
     assert {unit.stage for unit in plan.drawn} == {"generate@sums", "judge", "difficulty"}
 
 
