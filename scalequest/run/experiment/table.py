@@ -9,12 +9,15 @@ from scalequest.run.experiment.grid import Claim, Grid
 from scalequest.run.experiment.results import CellResult, Judged
 
 DASH = "–"
+SMALL = "by less than counts"
 HOW = """
 Differences are in points of 100, ± one standard error. Scores are paired: the same benchmark items, one student beside the
 other, and the error is that of the items and, with several training seeds, of the seeds. Shares and means of questions are
-not paired. A claim **holds** where the difference is more than two errors above zero. It **does not hold** where the
-difference plus two errors is below the least one that counts. Otherwise it is **undecided**, and the verdict names the
-number that settles it whatever the difference is. With one training seed, the error lacks what another would change."""
+not paired. A claim **holds** where the difference is more than two errors above zero, "by less than counts" where the
+difference plus two errors is still below the least one that counts. Elsewhere that means that it **does not hold**.
+Otherwise it is **undecided**, and the verdict names the number that settles it whatever the difference is. With one
+training seed, the error lacks what another would change. The error of questions never has what another training of
+their generator would change."""
 
 
 def markdown(head: Sequence[str], rows: Sequence[Sequence[str]], align: str) -> str:
@@ -36,11 +39,12 @@ def difference_cell(judged: Judged) -> list[str]:
 
 
 def verdict_cell(judged: Judged) -> str:
-    """The verdict, what it needs, and a hint where one training seed is behind it."""
+    """The verdict, what it needs, and hints: a difference too small to count, one training seed."""
     m = judged.measured
     single = m is not None and judged.claim.of_students and m.seeds == 1
     needs = f": {judged.verdict.needs}" if judged.verdict.needs else ""
-    return f"**{judged.verdict.outcome}**{needs}{' (one training seed)' * single}"
+    hints = ", ".join(hint for hint, given in ((SMALL, judged.verdict.small), ("one training seed", single)) if given)
+    return f"**{judged.verdict.outcome}**{needs}{hints and f' ({hints})'}"
 
 
 def claims_table(judged: Sequence[Judged]) -> str:

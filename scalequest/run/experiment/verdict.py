@@ -59,10 +59,17 @@ class Measured:
 
 @dataclass(frozen=True)
 class Verdict:
-    """A verdict and, where it is undecided, what is needed."""
+    """A verdict and, where it is undecided, what is needed.
+
+    Attributes:
+        outcome: holds, does not hold or undecided.
+        needs: what settles an undecided claim.
+        small: whether a claim holds by a difference that is less than the least one that counts, d + 2e included.
+    """
 
     outcome: str
     needs: str = ""
+    small: bool = False
 
     def __str__(self) -> str:
         return f"{self.outcome}: {self.needs}" if self.needs else self.outcome
@@ -167,7 +174,7 @@ def decide(measured: Measured, matters: float, direction: str = "above") -> Verd
         return Verdict(UNDECIDED, f"its error is not known from {measured.n} {measured.what}")
     reach = REQUIRED * measured.error
     if d > reach and (direction == "not_below" or _enough(measured)):
-        return Verdict(HOLDS)
+        return Verdict(HOLDS, small=direction == "above" and d + reach < matters)
     if d + reach < matters:
         return Verdict(DOES_NOT_HOLD)
     return Verdict(UNDECIDED, needed(measured, matters))

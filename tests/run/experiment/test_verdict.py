@@ -48,6 +48,15 @@ def test_a_verdict(value: float, error: float, matters: float, direction: str, o
     assert decide(Measured(value, error, 0.0, 100), matters, direction).outcome == outcome
 
 
+@pytest.mark.parametrize(
+    ("value", "direction", "small"),
+    [(0.7, "above", True), (1.5, "above", False), (3.0, "above", False), (0.7, "not_below", False)],
+)
+def test_a_difference_may_hold_and_be_too_small_to_count(value: float, direction: str, small: bool):
+    found = decide(Measured(value, 0.3, 0.0, 100), 2.0, direction)
+    assert (found.outcome, found.small) == (HOLDS, small)
+
+
 def test_no_differing_item_is_no_proof_of_equality():
     m = paired(one(set(), 30), one(set(), 30))
     assert m.value == 0
