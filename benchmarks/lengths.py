@@ -10,6 +10,11 @@ full: as `runtime.engine_start: full` | quick: as `quick` | fp8: weights of 8 bi
 that model runner of vLLM, its code between scheduler and model | fp8-v2: both | invariant: `engine.repeatability:
 batch_invariant`. VLLM 0.23 takes runner v2 for Llama, Mistral and Qwen3 and v1 for other architectures, 0.32 takes v2.
 
+`graphs` after a runner (v2-graphs, fp8-v2-graphs) records CUDA graphs for steps of up to twice as many tokens as sequences,
+in pieces around attention, and `whole` (v2-whole, fp8-v2-whole) whole ones. The graphs of our stages end at the number of
+sequences. So a step in which a prompt is read beside a full batch is launched kernel by kernel: with answers of 453 tokens
+two thirds of all steps.
+
 Each variant is a process of its own, so one that fails leaves the others. All import vLLM at the beginning, side by side;
 `--together` of them start their engines side by side, with a KV cache of a fixed size, and then measure in turn, while the
 others wait. (`start_s` is that of an engine alone with `--together 1`.) With `--beside 2` a variant is two engines that
@@ -58,11 +63,16 @@ HOWS: dict[str, dict[str, Any]] = {
     "v1": {},
     "v2": {},
     "fp8": {"quantization": "fp8"},
+    "v2-graphs": {},
+    "v2-whole": {},
     "fp8-v2": {"quantization": "fp8"},
+    "fp8-v2-graphs": {"quantization": "fp8"},
+    "fp8-v2-whole": {"quantization": "fp8"},
     "fp8-all": {"quantization": "fp8", "kv_cache_dtype": "fp8"},
     "invariant": {"repeatability": "batch_invariant"},
 }
-RUNNERS = {"v1": "0", "v2": "1", "fp8-v2": "1"}  # values of vLLM's variable
+RUNNERS = {"v1": "0", "v2": "1"}  # values of vLLM's variable
+GRAPHS = {"graphs": None, "whole": "FULL"}  # values of vLLM's cudagraph_mode; None: its own choice
 VARIANTS = "real:full,shape:full,real:fp8,shape:fp8-all,real:quick,real:invariant"
 SHAPE = "qwen2-math-7b"
 # Lines of vLLM's log and of ours that say what a start was spent on.
@@ -110,8 +120,35 @@ def params_of(args: argparse.Namespace, model: str, how: str) -> Params:
 
 def choose_runner(how: str) -> None:
     """Have vLLM, which is not imported yet, take the model runner of this variant; its own choice where it names none."""
-    if how in RUNNERS:
-        os.environ["VLLM_USE_V2_MODEL_RUNNER"] = RUNNERS[how]
+    for part in how.split("-"):
+        if part in RUNNERS:
+            os.environ["VLLM_USE_V2_MODEL_RUNNER"] = RUNNERS[part]
+
+
+def choose_graphs(how: str) -> None:
+    """Have our engines record the CUDA graphs of this variant; those of our stages where it names none."""
+    import scalequest.sampling.vllm as starting
+
+    chosen = [part for part in how.split("-") if part in GRAPHS]
+    if not chosen:
+        return
+    original = starting.hardware_settings
+
+    def changed(*args: Any) -> dict[str, Any]:
+        settings = original(*args)
+        if graphs := settings.get("compilation_config"):
+            graphs |= mixed_graphs(graphs["cudagraph_capture_sizes"])
+            if mode := GRAPHS[chosen[0]]:
+                graphs["cudagraph_mode"] = mode
+        return settings
+
+    starting.hardware_settings = changed
+
+
+def mixed_graphs(sizes: list[int]) -> dict[str, Any]:
+    """Sizes up to twice the largest of ``sizes``, in steps of an eighth of it."""
+    most = max(sizes)
+    return {"cudagraph_capture_sizes": [*sizes, *range(most + most // 8, 2 * most + 1, most // 8)]}
 
 
 def questions(n: int) -> list[str]:
@@ -207,6 +244,7 @@ def child(args: argparse.Namespace) -> None:
     each = args.ways or ("bare,ours" if how == "full" else "ours")
     os.environ.setdefault("VLLM_LOGGING_LEVEL", "INFO")
     choose_runner(how)
+    choose_graphs(how)
     prepare_environment(params.engine, params.runtime)
     import torch
     import vllm
@@ -352,10 +390,11 @@ def together(results: Sequence[dict[str, Any]]) -> dict[str, Any]:
 
 
 def gpus_yaml(results: Sequence[dict[str, Any]]) -> str:
-    """The lines of a GPU in gpus.yaml: our stages' rates, else bare vLLM's; of two kinds of fp8, that with the cache."""
+    """The lines of a GPU in gpus.yaml: our stages' rates, else bare vLLM's; of several variants the last of HOWS."""
     sizes, lines = {"real": 1.5, "shape": 7.6}, []
-    for key, hows in (("generated_tokens_per_s", ["full"]), ("generated_tokens_per_s_fp8", ["fp8", "fp8-all"])):
-        lines.append(f"    {key}:")
+    for key, fp8 in (("generated_tokens_per_s", False), ("generated_tokens_per_s_fp8", True)):
+        hows = [how for how in HOWS if how.startswith("fp8") == fp8 and how not in ("quick", "invariant")]
+        found = []
         for kind in MEAN:
             rates = {}
             for how, way in ((how, way) for way in ("bare", "ours") for how in hows):
@@ -363,7 +402,8 @@ def gpus_yaml(results: Sequence[dict[str, Any]]) -> str:
                     model, _, made = r["variant"].partition(":")
                     if (r["kind"], r["way"], made) == (kind, way, how):
                         rates[sizes[model]] = r["tokens_per_s"]
-            lines += [f"      {kind}: {[list(row) for row in sorted(rates.items())]}"] if rates else []
+            found += [f"      {kind}: {[list(row) for row in sorted(rates.items())]}"] if rates else []
+        lines += [f"    {key}:", *found] if found else []
     return "\n".join(lines)
 
 

@@ -24,7 +24,7 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
-from lengths import MEAN, STEPS, choose_runner, of_length, params_of, ways_of
+from lengths import GRAPHS, MEAN, STEPS, choose_graphs, choose_runner, of_length, params_of, ways_of
 from shapes import add_shape, chosen_model
 
 from scalequest.io import write_json
@@ -215,6 +215,10 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=Path("step.json"))
     parser.add_argument("--ways", default="ours,greedy", help="bare, ours, and ours as top_p_1 and greedy")
     parser.add_argument("--runner", choices=("auto", "v1", "v2"), default="auto", help="of vLLM; auto: its choice")
+    parser.add_argument(
+        "--graphs", choices=("decode", *GRAPHS), default="decode", help="see lengths.py; decode: as in our stages"
+    )
+    parser.add_argument("--quantization", choices=("fp8",), help="weights of 8 bits")
     parser.add_argument("--seconds", type=float, default=3.0, help="time that is counted per way")
     parser.add_argument("--steps", type=int, default=20, help="steps whose kernels are recorded")
     parser.add_argument("--mean", type=int, default=MEAN["response"], help="mean tokens per answer")
@@ -226,8 +230,9 @@ def main() -> None:
     if unknown := set(args.ways.split(",")) - set(WAYS):
         parser.error(f"--ways: {', '.join(sorted(unknown))}: expected some of {', '.join(WAYS)}")
     MEAN["response"] = args.mean
-    params = params_of(args, "shape" if args.shape else "real", "full")
+    params = params_of(args, "shape" if args.shape else "real", args.quantization or "full")
     choose_runner(args.runner)
+    choose_graphs(args.graphs)
     prepare_environment(params.engine, params.runtime)
     import torch
     import vllm
@@ -246,7 +251,8 @@ def main() -> None:
         warm = max(2, args.mean // 2)
         found: dict[str, Any] = {
             "model": args.shape or str(args.model), "machine": hardware(), "max_num_seqs": args.max_num_seqs,
-            "mean_tokens": args.mean, "runner": type(objects["runner"]).__module__, "dtype": params.engine.dtype,
+            "mean_tokens": args.mean, "runner": type(objects["runner"]).__module__, "graphs": args.graphs, "dtype": params.engine.dtype,
+            "quantization": args.quantization,
             "versions": {"vllm": vllm.__version__, "torch": torch.__version__}, "missing": missing, "ways": {},
         }  # fmt: skip
         for way in args.ways.split(","):

@@ -12,6 +12,10 @@ sys.path.append(str(Path(__file__).parents[1] / "benchmarks"))  # its scripts im
 import lengths
 import step
 
+from scalequest.run.profile import load_profile
+
+SIZES = "cudagraph_capture_sizes"
+
 
 @pytest.mark.parametrize(
     ("kernel", "kind"),
@@ -92,3 +96,35 @@ def test_engines_beside_each_other_are_one_rate():
     both = lengths.together([result(0, 4, 100.0), result(1, 5, 80.0)])
     assert (both["tokens_per_s"], both["engines"], both["overlap"]) == (180.0, 2, 0.75)
     assert lengths.together([result(0, 4, 100.0), result(9, 13, 80.0)])["overlap"] == 0.0
+
+
+@pytest.mark.parametrize(("how", "mode"), [("v2-graphs", None), ("fp8-v2-whole", "FULL")])
+def test_graphs_are_recorded_for_steps_that_read_prompts(monkeypatch: pytest.MonkeyPatch, how: str, mode: str | None):
+    import torch
+
+    import scalequest.sampling.vllm as starting
+
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(starting, "hardware_settings", starting.hardware_settings)
+    params = load_profile("gpu-135m")
+    lengths.choose_graphs("v2")
+    assert max(starting.hardware_settings(params.engine, params.runtime)["compilation_config"][SIZES]) == 1024
+    lengths.choose_graphs(how)
+    graphs = starting.hardware_settings(params.engine, params.runtime)["compilation_config"]
+    assert graphs[SIZES] == sorted(set(graphs[SIZES]))
+    assert graphs[SIZES][-9:] == [1024, *range(1152, 2049, 128)]
+    assert graphs.get("cudagraph_mode") == mode
+
+
+def test_rates_are_lines_of_gpus_yaml():
+    of = {"way": "ours", "tokens_per_s": 2.0}
+    results = [
+        of | {"variant": "shape:v1", "kind": "response", "tokens_per_s": 1.0},
+        of | {"variant": "shape:v2", "kind": "response"},
+        of | {"variant": "shape:fp8-v2", "kind": "question", "tokens_per_s": 3.0},
+        of | {"variant": "real:quick", "kind": "judgement"},
+    ]
+    assert lengths.gpus_yaml(results).split("\n") == [
+        "    generated_tokens_per_s:", "      response: [[7.6, 2.0]]",
+        "    generated_tokens_per_s_fp8:", "      question: [[7.6, 3.0]]",
+    ]  # fmt: skip
