@@ -17,7 +17,7 @@ two thirds of all steps.
 
 Each variant is a process of its own, so one that fails leaves the others. All import vLLM at the beginning, side by side;
 `--together` of them start their engines side by side, with a KV cache of a fixed size, and then measure in turn, while the
-others wait. (`start_s` is that of an engine alone with `--together 1`.) With `--beside 2` a variant is two engines that
+others wait, `--rounds` times. (`start_s` is that of an engine alone with `--together 1`.) With `--beside 2` a variant is two engines that
 measure at the same time: its rate is the sum of theirs, and `overlap` the part of the time in which both were counted.
 
 `full` measures bare vLLM and our stages at each length, `quick` and `invariant` our answers, the others our stages, unless
@@ -31,9 +31,11 @@ import argparse
 import contextlib
 import json
 import logging
+import math
 import os
 import queue
 import re
+import statistics
 import subprocess
 import sys
 import tempfile
@@ -116,6 +118,13 @@ def params_of(args: argparse.Namespace, model: str, how: str) -> Params:
             "judge": params.judge.model_copy(update={"style": "reasoned"}),
         }
     )
+
+
+def kinds_and_ways(args: argparse.Namespace, how: str) -> tuple[list[str], list[str]]:
+    """What a variant measures in a round."""
+    kinds = args.kinds or ("response" if how in ("quick", "invariant") else ",".join(MEAN))
+    ways = args.ways or ("bare,ours" if how == "full" else "ours")
+    return kinds.split(","), ways.split(",")
 
 
 def choose_runner(how: str) -> None:
@@ -240,8 +249,7 @@ def child(args: argparse.Namespace) -> None:
     begin = time.perf_counter()
     model_name, how = args.child.split(":")
     params = params_of(args, model_name, how)
-    kinds = args.kinds or ("response" if how in ("quick", "invariant") else ",".join(MEAN))
-    each = args.ways or ("bare,ours" if how == "full" else "ours")
+    kinds, each = kinds_and_ways(args, how)
     os.environ.setdefault("VLLM_LOGGING_LEVEL", "INFO")
     choose_runner(how)
     choose_graphs(how)
@@ -265,10 +273,10 @@ def child(args: argparse.Namespace) -> None:
         wait()
         if model_name == "real":
             tell(**bytes_of(engine, params, args.rows))
-        for kind in kinds.split(","):
+        for kind in args.rounds * kinds:
             n = args.max_num_seqs * (2 + -(-STEPS // MEAN[kind]))
             prompt, ways = ways_of(engine, params, kind, n, model)
-            for way in each.split(","):
+            for way in each:
                 engine._llm.reset_prefix_cache()
                 tell(due=f"{kind} {way}")
                 wait()
@@ -351,17 +359,23 @@ class EngineProcess:
         self._log.close()
 
 
-def measured(engines: Sequence[EngineProcess], limit_s: float, note: Callable[[dict[str, Any]], None]) -> None:
-    """Let engines of one variant, whose starts are over, measure at the same time; note a rate of all of them together."""
+def measured(
+    engines: Sequence[EngineProcess], limit_s: float, note: Callable[[dict[str, Any]], None], most: float = math.inf
+) -> None:
+    """Let engines of one variant, whose starts are over, measure ``most`` times at the same time; note the rates of all of
+    them together.
+    """
     if any(engine.ended for engine in engines):  # one that did not start; its error was noted
         return
-    going = list(engines)
-    while going:
+    going, done = list(engines), 0
+    while going and done < most:
         round_of: list[dict[str, Any]] = []
+        tried = False
         for engine in going:
             engine.go()
         for engine in list(going):
             for result in engine.results(limit_s, "due", "done"):
+                tried |= "kind" in result or any(key.startswith("error_") for key in result)
                 if "kind" in result:
                     round_of.append(result)
                 elif "due" not in result:
@@ -372,6 +386,7 @@ def measured(engines: Sequence[EngineProcess], limit_s: float, note: Callable[[d
                 going.remove(engine)
         if len(round_of) == len(engines):
             note(together(round_of))
+        done += tried
 
 
 def together(results: Sequence[dict[str, Any]]) -> dict[str, Any]:
@@ -396,12 +411,12 @@ def gpus_yaml(results: Sequence[dict[str, Any]]) -> str:
         hows = [how for how in HOWS if how.startswith("fp8") == fp8 and how not in ("quick", "invariant")]
         found = []
         for kind in MEAN:
-            rates = {}
+            rates: dict[float, float] = {}
             for how, way in ((how, way) for way in ("bare", "ours") for how in hows):
-                for r in results:
-                    model, _, made = r["variant"].partition(":")
-                    if (r["kind"], r["way"], made) == (kind, way, how):
-                        rates[sizes[model]] = r["tokens_per_s"]
+                for model, size in sizes.items():
+                    wanted = (f"{model}:{how}", kind, way)
+                    of_rounds = [r["tokens_per_s"] for r in results if (r["variant"], r["kind"], r["way"]) == wanted]
+                    rates |= {size: statistics.median(of_rounds)} if of_rounds else {}
             found += [f"      {kind}: {[list(row) for row in sorted(rates.items())]}"] if rates else []
         lines += [f"    {key}:", *found] if found else []
     return "\n".join(lines)
@@ -417,6 +432,7 @@ def main() -> None:
     parser.add_argument("--ways", help="of bare, ours, and ours as top_p_1 and greedy; default: by the variant")
     parser.add_argument("--together", type=int, default=3, help="variants that start side by side; 1 with --beside")
     parser.add_argument("--beside", type=int, default=1, help="engines of a variant that measure at the same time")
+    parser.add_argument("--rounds", type=int, default=1, help="times that the variants of --together measure in turn")
     parser.add_argument("--rows", type=int, default=64, help="rows whose bytes are compared")
     parser.add_argument("--seconds", type=float, default=3.0, help="time that is counted per measurement")
     parser.add_argument("--limit", type=float, default=150.0, help="seconds for a start, or for a measurement")
@@ -435,7 +451,8 @@ def main() -> None:
         parser.error(f"--variants: {unknown[0]}: expected real or shape, a colon, and one of {', '.join(HOWS)}")
     found: dict[str, Any] = {
         "model": str(args.model), "machine": hardware(), "max_num_seqs": args.max_num_seqs, "mean_tokens": MEAN,
-        "together": args.together, "beside": args.beside, "variants": {name: {"log": []} for name in names}, "results": [],
+        "together": args.together, "beside": args.beside, "rounds": args.rounds,
+        "variants": {name: {"log": []} for name in names}, "results": [],
     }  # fmt: skip
     begin, texts = time.monotonic(), {}
 
@@ -466,8 +483,12 @@ def main() -> None:
         for engine in engines:
             for result in engine.results(args.limit, "started"):
                 note(engine.name, result)
-        for variant in group:
-            measured(variant, args.limit, partial(note, variant[0].name))
+        for turn in range(1, args.rounds + 1):
+            for variant in group:
+                name = variant[0].name
+                kinds, ways = kinds_and_ways(args, name.partition(":")[2])
+                most = len(kinds) * len(ways) if turn < args.rounds else math.inf
+                measured(variant, args.limit, partial(note, name), most)
         for engine in engines:
             engine.stop()
     if args.beside == 1:

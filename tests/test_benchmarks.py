@@ -120,7 +120,7 @@ def test_rates_are_lines_of_gpus_yaml():
     of = {"way": "ours", "tokens_per_s": 2.0}
     results = [
         of | {"variant": "shape:v1", "kind": "response", "tokens_per_s": 1.0},
-        of | {"variant": "shape:v2", "kind": "response"},
+        *(of | {"variant": "shape:v2", "kind": "response", "tokens_per_s": rate} for rate in (9.0, 2.0, 1.0)),
         of | {"variant": "shape:fp8-v2", "kind": "question", "tokens_per_s": 3.0},
         of | {"variant": "real:quick", "kind": "judgement"},
     ]
