@@ -10,15 +10,16 @@ full: as `runtime.engine_start: full` | quick: as `quick` | fp8: weights of 8 bi
 that model runner of vLLM, its code between scheduler and model | fp8-v2: both | invariant: `engine.repeatability:
 batch_invariant`. VLLM 0.23 takes runner v2 for Llama, Mistral and Qwen3 and v1 for other architectures, 0.32 takes v2.
 
-`graphs` after a runner (v2-graphs, fp8-v2-graphs) records CUDA graphs for steps of up to twice as many tokens as sequences,
+`pieces` after a runner (v2-pieces, fp8-v2-pieces) records CUDA graphs for steps of up to twice as many tokens as sequences,
 in pieces around attention, and `whole` (v2-whole, fp8-v2-whole) whole ones. The graphs of our stages end at the number of
-sequences. So a step in which a prompt is read beside a full batch is launched kernel by kernel: with answers of 453 tokens
-two thirds of all steps.
+sequences. So a step in which a prompt is read beside a full batch is launched kernel by kernel: with answers of 453
+tokens, by arithmetic, two thirds of all steps.
 
 Each variant is a process of its own, so one that fails leaves the others. All import vLLM at the beginning, side by side;
 `--together` of them start their engines side by side, with a KV cache of a fixed size, and then measure in turn, while the
-others wait, `--rounds` times. (`start_s` is that of an engine alone with `--together 1`.) With `--beside 2` a variant is two engines that
-measure at the same time: its rate is the sum of theirs, and `overlap` the part of the time in which both were counted.
+others wait, `--rounds` times. (`start_s` is that of an engine alone with `--together 1`.) With `--beside 2` a variant is two
+engines that measure at the same time: its rate is the sum of theirs, and `overlap` the part of the time in which both were
+counted.
 
 `full` measures bare vLLM and our stages at each length, `quick` and `invariant` our answers, the others our stages, unless
 --ways and --kinds say otherwise. The ways `top_p_1` and `greedy` are our stages without `top_p` and without any draw: what
@@ -65,16 +66,17 @@ HOWS: dict[str, dict[str, Any]] = {
     "v1": {},
     "v2": {},
     "fp8": {"quantization": "fp8"},
-    "v2-graphs": {},
+    "v2-pieces": {},
     "v2-whole": {},
     "fp8-v2": {"quantization": "fp8"},
-    "fp8-v2-graphs": {"quantization": "fp8"},
+    "fp8-v2-pieces": {"quantization": "fp8"},
     "fp8-v2-whole": {"quantization": "fp8"},
     "fp8-all": {"quantization": "fp8", "kv_cache_dtype": "fp8"},
     "invariant": {"repeatability": "batch_invariant"},
 }
 RUNNERS = {"v1": "0", "v2": "1"}  # values of vLLM's variable
-GRAPHS = {"graphs": None, "whole": "FULL"}  # values of vLLM's cudagraph_mode; None: its own choice
+USED = ("fp8-all", "fp8", "fp8-v2", "full", "v2")  # what engines of stages are, of several the last
+GRAPHS = {"pieces": None, "whole": "FULL"}  # values of vLLM's cudagraph_mode; None: its own choice
 VARIANTS = "real:full,shape:full,real:fp8,shape:fp8-all,real:quick,real:invariant"
 SHAPE = "qwen2-math-7b"
 # Lines of vLLM's log and of ours that say what a start was spent on.
@@ -157,7 +159,8 @@ def choose_graphs(how: str) -> None:
 def mixed_graphs(sizes: list[int]) -> dict[str, Any]:
     """Sizes up to twice the largest of ``sizes``, in steps of an eighth of it."""
     most = max(sizes)
-    return {"cudagraph_capture_sizes": [*sizes, *range(most + most // 8, 2 * most + 1, most // 8)]}
+    step = max(1, most // 8)
+    return {"cudagraph_capture_sizes": [*sizes, *range(most + step, 2 * most + 1, step)]}
 
 
 def questions(n: int) -> list[str]:
@@ -405,10 +408,10 @@ def together(results: Sequence[dict[str, Any]]) -> dict[str, Any]:
 
 
 def gpus_yaml(results: Sequence[dict[str, Any]]) -> str:
-    """The lines of a GPU in gpus.yaml: our stages' rates, else bare vLLM's; of several variants the last of HOWS."""
+    """The lines of a GPU in gpus.yaml, of variants as stages use them: our stages' rates, else bare vLLM's; medians."""
     sizes, lines = {"real": 1.5, "shape": 7.6}, []
     for key, fp8 in (("generated_tokens_per_s", False), ("generated_tokens_per_s_fp8", True)):
-        hows = [how for how in HOWS if how.startswith("fp8") == fp8 and how not in ("quick", "invariant")]
+        hows = [how for how in USED if how.startswith("fp8") == fp8]
         found = []
         for kind in MEAN:
             rates: dict[float, float] = {}
@@ -446,6 +449,8 @@ def main() -> None:
         child(args)
     if args.beside > 1:
         args.together = 1
+    if args.rounds < 1:
+        parser.error(f"--rounds {args.rounds}: expected 1 or more")
     names = args.variants.split(",")
     if unknown := [n for n in names if n.split(":")[0] not in ("real", "shape") or n.partition(":")[2] not in HOWS]:
         parser.error(f"--variants: {unknown[0]}: expected real or shape, a colon, and one of {', '.join(HOWS)}")

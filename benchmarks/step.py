@@ -1,6 +1,7 @@
 """How an engine step's time is spent: the host's work by part, the time it waits, and the GPU's kernels by kind.
 
     python benchmarks/step.py models/base/solver --shape qwen2-math-7b --dtype bfloat16 --out step.json [--runner v2]
+        [--graphs whole] [--quantization fp8]
 
 The engine answers as the stage `respond` does, to requests of 453 tokens on average. In a window in the middle, each call
 of the engine's parts is timed, its own calls of other parts left out. In a second pass torch's profiler records the kernels
@@ -251,8 +252,8 @@ def main() -> None:
         warm = max(2, args.mean // 2)
         found: dict[str, Any] = {
             "model": args.shape or str(args.model), "machine": hardware(), "max_num_seqs": args.max_num_seqs,
-            "mean_tokens": args.mean, "runner": type(objects["runner"]).__module__, "graphs": args.graphs, "dtype": params.engine.dtype,
-            "quantization": args.quantization,
+            "mean_tokens": args.mean, "runner": type(objects["runner"]).__module__, "graphs": args.graphs,
+            "dtype": params.engine.dtype, "quantization": args.quantization,
             "versions": {"vllm": vllm.__version__, "torch": torch.__version__}, "missing": missing, "ways": {},
         }  # fmt: skip
         for way in args.ways.split(","):

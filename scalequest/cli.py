@@ -122,8 +122,13 @@ def run(argv: list[str]) -> int:
     return int(importlib.import_module(COMMANDS[args.command].module).run(args))
 
 
+PROGRAMS = ("git", "dvc", "pip")  # that commands call by name
+
+
 def reason(error: Exception) -> str | None:
     """One line for an error of the system about a file, or of DVC about the repository; None for any other."""
+    if isinstance(error, FileNotFoundError) and error.filename in PROGRAMS:
+        return f"{error.filename}: no such program here. Expected it on the PATH. Install it, and run again."
     if isinstance(error, OSError) and error.filename is not None:
         return f"{error.filename}: {error.strerror}. Expected a file or folder that can be used so. Correct it, and run again."
     if any(kind.__module__ == "dvc.exceptions" for kind in type(error).__mro__):

@@ -1,5 +1,6 @@
 """What benchmarks compute from measurements."""
 
+import math
 import sys
 from pathlib import Path
 from types import SimpleNamespace
@@ -98,7 +99,7 @@ def test_engines_beside_each_other_are_one_rate():
     assert lengths.together([result(0, 4, 100.0), result(9, 13, 80.0)])["overlap"] == 0.0
 
 
-@pytest.mark.parametrize(("how", "mode"), [("v2-graphs", None), ("fp8-v2-whole", "FULL")])
+@pytest.mark.parametrize(("how", "mode"), [("v2-pieces", None), ("fp8-v2-whole", "FULL")])
 def test_graphs_are_recorded_for_steps_that_read_prompts(monkeypatch: pytest.MonkeyPatch, how: str, mode: str | None):
     import torch
 
@@ -120,6 +121,7 @@ def test_rates_are_lines_of_gpus_yaml():
     of = {"way": "ours", "tokens_per_s": 2.0}
     results = [
         of | {"variant": "shape:v1", "kind": "response", "tokens_per_s": 1.0},
+        of | {"variant": "shape:v2-whole", "kind": "response", "tokens_per_s": 8.0},
         *(of | {"variant": "shape:v2", "kind": "response", "tokens_per_s": rate} for rate in (9.0, 2.0, 1.0)),
         of | {"variant": "shape:fp8-v2", "kind": "question", "tokens_per_s": 3.0},
         of | {"variant": "real:quick", "kind": "judgement"},
@@ -128,3 +130,40 @@ def test_rates_are_lines_of_gpus_yaml():
         "    generated_tokens_per_s:", "      response: [[7.6, 2.0]]",
         "    generated_tokens_per_s_fp8:", "      question: [[7.6, 3.0]]",
     ]  # fmt: skip
+
+
+class Fake:
+    """An engine that is due for its first measurement, and measures as often as it is asked."""
+
+    ended = False
+
+    def __init__(self, results: list[dict[str, Any]]) -> None:
+        self._results, self.asked = iter(results), 0
+
+    def go(self) -> None:
+        self.asked += 1
+
+    def results(self, _limit: float, *last: str) -> Any:
+        for result in self._results:
+            yield dict(result)
+            if not result.keys().isdisjoint(last):
+                return
+
+
+def test_variants_measure_in_turn():
+    rate = {"kind": "response", "window": [0, 1], "tokens_per_s": 1.0}
+    due = {"due": "response ours"}
+    engine, noted = Fake([due, rate, due, {"error_response_ours": "no"}, due, rate, {"done": True}]), []
+    for expected, most in ((1, 1), (2, 1), (3, math.inf)):
+        lengths.measured([engine], 1.0, noted.append, most)  # type: ignore[list-item]
+        assert len([found for found in noted if "due" not in found and "done" not in found]) == expected
+    assert [sorted(found) for found in noted[:2]] == [["kind", "tokens_per_s"], ["error_response_ours"]]
+    assert engine.asked == 4
+
+
+@pytest.mark.parametrize(("how", "value"), [("fp8-v2-pieces", "1"), ("v1", "0"), ("full", None)])
+def test_a_variant_names_its_runner(how: str, value: str | None, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.delenv("VLLM_USE_V2_MODEL_RUNNER", raising=False)
+    monkeypatch.setattr(lengths.os, "environ", dict(lengths.os.environ))
+    lengths.choose_runner(how)
+    assert lengths.os.environ.get("VLLM_USE_V2_MODEL_RUNNER") == value

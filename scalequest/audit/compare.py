@@ -88,6 +88,16 @@ class Side:
         files = self.files(out)
         return files[""].read_text() if files and "" in files else None
 
+    def edited(self) -> list[str]:
+        """Small text outputs in the workspace whose bytes are not those that the lock names, and so are not compared."""
+        if self.lock.revision.commit is not None or self._beside:
+            return []
+        outs = [
+            out for stage in self.lock.stages.values() for out in stage.outs if out.path.endswith((".json", ".csv"))
+        ]
+        found = self.repository.read_all(self.lock.revision, [out.path for out in outs])
+        return [out.path for out in outs if out.path in found and md5(found[out.path]).hexdigest() != out.md5]
+
     @cached_property
     def _kept_beside(self) -> dict[str, Path]:
         files = self._beside.rglob("*") if self._beside else ()
@@ -415,6 +425,12 @@ def _print(first: Side, second: Side, outcomes: list[Outcome]) -> None:
     print(
         f"{first.name} and {second.name}: {len(outcomes) - len(differing)} of {len(outcomes)} outputs have the same bytes"
     )
+    for side in (first, second):
+        if edited := side.edited():
+            print(
+                f"{side.name}: compared is what {LOCK} names. {len(edited)} files have other bytes now: {', '.join(edited[:3])}"
+                f"{' and more' * (len(edited) > 3)}. `dvc status` shows the stages"
+            )
     for found in differing:
         print(f"  {found.path}: {found.says}")
     if begin := first_difference(outcomes):

@@ -68,10 +68,18 @@ def parse_yaml(content: bytes, origin: str) -> dict[str, Any]:
     try:
         data = yaml.load(content, Loader=_Yaml12)
     except yaml.YAMLError as error:
-        raise UserError(f"{origin}: not YAML: {' '.join(str(error).split())}") from None
+        # Without its line: a lock is parsed in parts.
+        what = " ".join(str(getattr(error, "problem", None) or error).split())
+        raise UserError(f"{origin}: not YAML: {what}. Expected a mapping. {_restore(origin)}") from None
     if not isinstance(data, dict):
-        raise UserError(f"{origin}: a {type(data).__name__}; expected a mapping")
+        found = "empty" if data is None else f"a {type(data).__name__}"
+        raise UserError(f"{origin}: {found}. Expected a mapping. {_restore(origin)}")
     return data
+
+
+def _restore(origin: str) -> str:
+    """What to do about a file that cannot be read; a lock is made by DVC and kept in Git."""
+    return f"Restore it: git checkout {origin}" if origin == LOCK else "Correct it."
 
 
 @dataclass(frozen=True)
@@ -252,8 +260,8 @@ def _artifact(entry: dict[str, Any], origin: str, stage: str) -> Artifact:
         return Artifact(str(entry["path"]), str(entry["md5"]), entry.get("size"), entry.get("nfiles"))
     except (KeyError, TypeError):
         raise UserError(
-            f"{origin}: stage {stage}: entry {entry!r} has no path and md5; expected what `dvc repro` of DVC 3 writes, "
-            f"run: dvc commit -f {stage}"
+            f"{origin}: stage {stage}: entry {entry!r} has no path and md5. Expected what `dvc repro` of DVC 3 writes. If the "
+            f"file was cut: git checkout {origin.split()[0]}, else: dvc commit -f {stage}"
         ) from None
 
 

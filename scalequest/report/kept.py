@@ -44,6 +44,7 @@ from scalequest.report.results import (
 )
 from scalequest.report.run import is_student, read_scores, scores_by_model, tasks_of
 from scalequest.report.tables import reward_in_words
+from scalequest.run.outputs import check_output
 from scalequest.run.work import TUNING, asked_by
 from scalequest.runtime.progress import clock
 
@@ -449,6 +450,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Write the page."""
+    check_output("--out", args.out)
     report = build(Kept(args.folder))
     out = args.out or args.folder / "index.html"
     text = page.html_page(report)

