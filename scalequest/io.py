@@ -159,8 +159,25 @@ def _state(path: Path) -> tuple[int, int] | None:
 
 
 def read_json(path: Path) -> Any:
-    """Read one JSON document."""
-    return json.loads(path.read_text(encoding="utf-8-sig"))
+    """Read one JSON document.
+
+    Raises:
+        UserError: the file is not JSON in UTF-8.
+    """
+    try:
+        return json.loads(path.read_text(encoding="utf-8-sig"))
+    except json.JSONDecodeError as error:
+        why = str(error)
+    except UnicodeDecodeError as error:
+        why = f"not UTF-8 at byte {error.start}"
+    except RecursionError:
+        why = "lists or objects in one another without end"
+    except ValueError:
+        why = "a number of thousands of digits"
+    raise UserError(
+        f"{path}: not JSON in UTF-8 ({why}). Expected one whole document. Correct it; if a stage wrote it, bring it back: "
+        f"git checkout {path}, or dvc checkout {path}"
+    )
 
 
 def write_jsonl(path: Path, rows: Iterable[dict[str, Any]]) -> None:

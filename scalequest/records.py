@@ -186,13 +186,19 @@ def parts_of(path: Path, schema: pa.Schema) -> list[Path]:
     """The Parquet files of a file or a folder of parts, in the order of their names.
 
     Raises:
-        UserError: nothing is there, or a file has other columns than the schema.
+        UserError: nothing is there, or a file is no Parquet file or has other columns than the schema.
     """
     parts = sorted(path.rglob("*.parquet")) if path.is_dir() else [path]
     if not parts or not parts[0].is_file():
         raise UserError(f"{path}: no Parquet file there; run the stage that writes it: dvc repro")
     for part in parts:
-        found = pq.read_schema(part)
+        try:
+            found = pq.read_schema(part)
+        except (pa.ArrowInvalid, OSError) as error:
+            raise UserError(
+                f"{part}: no whole Parquet file ({' '.join(str(error).split())[:80]}). Expected one that a stage wrote. Bring it "
+                f"back: dvc checkout {path}, or rerun its stage: dvc repro -f STAGE"
+            ) from None
         if found.names != schema.names or found.types != schema.types:
             raise UserError(
                 f"{part}: columns {dict(zip(found.names, map(str, found.types), strict=True))}, expected "

@@ -31,12 +31,17 @@ def test_a_command_that_reads_the_root_folder_says_so_elsewhere(
     ("error", "code", "said"),
     [
         (IsADirectoryError(21, "Is a directory", "docs"), 2, "error: docs: Is a directory. Expected"),
+        (
+            FileNotFoundError(2, "No such file or directory", "git"),
+            2,
+            "error: git: no such program here. Expected it on the PATH",
+        ),
         (PermissionError(13, "Permission denied", "/x"), 2, "error: /x: Permission denied. Expected"),
         (DvcException("'dvc.lock' validation failed"), 2, "error: DVC: 'dvc.lock' validation failed. Expected"),
         (UserError("as it is"), 2, "error: as it is\n"),
         (KeyboardInterrupt(), 130, ""),
     ],
-    ids=["a_folder", "no_permission", "dvc", "a_users", "ctrl_c"],
+    ids=["a_folder", "no_program", "no_permission", "dvc", "a_users", "ctrl_c"],
 )
 def test_an_error_from_outside_is_one_line(
     error: BaseException, code: int, said: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
@@ -75,6 +80,14 @@ def test_an_error_of_ours_keeps_its_traceback(error: Exception, monkeypatch: pyt
             ["experiment", "programs", "--all", "--table"],
             "--all: runs all cells, and the other option runs none or one",
         ),
+        (
+            ["publish", "--public"],
+            "--public: nothing is uploaded. Expected it with --dataset ORG/NAME or --model ORG/NAME",
+        ),
+        (["tune", "models/x", "--seconds", "-1"], "--seconds -1.0: expected a time above 0"),
+        (["tune", "models/x", "--seconds", "nan"], "--seconds nan: expected a time above 0"),
+        (["report", "reports", "--out", ""], "--out .: a folder. Expected a file to write"),
+        (["pin", "./x"], "pin: './x' is no name on the hub. Expected ORG/NAME, or path:./x for a folder"),
         (["profile", "--force"], "--out and --force need a name"),
         (["profile", "gpu-135m", "--out", "docs"], "--out docs: a folder. Expected a file to write"),
     ],

@@ -100,6 +100,24 @@ def test_the_bad_line_is_named(tmp_path: Path, text: str, expected: str):
         list(read_jsonl(tmp_path / "x.jsonl"))
 
 
+@pytest.mark.parametrize(
+    ("content", "why"),
+    [
+        (b"{", "Expecting property name enclosed in double quotes: line 1 column 2 (char 1)"),
+        (b"", "Expecting value: line 1 column 1 (char 0)"),
+        (b'"\xff"', "not UTF-8 at byte 1"),
+        (b"[" * 200_000, "lists or objects in one another without end"),
+        (b"9" * 9_999, "a number of thousands of digits"),
+    ],
+    ids=["cut", "empty", "other_letters", "deep", "long_number"],
+)
+def test_a_document_that_is_no_json_is_named(tmp_path: Path, content: bytes, why: str):
+    (tmp_path / "x.json").write_bytes(content)
+    with pytest.raises(UserError) as error:
+        read_json(tmp_path / "x.json")
+    assert str(error.value).startswith(f"{tmp_path / 'x.json'}: not JSON in UTF-8 ({why}). Expected")
+
+
 def test_a_missing_jsonl_is_named(tmp_path: Path):
     with pytest.raises(UserError, match=r"x\.jsonl: no such file; expected a JSONL file"):
         list(read_jsonl(tmp_path / "x.jsonl"))

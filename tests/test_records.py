@@ -82,6 +82,15 @@ def test_a_file_of_other_columns_is_refused_with_both(tmp_path: Path):
     assert "rerun its stage" in str(caught.value)
 
 
+@pytest.mark.parametrize("content", [b"", b"PAR1", b"PAR1" * 9], ids=["empty", "cut", "damaged"])
+def test_a_file_that_is_no_parquet_is_named(tmp_path: Path, content: bytes):
+    (tmp_path / "x.parquet").write_bytes(content)
+    with pytest.raises(
+        UserError, match=r"x.parquet: no whole Parquet file \(.*\). Expected one .* dvc checkout .*x.parquet"
+    ):
+        read_rows(tmp_path / "x.parquet", SCORE)
+
+
 def test_a_column_of_another_type_is_refused(tmp_path: Path):
     doubles = pa.schema([pa.field("id", pa.string()), pa.field("score", pa.float64())])
     pq.write_table(pa.Table.from_pylist(scores(1), schema=doubles), tmp_path / "s.parquet")

@@ -428,8 +428,8 @@ def _print(first: Side, second: Side, outcomes: list[Outcome]) -> None:
     for side in (first, second):
         if edited := side.edited():
             print(
-                f"{side.name}: compared is what {LOCK} names. {len(edited)} files have other bytes now: {', '.join(edited[:3])}"
-                f"{' and more' * (len(edited) > 3)}. `dvc status` shows the stages"
+                f"{side.name}: compared is what {LOCK} names. Other bytes now: {', '.join(edited[:3])}"
+                f"{f' and {len(edited) - 3} more' * (len(edited) > 3)}. `dvc status` shows the stages"
             )
     for found in differing:
         print(f"  {found.path}: {found.says}")

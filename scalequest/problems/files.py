@@ -1,6 +1,5 @@
 """Rows of files from outside: JSONL (also .gz), a JSON list, Parquet. A file made to fill the memory is refused by name."""
 
-import json
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
@@ -37,15 +36,7 @@ def _json_list(path: Path) -> list[dict[str, Any]]:
             f"{path}: {size:,} bytes. Expected at most {MAX_JSON:,} for a JSON list, which is read whole. "
             "Write it as .jsonl, one object per line."
         )
-    try:
-        rows = read_json(path)
-    except RecursionError:
-        raise UserError(
-            f"{path}: lists or objects in one another without end. Expected a list of JSON objects."
-        ) from None
-    except ValueError as error:  # not UTF-8, not JSON, a number of thousands of digits
-        reason = str(error) if isinstance(error, UnicodeDecodeError | json.JSONDecodeError) else type(error).__name__
-        raise UserError(f"{path}: not JSON in UTF-8 ({reason}); expected a list of JSON objects") from None
+    rows = read_json(path)
     if not isinstance(rows, list) or not all(isinstance(row, dict) for row in rows):
         raise UserError(f"{path}: not a list of JSON objects; expected one, or one object per line in a .jsonl file")
     return rows

@@ -52,6 +52,19 @@ def test_an_equal_run_has_the_same_bytes(run: Pipeline) -> None:
     assert sentence == "Same bytes in all 29 outputs."  # those of STAGES in tests/audit/pipeline.py
 
 
+def test_a_file_that_is_not_the_locks_is_named(
+    run: Pipeline, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(run.root)
+    (run.root / "eval/scores/student.json").write_text("{")
+    with pytest.raises(SystemExit) as done:
+        main(["compare", "main"])
+    assert done.value.code == 0
+    said = capsys.readouterr().out
+    assert "workspace: compared is what dvc.lock names. Other bytes now: eval/scores/student.json. `dvc status`" in said
+    assert "main: compared" not in said
+
+
 def test_rounding_alone_is_equal_and_its_size_is_named(run: Pipeline) -> None:
     weights(run, [3.0, 4.0 + 5e-6])  # norm of the difference 5e-6 (4.77e-6 in float32), of the weights 5: about 1e-6
     run.change("data/rewards", lambda rows: [row | {"reward": row["reward"] + 1e-5} for row in rows])

@@ -108,8 +108,13 @@ def test_where_the_matrix_cannot_be_told_the_stages_by_name_are_alive(pipeline: 
             "schema: '2.0'\nstages:\n  a:\n    outs:\n    - path: x\n      etag: y\n",
             r"stage a: entry .* has no path and md5",
         ),
-        ("schema: '2.0'\nstages:\n  a: [\n", r"dvc.lock: not YAML"),
-        ("- a\n", r"a list; expected a mapping"),
+        ("schema: '2.0'\nstages:\n  a: [\n", r"^dvc.lock: not YAML: (?!.*line).* Restore it: git checkout dvc.lock$"),
+        (
+            "schema: '2.0'\nstages:\n  a:\n    outs:\n    - path: x\n",
+            r"If the file was cut: git checkout dvc.lock, else",
+        ),
+        ("- a\n", r"^dvc.lock: a list. Expected a mapping. Restore it: git checkout dvc.lock$"),
+        ("", r"^dvc.lock: empty. Expected a mapping. Restore it: git checkout dvc.lock$"),
     ],
 )
 def test_a_lock_of_another_kind_is_refused_by_name(text: str, message: str) -> None:
