@@ -93,7 +93,10 @@ def ranking(attempts: Mapping[str, Sequence[Mapping[str, Any]]]) -> tuple[dict[s
 def choosing(
     kind: str, attempts: Mapping[str, Sequence[Mapping[str, Any]]], seed: int
 ) -> tuple[dict[str, Any], dict[str, bool]]:
-    """Right share of best-of-n by reward beside random, first and majority on the same seeds, and whether it beats random."""
+    """Right share of best-of-n by reward beside random, first and majority on the same seeds, and whether it beats random.
+
+    ``by_difficulty`` has the same for seeds of which few, half or most answers are right.
+    """
     found = best_of_n(kind, list(attempts.values()), seed)
     if not found:
         return {"problems": 0}, {"best_of_n_is_random": True}
@@ -106,6 +109,17 @@ def choosing(
             "standard_error": reported(difference.standard_error),
             "p_value": rounded(difference.p_value),
         }
+    metrics["by_difficulty"] = {
+        band: {"problems": len(rules["reward"])}
+        | {
+            rule: {
+                "right_frac": rounded(sum(rules[rule]) / len(rules[rule])),
+                "standard_error": reported(mean_error(rules[rule])),
+            }
+            for rule in ("reward", "majority", "random")
+        }
+        for band, rules in found.bands.items()
+    }
     return metrics, {"best_of_n_is_random": not found.reward_minus["random"].above_zero}
 
 
@@ -118,7 +132,9 @@ def quality(
         scored.setdefault(row["problem_id"], []).append({**row, "reward": reward})
     held, flags = ranking(scored)
     best, more = choosing(kind, scored, seed)
-    return {"held_out": {"problems": len(scored)} | held, "best_of_n": best}, flags | more
+    by_difficulty = best.pop("by_difficulty", {})
+    held = {"problems": len(scored)} | held
+    return {"held_out": held, "best_of_n": best, "by_difficulty": by_difficulty}, flags | more
 
 
 def main(args: argparse.Namespace, run: StageRun) -> None:

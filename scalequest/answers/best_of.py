@@ -15,6 +15,10 @@ RULES = ("reward", "first", "random", "majority")
 # Pairs of answers that are held in memory at once are at most this many times the pairs of one question.
 QUESTIONS_AT_ONCE = 1_000
 
+# Problems by the share of right answers among a problem's candidates, at most this much: how hard it is for who answers.
+# Where none or all are right no rule can choose better than another.
+BANDS = {"none_right": 0.0, "few_right": 1 / 3, "half_right": 2 / 3, "most_right": 1 - 1e-9, "all_right": 1.0}
+
 Row = Mapping[str, Any]
 
 
@@ -102,12 +106,15 @@ class BestOfN:
         shares: share of right choices by rule: reward, random (expected), first, majority, any (at least one is right).
         errors: standard error of each share.
         reward_minus: reward's share minus that of random, first and majority, problem by problem.
+        bands: by name of BANDS the right choices of each rule, one value in [0, 1] per problem; those without a problem are
+            left out.
     """
 
     problems: int
     shares: Mapping[str, float]
     errors: Mapping[str, float]
     reward_minus: Mapping[str, Difference]
+    bands: Mapping[str, Mapping[str, Sequence[float]]]
 
 
 def best_of_n(kind: str, problems: Sequence[Sequence[Mapping[str, Any]]], seed: int = 0) -> BestOfN | None:
@@ -142,11 +149,19 @@ def best_of_n(kind: str, problems: Sequence[Sequence[Mapping[str, Any]]], seed: 
     n = len(found["reward"])
     if not n:
         return None
+    in_band = [next(name for name, most in BANDS.items() if rate <= most) for rate in found["random"]]
     return BestOfN(
         problems=n,
         shares={rule: sum(values) / n for rule, values in found.items()},
         errors={rule: mean_error(values) for rule, values in found.items()},
         reward_minus={
             rule: paired_difference(found[rule], found["reward"], seed) for rule in ("random", "first", "majority")
+        },
+        bands={
+            band: {
+                rule: [v for v, b in zip(values, in_band, strict=True) if b == band] for rule, values in found.items()
+            }
+            for band in BANDS
+            if band in in_band
         },
     )

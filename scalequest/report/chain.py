@@ -181,6 +181,7 @@ MEASURED = (
     ("difficulty_model", "held_out", "the scorer on held-out seeds"),
     ("reward_model", "held_out", "the reward model on held-out seeds"),
     ("reward_model", "best_of_n", "the best of n answers by reward, against a random one and the majority"),
+    ("reward_model", "by_difficulty", "the same by how many answers to a seed are right"),
     ("preference_check", "quality", "chosen against rejected questions of the preference pairs (paper, Figure 4)"),
     ("qpo", "reloaded", "the preference before and after saving, on the model that the next stage loads"),
     ("reward_select", "programs", "responses by what their program came to (`respond.form: program`)"),

@@ -76,6 +76,22 @@ def test_shares_of_all_rules():
     )
     assert found.reward_minus["majority"].value == 0.0
     assert (found.reward_minus["majority"].better, found.reward_minus["majority"].worse) == (1, 1)
+    # One of three, two of three and none are right.
+    assert list(found.bands) == ["none_right", "few_right", "half_right"]
+    assert found.bands["few_right"]["reward"] == found.bands["half_right"]["majority"] == [1.0]
+    assert found.bands["few_right"]["majority"] == found.bands["half_right"]["reward"] == [0.0]
+    assert found.bands["none_right"]["random"] == [0.0]
+
+
+def test_problems_are_in_bands_of_right_answers():
+    def of(right: int, n: int) -> list[dict[str, Any]]:
+        return problem(*(("1", "right", 0.0) for _ in range(right)), *(("2", "wrong", 0.0) for _ in range(n - right)))
+
+    found = best_of_n("maths", [of(right, 6) for right in range(7)])
+    assert found is not None
+    assert {band: len(rules["any"]) for band, rules in found.bands.items()} == {
+        "none_right": 1, "few_right": 2, "half_right": 2, "most_right": 1, "all_right": 1
+    }  # fmt: skip
 
 
 def test_cut_and_unanswered_samples_are_no_candidates():

@@ -154,6 +154,11 @@ def test_right_samples_of_held_out_seeds_should_rank_above_wrong_ones(stage, sco
     assert best["any"]["right_frac"] == 1.0
     assert best["reward"]["right_frac"] == accuracy
     assert best["reward_minus_random"]["value"] == pytest.approx(accuracy - 1 / 3, abs=1e-6)
+    assert list(metrics["by_difficulty"]) == ["few_right"]
+    few = metrics["by_difficulty"]["few_right"]
+    assert few["problems"] == best["problems"]
+    assert few["reward"] == best["reward"]
+    assert few["majority"]["right_frac"] == 0.0
 
 
 def samples(*rewards: tuple[str, float]) -> list[dict[str, Any]]:
