@@ -181,7 +181,6 @@ MEASURED = (
     ("difficulty_model", "held_out", "the scorer on held-out seeds"),
     ("reward_model", "held_out", "the reward model on held-out seeds"),
     ("reward_model", "best_of_n", "the best of n answers by reward, against a random one and the majority"),
-    ("reward_model", "by_difficulty", "the same by how many answers to a seed are right"),
     ("preference_check", "quality", "chosen against rejected questions of the preference pairs (paper, Figure 4)"),
     ("qpo", "reloaded", "the preference before and after saving, on the model that the next stage loads"),
     ("reward_select", "programs", "responses by what their program came to (`respond.form: program`)"),
@@ -211,7 +210,32 @@ def measured(run: Run) -> Section:
                 numbers = "; ".join(f"{name.replace('_', ' ')} {value}" for name, value in flatten(found))
                 rows.append([f"`{stage}`", what, numbers])
     table = Table("What each stage measured of its own work", ["stage", "measured", "numbers"], rows, "lll")
-    return Section("Quality of each step", [table if rows else Text("No stage of this run has measured itself.")])
+    blocks: list[Block] = [table if rows else Text("No stage of this run has measured itself.")]
+    return Section("Quality of each step", [*blocks, *by_difficulty(run.metrics.get("reward_model", {}))])
+
+
+# In words, the bands of stage reward_model.
+BANDS = {
+    "none_right": "none",
+    "few_right": "up to a third",
+    "half_right": "up to two thirds",
+    "most_right": "more, not all",
+    "all_right": "all",
+}
+
+
+def by_difficulty(metrics: dict[str, Any]) -> Iterator[Table]:
+    """Yield how often each rule chooses a right answer to held-out seeds, by how many of their answers are right."""
+    if found := metrics.get("by_difficulty"):
+        rules = {"reward": "by reward, % ± s.e.", "majority": "by majority", "random": "at random"}
+        rows = [
+            [words, str(found[band]["problems"])]
+            + [percent(found[band][rule]["right_frac"], found[band][rule]["standard_error"]) for rule in rules]
+            for band, words in BANDS.items()
+            if band in found
+        ]
+        title = "Right choices among the answers to held-out seeds, by how many of them are right"
+        yield Table(title, ["answers right", "seeds", *rules.values()], rows, "lrrrr")
 
 
 def plus_minus(error: float | None, scale: float = 1.0, digits: int | None = None) -> str:

@@ -182,6 +182,21 @@ def test_what_stages_measured_of_themselves_is_shown(folder: Folder) -> None:
     assert "margin trained 0.408" in row(text, "`qpo@stories`")[-1]
 
 
+def test_choices_are_shown_by_difficulty(folder: Folder) -> None:
+    assert "Right choices" not in section(folder.run()[0], "Quality of each step")
+    rule = {"right_frac": 0.5, "standard_error": 0.1}
+    few = {
+        "problems": 9,
+        "reward": rule,
+        "majority": rule | {"right_frac": 0.25},
+        "random": rule | {"standard_error": None},
+    }
+    folder.change("reward_model", by_difficulty={"all_right": few, "few_right": few})
+    text = section(folder.run()[0], "Quality of each step")
+    assert row(text, "up to a third")[1:] == ["9", "50.0 ± 10.0", "25.0 ± 10.0", "50.0"]
+    assert text.index("| up to a third") < text.index("| all ")
+
+
 def test_both_sides_of_pairs_are_compared_by_aim_and_measure(folder: Folder) -> None:
     text = section(folder.run()[0], "Preference data")
     measured = row(text, "solvability", "called solvable by the judge, %")
