@@ -12,8 +12,8 @@ batch_invariant`. VLLM 0.23 takes runner v2 for Llama, Mistral and Qwen3 and v1 
 
 `pieces` after a runner (v2-pieces, fp8-v2-pieces) records CUDA graphs for steps of up to twice as many tokens as sequences,
 in pieces around attention, and `whole` (v2-whole, fp8-v2-whole) whole ones. The graphs of our stages end at the number of
-sequences. So a step in which a prompt is read beside a full batch is launched kernel by kernel: with answers of 453
-tokens, by arithmetic, two thirds of all steps.
+sequences. So a step in which the end of a prompt is read beside a full batch is launched kernel by kernel: with answers of
+453 tokens, by arithmetic, two thirds of all steps.
 
 Each variant is a process of its own, so one that fails leaves the others. All import vLLM at the beginning, side by side;
 `--together` of them start their engines side by side, with a KV cache of a fixed size, and then measure in turn, while the
@@ -75,7 +75,7 @@ HOWS: dict[str, dict[str, Any]] = {
     "invariant": {"repeatability": "batch_invariant"},
 }
 RUNNERS = {"v1": "0", "v2": "1"}  # values of vLLM's variable
-USED = ("fp8-all", "fp8", "fp8-v2", "full", "v2")  # what engines of stages are, of several the last
+USED = ("fp8-all", "fp8", "fp8-v2", "full", "v2")  # whose rates gpus.yaml takes; a later one wins
 GRAPHS = {"pieces": None, "whole": "FULL"}  # values of vLLM's cudagraph_mode; None: its own choice
 VARIANTS = "real:full,shape:full,real:fp8,shape:fp8-all,real:quick,real:invariant"
 SHAPE = "qwen2-math-7b"
@@ -147,10 +147,11 @@ def choose_graphs(how: str) -> None:
 
     def changed(*args: Any) -> dict[str, Any]:
         settings = original(*args)
-        if graphs := settings.get("compilation_config"):
-            graphs |= mixed_graphs(graphs["cudagraph_capture_sizes"])
-            if mode := GRAPHS[chosen[0]]:
-                graphs["cudagraph_mode"] = mode
+        if not (graphs := settings.get("compilation_config")):
+            sys.exit(f"{how}: no CUDA graphs here. Expected a GPU. Leave the variant out")
+        graphs |= mixed_graphs(graphs["cudagraph_capture_sizes"])
+        if mode := GRAPHS[chosen[0]]:
+            graphs["cudagraph_mode"] = mode
         return settings
 
     starting.hardware_settings = changed

@@ -122,7 +122,7 @@ def run(argv: list[str]) -> int:
     return int(importlib.import_module(COMMANDS[args.command].module).run(args))
 
 
-PROGRAMS = ("git", "dvc", "pip")  # that commands call by name
+PROGRAMS = ("git", "dvc")  # that commands call by name
 
 
 def reason(error: Exception) -> str | None:

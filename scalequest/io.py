@@ -175,8 +175,8 @@ def read_json(path: Path) -> Any:
     except ValueError:
         why = "a number of thousands of digits"
     raise UserError(
-        f"{path}: not JSON in UTF-8 ({why}). Expected one whole document. Correct it; if a stage wrote it, bring it back: "
-        f"git checkout {path}, or dvc checkout {path}"
+        f"{path}: not JSON in UTF-8 ({why}). Expected one whole document. Correct or replace the file. What a stage wrote "
+        "comes back with git checkout or dvc checkout"
     )
 
 

@@ -4,6 +4,7 @@ Row ids hold no content and never change: ``generator/shard/row``. A million equ
 """
 
 from collections.abc import Collection, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from itertools import chain
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -182,6 +183,20 @@ def _cut(tables: Iterable[pa.Table], schema: pa.Schema) -> Iterator[pa.Table]:
         yield pa.concat_tables(waiting).combine_chunks()
 
 
+@contextmanager
+def readable(part: Path) -> Iterator[None]:
+    """Name a file that is cut or damaged, at its end or in its pages."""
+    try:
+        yield
+    except (pa.ArrowInvalid, OSError) as error:
+        if isinstance(error, OSError) and error.errno:  # of the system: no permission, say
+            raise
+        raise UserError(
+            f"{part}: no whole Parquet file ({' '.join(str(error).split())[:80]}). Expected one that a stage wrote. Bring it "
+            "back with dvc checkout, or rerun its stage: dvc repro -f STAGE"
+        ) from None
+
+
 def parts_of(path: Path, schema: pa.Schema) -> list[Path]:
     """The Parquet files of a file or a folder of parts, in the order of their names.
 
@@ -192,13 +207,8 @@ def parts_of(path: Path, schema: pa.Schema) -> list[Path]:
     if not parts or not parts[0].is_file():
         raise UserError(f"{path}: no Parquet file there; run the stage that writes it: dvc repro")
     for part in parts:
-        try:
+        with readable(part):
             found = pq.read_schema(part)
-        except (pa.ArrowInvalid, OSError) as error:
-            raise UserError(
-                f"{part}: no whole Parquet file ({' '.join(str(error).split())[:80]}). Expected one that a stage wrote. Bring it "
-                f"back: dvc checkout {path}, or rerun its stage: dvc repro -f STAGE"
-            ) from None
         if found.names != schema.names or found.types != schema.types:
             raise UserError(
                 f"{part}: columns {dict(zip(found.names, map(str, found.types), strict=True))}, expected "
@@ -212,9 +222,13 @@ def read_table(path: Path, schema: pa.Schema, columns: Sequence[str] | None = No
     """Read a Parquet file or a folder of parts, in the order of their names.
 
     Raises:
-        UserError: nothing is there, or a file has other columns than the schema.
+        UserError: nothing is there, or a file cannot be read or has other columns than the schema.
     """
-    return pa.concat_tables([pq.read_table(part, schema=schema, columns=columns) for part in parts_of(path, schema)])
+    tables = []
+    for part in parts_of(path, schema):
+        with readable(part):
+            tables.append(pq.read_table(part, schema=schema, columns=columns))
+    return pa.concat_tables(tables)
 
 
 def read_rows(path: Path, schema: pa.Schema, columns: Sequence[str] | None = None) -> list[dict[str, Any]]:
@@ -241,7 +255,7 @@ class RowGroup(NamedTuple):
 
     def read(self, columns: Sequence[str] | None = None) -> pa.Table:
         """All rows, of all columns or of those named."""
-        with pq.ParquetFile(self.path) as file:
+        with readable(self.path), pq.ParquetFile(self.path) as file:
             return file.read_row_group(self.number, columns=columns)
 
 

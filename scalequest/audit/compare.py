@@ -68,7 +68,9 @@ class Side:
             other = Repository(path.resolve())
             if (path / "dvc.yaml").is_file():
                 return cls(name, other, read_lock(other, Revision(name, None)))
-            return cls(name, here, Lock(Revision(name, None), parse_lock((path / LOCK).read_bytes(), name)), path)
+            return cls(
+                name, here, Lock(Revision(name, None), parse_lock((path / LOCK).read_bytes(), str(path / LOCK))), path
+            )
         return cls(name, here, read_lock(here, here.revision(name)))
 
     def files(self, out: Artifact) -> dict[str, Path] | None:
@@ -393,6 +395,8 @@ def run(args: argparse.Namespace) -> int:
         facts = [_facts(first, other, outcomes) for other, outcomes in compared]
         print(json.dumps(facts if args.more else facts[0], indent=2, ensure_ascii=False))
     else:
+        for side in (first, *others):
+            _print_edited(side)
         for other, outcomes in compared:
             _print(first, other, outcomes)
     if args.page:
@@ -412,6 +416,7 @@ def run(args: argparse.Namespace) -> int:
 def _facts(first: Side, second: Side, outcomes: list[Outcome]) -> dict[str, Any]:
     begin = first_difference(outcomes)
     return {
+        "edited": {side.name: edited for side in (first, second) if (edited := side.edited())},
         "outputs": [asdict(found) | {"apart": None if math.isinf(found.apart) else found.apart} for found in outcomes],
         "verdict": verdict(first, second, outcomes),
         "first": {"path": begin.path, "stage": begin.stage, "why": reasons(first, second, begin.stage)}
@@ -420,17 +425,19 @@ def _facts(first: Side, second: Side, outcomes: list[Outcome]) -> dict[str, Any]
     }
 
 
+def _print_edited(side: Side) -> None:
+    if edited := side.edited():
+        print(
+            f"{side.name}: compared is what {LOCK} names. Other bytes now: {', '.join(edited[:3])}"
+            f"{f' and {len(edited) - 3} more' * (len(edited) > 3)}. `dvc status` shows the stages"
+        )
+
+
 def _print(first: Side, second: Side, outcomes: list[Outcome]) -> None:
     differing = [found for found in outcomes if found.level != BYTES]
     print(
         f"{first.name} and {second.name}: {len(outcomes) - len(differing)} of {len(outcomes)} outputs have the same bytes"
     )
-    for side in (first, second):
-        if edited := side.edited():
-            print(
-                f"{side.name}: compared is what {LOCK} names. Other bytes now: {', '.join(edited[:3])}"
-                f"{f' and {len(edited) - 3} more' * (len(edited) > 3)}. `dvc status` shows the stages"
-            )
     for found in differing:
         print(f"  {found.path}: {found.says}")
     if begin := first_difference(outcomes):

@@ -58,8 +58,13 @@ def _check_conflict(content: bytes, origin: str) -> None:
     )
 
 
-def parse_yaml(content: bytes, origin: str) -> dict[str, Any]:
+def parse_yaml(content: bytes, origin: str, is_part: bool = False) -> dict[str, Any]:
     """A YAML mapping.
+
+    Args:
+        content: of a file, or of a part of it, whose lines have other numbers than the file's.
+        origin: the file, as an error names it.
+        is_part: whether it is a part.
 
     Raises:
         UserError: it is no YAML, or no mapping.
@@ -68,18 +73,12 @@ def parse_yaml(content: bytes, origin: str) -> dict[str, Any]:
     try:
         data = yaml.load(content, Loader=_Yaml12)
     except yaml.YAMLError as error:
-        # Without its line: a lock is parsed in parts.
-        what = " ".join(str(getattr(error, "problem", None) or error).split())
-        raise UserError(f"{origin}: not YAML: {what}. Expected a mapping. {_restore(origin)}") from None
+        what = " ".join(str((getattr(error, "problem", None) if is_part else None) or error).split())
+        raise UserError(f"{origin}: not YAML: {what}. Expected a mapping") from None
     if not isinstance(data, dict):
         found = "empty" if data is None else f"a {type(data).__name__}"
-        raise UserError(f"{origin}: {found}. Expected a mapping. {_restore(origin)}")
+        raise UserError(f"{origin}: {found}. Expected a mapping")
     return data
-
-
-def _restore(origin: str) -> str:
-    """What to do about a file that cannot be read; a lock is made by DVC and kept in Git."""
-    return f"Restore it: git checkout {origin}" if origin == LOCK else "Correct it."
 
 
 @dataclass(frozen=True)
@@ -260,8 +259,8 @@ def _artifact(entry: dict[str, Any], origin: str, stage: str) -> Artifact:
         return Artifact(str(entry["path"]), str(entry["md5"]), entry.get("size"), entry.get("nfiles"))
     except (KeyError, TypeError):
         raise UserError(
-            f"{origin}: stage {stage}: entry {entry!r} has no path and md5. Expected what `dvc repro` of DVC 3 writes. If the "
-            f"file was cut: git checkout {origin.split()[0]}, else: dvc commit -f {stage}"
+            f"{origin}: stage {stage}: entry {entry!r} has no path and md5. Expected what `dvc repro` of DVC 3 writes. "
+            f"Run: dvc commit -f {stage}"
         ) from None
 
 
@@ -288,7 +287,9 @@ _BLOCK = re.compile(rb"^  (?=\S)", re.MULTILINE)
 
 @cache
 def _parse_block(text: bytes, origin: str) -> dict[str, Stage]:
-    return {str(name): _stage(str(name), entry, origin) for name, entry in (parse_yaml(text, origin) or {}).items()}
+    return {
+        str(name): _stage(str(name), entry, origin) for name, entry in parse_yaml(text, origin, is_part=True).items()
+    }
 
 
 def parse_lock(content: bytes, origin: str) -> dict[str, Stage]:
@@ -316,8 +317,8 @@ def parse_lock(content: bytes, origin: str) -> dict[str, Stage]:
 
 
 @cache
-def _live(pipeline: bytes, params: bytes, origin: str) -> tuple[str, ...] | None:
-    names = live_stages(parse_yaml(pipeline, f"{PIPELINE} {origin}"), parse_yaml(params or b"{}", f"{PARAMS} {origin}"))
+def _live(pipeline: bytes, params: bytes) -> tuple[str, ...] | None:
+    names = live_stages(parse_yaml(pipeline, PIPELINE), parse_yaml(params or b"{}", PARAMS))
     return None if names is None else tuple(names)
 
 
@@ -338,8 +339,13 @@ def read_lock(repository: Repository, revision: Revision) -> Lock:
 
 def make_lock(revision: Revision, lock: bytes, pipeline: bytes, params: bytes) -> Lock:
     """The records in the files of one revision."""
-    stages = parse_lock(lock, LOCK)
-    names = _live(pipeline, params, "")
+    _check_conflict(lock, LOCK)
+    try:
+        stages = parse_lock(lock, LOCK)
+    except UserError as error:
+        cut = f"If it was cut or damaged, restore it: git checkout {LOCK}"
+        raise UserError(f"{error}. {cut if revision.commit is None else f'It is that of {revision}'}") from None
+    names = _live(pipeline, params)
     if names is None:
         bases = set(parse_yaml(pipeline, PIPELINE).get("stages") or {})
         names = tuple(name for name in stages if name.split("@", 1)[0] in bases)

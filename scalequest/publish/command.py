@@ -63,7 +63,10 @@ def configure(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Verify, write, push."""
     if args.public and not (args.dataset or args.model):
-        raise UserError("--public: nothing is uploaded. Expected it with --dataset ORG/NAME or --model ORG/NAME. Name one, or leave --public out.")  # fmt: skip
+        raise UserError(
+            "--public: nothing is uploaded. Expected it with --dataset ORG/NAME or --model ORG/NAME. Name one, or leave "
+            "--public out."
+        )
     repository = Repository.find()
     lock = read_lock(repository, repository.revision(args.rev))
     given = dict(_licence(item) for item in args.licence)

@@ -249,7 +249,7 @@ def draws_of(args: argparse.Namespace, seed: int) -> Draws:
     if args.answers < 1 or not 0 <= temperature < math.inf or not 0 < top_p <= 1 or (several and temperature == 0):
         raise UserError(
             f"--answers {args.answers}, --temperature {temperature}, --top-p {top_p}: expected at least one answer, a "
-            "temperature of at least 0, above 0 for several answers, and top-p in (0, 1]"
+            "finite temperature of at least 0, above 0 for several answers, and top-p in (0, 1]. Correct it."
         )
     return Draws(args.answers, temperature, top_p, seed if args.seed is None else args.seed)
 

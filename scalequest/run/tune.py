@@ -220,7 +220,7 @@ def tune(args: argparse.Namespace) -> dict[str, Any]:
     from scalequest.sampling.engine import Engine
 
     if not 0 < args.seconds < math.inf:
-        raise UserError(f"--seconds {args.seconds}: expected a time above 0. Correct it.")
+        raise UserError(f"--seconds {args.seconds}: Expected a finite time above 0. Correct it.")
     params = load_profile(args.params)
     mean = fitting_length(args.new_tokens, params, args.prompt_tokens)
     machine = hardware()

@@ -108,18 +108,26 @@ def test_where_the_matrix_cannot_be_told_the_stages_by_name_are_alive(pipeline: 
             "schema: '2.0'\nstages:\n  a:\n    outs:\n    - path: x\n      etag: y\n",
             r"stage a: entry .* has no path and md5",
         ),
-        ("schema: '2.0'\nstages:\n  a: [\n", r"^dvc.lock: not YAML: (?!.*line).* Restore it: git checkout dvc.lock$"),
-        (
-            "schema: '2.0'\nstages:\n  a:\n    outs:\n    - path: x\n",
-            r"If the file was cut: git checkout dvc.lock, else",
-        ),
-        ("- a\n", r"^dvc.lock: a list. Expected a mapping. Restore it: git checkout dvc.lock$"),
-        ("", r"^dvc.lock: empty. Expected a mapping. Restore it: git checkout dvc.lock$"),
+        ("schema: '2.0'\nstages:\n  a: [\n", r"^dvc.lock: not YAML: (?!.*line).* Expected a mapping$"),
+        ("a: [\n", r"^dvc.lock: not YAML: .*line 2"),
+        ("- a\n", r"^dvc.lock: a list. Expected a mapping$"),
+        ("", r"^dvc.lock: empty. Expected a mapping$"),
     ],
 )
 def test_a_lock_of_another_kind_is_refused_by_name(text: str, message: str) -> None:
     with pytest.raises(UserError, match=message):
         parse_lock(text.encode(), "dvc.lock")
+
+
+def test_a_damaged_lock_says_whose_it_is_and_what_brings_it_back() -> None:
+    with pytest.raises(
+        UserError, match=r"^dvc.lock: empty. Expected a mapping. If it .* restore it: git checkout dvc.lock$"
+    ):
+        make_lock(NOW, b"", b"stages: {}", b"{}")
+    with pytest.raises(UserError, match=r"^dvc.lock: empty. Expected a mapping. It is that of old \(abcdefa\)$"):
+        make_lock(Revision("old", "abcdefabcdef"), b"", b"stages: {}", b"{}")
+    with pytest.raises(UserError, match=r"Resolve it: git checkout --ours dvc.lock && dvc repro$"):
+        make_lock(NOW, b"<<<<<<< HEAD\n", b"stages: {}", b"{}")
 
 
 def test_an_empty_lock_has_no_stages() -> None:

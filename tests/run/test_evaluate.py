@@ -70,7 +70,7 @@ def test_a_catalogue_with_a_misspelt_key_is_refused(tmp_path: Path):
         pytest.param(["m"], "--tasks: no name given. Expected some of aime24, aime25, ", id="no_tasks_at_all"),
         pytest.param(["--tasks", "humaneval"], "model: none given", id="no_model_at_all"),
         pytest.param(["m", "--tasks", "aime24", "--answers", "0"], "expected at least one answer", id="no_answer"),
-        pytest.param(["m", "--tasks", "aime24", "--temperature", "nan"], "a temperature of at least 0", id="no_temperature"),
+        pytest.param(["m", "--tasks", "aime24", "--temperature", "nan"], "a finite temperature of at least 0", id="no_temperature"),
         pytest.param(["m", "--tasks", "aime24", "--answers", "4", "--temperature", "0"], "above 0 for several answers", id="equal_answers"),
         pytest.param(["m", "--tasks", "humaneval", "--limit", "0"], "--limit 0", id="no_item"),
         pytest.param(["m", "--tasks", "humaneval", "--max-tokens", "4096"], "room for a prompt", id="no_room"),

@@ -13,10 +13,11 @@ SMALL = "by less than counts"
 HOW = """
 Differences are in points of 100, ± one standard error. Scores are paired: the same benchmark items, one student beside the
 other, and the error is that of the items and, with several training seeds, of the seeds. Shares and means of questions are
-not paired. A claim **holds** where the difference is more than two errors above zero and at least five items differ; "by
-less than counts" where it is, plus two errors, still below the least one that counts. It **does not hold** where it is not
-that far above zero, and, plus two errors, below the least one that counts. Otherwise it is **undecided**, and the verdict
-names the number that settles it whatever the difference is. With one training seed, the error lacks what another would change. The error of questions never has what another training of
+not paired. A claim **holds** where the difference is more than two errors above zero and at least five items differ, "by
+less than counts" where it is, plus two errors, still below the least one that counts. Where it does not hold so, it **does
+not hold** if the difference plus two errors is below the least one that counts. Otherwise it is **undecided**, and the
+verdict names the number that settles it whatever the difference is. For "not below", the least one that counts is added to
+the difference first. With one training seed, the error lacks what another would change. The error of questions never has what another training of
 their generator would change."""
 
 
