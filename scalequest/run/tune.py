@@ -1,6 +1,6 @@
 """Measure how many sequences an engine should decode at once, on this machine: ``engine.max_num_seqs``.
 
-    scalequest tune models/base/solver --params gpu-135m
+    scalequest tune models/base/solver --profile gpu-135m
     scalequest tune models/base/solver --values 8,16,32 --new-tokens 64
 
 One engine starts with the largest value; smaller ones are set by its scheduler. At each value, answers of many lengths
@@ -203,7 +203,14 @@ def fitting_length(asked: int | None, params: Params, prompt_tokens: int) -> int
 def configure(parser: argparse.ArgumentParser) -> None:
     """Declare the options of ``scalequest tune``."""
     parser.add_argument("model", help="a model's folder, or ORG/NAME of the hub")
-    parser.add_argument("--params", default="params.yaml", help="a profile or a parameter file (default: params.yaml)")
+    # As in `scalequest estimate`; --params is its name before.
+    parser.add_argument(
+        "--profile",
+        "--params",
+        dest="params",
+        default="params.yaml",
+        help="a profile or a parameter file (default: params.yaml)",
+    )
     parser.add_argument("--values", help="numbers of sequences to try (default: by the machine)")
     parser.add_argument("--new-tokens", type=int, help="mean tokens per answer (default: the paper's 453, if it fits)")
     parser.add_argument(
