@@ -183,15 +183,23 @@ def _cut(tables: Iterable[pa.Table], schema: pa.Schema) -> Iterator[pa.Table]:
         yield pa.concat_tables(waiting).combine_chunks()
 
 
+class UnreadableError(UserError, OSError):
+    """A file that is cut or damaged. A row store that finds one makes its rows again, as after other errors of the system."""
+
+
 @contextmanager
 def readable(part: Path) -> Iterator[None]:
-    """Name a file that is cut or damaged, at its end or in its pages."""
+    """Name a file that is cut or damaged, at its end or in its pages.
+
+    Raises:
+        UnreadableError: it is.
+    """
     try:
         yield
-    except (pa.ArrowInvalid, OSError) as error:
+    except (pa.ArrowException, OSError) as error:
         if isinstance(error, OSError) and error.errno:  # of the system: no permission, say
             raise
-        raise UserError(
+        raise UnreadableError(
             f"{part}: no whole Parquet file ({' '.join(str(error).split())[:80]}). Expected one that a stage wrote. Bring it "
             "back with dvc checkout, or rerun its stage: dvc repro -f STAGE"
         ) from None
