@@ -24,7 +24,14 @@ from scalequest.outcomes import MISSING, RIGHT, WRONG
 from scalequest.records import ATTEMPT, PROBLEM, read_rows
 from scalequest.runtime.stage import StageRun, run_stage
 from scalequest.sampling.score import score
-from scalequest.statistics import mean_error, proportion_above_chance, proportion_error, reported, worse_error
+from scalequest.statistics import (
+    mean_error,
+    proportion_above_chance,
+    proportion_error,
+    reported,
+    shares_error,
+    worse_error,
+)
 from scalequest.training.examples import Pair, hold_out
 from scalequest.training.job import CURVE, train
 from scalequest.training.reward import Reward
@@ -95,11 +102,11 @@ def choosing(
 ) -> tuple[dict[str, Any], dict[str, bool]]:
     """Right share of best-of-n by reward beside random, first and majority on the same seeds, and whether it beats random.
 
-    ``by_difficulty`` has the same for seeds of which few, half or most answers are right.
+    ``best_of_n`` is of all seeds, ``by_difficulty`` of those of which few, half or most answers are right.
     """
     found = best_of_n(kind, list(attempts.values()), seed)
     if not found:
-        return {"problems": 0}, {"best_of_n_is_random": True}
+        return {"best_of_n": {"problems": 0}, "by_difficulty": {}}, {"best_of_n_is_random": True}
     metrics: dict[str, Any] = {"problems": found.problems}
     for rule, share in found.shares.items():
         metrics[rule] = {"right_frac": rounded(share), "standard_error": reported(found.errors[rule])}
@@ -109,18 +116,21 @@ def choosing(
             "standard_error": reported(difference.standard_error),
             "p_value": rounded(difference.p_value),
         }
-    metrics["by_difficulty"] = {
-        band: {"problems": len(rules["reward"])}
-        | {
-            rule: {
-                "right_frac": rounded(sum(rules[rule]) / len(rules[rule])),
-                "standard_error": reported(mean_error(rules[rule])),
-            }
-            for rule in ("reward", "majority", "random")
-        }
-        for band, rules in found.bands.items()
-    }
-    return metrics, {"best_of_n_is_random": not found.reward_minus["random"].above_zero}
+    by_difficulty = {band: in_band(band, rules) for band, rules in found.bands.items()}
+    flags = {"best_of_n_is_random": not found.reward_minus["random"].above_zero}
+    return {"best_of_n": metrics, "by_difficulty": by_difficulty}, flags
+
+
+def in_band(band: str, rules: Mapping[str, Sequence[float]]) -> dict[str, Any]:
+    """Right share of three rules on the seeds of a band; their number alone where every choice is as right as another."""
+    n = len(rules["reward"])
+    metrics: dict[str, Any] = {"problems": n}
+    if band in ("none_right", "all_right"):
+        return metrics
+    for rule in ("reward", "majority", "random"):
+        right_frac, error = sum(rules[rule]) / n, shares_error(rules[rule])
+        metrics[rule] = {"right_frac": rounded(right_frac), "standard_error": rounded(error)}
+    return metrics
 
 
 def quality(
@@ -132,9 +142,7 @@ def quality(
         scored.setdefault(row["problem_id"], []).append({**row, "reward": reward})
     held, flags = ranking(scored)
     best, more = choosing(kind, scored, seed)
-    by_difficulty = best.pop("by_difficulty", {})
-    held = {"problems": len(scored)} | held
-    return {"held_out": held, "best_of_n": best, "by_difficulty": by_difficulty}, flags | more
+    return {"held_out": {"problems": len(scored)} | held} | best, flags | more
 
 
 def main(args: argparse.Namespace, run: StageRun) -> None:

@@ -90,6 +90,7 @@ class Side:
         files = self.files(out)
         return files[""].read_text() if files and "" in files else None
 
+    @cached_property
     def edited(self) -> list[str]:
         """Small text outputs in the workspace whose bytes are not those that the lock names, and so are not compared."""
         if self.lock.revision.commit is not None or self._beside:
@@ -416,7 +417,7 @@ def run(args: argparse.Namespace) -> int:
 def _facts(first: Side, second: Side, outcomes: list[Outcome]) -> dict[str, Any]:
     begin = first_difference(outcomes)
     return {
-        "edited": {side.name: edited for side in (first, second) if (edited := side.edited())},
+        "edited": {side.name: side.edited for side in (first, second) if side.edited},
         "outputs": [asdict(found) | {"apart": None if math.isinf(found.apart) else found.apart} for found in outcomes],
         "verdict": verdict(first, second, outcomes),
         "first": {"path": begin.path, "stage": begin.stage, "why": reasons(first, second, begin.stage)}
@@ -426,7 +427,7 @@ def _facts(first: Side, second: Side, outcomes: list[Outcome]) -> dict[str, Any]
 
 
 def _print_edited(side: Side) -> None:
-    if edited := side.edited():
+    if edited := side.edited:
         print(
             f"{side.name}: compared is what {LOCK} names. Other bytes now: {', '.join(edited[:3])}"
             f"{f' and {len(edited) - 3} more' * (len(edited) > 3)}. `dvc status` shows the stages"

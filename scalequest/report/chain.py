@@ -228,9 +228,12 @@ def by_difficulty(metrics: dict[str, Any]) -> Iterator[Table]:
     """Yield how often each rule chooses a right answer to held-out seeds, by how many of their answers are right."""
     if found := metrics.get("by_difficulty"):
         rules = {"reward": "by reward, % ± s.e.", "majority": "by majority", "random": "at random"}
+
+        def cell(choices: dict[str, float] | None) -> str:  # there are none where no choice is better than another
+            return percent(choices["right_frac"], choices["standard_error"]) if choices else DASH
+
         rows = [
-            [words, str(found[band]["problems"])]
-            + [percent(found[band][rule]["right_frac"], found[band][rule]["standard_error"]) for rule in rules]
+            [words, str(found[band]["problems"]), *(cell(found[band].get(rule)) for rule in rules)]
             for band, words in BANDS.items()
             if band in found
         ]

@@ -191,9 +191,10 @@ def test_choices_are_shown_by_difficulty(folder: Folder) -> None:
         "majority": rule | {"right_frac": 0.25},
         "random": rule | {"standard_error": None},
     }
-    folder.change("reward_model", by_difficulty={"all_right": few, "few_right": few})
+    folder.change("reward_model", by_difficulty={"all_right": {"problems": 4}, "few_right": few})
     text = section(folder.run()[0], "Quality of each step")
     assert row(text, "up to a third")[1:] == ["9", "50.0 ± 10.0", "25.0 ± 10.0", "50.0"]
+    assert row(text, "all")[1:] == ["4", "–", "–", "–"]
     assert text.index("| up to a third") < text.index("| all ")
 
 

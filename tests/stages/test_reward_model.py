@@ -157,8 +157,15 @@ def test_right_samples_of_held_out_seeds_should_rank_above_wrong_ones(stage, sco
     assert list(metrics["by_difficulty"]) == ["few_right"]
     few = metrics["by_difficulty"]["few_right"]
     assert few["problems"] == best["problems"]
-    assert few["reward"] == best["reward"]
+    assert few["reward"]["right_frac"] == accuracy
+    assert few["reward"]["standard_error"] > 0, "no choice of few seeds is certain"
     assert few["majority"]["right_frac"] == 0.0
+
+
+def test_where_no_choice_is_better_seeds_are_counted_alone():
+    attempts = {"a": samples(("right", 1.0), ("right", 0.0)), "b": samples(("wrong", 1.0), ("wrong", 0.0))}
+    found = choosing("maths", attempts, 0)[0]["by_difficulty"]
+    assert found == {"none_right": {"problems": 1}, "all_right": {"problems": 1}}
 
 
 def samples(*rewards: tuple[str, float]) -> list[dict[str, Any]]:
@@ -196,14 +203,16 @@ def test_without_a_pair_nothing_is_known():
     metrics, flags = ranking({"a": samples(("right", 1.0)), "b": samples(("wrong", 1.0), ("timeout", 0.0))})
     assert (metrics["problems_with_pairs"], metrics["accuracy"]) == (0, None)
     assert flags == {"coin_reward": True}
-    assert choosing("maths", {}, 0) == ({"problems": 0}, {"best_of_n_is_random": True})
+    nothing = {"best_of_n": {"problems": 0}, "by_difficulty": {}}
+    assert choosing("maths", {}, 0) == (nothing, {"best_of_n_is_random": True})
 
 
 def test_best_of_n_that_is_right_by_luck_is_warned_of():
     # Half of 40 seeds: reward chooses the right one of two; random is right in half of the cases, too.
     coin = {str(i): samples(("right", float(i % 2)), ("wrong", 0.5)) for i in range(40)}
     metrics, flags = choosing("maths", coin, 0)
-    assert metrics["reward"]["right_frac"] == metrics["random"]["right_frac"] == 0.5
+    best = metrics["best_of_n"]
+    assert best["reward"]["right_frac"] == best["random"]["right_frac"] == 0.5
     assert flags == {"best_of_n_is_random": True}
     sure = {str(i): samples(("right", float(i % 10 > 0)), ("wrong", 0.5)) for i in range(40)}
     assert choosing("maths", sure, 0)[1] == {"best_of_n_is_random": False}

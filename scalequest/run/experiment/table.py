@@ -17,8 +17,8 @@ not paired. A claim **holds** where the difference is more than two errors above
 less than counts" where it is, plus two errors, still below the least one that counts. Where it does not hold so, it **does
 not hold** if the difference plus two errors is below the least one that counts. Otherwise it is **undecided**, and the
 verdict names the number that settles it whatever the difference is. For "not below", the least one that counts is added to
-the difference first. With one training seed, the error lacks what another would change. The error of questions never has what another training of
-their generator would change."""
+the difference first. With one training seed, the error lacks what another would change. The error of questions never has
+what another training of their generator would change."""
 
 
 def markdown(head: Sequence[str], rows: Sequence[Sequence[str]], align: str) -> str:
