@@ -25,11 +25,11 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
-from lengths import GRAPHS, MEAN, STEPS, choose_graphs, choose_runner, of_length, params_of, ways_of
+from engines import GRAPHS, MEAN, choose_graphs, choose_runner, of_length, params_of, ways_of
 from shapes import add_shape, chosen_model
 
 from scalequest.io import write_json
-from scalequest.run.tune import EnoughError, steady_pace
+from scalequest.run.tune import STEPS, EnoughError, steady_pace
 from scalequest.runtime.facts import hardware
 from scalequest.sampling.vllm import prepare_environment
 

@@ -10,6 +10,7 @@ import pytest
 
 sys.path.append(str(Path(__file__).parents[1] / "benchmarks"))  # its scripts import each other
 
+import engines
 import lengths
 import step
 
@@ -108,9 +109,9 @@ def test_graphs_are_recorded_for_steps_that_read_prompts(monkeypatch: pytest.Mon
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(starting, "hardware_settings", starting.hardware_settings)
     params = load_profile("gpu-135m")
-    lengths.choose_graphs("v2")
+    engines.choose_graphs("v2")
     assert max(starting.hardware_settings(params.engine, params.runtime)["compilation_config"][SIZES]) == 1024
-    lengths.choose_graphs(how)
+    engines.choose_graphs(how)
     graphs = starting.hardware_settings(params.engine, params.runtime)["compilation_config"]
     assert graphs[SIZES] == sorted(set(graphs[SIZES]))
     assert graphs[SIZES][-9:] == [1024, *range(1152, 2049, 128)]
@@ -164,6 +165,6 @@ def test_variants_measure_in_turn():
 @pytest.mark.parametrize(("how", "value"), [("fp8-v2-pieces", "1"), ("v1", "0"), ("full", None)])
 def test_a_variant_names_its_runner(how: str, value: str | None, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.delenv("VLLM_USE_V2_MODEL_RUNNER", raising=False)
-    monkeypatch.setattr(lengths.os, "environ", dict(lengths.os.environ))
-    lengths.choose_runner(how)
-    assert lengths.os.environ.get("VLLM_USE_V2_MODEL_RUNNER") == value
+    monkeypatch.setattr(engines.os, "environ", dict(engines.os.environ))
+    engines.choose_runner(how)
+    assert engines.os.environ.get("VLLM_USE_V2_MODEL_RUNNER") == value

@@ -418,8 +418,8 @@ def run(args: argparse.Namespace) -> int:
     for path, stage in ((INSTRUCT, "reward_select"), (SEEDS, "seeds")):
         if not path.is_file():
             raise UserError(
-                f"errors: {path} is not there. Expected a finished run. Run `{plain_pull(Path())} --allow-missing` for a recorded one's tables, "
-                f"or `dvc repro {stage}`"
+                f"errors: {path} is not there. Expected a finished run. Run `{plain_pull(Path())} --allow-missing` for a "
+                f"recorded one's tables, or `dvc repro {stage}`"
             )
     seed = params.seed if args.seed is None else args.seed
     consent(params.runtime.sandbox)
