@@ -28,16 +28,17 @@ HOWS: dict[str, dict[str, Any]] = {
     "v1": {},
     "v2": {},
     "fp8": {"quantization": "fp8"},
+    "v2-decode": {},
     "v2-pieces": {},
-    "v2-whole": {},
+    "quick-decode": {},
     "fp8-v2": {"quantization": "fp8"},
     "fp8-v2-pieces": {"quantization": "fp8"},
-    "fp8-v2-whole": {"quantization": "fp8"},
     "fp8-all": {"quantization": "fp8", "kv_cache_dtype": "fp8"},
+    "fp8-all-v2": {"quantization": "fp8", "kv_cache_dtype": "fp8"},
     "invariant": {"repeatability": "batch_invariant"},
 }
 RUNNERS = {"v1": "0", "v2": "1"}  # values of vLLM's variable
-GRAPHS = {"pieces": None, "whole": "FULL"}  # values of vLLM's cudagraph_mode; None: its own choice
+GRAPHS = ("decode", "pieces")
 KV_GIB = {"real": 12.0, "shape": 20.0}  # for 512 sequences of 600 tokens
 
 
@@ -63,8 +64,8 @@ def params_of(args: argparse.Namespace, model: str, how: str) -> Params:
     params = load_profile(args.params)
     dtype = {} if args.dtype is None else {"dtype": args.dtype}
     engine = {"max_num_seqs": args.max_num_seqs, "max_model_len": args.max_model_len} | dtype | HOWS[how]
-    start = "quick" if how == "quick" else "full"
-    gib = KV_GIB[model] * args.max_num_seqs / 512 / (2 if how == "fp8-all" else 1)
+    start = "quick" if how.startswith("quick") else "full"
+    gib = KV_GIB[model] * args.max_num_seqs / 512 / (2 if how.startswith("fp8-all") else 1)
     runtime = {"gpu_memory_utilization": 0.2, "gpu_kv_cache_gib": gib, "engine_start": start, "workers": 1}
     return params.model_copy(
         update={
@@ -91,16 +92,16 @@ def choose_graphs(how: str) -> None:
         return
     original = starting.hardware_settings
 
-    def changed(*args: Any) -> dict[str, Any]:
-        settings = original(*args)
+    def changed(engine: Any, *args: Any) -> dict[str, Any]:
+        settings = original(engine, *args)
         if not (graphs := settings.get("compilation_config")):
             sys.exit(f"{how}: no CUDA graphs here. Expected a GPU. Leave the variant out")
-        sizes = graphs["cudagraph_capture_sizes"]
-        most = max(sizes)
-        step = max(1, most // 8)  # up to twice as many tokens as sequences, in steps of an eighth
-        graphs["cudagraph_capture_sizes"] = [*sizes, *range(most + step, 2 * most + 1, step)]
-        if mode := GRAPHS[chosen[0]]:
-            graphs["cudagraph_mode"] = mode
+        mode = graphs.pop("cudagraph_mode")
+        if "decode" in chosen:
+            sizes = graphs["cudagraph_capture_sizes"]
+            graphs["cudagraph_capture_sizes"] = [size for size in sizes if size <= engine.max_num_seqs]
+        if graphs.get("mode") == 0:  # pieces need a compiled model
+            graphs["cudagraph_mode"] = f"{mode}_DECODE_ONLY"
         return settings
 
     starting.hardware_settings = changed

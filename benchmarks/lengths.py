@@ -10,10 +10,10 @@ full: as `runtime.engine_start: full` | quick: as `quick` | fp8: weights of 8 bi
 that model runner of vLLM, its code between scheduler and model | fp8-v2: both | invariant: `engine.repeatability:
 batch_invariant`. VLLM 0.23 takes runner v2 for Llama, Mistral and Qwen3 and v1 for other architectures, 0.32 takes v2.
 
-`pieces` after a runner (v2-pieces, fp8-v2-pieces) records CUDA graphs for steps of up to twice as many tokens as sequences,
-in pieces around attention, and `whole` (v2-whole, fp8-v2-whole) whole ones. The graphs of our stages end at the number of
-sequences. So a step in which the end of a prompt is read beside a full batch is launched kernel by kernel: with answers of
-453 tokens, by arithmetic, two thirds of all steps.
+Our stages record whole CUDA graphs for steps of up to twice as many tokens as sequences. `pieces` (v2-pieces, fp8-v2-pieces)
+has vLLM's own kind for such steps, in pieces around attention, and `decode` (v2-decode, quick-decode) none that is larger
+than the number of sequences. Then a step in which the end of a prompt is read beside a full batch is launched kernel by
+kernel: with answers of 453 tokens, by arithmetic, two thirds of all steps.
 
 Each variant is a process of its own, so one that fails leaves the others. All import vLLM at the beginning, side by side;
 `--together` of them start their engines side by side, with a KV cache of a fixed size, and then measure in turn, while the
@@ -21,7 +21,7 @@ others wait, `--rounds` times. (`start_s` is that of an engine alone with `--tog
 engines that measure at the same time: its rate is the sum of theirs, and `overlap` the part of the time in which both were
 counted.
 
-`full` measures bare vLLM and our stages at each length, `quick` and `invariant` our answers, the others our stages, unless
+`full` measures bare vLLM and our stages at each length, `quick`s and `invariant` our answers, the others our stages, unless
 --ways and --kinds say otherwise. The ways `top_p_1` and `greedy` are our stages without `top_p` and without any draw: what
 choosing a token costs. `same_in_company` is the share of --rows rows, with seeds, that get the same 48 tokens in reversed
 halves as together; `same_as_full` those that get what the variant `full` of that model gave, where both have one runner.
@@ -57,7 +57,7 @@ from scalequest.run.tune import STEPS, steady_pace
 from scalequest.runtime.facts import hardware
 from scalequest.sampling.vllm import prepare_environment
 
-USED = ("fp8-all", "fp8", "fp8-v2", "full", "v2")  # whose rates gpus.yaml takes; a later one wins
+USED = ("fp8-all", "fp8-all-v2", "fp8", "fp8-v2", "full", "v2")  # whose rates gpus.yaml takes; a later one wins
 VARIANTS = "real:full,shape:full,real:fp8,shape:fp8-all,real:quick,real:invariant"
 SHAPE = "qwen2-math-7b"
 # Lines of vLLM's log and of ours that say what a start was spent on.
@@ -70,7 +70,7 @@ TOKENS = 48  # per row of the comparison of bytes
 
 def kinds_and_ways(args: argparse.Namespace, how: str) -> tuple[list[str], list[str]]:
     """What a variant measures in a round."""
-    kinds = args.kinds or ("response" if how in ("quick", "invariant") else ",".join(MEAN))
+    kinds = args.kinds or ("response" if how in ("quick", "quick-decode", "invariant") else ",".join(MEAN))
     ways = args.ways or ("bare,ours" if how == "full" else "ours")
     return kinds.split(","), ways.split(",")
 

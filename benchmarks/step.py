@@ -1,7 +1,7 @@
 """How an engine step's time is spent: the host's work by part, the time it waits, and the GPU's kernels by kind.
 
     python benchmarks/step.py models/base/solver --shape qwen2-math-7b --dtype bfloat16 --out step.json [--runner v2]
-        [--graphs whole] [--quantization fp8]
+        [--graphs decode] [--quantization fp8]
 
 The engine answers as the stage `respond` does, to requests of 453 tokens on average. In a window in the middle, each call
 of the engine's parts is timed, its own calls of other parts left out. In a second pass torch's profiler records the kernels
@@ -217,7 +217,7 @@ def main() -> None:
     parser.add_argument("--ways", default="ours,greedy", help="bare, ours, and ours as top_p_1 and greedy")
     parser.add_argument("--runner", choices=("auto", "v1", "v2"), default="auto", help="of vLLM; auto: its choice")
     parser.add_argument(
-        "--graphs", choices=("decode", *GRAPHS), default="decode", help="see lengths.py; decode: as in our stages"
+        "--graphs", choices=("whole", *GRAPHS), default="whole", help="see lengths.py; whole: as in our stages"
     )
     parser.add_argument("--quantization", choices=("fp8",), help="weights of 8 bits")
     parser.add_argument("--seconds", type=float, default=3.0, help="time that is counted per way")

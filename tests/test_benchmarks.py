@@ -16,8 +16,6 @@ import step
 
 from scalequest.run.profile import load_profile
 
-SIZES = "cudagraph_capture_sizes"
-
 
 @pytest.mark.parametrize(
     ("kernel", "kind"),
@@ -100,8 +98,18 @@ def test_engines_beside_each_other_are_one_rate():
     assert lengths.together([result(0, 4, 100.0), result(9, 13, 80.0)])["overlap"] == 0.0
 
 
-@pytest.mark.parametrize(("how", "mode"), [("v2-pieces", None), ("fp8-v2-whole", "FULL")])
-def test_graphs_are_recorded_for_steps_that_read_prompts(monkeypatch: pytest.MonkeyPatch, how: str, mode: str | None):
+@pytest.mark.parametrize(
+    ("how", "start", "largest", "mode"),
+    [
+        ("v2", "full", 2048, "FULL"),
+        ("fp8-v2-pieces", "full", 2048, None),
+        ("v2-decode", "full", 1024, None),
+        ("quick-decode", "quick", 1024, "FULL_DECODE_ONLY"),
+    ],
+)
+def test_variants_record_other_graphs(
+    monkeypatch: pytest.MonkeyPatch, how: str, start: str, largest: int, mode: str | None
+):
     import torch
 
     import scalequest.sampling.vllm as starting
@@ -109,20 +117,17 @@ def test_graphs_are_recorded_for_steps_that_read_prompts(monkeypatch: pytest.Mon
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(starting, "hardware_settings", starting.hardware_settings)
     params = load_profile("gpu-135m")
-    engines.choose_graphs("v2")
-    assert max(starting.hardware_settings(params.engine, params.runtime)["compilation_config"][SIZES]) == 1024
     engines.choose_graphs(how)
-    graphs = starting.hardware_settings(params.engine, params.runtime)["compilation_config"]
-    assert graphs[SIZES] == sorted(set(graphs[SIZES]))
-    assert graphs[SIZES][-9:] == [1024, *range(1152, 2049, 128)]
-    assert graphs.get("cudagraph_mode") == mode
+    runtime = params.runtime.model_copy(update={"engine_start": start})
+    graphs = starting.hardware_settings(params.engine, runtime)["compilation_config"]
+    assert (graphs["cudagraph_capture_sizes"][-1], graphs.get("cudagraph_mode")) == (largest, mode)
 
 
 def test_rates_are_lines_of_gpus_yaml():
     of = {"way": "ours", "tokens_per_s": 2.0}
     results = [
         of | {"variant": "shape:v1", "kind": "response", "tokens_per_s": 1.0},
-        of | {"variant": "shape:v2-whole", "kind": "response", "tokens_per_s": 8.0},
+        of | {"variant": "shape:v2-decode", "kind": "response", "tokens_per_s": 8.0},
         *(of | {"variant": "shape:v2", "kind": "response", "tokens_per_s": rate} for rate in (9.0, 2.0, 1.0)),
         of | {"variant": "shape:fp8-v2", "kind": "question", "tokens_per_s": 3.0},
         of | {"variant": "real:quick", "kind": "judgement"},

@@ -73,13 +73,16 @@ def gpu_rounding(runtime: Runtime, gpus: int = 1) -> dict[str, Any]:
 
 
 def graph_sizes(max_num_seqs: int) -> list[int]:
-    """Batch sizes to record CUDA graphs for, up to the largest batch that decodes.
+    """Tokens per step to record CUDA graphs for: up to the largest batch that decodes, and then up to twice that.
 
-    VLLM's own list ends at 512, above which it launches a step's kernels one by one, and has 51
-    entries, each of which costs time at the start. A batch is padded to the next size.
+    A step without a graph is launched kernel by kernel, which takes a host longer than it takes a GPU to compute a 7B model.
+    Sequences end and begin in most steps of a full batch, and such a step also reads their prompts. VLLM's own list ends at
+    512 and has 51 entries, each of which costs time at the start. A step is padded to the next size.
     """
     sizes = [1, 2, 4, 8, 16, *range(32, 256, 32), *range(256, 512, 64), *range(512, max_num_seqs, 128)]
-    return [*(size for size in sizes if size < max_num_seqs), max_num_seqs]
+    decoding = [size for size in sizes if size < max_num_seqs]
+    reading = [max_num_seqs + max_num_seqs * eighth // 8 for eighth in range(1, 9)]
+    return sorted({*decoding, max_num_seqs, *reading})
 
 
 def check_hardware(engine: EngineParams) -> None:
@@ -121,13 +124,15 @@ def hardware_settings(engine: EngineParams, runtime: Runtime, scores: bool = Fal
         # VLLM refuses to start where less is free, and fills it.
         "gpu_memory_utilization": runtime.gpu_memory_utilization * runtime.gpu_part,
     }
-    sizes = {"cudagraph_capture_sizes": graph_sizes(engine.max_num_seqs)}
+    # Whole graphs hold steps that read prompts, too. Where attention cannot be recorded so, vLLM warns and takes its own mode.
+    # Reading sequences to score them fills steps of thousands of tokens, which no graph is for.
+    graphs = {"cudagraph_mode": "FULL", "cudagraph_capture_sizes": graph_sizes(engine.max_num_seqs)}
     if runtime.engine_start == "full":
-        settings["compilation_config"] = sizes
-    elif scores:  # there are no decoding steps to record, and other graphs need a compiled model
+        settings["compilation_config"] = {"cudagraph_mode": "NONE"} if scores else graphs
+    elif scores:
         settings["enforce_eager"] = True
     else:
-        settings["compilation_config"] = {"mode": 0, "cudagraph_mode": "FULL_DECODE_ONLY", **sizes}
+        settings["compilation_config"] = {"mode": 0, **graphs}
         settings["enable_flashinfer_autotune"] = False
     if runtime.gpu_kv_cache_gib:
         settings["kv_cache_memory_bytes"] = int(runtime.gpu_kv_cache_gib * 2**30)

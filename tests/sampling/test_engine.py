@@ -83,10 +83,10 @@ from vllm.config import CompilationConfig
 from scalequest.sampling import vllm as loading
 torch.cuda.is_available = lambda: True
 result["graphs"] = {}
-for start in ("full", "quick"):
-    given = loading.hardware_settings(load_profile().engine, runtime.model_copy(update={"engine_start": start}))
+for name, start, scores in (("full", "full", False), ("quick", "quick", False), ("scores", "full", True)):
+    given = loading.hardware_settings(load_profile().engine, runtime.model_copy(update={"engine_start": start}), scores)
     made = CompilationConfig(**given["compilation_config"])
-    result["graphs"][start] = [made.mode, made.cudagraph_mode and made.cudagraph_mode.name, made.cudagraph_capture_sizes[-1]]
+    result["graphs"][name] = [made.mode, made.cudagraph_mode.name, (made.cudagraph_capture_sizes or [None])[-1]]
 print("RESULT" + json.dumps(result))
 """
 
@@ -167,8 +167,8 @@ def test_a_sweep_limits_the_batch_and_leaves_nothing_behind(seen: dict) -> None:
 
 
 def test_vllm_takes_what_a_gpu_would_be_given(seen: dict) -> None:
-    """Full: compiled by vLLM's own rules. Quick: mode 0 compiles nothing, and decoding steps are recorded alone."""
-    assert seen["graphs"] == {"full": [None, None, 64], "quick": [0, "FULL_DECODE_ONLY", 64]}
+    """Full: compiled by vLLM's own rules. Quick: mode 0 compiles nothing. Graphs hold steps that read prompts."""
+    assert seen["graphs"] == {"full": [None, "FULL", 128], "quick": [0, "FULL", 128], "scores": [None, "NONE", None]}
 
 
 def test_fast_top_p_masks_exactly_what_vllm_masks(seen: dict) -> None:
@@ -192,11 +192,12 @@ def test_scores_are_transformers_raw_logits(model: Path, tmp_path: Path, warm: W
 
 
 @pytest.mark.parametrize("largest", [1, 2, 64, 100, 256, 257, 512, 1000, 1024])
-def test_graphs_are_recorded_up_to_the_largest_batch(largest: int) -> None:
+def test_graphs_are_recorded_up_to_twice_the_largest_batch(largest: int) -> None:
     sizes = graph_sizes(largest)
     assert sizes == sorted(set(sizes))
     assert sizes[0] == 1
-    assert sizes[-1] == largest
+    assert largest in sizes, "a full batch that only decodes is not padded"
+    assert sizes[-1] == 2 * largest
     assert all(b <= 2 * a and b - a <= 128 for a, b in pairwise(sizes)), "a step would be padded too far"
 
 

@@ -71,12 +71,15 @@ def test_quick_starts_compile_nothing(laptop: Params, monkeypatch: pytest.Monkey
         assert hardware_settings(laptop.engine, start) == {"enforce_eager": True, "block_size": 32}
         assert hardware_settings(laptop.engine, start, scores=True) == {"enforce_eager": True}
     put_gpu(monkeypatch, (9, 0))
-    sizes = {"cudagraph_capture_sizes": [1, 2, 4, 8, 16, 32, 64]}  # max_num_seqs is 64
+    sizes = [1, 2, 4, 8, 16, 32, 64, 72, 80, 88, 96, 104, 112, 120, 128]  # max_num_seqs is 64
+    graphs = {"cudagraph_mode": "FULL", "cudagraph_capture_sizes": sizes}
     memory = {"gpu_memory_utilization": 0.9}
-    assert hardware_settings(laptop.engine, full) == memory | {"compilation_config": sizes}
-    assert hardware_settings(laptop.engine, full, scores=True) == memory | {"compilation_config": sizes}
+    assert hardware_settings(laptop.engine, full) == memory | {"compilation_config": graphs}
+    assert hardware_settings(laptop.engine, full, scores=True) == memory | {
+        "compilation_config": {"cudagraph_mode": "NONE"}
+    }
     assert hardware_settings(laptop.engine, quick) == memory | {
-        "compilation_config": {"mode": 0, "cudagraph_mode": "FULL_DECODE_ONLY"} | sizes,
+        "compilation_config": {"mode": 0} | graphs,
         "enable_flashinfer_autotune": False,
     }
     assert hardware_settings(laptop.engine, quick, scores=True) == memory | {"enforce_eager": True}
