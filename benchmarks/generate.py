@@ -16,7 +16,7 @@ import json
 import statistics
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from shapes import add_shape, chosen_model
@@ -49,7 +49,9 @@ def main() -> None:
         ("--repeatability", ("seeded", "batch_invariant")),
     ):
         parser.add_argument(option, choices=values, help="engine setting; the profile's unless given")
-    parser.add_argument("--start", choices=("full", "quick"), help="runtime.engine_start; the profile's unless given")
+    parser.add_argument(
+        "--start", choices=("full", "quick", "vllm"), help="runtime.engine_start; the profile's unless given"
+    )
     args = parser.parse_args()
     params = load_profile(args.params)
     given = {
@@ -81,7 +83,7 @@ def main() -> None:
         return sum(len(o.outputs[0].token_ids) for o in outputs)
 
     def stage(round_: int) -> int:
-        def work(rows: range, seed: int, shard: int) -> tuple[list[dict], int]:
+        def work(rows: Sequence[int], seed: int, shard: int) -> tuple[list[dict], int]:
             made = question_rows("benchmark", len(rows), shard, seed, prefix, complete)
             return made, sum(row["n_tokens"] for row in made)
 

@@ -258,7 +258,7 @@ class Runtime(Section):
     gpu_kv_cache_gib: Annotated[float, Field(gt=0.0)] | None
     cpu_kv_cache_gib: Positive
     threads: Positive | None
-    engine_start: Literal["full", "quick"]
+    engine_start: Literal["full", "quick", "vllm"]
     engine_cache: Annotated[str, Field(min_length=1)] | None
     engine: Literal["local", "ray"]
     workers: Positive

@@ -75,13 +75,14 @@ def gpu_rounding(runtime: Runtime, gpus: int = 1) -> dict[str, Any]:
 def graph_sizes(max_num_seqs: int) -> list[int]:
     """Tokens per step to record CUDA graphs for: up to the largest batch that decodes, and then up to twice that.
 
-    A step without a graph is launched kernel by kernel, which takes a host longer than it takes a GPU to compute a 7B model.
-    Sequences end and begin in most steps of a full batch, and such a step also reads their prompts. VLLM's own list ends at
-    512 and has 51 entries, each of which costs time at the start. A step is padded to the next size.
+    A step without a graph is launched kernel by kernel. With the host's other work that takes longer than a GPU needs for a
+    step of a 7B model. Sequences end and begin in most steps of a full batch, and such a step also reads their prompts.
+    VLLM's own list ends at 512 and has 51 entries, each of which costs time at the start. A step is padded to the next size.
     """
     sizes = [1, 2, 4, 8, 16, *range(32, 256, 32), *range(256, 512, 64), *range(512, max_num_seqs, 128)]
     decoding = [size for size in sizes if size < max_num_seqs]
-    reading = [max_num_seqs + max_num_seqs * eighth // 8 for eighth in range(1, 9)]
+    parts = max(8, -(-max_num_seqs // 128))
+    reading = [max_num_seqs + max_num_seqs * part // parts for part in range(1, parts + 1)]
     return sorted({*decoding, max_num_seqs, *reading})
 
 
@@ -124,14 +125,14 @@ def hardware_settings(engine: EngineParams, runtime: Runtime, scores: bool = Fal
         # VLLM refuses to start where less is free, and fills it.
         "gpu_memory_utilization": runtime.gpu_memory_utilization * runtime.gpu_part,
     }
-    # Whole graphs hold steps that read prompts, too. Where attention cannot be recorded so, vLLM warns and takes its own mode.
-    # Reading sequences to score them fills steps of thousands of tokens, which no graph is for.
+    # Whole graphs hold steps that read prompts, too (see unlike_asked for attention that cannot be recorded so). Reading
+    # sequences to score them fills steps of thousands of tokens, which no graph is for.
     graphs = {"cudagraph_mode": "FULL", "cudagraph_capture_sizes": graph_sizes(engine.max_num_seqs)}
     if runtime.engine_start == "full":
         settings["compilation_config"] = {"cudagraph_mode": "NONE"} if scores else graphs
-    elif scores:
+    elif runtime.engine_start == "quick" and scores:
         settings["enforce_eager"] = True
-    else:
+    elif runtime.engine_start == "quick":
         settings["compilation_config"] = {"mode": 0, **graphs}
         settings["enable_flashinfer_autotune"] = False
     if runtime.gpu_kv_cache_gib:
@@ -204,6 +205,21 @@ def loadable(model: Path) -> Path:
     return shared_name(local_path(model), Path(envs.VLLM_CACHE_ROOT, "scalequest"))
 
 
+def unlike_asked(settings: dict[str, Any], found: Any) -> str | None:
+    """The kind of CUDA graphs that vLLM took instead of the whole ones it was asked for; None where it took these.
+
+    Whole ones need attention that can be recorded for steps of any kind, such as FlashAttention 3. With FlashAttention 2,
+    before Hopper, vLLM records decoding alone whole.
+
+    Args:
+        settings: what vLLM was given.
+        found: its compilation config, after the start. Engines on several GPUs keep what they took to themselves.
+    """
+    asked = settings.get("compilation_config", {}).get("cudagraph_mode")
+    took = getattr(found.cudagraph_mode, "name", None)
+    return took if asked == "FULL" and took != asked else None
+
+
 def load_engine(model: Path, engine: EngineParams, runtime: Runtime, **kwargs: Any) -> Any:
     """Start vLLM on a model, with the settings of this hardware; ``kwargs`` go to ``vllm.LLM``.
 
@@ -247,6 +263,11 @@ def load_engine(model: Path, engine: EngineParams, runtime: Runtime, **kwargs: A
                 **kwargs,
             )
     except (AssertionError, NotImplementedError, ValueError) as error:
+        if "CUDAGraphMode." in str(error):
+            raise UserError(
+                f"{model}: runtime.engine_start: {runtime.engine_start}: {error}. Expected attention of which vLLM can record "
+                "CUDA graphs. Set runtime.engine_start to vllm"
+            ) from error
         if not engine.fp8:
             raise
         raise UserError(
@@ -255,6 +276,11 @@ def load_engine(model: Path, engine: EngineParams, runtime: Runtime, **kwargs: A
         ) from error
     ready = time.monotonic()
     log.info("engine ready after %.0f s, %.0f s of them for importing vLLM", ready - begin, imported - begin)
+    if graphs := unlike_asked(settings, llm.llm_engine.vllm_config.compilation_config):
+        log.warning(
+            "%s: vLLM records graphs of the kind %s here, and cannot record whole ones of this model's attention on this GPU. "
+            "Steps that read prompts take longer", model, graphs,
+        )  # fmt: skip
     # Left to vLLM, which has it on for every model that can: a judge's examples, and the question of
     # n answers, are then read once per shard.
     if kwargs.get("runner") != "pooling" and not llm.llm_engine.vllm_config.cache_config.enable_prefix_caching:

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from scalequest.errors import UserError
 from scalequest.params import Params
 from scalequest.sampling import quick_start
 from scalequest.sampling import vllm as loading
@@ -98,7 +99,9 @@ def test_torch_is_itself_again_after_an_engine_that_did_not_start():
 
 @pytest.mark.usefixtures("collector")
 @pytest.mark.parametrize("on_cpu", [True, False])
-def test_an_engine_starts_this_way(on_cpu: bool, laptop: Params, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+def test_an_engine_starts_this_way(
+    on_cpu: bool, laptop: Params, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+):
     import sys
 
     import torch
@@ -111,7 +114,11 @@ def test_an_engine_starts_this_way(on_cpu: bool, laptop: Params, tmp_path: Path,
         def __init__(self, *_: object, **settings: object) -> None:
             seen["lazy"] = torch.zeros is not zeros
             cache = types.SimpleNamespace(enable_prefix_caching=True)
-            self.llm_engine = types.SimpleNamespace(vllm_config=types.SimpleNamespace(cache_config=cache))
+            graphs = types.SimpleNamespace(cudagraph_mode=types.SimpleNamespace(name="FULL_AND_PIECEWISE"))
+            config = types.SimpleNamespace(cache_config=cache, compilation_config=graphs)
+            self.llm_engine = types.SimpleNamespace(vllm_config=config)
+            if settings["max_model_len"] == 7:
+                raise ValueError("CUDAGraphMode.FULL is not supported with X backend (support: NEVER)")
 
     class Module(types.ModuleType):
         def __getattr__(self, name: str) -> type:
@@ -129,5 +136,8 @@ def test_an_engine_starts_this_way(on_cpu: bool, laptop: Params, tmp_path: Path,
     monkeypatch.setattr(loading, "remote_code", lambda model: False)
     loading.load_engine(tmp_path, laptop.engine, laptop.runtime)
     assert seen == {"collects": False, "uncompiled": on_cpu, "lazy": on_cpu}
+    assert ("graphs of the kind FULL_AND_PIECEWISE" in caplog.text) is not on_cpu
+    with pytest.raises(UserError, match=r"engine_start: full: CUDAGraphMode.* Set runtime\.engine_start to vllm"):
+        loading.load_engine(tmp_path, laptop.engine.model_copy(update={"max_model_len": 7}), laptop.runtime)
     assert gc.isenabled()
     assert torch.zeros is zeros

@@ -1,5 +1,6 @@
 import os
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -9,7 +10,7 @@ import scalequest.sampling.scorer as scorer
 from scalequest.errors import UserError
 from scalequest.io import write_json
 from scalequest.params import Engine, Params, Runtime
-from scalequest.sampling.vllm import check_hardware, hardware_settings, load_engine, prepare_environment
+from scalequest.sampling.vllm import check_hardware, hardware_settings, load_engine, prepare_environment, unlike_asked
 
 FP8 = {"dtype": "bfloat16", "quantization": "fp8"}
 CACHE = {"dtype": "bfloat16", "kv_cache_dtype": "fp8"}
@@ -83,6 +84,19 @@ def test_quick_starts_compile_nothing(laptop: Params, monkeypatch: pytest.Monkey
         "enable_flashinfer_autotune": False,
     }
     assert hardware_settings(laptop.engine, quick, scores=True) == memory | {"enforce_eager": True}
+    for scores in (False, True):
+        assert hardware_settings(laptop.engine, runtime(laptop, engine_start="vllm"), scores=scores) == memory
+
+
+def test_other_graphs_than_asked_for_are_seen():
+    def took(name: str | None) -> SimpleNamespace:
+        return SimpleNamespace(cudagraph_mode=name and SimpleNamespace(name=name))
+
+    whole = {"compilation_config": {"cudagraph_mode": "FULL"}}
+    assert unlike_asked(whole, took("FULL")) is None
+    assert unlike_asked(whole, took("FULL_AND_PIECEWISE")) == "FULL_AND_PIECEWISE"
+    assert unlike_asked({"enforce_eager": True}, took("NONE")) is None
+    assert unlike_asked({}, took(None)) is None
 
 
 @pytest.mark.parametrize(
