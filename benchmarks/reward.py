@@ -21,13 +21,12 @@ from pathlib import Path
 
 from shapes import add_shape, chosen_model
 
+import scalequest.sampling.score as scoring
 from scalequest.params import JsonlSource, Params, ReasoningGymSource
 from scalequest.problems.sources import load_problems
-from scalequest.records import SCORED, write_rows
 from scalequest.run.profile import load_profile
 from scalequest.runtime.facts import StageFacts
 from scalequest.runtime.stage import StageRun
-from scalequest.sampling.rows import map_rows
 from scalequest.sampling.scorer import Scorer
 
 
@@ -98,7 +97,8 @@ def main() -> None:
             kind="reasoning_gym", dataset="gsm_symbolic", n=args.rows, seed=9_000_000, templates="all", config={}
         )
     problems = load_problems("problems" if args.file else "gsm_symbolic", source, 0, need_solution=True)
-    rows = scorer.chat.solutions([(p["question"], p["solution"]) for p in problems])
+    texts = list(dict.fromkeys((p["question"], p["solution"]) for p in problems))  # the stage scores equal ones once
+    rows = [ids + scorer.end for ids in scorer.chat.solutions(texts)]
     tokens = sum(map(len, rows)) / len(rows)
 
     def bare() -> list[float]:
@@ -109,19 +109,13 @@ def main() -> None:
         outputs = scorer._llm.classify(inputs, pooling_params=raw, use_tqdm=False)
         return [float(output.outputs.probs[0]) for output in outputs]
 
-    def stage() -> list[float]:
-        def work(part: list[tuple[str, list[int]]], _seed: int, _shard: int) -> tuple[list[dict], int]:
-            scores = scorer.score([ids for _, ids in part])
-            made = [{"key": key, "score": score} for (key, _), score in zip(part, scores, strict=True)]
-            return made, sum(len(ids) for _, ids in part)
+    scoring.Scorer = lambda *_: scorer  # type: ignore[misc,assignment]
 
+    def stage() -> list[float]:
+        size = params.reward.shard_size
         with tempfile.TemporaryDirectory() as folder:
             run = StageRun(params, StageFacts("reward", Path(folder), deps={str(model): "benchmark"}))
-            items = {str(number): (str(number), ids) for number, ids in enumerate(rows)}
-            made = map_rows(run, items, lambda: work, SCORED, params.reward.shard_size, model, {})
-            scored = [{"key": key, **made[key]} for key in items]
-            write_rows(Path(folder) / "out", scored, SCORED)
-        return [row["score"] for row in scored]
+            return scoring.score(run, model, texts, sequences=lambda pair: pair, form="solutions", shard_size=size)
 
     ways: dict[str, tuple[Callable[[], list[float]], int]] = {"bare": (bare, len(rows)), "stage": (stage, len(rows))}
     bare()  # warm up

@@ -17,7 +17,7 @@ import time
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import psutil
@@ -37,6 +37,7 @@ from stages import screen
 
 MIX = ("school", "competition")
 THRESHOLD = 0.85
+Language = Literal["lingua", "ascii", "any"]
 BEFORE_BENCHMARKS = ("language", "too_short")
 
 
@@ -64,7 +65,7 @@ class Memory(threading.Thread):
             time.sleep(2)
 
 
-def settings(language: str, paraphrase_cosine: float, semantic_cosine: float) -> Screen:
+def settings(language: Language, paraphrase_cosine: float, semantic_cosine: float) -> Screen:
     """The default run's settings but for the language rule, the paraphrases and the semantic duplicates."""
     return Screen(
         language=language,
@@ -78,7 +79,7 @@ def settings(language: str, paraphrase_cosine: float, semantic_cosine: float) ->
 
 def run(
     folder: Path,
-    language: str,
+    language: Language,
     processes: int,
     paraphrase_cosine: float,
     semantic_cosine: float,

@@ -20,7 +20,7 @@ import re
 import tempfile
 import threading
 import time
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
@@ -55,21 +55,23 @@ PARTS = (
     ("texts and stops", "output_processor", "process_outputs"),
     ("step, the rest", "llm_engine", "step"),
 )
-# In this order: a kernel of attention may have cutlass in its name, and one that chooses tokens flashinfer.
+# In this order: a kernel of attention may have cutlass in its name, and one that chooses tokens flashinfer. What Inductor
+# writes is named after all that it fuses, such as a norm before a product.
+OTHER = "other kernels"
 KINDS = (
+    (OTHER, re.compile(r"^triton_(per|poi|red)_fused")),
     ("choose tokens", re.compile(r"sampling|sort|top_?[kp]|gumbel|exponential|argmax|softmax|scan|cumsum", re.IGNORECASE)),
     ("attention", re.compile(r"flash|attn|attention|fmha", re.IGNORECASE)),
     ("matrix products", re.compile(r"gemm|cutlass|nvjet|cublas|xmma|wgmma|matmul|_mm_", re.IGNORECASE)),
     ("copies", re.compile(r"^mem(cpy|set)|direct_copy|catarray", re.IGNORECASE)),
 )  # fmt: skip
-OTHER = "other kernels"
 
 
 class Clock:
     """Seconds per part, each without the parts that it calls; of this thread only."""
 
     def __init__(self) -> None:
-        self.seconds = Counter[str]()
+        self.seconds: defaultdict[str, float] = defaultdict(float)
         self._thread, self._stack, self._since = threading.get_ident(), list[str](), 0.0
 
     def wrap(self, owner: Any, method: str, part: str) -> bool:

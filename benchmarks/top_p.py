@@ -9,6 +9,7 @@ import argparse
 import statistics
 import time
 from pathlib import Path
+from typing import Any
 
 from scalequest.params import load_all
 from scalequest.sampling.engine import Engine
@@ -33,7 +34,7 @@ def main() -> None:
     settings = SamplingParams(temperature=1.0, top_p=params.generate.top_p, max_tokens=args.tokens, ignore_eos=True)
     prompts = [{"prompt_token_ids": engine.chat.question_prefix}] * args.rows
 
-    def draw(top_p: object) -> tuple[float, list[list[int]]]:
+    def draw(top_p: Any) -> tuple[float, list[list[int]]]:
         sampler.apply_top_k_top_p = top_p
         seed_everything(1)
         start = time.perf_counter()

@@ -37,6 +37,7 @@ import warnings
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
@@ -57,7 +58,7 @@ from scalequest.training.sft import SFT
 SEED = 17
 # Ways to train: what is set besides the common settings. `each` reads loss and gradient norm at each step, where the others
 # read packed steps together on a GPU; `whole` compiles the layers as one graph instead of each by itself.
-OURS = {
+OURS: dict[str, dict[str, Any]] = {
     "unpacked": {"packing": False},
     "packed": {"packing": True},
     "packed_liger": {"packing": True, "fused_loss": "liger"},
@@ -104,7 +105,7 @@ def maker(args: argparse.Namespace) -> Callable[[Any], Any]:
                 local_path(args.model), dtype=dtype, use_cache=False, trust_remote_code=False
             )
         values = {key: value for key, value in SHAPES[args.shape].items() if key not in ("model_type", "torch_dtype")}
-        config = AutoConfig.for_model(SHAPES[args.shape]["model_type"], **values)
+        config = AutoConfig.for_model(str(SHAPES[args.shape]["model_type"]), **values)
         config.use_cache = False
         with torch.device(device()):
             return AutoModelForCausalLM.from_config(config, dtype=dtype, trust_remote_code=False)
@@ -128,7 +129,7 @@ def settings(args: argparse.Namespace, rows: Sequence[Any], **changes: Any) -> S
     return SupervisedTraining(
         method=args.method, epochs=epochs, learning_rate=args.learning_rate, warmup_frac=0.0, batch_size=args.batch_size,
         per_device_batch_size=args.per_device, max_length=args.max_length, weight_decay=0.0, lora_r=16, lora_alpha=32,
-        **({"optimizer": "adamw", "packing": False} | changes),
+        **{"optimizer": "adamw", "packing": False, **changes},
     )  # fmt: skip
 
 
@@ -244,7 +245,7 @@ def ours(args: argparse.Namespace, params: Params, rows: list[Example], way: dic
                 synchronize()
                 self.clock = Clock(args, time.perf_counter())
 
-            def on_step_end(self, _: Any, state: Any, control: Any, **__: Any) -> None:
+            def on_step_end(self, _: Any, state: Any, control: Any, **__: Any) -> None:  # type: ignore[override]
                 if args.profile and state.global_step == args.warmup:
                     activities = [torch.profiler.ProfilerActivity.CPU]
                     if torch.cuda.is_available():
@@ -361,14 +362,15 @@ def report(args: argparse.Namespace, rows: list[Example], found: dict[str, Any],
 def speed(args: argparse.Namespace) -> None:
     """Measure the ways in turn."""
     params, rows = runtime(args), read_rows(args)
-    started, found = time.perf_counter(), {}
+    started = time.perf_counter()
+    found: dict[str, Any] = {}
     for name in args.ways:
         if time.perf_counter() - started > args.limit_s:
             found[name] = {"error": f"left out: {args.limit_s} s had passed"}
         elif name in PLAIN:
-            found[name] = attempt(name, lambda name=name: plain(args, rows, PLAIN[name]))
+            found[name] = attempt(name, partial(plain, args, rows, PLAIN[name]))
         else:
-            found[name] = attempt(name, lambda name=name: ours(args, params, rows, OURS[name]))
+            found[name] = attempt(name, partial(ours, args, params, rows, OURS[name]))
         report(args, rows, found, last=False)
     report(args, rows, found, last=True)
 
@@ -386,7 +388,7 @@ def deterministic(args: argparse.Namespace) -> None:
             if fixed:
                 repeat_bytes()
             way = {"packing": packing, "deterministic": fixed}
-            runs = [attempt(name, lambda way=way: ours(args, params, rows, way)) for _ in range(2)]
+            runs = [attempt(name, partial(ours, args, params, rows, way)) for _ in range(2)]
             torch.use_deterministic_algorithms(False)
             hashes = [run.pop("sha256", None) for run in runs]
             found[name] = {"equal_bytes": None not in hashes and hashes[0] == hashes[1], "runs": runs}
@@ -398,7 +400,8 @@ def fsdp(args: argparse.Namespace) -> None:
     """Train in the processes of ``--config``, then in one, and compare losses, weights and the model as it is loaded."""
     rows, base = read_rows(args)[: args.batch_size * args.steps], runtime(args)
     few = settings(args, rows, packing=not args.unpacked).model_copy(update={"epochs": 1})
-    made, curves = {}, {}
+    made: dict[str, Any] = {}
+    curves: dict[str, list[float]] = {}
     with tempfile.TemporaryDirectory() as folder:
         for name, config in (("processes", args.config), ("one", None)):
             if config is None:

@@ -29,6 +29,8 @@ from scalequest.run.profile import load_profile
         ("at::native::radixSortKVInPlace", "choose tokens"),
         ("Memcpy DtoH (Device -> Pinned)", "copies"),
         ("triton_red_fused__to_copy_add_mean_mul_pow_rsqrt_0", "other kernels"),
+        ("triton_red_fused__to_copy_abs_clamp_cutlass_scaled_mm_div_silu_2", "other kernels"),  # to 8 bits
+        ("void cutlass::device_kernel<vllm::cutlass_3x_gemm_sm90_fp8<", "matrix products"),
     ],
 )
 def test_a_kernel_is_of_one_kind(kernel: str, kind: str):
@@ -99,7 +101,7 @@ def test_engines_beside_each_other_are_one_rate():
 
 
 @pytest.mark.parametrize(
-    ("how", "start", "largest", "mode"),
+    ("how", "start", "most", "mode"),
     [
         ("v2", "full", 2048, "FULL"),
         ("fp8-v2-pieces", "full", 2048, None),
@@ -108,7 +110,7 @@ def test_engines_beside_each_other_are_one_rate():
     ],
 )
 def test_variants_record_other_graphs(
-    monkeypatch: pytest.MonkeyPatch, how: str, start: str, largest: int, mode: str | None
+    monkeypatch: pytest.MonkeyPatch, how: str, start: str, most: int, mode: str | None
 ):
     import torch
 
@@ -117,10 +119,12 @@ def test_variants_record_other_graphs(
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(starting, "hardware_settings", starting.hardware_settings)
     params = load_profile("gpu-135m")
+    sizes = starting.graph_sizes(params.engine.max_num_seqs)
     engines.choose_graphs(how)
     runtime = params.runtime.model_copy(update={"engine_start": start})
     graphs = starting.hardware_settings(params.engine, runtime)["compilation_config"]
-    assert (graphs["cudagraph_capture_sizes"][-1], graphs.get("cudagraph_mode")) == (largest, mode)
+    assert graphs["cudagraph_capture_sizes"] == [size for size in sizes if size <= most]
+    assert graphs.get("cudagraph_mode") == mode
 
 
 def test_rates_are_lines_of_gpus_yaml():
