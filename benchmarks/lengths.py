@@ -7,13 +7,14 @@ A rate is measured in the middle of a call, when sequences of all ages are decod
 
 A variant is MODEL:HOW. MODEL is `real`, the weights given, or `shape`, those of a 7B model, random. HOW:
 full: as `runtime.engine_start: full` | quick: as `quick` | fp8: weights of 8 bits | fp8-all: KV cache, too | v1, v2: with
-that model runner of vLLM, its code between scheduler and model | fp8-v2: both | invariant: `engine.repeatability:
+that model runner of vLLM, its code between scheduler and model | fp8-v2, fp8-all-v2: both | invariant: `engine.repeatability:
 batch_invariant`. VLLM 0.23 takes runner v2 for Llama, Mistral and Qwen3 and v1 for other architectures, 0.32 takes v2.
 
 Our stages record whole CUDA graphs for steps of up to twice as many tokens as sequences. `pieces` (v2-pieces, fp8-v2-pieces)
-has vLLM's own kind for such steps, in pieces around attention, and `decode` (v2-decode, quick-decode) none that is larger
-than the number of sequences. Then a step in which the end of a prompt is read beside a full batch is launched kernel by
-kernel: with answers of 453 tokens, by arithmetic, two thirds of all steps.
+has vLLM's own kinds for steps of that size: whole where all sequences decode, in pieces around attention where prompts are
+read. `decode` (v2-decode) has these for no more tokens than sequences, and quick-decode for decoding alone. Then a step in
+which the end of a prompt is read beside a full batch is launched kernel by kernel: with answers of 453 tokens, by
+arithmetic, two thirds of all steps.
 
 Each variant is a process of its own, so one that fails leaves the others. All import vLLM at the beginning, side by side;
 `--together` of them start their engines side by side, with a KV cache of a fixed size, and then measure in turn, while the

@@ -294,9 +294,21 @@ def nearest_row(rows: list[list[float]], billions: float) -> list[float]:
 
 def measured_rates(gpu: dict[str, Any], work: Work) -> list[list[float]]:
     """A GPU's rows of sizes and rates for this precision and length; where fp8 was not measured, those of bfloat16."""
-    rates = (work.fp8 and gpu.get("generated_tokens_per_s_fp8")) or gpu["generated_tokens_per_s"]
-    found: list[list[float]] = rates if isinstance(rates, list) else rates[work.length or "response"]
-    return found
+    return rows_in_8_bits(gpu, work) or of_length(gpu["generated_tokens_per_s"], work)
+
+
+def rows_in_8_bits(gpu: dict[str, Any], work: Work) -> list[list[float]]:
+    """A GPU's rows of fp8; none where the work is not in fp8, or the size nearest to the model's was not measured in it."""
+    if not work.fp8 or work.billions is None or "generated_tokens_per_s_fp8" not in gpu:
+        return []
+    nearest, _ = nearest_row(of_length(gpu["generated_tokens_per_s"], work), work.billions)
+    rows = of_length(gpu["generated_tokens_per_s_fp8"], work)
+    return rows if nearest in [size for size, _ in rows] else []
+
+
+def of_length(rates: list[list[float]] | dict[str, list[list[float]]], work: Work) -> list[list[float]]:
+    """The rows of sizes and rates of this length, or of all lengths."""
+    return rates if isinstance(rates, list) else rates[work.length or "response"]
 
 
 def trained_share(table: dict[str, Any], billions: float) -> float:
@@ -406,8 +418,12 @@ def render(
         *([""] if notes else []),
         *notes,
     ]
-    if any(work.fp8 for work in found) and not gpu.get("generated_tokens_per_s_fp8"):
-        lines += ["", "engine.quantization: fp8 was not measured on this GPU; the rates are those of bfloat16."]
+    if sizes := {work.billions for work in found if work.fp8 and work.billions and not rows_in_8_bits(gpu, work)}:
+        models = ", ".join(f"{size:g}B" for size in sorted(sizes))
+        lines += [
+            "",
+            f"engine.quantization: fp8 was not measured on this GPU for {models}; those rates are of bfloat16.",
+        ]
     lines += [
         "",
         "GB: bfloat16 weights and uncompressed text. Not included: CPU stages, checking answers, checkpoints. Trainings are",

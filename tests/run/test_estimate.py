@@ -102,6 +102,7 @@ BY_LENGTH: dict[str, Any] = GPU | {
         (BY_LENGTH, "response", True, 1600),
         (GPU, "question", False, 1000),  # one list for all lengths
         (GPU, "response", True, 1000),  # fp8 was not measured
+        (GPU | {"generated_tokens_per_s_fp8": [[10, 900]]}, "response", True, 1000),  # nor for this size
     ],
 )
 def test_a_rate_is_that_of_the_length_and_the_precision(
@@ -267,6 +268,18 @@ def test_every_profile_can_be_estimated(
     assert "total" in out
     assert ("Table 4" in out) == (profile == "paper-math")
     assert ("only the other lines are a test" in out) == (profile == "paper-math" and gpu == "a100-40gb")
+
+
+@pytest.mark.parametrize(("profile", "unmeasured"), [("gpu-1.5b", "on this GPU for 1.5B"), ("paper-math", None)])
+def test_an_estimate_in_8_bits_names_what_was_not_measured(
+    profile: str, unmeasured: str | None, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+):
+    monkeypatch.chdir(ROOT)
+    with pytest.raises(SystemExit, match="0"):
+        main(["estimate", "--profile", profile, "--gpu", "h100", "--quantization", "fp8"])
+    out = capsys.readouterr().out
+    assert ("fp8 was not measured" in out) == (unmeasured is not None)
+    assert (unmeasured or "") in out
 
 
 def test_an_estimate_loads_nothing_heavy():
