@@ -97,12 +97,12 @@ def choose_graphs(how: str) -> None:
         graphs = settings.get("compilation_config", {})
         if "cudagraph_capture_sizes" not in graphs:
             sys.exit(f"{how}: no CUDA graphs here. Expected a GPU. Leave the variant out")
-        mode = graphs.pop("cudagraph_mode")
+        graphs.pop("cudagraph_mode", None)
         if "decode" in chosen:
             sizes = graphs["cudagraph_capture_sizes"]
             graphs["cudagraph_capture_sizes"] = [size for size in sizes if size <= engine.max_num_seqs]
         if graphs.get("mode") == 0:  # pieces need a compiled model
-            graphs["cudagraph_mode"] = f"{mode}_DECODE_ONLY"
+            graphs["cudagraph_mode"] = "FULL_DECODE_ONLY"
         return settings
 
     starting.hardware_settings = changed  # type: ignore[assignment]

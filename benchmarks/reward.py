@@ -5,9 +5,9 @@
 
 The model needs a scalar head (stage reward_model makes one; ``--head`` puts a random one on any
 model). Sequences are the questions of ``--file``, else of the embedded seeds, with their solutions.
-The ways in turn in one process; the last, the paper's way, on its first ``--slow-rows`` rows. Also
-prints the largest difference between the scores of the stage and of transformers (without the
-latter: of bare). Prints JSON.
+The ways in turn in one process; the last, the paper's way, on its first ``--slow-rows`` rows. The
+stage encodes its texts, the others have theirs encoded before. Also prints the largest difference
+between the scores of the stage and of transformers (without the latter: of bare). Prints JSON.
 """
 
 import argparse
@@ -80,6 +80,7 @@ def main() -> None:
     if args.shape and (args.head or args.slow_rows):
         parser.error("--shape has no weights that transformers could load: give --slow-rows 0, and no --head")
     params = load_profile(args.params)
+    params = params.model_copy(update={"runtime": params.runtime.model_copy(update={"workers": 1})})
     scratch = tempfile.TemporaryDirectory()
     model, loading = chosen_model(args, Path(scratch.name))
     if args.head:

@@ -117,6 +117,7 @@ def test_variants_record_other_graphs(
     import scalequest.sampling.vllm as starting
 
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda: (9, 0))
     monkeypatch.setattr(starting, "hardware_settings", starting.hardware_settings)
     params = load_profile("gpu-135m")
     sizes = starting.graph_sizes(params.engine.max_num_seqs)

@@ -66,8 +66,8 @@ def worker_environment(runtime: Runtime) -> dict[str, str]:
 def gpu_rounding(runtime: Runtime, gpus: int = 1) -> dict[str, Any]:
     """Settings by which an engine on a GPU rounds a row otherwise even in the same batch.
 
-    Compiled and uncompiled kernels, and another number of GPUs per engine, sum in another order. Memory and the KV cache
-    change the batch alone (docs/repeatability.md).
+    Compiled and uncompiled kernels, steps padded to other sizes, and another number of GPUs per engine sum in another order.
+    Memory and the KV cache change the batch alone (docs/repeatability.md).
     """
     return {"engine_start": runtime.engine_start, "gpus_per_engine": gpus}
 
@@ -77,13 +77,26 @@ def graph_sizes(max_num_seqs: int) -> list[int]:
 
     A step without a graph is launched kernel by kernel. With the host's other work that takes longer than a GPU needs for a
     step of a 7B model. Sequences end and begin in most steps of a full batch, and such a step also reads their prompts.
-    VLLM's own list ends at 512 and has 51 entries, each of which costs time at the start. A step is padded to the next size.
+    VLLM's own list ends at 512, or 1,024 on Blackwell, and has 51 or 83 entries, each of which costs time at the start. A
+    step is padded to the next size.
     """
     sizes = [1, 2, 4, 8, 16, *range(32, 256, 32), *range(256, 512, 64), *range(512, max_num_seqs, 128)]
     decoding = [size for size in sizes if size < max_num_seqs]
     parts = max(8, -(-max_num_seqs // 128))
     reading = [max_num_seqs + max_num_seqs * part // parts for part in range(1, parts + 1)]
     return sorted({*decoding, max_num_seqs, *reading})
+
+
+def whole_graphs() -> bool:
+    """Whether vLLM's first choice of attention on this GPU can be recorded whole in steps that read prompts.
+
+    FlashAttention 3 can, on Hopper. Versions 2 (before it) and 4 and FlashInfer (Blackwell) can only where sequences decode.
+    To ask for whole graphs all the same is worse than not to: vLLM finds out after it has compiled the model for them, and
+    then has none for such steps.
+    """
+    import torch
+
+    return not torch.version.hip and torch.cuda.get_device_capability()[0] == 9
 
 
 def check_hardware(engine: EngineParams) -> None:
@@ -125,15 +138,16 @@ def hardware_settings(engine: EngineParams, runtime: Runtime, scores: bool = Fal
         # VLLM refuses to start where less is free, and fills it.
         "gpu_memory_utilization": runtime.gpu_memory_utilization * runtime.gpu_part,
     }
-    # Whole graphs hold steps that read prompts, too (see unlike_asked for attention that cannot be recorded so). Reading
-    # sequences to score them fills steps of thousands of tokens, which no graph is for.
-    graphs = {"cudagraph_mode": "FULL", "cudagraph_capture_sizes": graph_sizes(engine.max_num_seqs)}
+    graphs: dict[str, Any] = {"cudagraph_capture_sizes": graph_sizes(engine.max_num_seqs)}
+    if whole_graphs():
+        graphs["cudagraph_mode"] = "FULL"
     if runtime.engine_start == "full":
+        # Reading sequences to score them fills steps of thousands of tokens, which no graph is for.
         settings["compilation_config"] = {"cudagraph_mode": "NONE"} if scores else graphs
     elif runtime.engine_start == "quick" and scores:
         settings["enforce_eager"] = True
-    elif runtime.engine_start == "quick":
-        settings["compilation_config"] = {"mode": 0, **graphs}
+    elif runtime.engine_start == "quick":  # vLLM's graphs in pieces, around attention, need a compiled model
+        settings["compilation_config"] = {"mode": 0, "cudagraph_mode": "FULL_DECODE_ONLY", **graphs}
         settings["enable_flashinfer_autotune"] = False
     if runtime.gpu_kv_cache_gib:
         settings["kv_cache_memory_bytes"] = int(runtime.gpu_kv_cache_gib * 2**30)
@@ -208,8 +222,7 @@ def loadable(model: Path) -> Path:
 def unlike_asked(settings: dict[str, Any], found: Any) -> str | None:
     """The kind of CUDA graphs that vLLM took instead of the whole ones it was asked for; None where it took these.
 
-    Whole ones need attention that can be recorded for steps of any kind, such as FlashAttention 3. With FlashAttention 2,
-    before Hopper, vLLM records decoding alone whole.
+    Some models need another attention than the GPU's first choice (``whole_graphs``).
 
     Args:
         settings: what vLLM was given.
@@ -265,8 +278,8 @@ def load_engine(model: Path, engine: EngineParams, runtime: Runtime, **kwargs: A
     except (AssertionError, NotImplementedError, ValueError) as error:
         if "CUDAGraphMode." in str(error):
             raise UserError(
-                f"{model}: runtime.engine_start: {runtime.engine_start}: {error}. Expected attention of which vLLM can record "
-                "CUDA graphs. Set runtime.engine_start to vllm"
+                f"{model}: runtime.engine_start: {runtime.engine_start}: {error}. Expected attention that can be recorded in "
+                "whole CUDA graphs. Set runtime.engine_start to vllm"
             ) from error
         if not engine.fp8:
             raise
@@ -278,8 +291,8 @@ def load_engine(model: Path, engine: EngineParams, runtime: Runtime, **kwargs: A
     log.info("engine ready after %.0f s, %.0f s of them for importing vLLM", ready - begin, imported - begin)
     if graphs := unlike_asked(settings, llm.llm_engine.vllm_config.compilation_config):
         log.warning(
-            "%s: vLLM records graphs of the kind %s here, and cannot record whole ones of this model's attention on this GPU. "
-            "Steps that read prompts take longer", model, graphs,
+            "%s: vLLM cannot record this model's attention in whole CUDA graphs and took the kind %s. Steps that read prompts "
+            "have none now. Set runtime.engine_start to vllm", model, graphs,
         )  # fmt: skip
     # Left to vLLM, which has it on for every model that can: a judge's examples, and the question of
     # n answers, are then read once per shard.

@@ -154,6 +154,7 @@ def test_stages_that_share_a_gpu_are_given_a_part_of_its_memory(
 
 def test_engines_that_share_a_gpu_split_its_memory(laptop: Params, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr("torch.cuda.is_available", lambda: True)
+    monkeypatch.setattr("torch.cuda.get_device_capability", lambda: (9, 0))
     runtime = laptop.runtime.model_copy(update={"gpu_memory_utilization": 0.9})
     alone = hardware_settings(laptop.engine, runtime)["gpu_memory_utilization"]
     monkeypatch.setenv(STAGES_PER_GPU, str(PLACES))

@@ -132,11 +132,12 @@ def test_an_engine_starts_this_way(
     monkeypatch.setitem(sys.modules, "vllm", Module("vllm"))
     monkeypatch.setattr(fast_top_p, "install_fast_top_p", lambda: None)
     monkeypatch.setattr(torch.cuda, "is_available", lambda: not on_cpu)
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda: (9, 0))
     monkeypatch.setattr(loading, "loadable", lambda model: model)
     monkeypatch.setattr(loading, "remote_code", lambda model: False)
     loading.load_engine(tmp_path, laptop.engine, laptop.runtime)
     assert seen == {"collects": False, "uncompiled": on_cpu, "lazy": on_cpu}
-    assert ("graphs of the kind FULL_AND_PIECEWISE" in caplog.text) is not on_cpu
+    assert ("took the kind FULL_AND_PIECEWISE" in caplog.text) is not on_cpu
     with pytest.raises(UserError, match=r"engine_start: full: CUDAGraphMode.* Set runtime\.engine_start to vllm"):
         loading.load_engine(tmp_path, laptop.engine.model_copy(update={"max_model_len": 7}), laptop.runtime)
     assert gc.isenabled()

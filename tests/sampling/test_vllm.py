@@ -22,7 +22,7 @@ def engine(laptop: Params, **settings: Any) -> Engine:
 
 
 def runtime(laptop: Params, **settings: Any) -> Runtime:
-    return laptop.runtime.model_copy(update=settings)
+    return Runtime.model_validate(laptop.runtime.model_dump() | settings)
 
 
 def put_gpu(monkeypatch: pytest.MonkeyPatch, capability: tuple[int, int] | None) -> None:
@@ -86,6 +86,20 @@ def test_quick_starts_compile_nothing(laptop: Params, monkeypatch: pytest.Monkey
     assert hardware_settings(laptop.engine, quick, scores=True) == memory | {"enforce_eager": True}
     for scores in (False, True):
         assert hardware_settings(laptop.engine, runtime(laptop, engine_start="vllm"), scores=scores) == memory
+
+
+@pytest.mark.parametrize("capability", [(8, 0), (10, 0)])
+def test_whole_graphs_are_asked_for_where_attention_takes_them(
+    capability: tuple[int, int], laptop: Params, monkeypatch: pytest.MonkeyPatch
+):
+    put_gpu(monkeypatch, capability)
+    full, quick = (
+        hardware_settings(laptop.engine, runtime(laptop, engine_start=start))["compilation_config"]
+        for start in ("full", "quick")
+    )
+    assert full.keys() == {"cudagraph_capture_sizes"}
+    assert full["cudagraph_capture_sizes"][-1] == 128
+    assert (quick["mode"], quick["cudagraph_mode"]) == (0, "FULL_DECODE_ONLY")
 
 
 def test_other_graphs_than_asked_for_are_seen():
