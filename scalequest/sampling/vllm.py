@@ -147,7 +147,10 @@ def hardware_settings(engine: EngineParams, runtime: Runtime, scores: bool = Fal
     elif runtime.engine_start == "quick" and scores:
         settings["enforce_eager"] = True
     elif runtime.engine_start == "quick":  # vLLM's graphs in pieces, around attention, need a compiled model
-        settings["compilation_config"] = {"mode": 0, "cudagraph_mode": "FULL_DECODE_ONLY", **graphs}
+        if not whole_graphs():  # then steps that read prompts get no graph, so sizes beyond decoding are for nothing
+            sizes = [size for size in graphs["cudagraph_capture_sizes"] if size <= engine.max_num_seqs]
+            graphs = {"cudagraph_mode": "FULL_DECODE_ONLY", "cudagraph_capture_sizes": sizes}
+        settings["compilation_config"] = {"mode": 0, **graphs}
         settings["enable_flashinfer_autotune"] = False
     if runtime.gpu_kv_cache_gib:
         settings["kv_cache_memory_bytes"] = int(runtime.gpu_kv_cache_gib * 2**30)

@@ -100,6 +100,7 @@ def test_whole_graphs_are_asked_for_where_attention_takes_them(
     assert full.keys() == {"cudagraph_capture_sizes"}
     assert full["cudagraph_capture_sizes"][-1] == 128
     assert (quick["mode"], quick["cudagraph_mode"]) == (0, "FULL_DECODE_ONLY")
+    assert quick["cudagraph_capture_sizes"] == [1, 2, 4, 8, 16, 32, 64]  # max_num_seqs is 64: no step decodes more
 
 
 def test_other_graphs_than_asked_for_are_seen():
