@@ -35,18 +35,20 @@ Choices, where two answers may or may not be called the same:
 import atexit
 import re
 from collections.abc import Callable, Sequence
+from concurrent.futures import BrokenExecutor
 from concurrent.futures import TimeoutError as FutureTimeoutError
 from decimal import Decimal, InvalidOperation, localcontext
 from typing import Any
 
 from scalequest.answers.equality import equal
 from scalequest.answers.notation import clean
+from scalequest.errors import UserError
 from scalequest.outcomes import MISSING, RIGHT, TIMEOUT, WRONG
 
 # Hard limit of one comparison, in seconds. A limit by signal would do nothing in a thread or in C code that hangs.
 TIMEOUT_S = 5.0
-# Memory of one comparing process, code included; what needs more is wrong.
-MEMORY_BYTES = 2 << 30
+# Memory that a comparing process may take for its pairs, beside what it has after loading; what needs more is wrong.
+MEMORY_BYTES = 3 << 29
 # A process that came to hold this much is replaced after the pairs in work, long before its limit decides a pair. Without such
 # pairs a process stays: a new one loads sympy and learns its grammar again, a third of the time at 500 pairs per process.
 RECYCLED_BYTES = 512 << 20
@@ -146,19 +148,26 @@ def _equivalent(gold: str, answer: str) -> bool:
 
 
 def _warm_up() -> None:
-    """Limit a new worker's memory (``9^{9^{9}}`` would take the machine's) and load sympy.
+    """Load sympy in a new worker, and limit its memory (``9^{9^{9}}`` would take the machine's).
 
     Loading takes seconds on a busy machine, which must not count as comparing.
     """
-    limit_memory()
     _equivalent("\\sqrt{2}", "\\sqrt{3}")
+    limit_memory()
 
 
 def limit_memory() -> None:
-    """Limit the memory of this process."""
+    """Limit what this process takes from now on.
+
+    The kernel's limit is of all addresses, and how many a process has by now depends on the machine: numpy, which the stage
+    imports, maps 41 MB per core. With a limit of 2 GiB in all, no worker could start on a machine of 48 cores.
+    """
     import resource
 
-    resource.setrlimit(resource.RLIMIT_AS, (MEMORY_BYTES, MEMORY_BYTES))
+    import psutil
+
+    limit = psutil.Process().memory_info().vms + MEMORY_BYTES
+    resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
 
 
 Judge = Callable[[str, str], bool]
@@ -176,7 +185,15 @@ def _pool(judge: Judge, workers: int, warm_up: Callable[[], None], known: tuple[
         context = get_context("forkserver")
         pool = ProcessPool(max_workers=workers, initializer=warm_up, context=context)
         # A pool that cannot start would fail every comparison: ask it what must hold, and raise its failure.
-        assert pool.schedule(judge, args=known).result(), f"the comparing process does not know that {known} are one"
+        try:
+            assert pool.schedule(judge, args=known).result(), (
+                f"the comparing process does not know that {known} are one"
+            )
+        except BrokenExecutor as error:
+            raise UserError(
+                f"no process that compares answers starts here: {error}. Expected one that finds {known} equal. Its own error is "
+                "above; free memory, or mend the packages that it names, and run again"
+            ) from error
         _pools[judge, workers] = pool
     return _pools[judge, workers]
 
@@ -212,6 +229,9 @@ def decide(
 
     Returns:
         By pair ``right``, ``wrong`` or ``timeout``.
+
+    Raises:
+        UserError: no such process starts.
     """
     from pebble import ProcessExpired
 

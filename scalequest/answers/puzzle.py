@@ -82,6 +82,6 @@ def _verifier(dataset: str) -> Callable[[str, dict[str, Any]], float]:
 
 
 def warm_up() -> None:
-    """Limit a new process's memory and load reasoning_gym, which takes a second that must not count as deciding."""
-    limit_memory()
+    """Load reasoning_gym in a new process, which takes a second that must not count as deciding, and limit its memory."""
     solves(*_KNOWN)
+    limit_memory()

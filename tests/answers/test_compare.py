@@ -1,4 +1,5 @@
 import operator
+import os
 import subprocess
 import sys
 import time
@@ -9,6 +10,7 @@ import pytest
 
 from scalequest.answers import compare as compare_module
 from scalequest.answers.compare import LONGEST, TIMEOUT_S, compare, normalise
+from scalequest.errors import UserError
 from scalequest.outcomes import MISSING, RIGHT, TIMEOUT, WRONG
 from tests.fakes import ROOT
 
@@ -175,6 +177,40 @@ os._exit(0)  # as a stage ends
     while any(map(psutil.pid_exists, map(int, pids))) and time.monotonic() < deadline:
         time.sleep(0.1)
     assert not any(map(psutil.pid_exists, map(int, pids)))
+
+
+# On a machine of 48 cores, what a stage imports maps 2 GiB of addresses and uses none of it.
+MAPS_MUCH = """
+import mmap
+held = mmap.mmap(-1, 3 << 30, flags=mmap.MAP_PRIVATE, prot=mmap.PROT_READ)
+from scalequest.answers.compare import MEMORY_BYTES, compare, limit_memory
+if __name__ == "__main__":
+    print(compare(["2\\\\sqrt{3}"], ["\\\\sqrt{12}"], workers=1))
+    limit_memory()
+    bytes(MEMORY_BYTES // 2)
+    try:
+        bytes(MEMORY_BYTES)
+    except MemoryError:
+        print("limited")
+"""
+
+
+def test_what_is_mapped_before_a_comparison_takes_nothing_from_it(tmp_path: Path):
+    (tmp_path / "maps.py").write_text(MAPS_MUCH)
+    environment = os.environ | {"PYTHONPATH": str(ROOT)}
+    result = subprocess.run([sys.executable, "maps.py"], capture_output=True, text=True, cwd=tmp_path, env=environment)
+    assert result.stdout.splitlines() == ["['right']", "limited"], result.stderr
+
+
+def test_comparing_processes_that_do_not_start_are_named(monkeypatch: pytest.MonkeyPatch):
+    compare_module.close_pools()
+    with pytest.raises(UserError, match="no process that compares answers starts here"):
+        compare_module.decide(operator.eq, [("x", "x")], 1, _no_start, ("x", "x"))
+    compare_module.close_pools()
+
+
+def _no_start() -> None:
+    raise MemoryError
 
 
 @pytest.mark.parametrize(
