@@ -7,7 +7,8 @@
 
 It names misspelt, missing and contradictory keys, commits still to be filled in, files and folders that are not there
 or have other bytes than pinned, packages that are not installed, and batches that cannot be shared by the processes.
-Where models write programs, it runs one in the sandbox.
+It compares two answers, as stages do after their engine has answered. Where models write programs, it runs one in the
+sandbox.
 It warns of stages whose results were made with other package versions than those installed: a lock file is no
 dependency of a stage, so that DVC does not see it.
 Exit code 0: nothing found. 1: a run would stop. 2: the file is not valid.
@@ -20,6 +21,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from scalequest.answers import sandbox
+from scalequest.answers.compare import compare
 from scalequest.domains import PROGRAM, wording
 from scalequest.errors import UserError
 from scalequest.models.source import parse_source, wheel_pin
@@ -47,7 +49,7 @@ def find_blockers(params: Params, online: bool = False) -> list[str]:
     """
     files = [*_sources(params, online), *_training_file(params), *_marks(params)]
     packages = find_missing(params, [script.stem for script in sorted(Path("stages").glob("[a-z]*.py"))])
-    return [*packages, *_models(params, online), *files, *_processes(params), *_sandbox(params)]
+    return [*packages, *_models(params, online), *files, *_processes(params), *_comparing(), *_sandbox(params)]
 
 
 def other_packages(file: Path, installed: dict[str, str]) -> dict[str, list[str]]:
@@ -77,6 +79,14 @@ def other_packages(file: Path, installed: dict[str, str]) -> dict[str, list[str]
 def unpinned(params: Params) -> list[str]:
     """Model wheels without a hash: another file under the same name and version would go unnoticed."""
     return sorted({source for source in params.models.values() if source.startswith("pypi:") and not wheel_pin(source)})
+
+
+def _comparing() -> Iterator[str]:
+    """Whether the processes that compare answers start here: a stage needs them after minutes of a GPU."""
+    try:
+        compare(["2\\sqrt{3}"], ["\\sqrt{12}"])
+    except UserError as error:
+        yield str(error)
 
 
 def _sandbox(params: Params) -> Iterator[str]:

@@ -277,6 +277,14 @@ def test_results_of_other_packages_are_named_with_their_stages(
     assert "2 stages were made with torch 2.13.0+cpu, now 2.14.0" in capsys.readouterr().err
 
 
+def test_answers_are_compared_before_the_run(laptop: Params, monkeypatch: pytest.MonkeyPatch):
+    def broken(*_: object) -> None:
+        raise UserError("no process that compares answers starts here")
+
+    monkeypatch.setattr(check_module, "compare", broken)
+    assert find_blockers(laptop) == ["no process that compares answers starts here"]
+
+
 def test_a_run_of_programs_needs_a_sandbox(laptop: Params, monkeypatch: pytest.MonkeyPatch):
     programs = changed(laptop, respond={"form": "program"}, evaluate={"form": "program"})
     refuse_namespaces(monkeypatch)
