@@ -1,6 +1,6 @@
 """Run the pipeline with independent stages side by side on several GPUs.
 
-    scalequest parallel --gpus 2 [--share] [STAGE ...]
+    scalequest parallel --gpus 2 [--share] [--keep-going] [STAGE ...]
 
 ``dvc repro`` runs one stage after another. This command starts ``dvc repro --single-item STAGE``
 for every stage that is not up to date as soon as its inputs are ready. ``dvc.lock`` is the same as
@@ -10,7 +10,9 @@ engines, when no other stage is ready for them. A training that ``runtime.accele
 an engine that ``runtime.tensor_parallel`` spreads, get as many as they need. With ``--share``, up
 to two trainings run beside an engine, which pays off for models so small that a training leaves
 most of the GPU idle (docs/gpu-run.md). Among ready stages, the one with the longest estimated path
-to the end starts first. Each stage's output goes to ``.work/parallel/STAGE.log``. Ctrl-C stops all
+to the end starts first. After a failure nothing new starts; with ``--keep-going``, as with that of
+``dvc repro``, all stages that need nothing of the failed one do. Each stage's output goes to
+``.work/parallel/STAGE.log``. Ctrl-C stops all
 stages; unfinished ones are resumed by the next run.
 """
 
@@ -270,14 +272,17 @@ class Runner:
         share: whether trainings share a GPU with each other and with an engine.
         command: words before a stage's name that run it.
         takes: GPUs of the stages that take another number than one.
+        keep_going: whether stages still start after a failure, if they need nothing of the failed stage.
     """
 
     def __init__(
         self, pipeline: Mapping[str, Node], way: Mapping[str, float], gpus: Sequence[str], jobs: int,
         share: bool = False, command: Sequence[str] = (*DVC, "repro", "--single-item"), takes: Mapping[str, Gpus] | None = None,
+        keep_going: bool = False,
     ) -> None:  # fmt: skip
         self._pipeline, self._way, self._command = pipeline, way, command
         self._gpus, self._jobs, self._share, self._takes = gpus, jobs, share, takes or {}
+        self._keep_going = keep_going
         self._waiting = set(pipeline)
         self._running: dict[str, Running] = {}
         self._failed: list[str] = []
@@ -285,7 +290,8 @@ class Runner:
         self._begin = time.monotonic()
 
     def run(self) -> list[str]:
-        """Run all, and return the names of the stages that failed. After a failure, nothing new is started.
+        """Run all, and return the names of the stages that failed. After a failure, nothing that needs that stage is started,
+        and without ``keep_going`` nothing at all.
 
         Raises:
             Stopped: SIGINT, SIGTERM or SIGHUP came; no stage is left.
@@ -294,9 +300,9 @@ class Runner:
         caught = [signal.SIGINT, signal.SIGTERM, signal.SIGHUP]
         before = [signal.signal(number, self._stop) for number in caught]
         try:
-            while not self._stopped_by and ((self._waiting and not self._failed) or self._running):
+            while not self._stopped_by and ((self._waiting and self._may_start()) or self._running):
                 self._take_finished()
-                if not self._failed:
+                if self._may_start():
                     self._start_ready()
                 time.sleep(0.1)
             if self._stopped_by:
@@ -309,6 +315,16 @@ class Runner:
 
     def _stop(self, number: int, _: object) -> None:
         self._stopped_by = number
+
+    def _may_start(self) -> bool:
+        return self._keep_going or not self._failed
+
+    def _leave_out(self, failed: str) -> None:
+        """Wait no longer for the stages that need one, themselves or through others."""
+        gone = {failed}
+        while more := {name for name in self._waiting if self._pipeline[name].needs & gone}:
+            gone |= more
+            self._waiting -= more
 
     def _start_ready(self) -> None:
         undone = self._waiting | set(self._running)
@@ -378,6 +394,7 @@ class Runner:
             del self._running[name]
             if code:
                 self._failed.append(name)
+                self._leave_out(name)
             verb = f"FAILED ({code})" if code else "finished"
             self._say(f"{verb} {name} after {time.monotonic() - running.since:.0f} s")
 
@@ -413,6 +430,9 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--gpus", type=int, required=True, metavar="N", help="GPUs to use")
     parser.add_argument("--share", action="store_true", help="trainings share a GPU with each other and with an engine")
     parser.add_argument(
+        "--keep-going", action="store_true", help="after a failure, start what needs nothing of that stage"
+    )
+    parser.add_argument(
         "--jobs", type=int, default=max(1, (os.cpu_count() or 1) // 4), metavar="N",
         help="stages without a GPU at once (default here: %(default)s)",
     )  # fmt: skip
@@ -437,11 +457,12 @@ def run(args: argparse.Namespace) -> int:
     check_packages(params, todo)
     check_gpus({name: takes[name] for name, node in todo.items() if node.work}, len(gpus))
     print(f"{len(wanted) - len(todo)} of {len(wanted)} stages are up to date", flush=True)
-    failed = Runner(todo, way, gpus, args.jobs, args.share, takes=takes).run()
+    failed = Runner(todo, way, gpus, args.jobs, args.share, takes=takes, keep_going=args.keep_going).run()
     if failed:
         tails = "".join(f"\n--- {name}\n{log_tail(name)}" for name in failed)
         raise UserError(
-            f"{', '.join(failed)} failed; the stages after it were not started. Fix it and run again: finished stages are kept{tails}"
+            f"{', '.join(failed)} failed; {'what needs it was' if args.keep_going else 'no further stage was'} not started. Fix it and "
+            f"run again: finished stages are kept{tails}"
         )
     return 0
 

@@ -57,10 +57,11 @@ def nodes(*rows: tuple[str, str, str | None]) -> dict[str, Node]:
 
 
 def runner(
-    pipeline: dict[str, Node], gpus: list[str], jobs: int = 2, way: dict[str, float] | None = None, share: bool = False
-) -> Runner:
+    pipeline: dict[str, Node], gpus: list[str], jobs: int = 2, way: dict[str, float] | None = None, share: bool = False,
+    keep_going: bool = False,
+) -> Runner:  # fmt: skip
     way = way or longest_way(pipeline, dict.fromkeys(pipeline, 1.0))
-    return Runner(pipeline, way, gpus, jobs, share, command=(sys.executable, "stage.py"))
+    return Runner(pipeline, way, gpus, jobs, share, command=(sys.executable, "stage.py"), keep_going=keep_going)
 
 
 def ran(folder: Path) -> dict[str, tuple[str | None, float, float]]:
@@ -116,6 +117,19 @@ def test_after_a_failure_what_runs_ends_and_nothing_starts(folder: Path):
     pipeline = nodes(("bad", "", "engine"), ("beside", "", None), ("later", "bad", "engine"), ("other", "beside", None))
     assert runner(pipeline, ["0"], jobs=1).run() == ["bad"]
     assert set(ran(folder)) == {"beside"}
+
+
+def test_what_needs_nothing_of_a_failed_stage_goes_on_where_asked_for(folder: Path):
+    pipeline = nodes(
+        ("bad", "", "engine"),
+        ("beside", "", "engine"),
+        ("later", "bad", "engine"),
+        ("other", "beside", None),
+        ("end", "later other", None),
+    )
+    way = longest_way(pipeline, {"bad": 9.0} | dict.fromkeys(["beside", "later", "other", "end"], 1.0))
+    assert runner(pipeline, ["0"], way=way, keep_going=True).run() == ["bad"]
+    assert set(ran(folder)) == {"beside", "other"}
 
 
 # What DVC is to a stage: a leader that heeds no Ctrl-C, ends with its command, and must not be killed itself.
@@ -381,7 +395,7 @@ def test_what_is_up_to_date_is_not_started(
     monkeypatch.setattr(parallel, "gpu_names", lambda _: ["0"])
     monkeypatch.setattr(parallel, "outdated", lambda wanted: {"filter": wanted["filter"]})
     monkeypatch.setattr(parallel, "Runner", Recorder)
-    assert parallel.run(Namespace(stages=["filter"], gpus=1, jobs=1, share=False)) == 0
+    assert parallel.run(Namespace(stages=["filter"], gpus=1, jobs=1, share=False, keep_going=False)) == 0
     assert given == [{"filter"}]
     out = capsys.readouterr().out
     assert "18 of 19 stages are up to date" in out
