@@ -114,6 +114,7 @@ WARNINGS = {
     "one_verdict": "the judge gives nearly every question the same verdict, so this filter decides nothing",
     "judge_decides_nothing": "the judge accepts broken problems about as often as sound ones, so its filter removes questions by accident",
     "no_verdicts": "the judge gave no readable verdict on most questions",
+    "unreasoned": "the judge gave more than 5% of its verdicts in one word, without the reasoning that `judge.style: reasoned` asks for",
     "one_fail_rate": "the seeds' fail rates differ by no more than the luck of their samples, so there is nothing for the difficulty scorer "
     "to learn",
     "no_correlation": "the difficulty scorer does not rank held-out seeds better than chance, or its error is not below that of the mean",
@@ -141,6 +142,8 @@ WARNINGS = {
 }
 # Shares of a task's answers from which `many_unparsed` and `many_cut` are up.
 MANY_UNPARSED = MANY_CUT = 0.05
+# Share of a reasoning judge's answers from which `unreasoned` is up.
+MANY_UNREASONED = 0.05
 
 # What to do about a warning, for readers of the report.
 NEXT_STEPS = {
@@ -149,6 +152,7 @@ NEXT_STEPS = {
     "one_verdict": "take a stronger judge (`models.judge`), or set `filter.require_solvable: false`",
     "judge_decides_nothing": "take a stronger judge (`models.judge`), or set `filter.require_solvable: false`",
     "no_verdicts": "raise `judge.max_tokens`, or set another `judge.style`",
+    "unreasoned": "take a stronger judge (`models.judge`), or compare its calibration with that of `judge.style: few_shot`",
     "one_fail_rate": "raise `difficulty_labels.n_samples`, or choose seeds of several levels",
     "no_correlation": "set `filter.drop_easiest_frac` to 0, or label more seeds (`difficulty_labels.n_seeds`)",
     "one_class": "choose easier or harder seeds, or take another solver (`models.solver`)",

@@ -12,10 +12,10 @@ from collections import Counter
 from collections.abc import Sequence
 from typing import Any
 
-from scalequest.answers.verdict import OUTCOME, both_words, verdict_of
+from scalequest.answers.verdict import OUTCOME, both_words, unreasoned, verdict_of
 from scalequest.domains import wording
 from scalequest.io import rounded
-from scalequest.outcomes import KEPT, NO_VERDICT, SOLVABLE
+from scalequest.outcomes import KEPT, MANY_UNREASONED, NO_VERDICT, SOLVABLE
 from scalequest.problems.calibration import calibration_metrics, calibration_rows, calibration_seeds
 from scalequest.records import JUDGED, PROBLEM, SCREENED, read_rows, write_rows
 from scalequest.runtime.stage import StageRun, run_stage
@@ -35,7 +35,7 @@ def judged_row(row: dict[str, Any], answer: Completion, style: str) -> dict[str,
 
 
 def verdict_metrics(
-    questions: Sequence[dict[str, Any]], judged: Sequence[dict[str, Any]]
+    questions: Sequence[dict[str, Any]], judged: Sequence[dict[str, Any]], style: str
 ) -> tuple[dict[str, Any], dict[str, bool]]:
     """Verdicts on N questions, in all and by generator, and the warnings about them."""
 
@@ -60,7 +60,11 @@ def verdict_metrics(
     most = counts.most_common(1)[0][1]
     # A few different verdicts among thousands are an accident, not a decision.
     others = occurs(len(judged) - most, len(judged), proportion_error(most, len(judged)))
-    return metrics, {"one_verdict": not others, "no_verdicts": counts[NO_VERDICT] > len(judged) / 2}
+    warnings = {"one_verdict": not others, "no_verdicts": counts[NO_VERDICT] > len(judged) / 2}
+    if style == "reasoned":
+        metrics["without_reasoning"] = sum(unreasoned(row["completion"]) for row in judged)
+        warnings["unreasoned"] = metrics["without_reasoning"] > MANY_UNREASONED * len(judged)
+    return metrics, warnings
 
 
 def main(args: argparse.Namespace, run: StageRun) -> None:
@@ -80,7 +84,7 @@ def main(args: argparse.Namespace, run: StageRun) -> None:
     rows = [judged_row(row, answer, params.style) for row, [answer] in zip([*questions, *checks], answers, strict=True)]
     judged, checked = rows[: len(questions)], rows[len(questions) :]
     write_rows(args.out, judged, JUDGED)
-    metrics, warnings = verdict_metrics(questions, judged)
+    metrics, warnings = verdict_metrics(questions, judged, params.style)
     calibration, flags = calibration_metrics(checks, [row["verdict"] for row in checked], run.params.seed)
     run.metrics(args.metrics, metrics | {"calibration": calibration}, warnings | flags)
 

@@ -75,6 +75,11 @@ def both_words(completion: str) -> bool:
     return len({word.lower() for word in _EITHER.findall(completion)}) == 2
 
 
+def unreasoned(completion: str) -> bool:
+    """Whether an answer is a verdict and nothing else: no reason, and no thought before it."""
+    return _VERDICT_LINE.fullmatch(completion.strip()) is not None
+
+
 OUTCOME = {True: SOLVABLE, False: UNSOLVABLE, None: NO_VERDICT}
 
 

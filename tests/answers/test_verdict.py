@@ -4,7 +4,7 @@ import time
 
 import pytest
 
-from scalequest.answers.verdict import both_words, parse_verdict
+from scalequest.answers.verdict import both_words, parse_verdict, unreasoned
 
 
 @pytest.mark.parametrize(
@@ -100,6 +100,21 @@ def test_a_runaway_is_read_at_once(text: str, style: str):
 )
 def test_answers_with_both_words_are_counted(completion: str, both: bool):
     assert both_words(completion) is both
+
+
+@pytest.mark.parametrize(
+    ("completion", "alone"),
+    [
+        pytest.param("Yes.", True, id="a_word"),
+        pytest.param(" **Verdict: No**\n", True, id="with_its_label"),
+        pytest.param("No, a number is missing.", False, id="with_a_reason"),
+        pytest.param("1. It is.\n2. They are.\nYes", False, id="after_points"),
+        pytest.param("<think>12 pens, so 24.</think>\nYes", False, id="after_thoughts"),
+        pytest.param("Perhaps.", False, id="no_verdict"),
+    ],
+)
+def test_a_verdict_without_a_reason_is_seen(completion: str, alone: bool):
+    assert unreasoned(completion) is alone
 
 
 @pytest.mark.parametrize(

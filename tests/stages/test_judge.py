@@ -65,9 +65,17 @@ def test_no_verdict_is_an_outcome_of_its_own(stage):
         "questions": 4, "solvable": 1, "unsolvable": 2, "no_verdict": 1, "solvable_frac": 0.25,
         "solvable_frac_standard_error": round((3 / 8 * 5 / 8 / 8) ** 0.5, 6),
     }  # fmt: skip
-    assert metrics == counts | {"both_words": 1, "cut_at_max_tokens": 0, "by_generator": {"sums": counts}}
+    more = {"both_words": 1, "cut_at_max_tokens": 0, "without_reasoning": 2}
+    assert metrics == counts | more | {"by_generator": {"sums": counts}}
     assert calibration["problems"] == 1
-    assert warnings == {"one_verdict": 0, "no_verdicts": 0, "judge_decides_nothing": 1}
+    assert warnings == {"one_verdict": 0, "no_verdicts": 0, "judge_decides_nothing": 1, "unreasoned": 1}
+
+
+def test_a_judge_that_gives_its_reasons_is_not_warned_of(stage):
+    answers = ["All is given. Yes"] * 19 + ["Yes"]
+    assert stage(["kept"] * 20, answers, style="reasoned")[2]["warnings"]["unreasoned"] == 0
+    assert stage(["kept"] * 20, [*answers[1:], "Yes"], style="reasoned")[2]["warnings"]["unreasoned"] == 1
+    assert "unreasoned" not in stage(["kept"], ["Yes"])[2]["warnings"]  # one word is what few_shot asks for
 
 
 def test_verdicts_are_counted_by_generator(stage):
