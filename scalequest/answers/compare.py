@@ -192,7 +192,7 @@ def _pool(judge: Judge, workers: int, warm_up: Callable[[], None], known: tuple[
         except BrokenExecutor as error:
             raise UserError(
                 f"no process that compares answers starts here: {error}. Expected one that finds {known} equal. Its own error is "
-                "above; free memory, or mend the packages that it names, and run again"
+                "above: free memory, or install what it misses, and run again"
             ) from error
         _pools[judge, workers] = pool
     return _pools[judge, workers]

