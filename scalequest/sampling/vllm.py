@@ -290,6 +290,13 @@ def load_engine(model: Path, engine: EngineParams, runtime: Runtime, **kwargs: A
             f"{model}: {', '.join(engine.fp8)}: vLLM cannot: {error}. Expected a model, a GPU and a version of vLLM that can. "
             "Set engine.quantization to null and engine.kv_cache_dtype to auto"
         ) from error
+    except RuntimeError as error:  # of CUDA, too
+        if engine.repeatability != "batch_invariant":
+            raise
+        raise UserError(
+            f"{model}: engine.repeatability: batch_invariant: no engine starts with it: {str(error).splitlines()[0]}. Expected a "
+            "model that vLLM's batch-invariant kernels can compute. Set engine.repeatability to seeded, or try another version of vLLM"
+        ) from error
     ready = time.monotonic()
     log.info("engine ready after %.0f s, %.0f s of them for importing vLLM", ready - begin, imported - begin)
     if graphs := unlike_asked(settings, llm.llm_engine.vllm_config.compilation_config):

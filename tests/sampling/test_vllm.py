@@ -1,4 +1,5 @@
 import os
+import sys
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -124,6 +125,37 @@ def test_the_environment_says_what_vllm_reads(
     monkeypatch.setattr(os, "environ", {"VLLM_CACHE_ROOT": "as before", "VLLM_BATCH_INVARIANT": "1"})
     prepare_environment(engine(laptop, repeatability=repeatability), runtime(laptop, engine_cache=cache))
     assert (os.environ["VLLM_BATCH_INVARIANT"], os.environ["VLLM_CACHE_ROOT"]) == expected
+
+
+@pytest.mark.parametrize(
+    ("settings", "raised", "error", "says"),
+    [
+        pytest.param(
+            {}, ValueError("CUDAGraphMode.FULL is not supported"), UserError, "Set runtime.engine_start to vllm", id="no_whole_graphs"
+        ),
+        pytest.param(FP8, NotImplementedError("no kernel"), UserError, "vLLM cannot: no kernel", id="no_8_bits"),
+        pytest.param(
+            INVARIANT, RuntimeError("CUDA error: an illegal access\nSearch for it"), UserError,
+            "batch_invariant: no engine starts with it: CUDA error: an illegal access. Expected", id="kernels_that_fail",
+        ),
+        pytest.param({}, RuntimeError("CUDA error"), RuntimeError, "CUDA error", id="another_failure"),
+    ],
+)  # fmt: skip
+def test_an_engine_that_does_not_start_names_the_setting(
+    settings: dict[str, Any], raised: Exception, error: type[Exception], says: str, laptop: Params,
+    monkeypatch: pytest.MonkeyPatch,
+):  # fmt: skip
+    class LLM:
+        def __init__(self, *_: Any, **__: Any) -> None:
+            raise raised
+
+    put_gpu(monkeypatch, (9, 0))
+    monkeypatch.setattr(os, "environ", dict(os.environ))
+    monkeypatch.setitem(sys.modules, "vllm", SimpleNamespace(LLM=LLM))
+    monkeypatch.setattr("scalequest.sampling.vllm.loadable", Path)
+    monkeypatch.setattr("scalequest.sampling.vllm.remote_code", lambda _: False)
+    with pytest.raises(error, match=says):
+        load_engine(Path("model"), engine(laptop, **settings), laptop.runtime)
 
 
 class StartedError(Exception):
