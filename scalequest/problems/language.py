@@ -25,6 +25,8 @@ ENGLISH = frozenset((
     "two", "three", "four", "all", "did", "were", "had", "them", "who", "let", "solve", "evaluate", "determine", "solutions", "some",
     "enough", "money", "week", "weeks", "minutes", "should", "could", "until", "while", "both", "about", "write", "using", "make",
 ))
+# A text that begins with one of them asks in English: no other language has them as words.
+ASKING = frozenset(("convert", "compute", "evaluate", "express", "find", "simplify", "solve", "what", "how", "which"))
 SHORT = frozenset(("a", "of", "is", "in", "to", "for", "by", "an", "at", "be", "on", "or", "as", "it", "he", "was", "not", "can", "i", "do"))
 # fmt: on
 MIN_ENGLISH_WORDS, MIN_ENGLISH_SHARE = 2, 0.25
@@ -64,12 +66,15 @@ def language_check(rule: str) -> Callable[[str], str | None]:
 
 
 def plainly_english(prose: str) -> bool:
-    """Whether a text without formulas is in Latin letters and has enough words that only English has."""
+    """Whether a text without formulas is in Latin letters and has enough words that only English has.
+
+    One is enough where the text begins with it and it asks for something: lingua takes "Convert to rectangular form." for Spanish.
+    """
     if not prose.isascii() and any(ord(c) > 127 and c.isalpha() for c in prose):
         return False
     words = _LATIN_WORD.findall(prose.lower())
-    known = [word for word in words if word in ENGLISH]
-    if len(set(known)) < MIN_ENGLISH_WORDS:
+    known = [word for word in words if word in ENGLISH or word in ASKING]
+    if len(set(known)) < MIN_ENGLISH_WORDS and not ASKING.intersection(words[:1]):
         return False
     return len(known) + sum(word in SHORT for word in words) >= MIN_ENGLISH_SHARE * len(words)
 

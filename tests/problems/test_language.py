@@ -27,6 +27,7 @@ ENGLISH = [
     ("square_root", "√2 · √8 = ?"),
     ("taken_for_latin", "The degree-measures of the interior angles of convex hexagon TIEBRK are all integers in arithmetic progression. Compute the least possible degree-measure of the smallest interior angle in hexagon TIEBRK."),
     ("display_formula", "Let\n\\[z = \\frac{(-11 + 13i)^3 \\cdot (24 - 7i)^4}{3 + 4i},\\]and let $w = \\frac{\\overline{z}}{z}.$  Compute $|w|.$"),
+    ("begins_in_english", "Convert $\\sqrt{2} e^{11 \\pi i / 4}$ to rectangular form."),
     ("flat_guess", "Express $213_{8}-142_{7}$ as a base 10 integer."),
     ("names_from_elsewhere", "Nkechi, Hiroshi and Guadalupe divide 36 marbles. How many does each get?"),
 ]  # fmt: skip
@@ -36,6 +37,7 @@ FOREIGN = [
     ("japanese", "太郎はりんごを三個持っています。さらに二個買いました。全部で何個ありますか。", "japanese"),
     ("spanish", "¿Cuántas manzanas tiene Juan si compra tres bolsas con cinco manzanas cada una?", "spanish"),
     ("spanish_unaccented", "Juan compra tres bolsas con cinco manzanas cada una y come dos de ellas por la tarde", "spanish"),
+    ("spanish_after_an_english_verb", "Find el mayor valor posible de la suma de los cuadrados de dos enteros positivos", "spanish"),
     ("french", "Marie a trois pommes et en achète deux autres. Combien de pommes a-t-elle maintenant ?", "french"),
     ("german", "Peter hat drei Äpfel und kauft noch zwei dazu. Wie viele Äpfel hat er jetzt insgesamt?", "german"),
     ("russian", "У Маши было три яблока, она купила ещё два. Сколько яблок у неё теперь?", "russian"),
