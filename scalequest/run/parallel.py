@@ -31,9 +31,10 @@ from scalequest.audit.lock import LOCK
 from scalequest.errors import UserError
 from scalequest.io import read_whole
 from scalequest.params import STAGES_PER_GPU, Params, Runtime, endpoint_of, load_all, read_yaml
-from scalequest.run.estimate import SEEDS, OwnRows, hours, seed_problems, workload
+from scalequest.run.estimate import SEEDS, OwnRows, seed_problems, workload
 from scalequest.run.gpus import TABLE
 from scalequest.run.packages import find_missing
+from scalequest.run.rates import hours
 from scalequest.run.work import Assumptions
 from scalequest.training.launch import n_processes
 

@@ -13,15 +13,12 @@ from scalequest.params import Params, read_yaml
 from scalequest.run.estimate import (
     TABLE,
     OwnRows,
-    generated_rate,
-    hours,
     kept_questions,
-    measured_rates,
     of_run,
-    trained_share,
     workload,
 )
 from scalequest.run.profile import load_profile
+from scalequest.run.rates import generated_rate, hours, measured_rates, trained_share
 from scalequest.run.work import Assumptions, FinishedRun, Work
 from tests.fakes import ROOT, changed
 

@@ -9,10 +9,11 @@ from scalequest.io import file_hash, read_json, write_json, write_jsonl
 from scalequest.params import Params, read_yaml
 from scalequest.run import evaluation_work
 from scalequest.run import work as work_module
-from scalequest.run.estimate import hours, of_run
+from scalequest.run.estimate import of_run
 from scalequest.run.evaluation_work import COMPARED, Measured, evaluation, item_counts
 from scalequest.run.gpus import TABLE
 from scalequest.run.profile import load_profile
+from scalequest.run.rates import hours
 from scalequest.run.work import Assumptions, FinishedRun, Work, asked
 from tests.fakes import ROOT, changed
 

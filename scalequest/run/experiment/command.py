@@ -35,7 +35,7 @@ from scalequest.io import read_json, write_text
 from scalequest.outcomes import FINISHED, KEPT_CELL, MISSING_CELL, NOT_RUN, OUTDATED
 from scalequest.params import Own, read_yaml
 from scalequest.run.check import find_blockers
-from scalequest.run.estimate import SEEDS, OwnRows, hours, seed_problems, workload
+from scalequest.run.estimate import SEEDS, OwnRows, seed_problems, workload
 from scalequest.run.experiment import cells as dvc
 from scalequest.run.experiment import table
 from scalequest.run.experiment.grid import Cell, Grid, find, read_all, read_grid
@@ -44,6 +44,7 @@ from scalequest.run.experiment.kept import ENVIRONMENT
 from scalequest.run.experiment.results import judge
 from scalequest.run.gpus import TABLE
 from scalequest.run.parallel import Node, Runner, log_tail
+from scalequest.run.rates import hours
 from scalequest.run.work import Assumptions
 
 GPU = "h100"
