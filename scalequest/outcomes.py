@@ -114,7 +114,7 @@ WARNINGS = {
     "one_verdict": "the judge gives nearly every question the same verdict, so this filter decides nothing",
     "judge_decides_nothing": "the judge accepts broken problems about as often as sound ones, so its filter removes questions by accident",
     "no_verdicts": "the judge gave no readable verdict on most questions",
-    "unreasoned": "the judge gave more than 5% of its verdicts in one word, without the reasoning that `judge.style: reasoned` asks for",
+    "unreasoned": "the judge answered more than 5% of the questions with a bare yes or no, without the reasoning that `judge.style: reasoned` asks for",
     "one_fail_rate": "the seeds' fail rates differ by no more than the luck of their samples, so there is nothing for the difficulty scorer "
     "to learn",
     "no_correlation": "the difficulty scorer does not rank held-out seeds better than chance, or its error is not below that of the mean",
@@ -142,7 +142,7 @@ WARNINGS = {
 }
 # Shares of a task's answers from which `many_unparsed` and `many_cut` are up.
 MANY_UNPARSED = MANY_CUT = 0.05
-# Share of a reasoning judge's answers from which `unreasoned` is up.
+# Above this share of a reasoning judge's answers `unreasoned` is raised.
 MANY_UNREASONED = 0.05
 
 # What to do about a warning, for readers of the report.

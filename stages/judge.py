@@ -62,8 +62,8 @@ def verdict_metrics(
     others = occurs(len(judged) - most, len(judged), proportion_error(most, len(judged)))
     warnings = {"one_verdict": not others, "no_verdicts": counts[NO_VERDICT] > len(judged) / 2}
     if style == "reasoned":
-        metrics["without_reasoning"] = sum(unreasoned(row["completion"]) for row in judged)
-        warnings["unreasoned"] = metrics["without_reasoning"] > MANY_UNREASONED * len(judged)
+        metrics["unreasoned"] = sum(unreasoned(row["completion"]) for row in judged)
+        warnings["unreasoned"] = metrics["unreasoned"] > MANY_UNREASONED * len(judged)
     return metrics, warnings
 
 

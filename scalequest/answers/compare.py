@@ -47,8 +47,8 @@ from scalequest.outcomes import MISSING, RIGHT, TIMEOUT, WRONG
 
 # Hard limit of one comparison, in seconds. A limit by signal would do nothing in a thread or in C code that hangs.
 TIMEOUT_S = 5.0
-# Memory that a comparing process may take for its pairs, beside what it has after loading; what needs more is wrong.
-MEMORY_BYTES = 3 << 29
+# Memory that a comparing process may allocate after loading; a pair that needs more is a timeout.
+MEMORY_BYTES = 1536 << 20
 # A process that came to hold this much is replaced after the pairs in work, long before its limit decides a pair. Without such
 # pairs a process stays: a new one loads sympy and learns its grammar again, a third of the time at 500 pairs per process.
 RECYCLED_BYTES = 512 << 20
@@ -159,8 +159,8 @@ def _warm_up() -> None:
 def limit_memory() -> None:
     """Limit what this process takes from now on.
 
-    The kernel's limit is of all addresses, and how many a process has by now depends on the machine: numpy, which the stage
-    imports, maps 41 MB per core. With a limit of 2 GiB in all, no worker could start on a machine of 48 cores.
+    RLIMIT_AS limits all addresses, and how many a process already has depends on the machine: numpy, which stages import,
+    reserves 42 MB per core. With 2 GiB in all, no process started where it had 48 cores.
     """
     import resource
 
@@ -183,16 +183,20 @@ def _pool(judge: Judge, workers: int, warm_up: Callable[[], None], known: tuple[
 
         # forkserver: a fork of a process that runs torch's threads may hang.
         context = get_context("forkserver")
+        # A stage has imported these. A caller that has not, such as `scalequest check`, must fail where a stage would.
+        context.set_forkserver_preload(["__main__", "numpy", "pyarrow"])
         pool = ProcessPool(max_workers=workers, initializer=warm_up, context=context)
         # A pool that cannot start would fail every comparison: ask it what must hold, and raise its failure.
         try:
             assert pool.schedule(judge, args=known).result(), (
                 f"the comparing process does not know that {known} are one"
             )
-        except BrokenExecutor as error:
+        except (BrokenExecutor, MemoryError) as error:
+            pool.stop()
+            pool.join()
             raise UserError(
-                f"no process that compares answers starts here: {error}. Expected one that finds {known} equal. Its own error is "
-                "above: free memory, or install what it misses, and run again"
+                f"comparing answers failed: no process for it starts here ({error or 'too little memory'}). Expected one that finds "
+                f"{known} equal. Its own error is above. Free memory, or install what it misses, and run again"
             ) from error
         _pools[judge, workers] = pool
     return _pools[judge, workers]

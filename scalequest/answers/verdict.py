@@ -76,8 +76,8 @@ def both_words(completion: str) -> bool:
 
 
 def unreasoned(completion: str) -> bool:
-    """Whether an answer is a verdict and nothing else: no reason, and no thought before it."""
-    return _VERDICT_LINE.fullmatch(completion.strip()) is not None
+    """Whether an answer is a verdict and nothing else: no reason, and no thought before it. Tags count as nothing."""
+    return _VERDICT_LINE.fullmatch(_TAG.sub(" ", unicodedata.normalize("NFKC", completion)).strip()) is not None
 
 
 OUTCOME = {True: SOLVABLE, False: UNSOLVABLE, None: NO_VERDICT}

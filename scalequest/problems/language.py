@@ -18,15 +18,16 @@ LANGUAGES = (
 # Frequent words that only English has among LANGUAGES, and short ones that others have too. lingua takes about 500 µs per
 # question; a text in Latin letters with enough of these words is English without asking it.
 ENGLISH = frozenset((
-    "the", "and", "what", "how", "many", "find", "which", "that", "each", "then", "there", "much", "does", "value", "number", "with",
+    "the", "and", "what", "how", "many", "find", "convert", "which", "that", "each", "then", "there", "much", "does", "value", "number", "with",
     "from", "this", "they", "have", "has", "are", "if", "when", "she", "his", "her", "their", "than", "compute", "where", "such",
     "given", "would", "every", "after", "these", "between", "its", "into", "following", "equation", "express", "your", "answer",
     "simplify", "years", "year", "old", "more", "days", "day", "hours", "hour", "per", "twice", "will", "bought", "gets", "get", "took",
     "two", "three", "four", "all", "did", "were", "had", "them", "who", "let", "solve", "evaluate", "determine", "solutions", "some",
     "enough", "money", "week", "weeks", "minutes", "should", "could", "until", "while", "both", "about", "write", "using", "make",
 ))
-# A text that begins with one of them asks in English: no other language has them as words.
+# A text of few words that begins with one of them is English.
 ASKING = frozenset(("convert", "compute", "evaluate", "express", "find", "simplify", "solve", "what", "how", "which"))
+FEW_WORDS = 5
 SHORT = frozenset(("a", "of", "is", "in", "to", "for", "by", "an", "at", "be", "on", "or", "as", "it", "he", "was", "not", "can", "i", "do"))
 # fmt: on
 MIN_ENGLISH_WORDS, MIN_ENGLISH_SHARE = 2, 0.25
@@ -68,13 +69,14 @@ def language_check(rule: str) -> Callable[[str], str | None]:
 def plainly_english(prose: str) -> bool:
     """Whether a text without formulas is in Latin letters and has enough words that only English has.
 
-    One is enough where the text begins with it and it asks for something: lingua takes "Convert to rectangular form." for Spanish.
+    One is enough for a text of few words that begins with a request: lingua takes "Convert to rectangular form." for Spanish.
     """
     if not prose.isascii() and any(ord(c) > 127 and c.isalpha() for c in prose):
         return False
     words = _LATIN_WORD.findall(prose.lower())
-    known = [word for word in words if word in ENGLISH or word in ASKING]
-    if len(set(known)) < MIN_ENGLISH_WORDS and not ASKING.intersection(words[:1]):
+    known = [word for word in words if word in ENGLISH]
+    asks = len(words) <= FEW_WORDS and bool(ASKING.intersection(words[:1]))
+    if len(set(known)) < MIN_ENGLISH_WORDS and not asks:
         return False
     return len(known) + sum(word in SHORT for word in words) >= MIN_ENGLISH_SHARE * len(words)
 

@@ -82,7 +82,7 @@ def unpinned(params: Params) -> list[str]:
 
 
 def _comparing() -> Iterator[str]:
-    """Whether the processes that compare answers start here: a stage needs them after minutes of a GPU."""
+    """Check that comparing processes start: a stage needs them only after minutes on a GPU."""
     try:
         compare(["2\\sqrt{3}"], ["\\sqrt{12}"])
     except UserError as error:

@@ -147,7 +147,7 @@ def hardware_settings(engine: EngineParams, runtime: Runtime, scores: bool = Fal
     elif runtime.engine_start == "quick" and scores:
         settings["enforce_eager"] = True
     elif runtime.engine_start == "quick":  # vLLM's graphs in pieces, around attention, need a compiled model
-        if not whole_graphs():  # then steps that read prompts get no graph, so sizes beyond decoding are for nothing
+        if not whole_graphs():  # steps that read prompts get no graph then, so larger sizes are useless
             sizes = [size for size in graphs["cudagraph_capture_sizes"] if size <= engine.max_num_seqs]
             graphs = {"cudagraph_mode": "FULL_DECODE_ONLY", "cudagraph_capture_sizes": sizes}
         settings["compilation_config"] = {"mode": 0, **graphs}
@@ -290,12 +290,13 @@ def load_engine(model: Path, engine: EngineParams, runtime: Runtime, **kwargs: A
             f"{model}: {', '.join(engine.fp8)}: vLLM cannot: {error}. Expected a model, a GPU and a version of vLLM that can. "
             "Set engine.quantization to null and engine.kv_cache_dtype to auto"
         ) from error
-    except RuntimeError as error:  # of CUDA, too
-        if engine.repeatability != "batch_invariant":
+    except RuntimeError as error:  # CUDA's errors are, and so is too little memory
+        if engine.repeatability != "batch_invariant" or "out of memory" in str(error):
             raise
+        cause = next(iter(str(error).splitlines()), type(error).__name__)
         raise UserError(
-            f"{model}: engine.repeatability: batch_invariant: no engine starts with it: {str(error).splitlines()[0]}. Expected a "
-            "model that vLLM's batch-invariant kernels can compute. Set engine.repeatability to seeded, or try another version of vLLM"
+            f"{model}: engine.repeatability: batch_invariant: the engine did not start: {cause}. Expected a model that "
+            "vLLM's batch-invariant kernels can compute. Set engine.repeatability to seeded, or try another version of vLLM"
         ) from error
     ready = time.monotonic()
     log.info("engine ready after %.0f s, %.0f s of them for importing vLLM", ready - begin, imported - begin)

@@ -179,7 +179,7 @@ os._exit(0)  # as a stage ends
     assert not any(map(psutil.pid_exists, map(int, pids)))
 
 
-# On a machine of 48 cores, what a stage imports maps 2 GiB of addresses and uses none of it.
+# With 48 cores, what a stage imports reserves 2 GiB of addresses and uses none of it.
 MAPS_MUCH = """
 import mmap
 held = mmap.mmap(-1, 3 << 30, flags=mmap.MAP_PRIVATE, prot=mmap.PROT_READ)
@@ -202,11 +202,34 @@ def test_what_is_mapped_before_a_comparison_takes_nothing_from_it(tmp_path: Path
     assert result.stdout.splitlines() == ["['right']", "limited"], result.stderr
 
 
-def test_comparing_processes_that_do_not_start_are_named(monkeypatch: pytest.MonkeyPatch):
+LOADED = """
+import sys
+from scalequest.answers.compare import decide
+def loaded(*_):
+    return {"numpy", "pyarrow"} <= set(sys.modules)
+if __name__ == "__main__":
+    print(loaded(), decide(loaded, [("x", "y")], 1, int, ("x", "x")))
+"""
+
+
+def test_a_comparing_process_has_what_a_stage_has_imported(tmp_path: Path):
+    """Whoever starts it, so that `scalequest check` finds what a stage would fail at."""
+    (tmp_path / "loaded.py").write_text(LOADED)
+    environment = os.environ | {"PYTHONPATH": str(ROOT)}
+    result = subprocess.run(
+        [sys.executable, "loaded.py"], capture_output=True, text=True, cwd=tmp_path, env=environment
+    )
+    assert result.stdout.splitlines() == ["False {('x', 'y'): 'right'}"], result.stderr
+
+
+def test_comparing_processes_that_do_not_start_are_named():
     compare_module.close_pools()
-    with pytest.raises(UserError, match="no process that compares answers starts here"):
+    before = {child.pid for child in psutil.Process().children(recursive=True)}
+    with pytest.raises(UserError, match="no process for it starts here"):
         compare_module.decide(operator.eq, [("x", "x")], 1, _no_start, ("x", "x"))
-    compare_module.close_pools()
+    left = [child for child in psutil.Process().children(recursive=True) if child.pid not in before]
+    # What starts the processes, and Python's own keeper of semaphores, stay for the next pool.
+    assert len([child for child in left if child.status() != psutil.STATUS_ZOMBIE]) <= 2
 
 
 def _no_start() -> None:

@@ -107,6 +107,8 @@ def test_answers_with_both_words_are_counted(completion: str, both: bool):
     [
         pytest.param("Yes.", True, id="a_word"),
         pytest.param(" **Verdict: No**\n", True, id="with_its_label"),
+        pytest.param("<think>\n\n</think>\n\nYes.", True, id="after_an_empty_thought"),
+        pytest.param("<answer>Yes</answer>", True, id="in_a_tag"),
         pytest.param("No, a number is missing.", False, id="with_a_reason"),
         pytest.param("1. It is.\n2. They are.\nYes", False, id="after_points"),
         pytest.param("<think>12 pens, so 24.</think>\nYes", False, id="after_thoughts"),

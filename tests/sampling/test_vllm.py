@@ -136,8 +136,9 @@ def test_the_environment_says_what_vllm_reads(
         pytest.param(FP8, NotImplementedError("no kernel"), UserError, "vLLM cannot: no kernel", id="no_8_bits"),
         pytest.param(
             INVARIANT, RuntimeError("CUDA error: an illegal access\nSearch for it"), UserError,
-            "batch_invariant: no engine starts with it: CUDA error: an illegal access. Expected", id="kernels_that_fail",
+            "batch_invariant: the engine did not start: CUDA error: an illegal access. Expected", id="kernels_that_fail",
         ),
+        pytest.param(INVARIANT, RuntimeError("CUDA out of memory"), RuntimeError, "out of memory", id="too_little_memory"),
         pytest.param({}, RuntimeError("CUDA error"), RuntimeError, "CUDA error", id="another_failure"),
     ],
 )  # fmt: skip

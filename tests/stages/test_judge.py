@@ -65,7 +65,7 @@ def test_no_verdict_is_an_outcome_of_its_own(stage):
         "questions": 4, "solvable": 1, "unsolvable": 2, "no_verdict": 1, "solvable_frac": 0.25,
         "solvable_frac_standard_error": round((3 / 8 * 5 / 8 / 8) ** 0.5, 6),
     }  # fmt: skip
-    more = {"both_words": 1, "cut_at_max_tokens": 0, "without_reasoning": 2}
+    more = {"both_words": 1, "cut_at_max_tokens": 0, "unreasoned": 2}
     assert metrics == counts | more | {"by_generator": {"sums": counts}}
     assert calibration["problems"] == 1
     assert warnings == {"one_verdict": 0, "no_verdicts": 0, "judge_decides_nothing": 1, "unreasoned": 1}
