@@ -1,4 +1,4 @@
-"""Check the parameters without running anything, and name everything that a run would stop at.
+"""Check the parameters without running a stage, and name everything that a run would stop at.
 
     scalequest check                  # params.yaml
     scalequest check paper-math       # a profile

@@ -10,10 +10,9 @@ engines, when no other stage is ready for them. A training that ``runtime.accele
 an engine that ``runtime.tensor_parallel`` spreads, get as many as they need. With ``--share``, up
 to two trainings run beside an engine, which pays off for models so small that a training leaves
 most of the GPU idle (docs/gpu-run.md). Among ready stages, the one with the longest estimated path
-to the end starts first. After a failure nothing new starts; with ``--keep-going``, as with that of
-``dvc repro``, all stages that need nothing of the failed one do. Each stage's output goes to
-``.work/parallel/STAGE.log``. Ctrl-C stops all
-stages; unfinished ones are resumed by the next run.
+to the end starts first. After a failure nothing new starts. With ``--keep-going``, as in ``dvc
+repro``, stages that do not depend on the failed one still start. Each stage's output goes to
+``.work/parallel/STAGE.log``. Ctrl-C stops all stages; unfinished ones are resumed by the next run.
 """
 
 import argparse
@@ -321,7 +320,7 @@ class Runner:
         return self._keep_going or not self._failed
 
     def _leave_out(self, failed: str) -> None:
-        """Wait no longer for the stages that need one, themselves or through others."""
+        """Drop the waiting stages that depend on a failed one, directly or not."""
         gone = {failed}
         while more := {name for name in self._waiting if self._pipeline[name].needs & gone}:
             gone |= more
@@ -431,7 +430,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--gpus", type=int, required=True, metavar="N", help="GPUs to use")
     parser.add_argument("--share", action="store_true", help="trainings share a GPU with each other and with an engine")
     parser.add_argument(
-        "--keep-going", action="store_true", help="after a failure, start what needs nothing of that stage"
+        "--keep-going", action="store_true", help="after a failure, start stages that do not depend on it"
     )
     parser.add_argument(
         "--jobs", type=int, default=max(1, (os.cpu_count() or 1) // 4), metavar="N",
@@ -462,7 +461,7 @@ def run(args: argparse.Namespace) -> int:
     if failed:
         tails = "".join(f"\n--- {name}\n{log_tail(name)}" for name in failed)
         raise UserError(
-            f"{', '.join(failed)} failed; {'what needs it was' if args.keep_going else 'no further stage was'} not started. Fix it and "
+            f"{', '.join(failed)} failed; {'stages that depend on them were' if args.keep_going else 'no further stage was'} not started. Fix the error and "
             f"run again: finished stages are kept{tails}"
         )
     return 0

