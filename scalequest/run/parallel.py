@@ -16,69 +16,40 @@ repro``, stages that do not depend on the failed one still start. Each stage's o
 """
 
 import argparse
-import json
 import os
 import signal
 import subprocess
 import time
-from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
-from scalequest.audit.lock import LOCK
 from scalequest.errors import UserError
-from scalequest.io import read_whole
-from scalequest.params import STAGES_PER_GPU, Params, Runtime, endpoint_of, load_all, read_yaml
-from scalequest.run.estimate import SEEDS, OwnRows, seed_problems, workload
-from scalequest.run.gpus import TABLE
+from scalequest.params import STAGES_PER_GPU, Params, Runtime, load_all
 from scalequest.run.packages import find_missing
-from scalequest.run.rates import hours
-from scalequest.run.work import Assumptions
+from scalequest.run.pipeline import (
+    DVC,
+    SHARED,
+    Node,
+    dependents,
+    expected_seconds,
+    longest_way,
+    outdated,
+    read_pipeline,
+    with_inputs,
+    without_endpoints,
+)
 from scalequest.training.launch import n_processes
 
 LOGS = Path(".work", "parallel")
-# A stage that computes on a GPU depends on some of these files, and no other stage does.
-WORK = {
-    "scalequest/sampling/engine.py": "engine",
-    "scalequest/sampling/scorer.py": "engine",
-    "scalequest/training/job.py": "training",
-}
-# A stage of engines that depends on one of these maps them over shards, so several may work beside each other.
-SPREADS = frozenset({"scalequest/sampling/rows.py", "scalequest/sampling/shards.py"})
-# How many stages of a kind share one GPU, if any do.
-SHARED = {"engine": 1, "training": 2}
 # Stages on a GPU at most under --share. Each takes its part of the memory, however the others come and go.
 PLACES = sum(SHARED.values())
-# Seconds for DVC and imports; seconds of a stage that the estimate leaves out (evaluation on a GPU, filters on a CPU).
-START_S, UNKNOWN_GPU_S, UNKNOWN_CPU_S = 20.0, 60.0, 10.0
-DVC = ("dvc", "--wait-for-lock")
 # Seconds between SIGTERM and SIGKILL.
 PATIENCE_S = 30
 
 
 class Stopped(SystemExit):
     """A signal stopped the run; the exit code is 128 plus its number."""
-
-
-@dataclass(frozen=True)
-class Node:
-    """One stage of the pipeline.
-
-    Attributes:
-        needs: names of the stages whose outputs it reads.
-        work: what it does on a GPU, "engine" or "training"; None for a stage without one.
-        spreads: whether it can use several engines.
-        engine: whether it starts an engine, also after a training.
-        models: names of the models that it reads, which are their roles.
-    """
-
-    name: str
-    needs: frozenset[str]
-    work: str | None
-    spreads: bool = False
-    engine: bool = False
-    models: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True)
@@ -98,37 +69,6 @@ class Running:
     since: float
 
 
-def read_pipeline(root: Path = Path()) -> dict[str, Node]:
-    """Every stage of ``dvc.yaml`` by name, templates resolved."""
-    return read_whole(root / LOCK, lambda: _read_pipeline(root))
-
-
-def _read_pipeline(root: Path) -> dict[str, Node]:
-    from dvc.repo import Repo
-
-    with Repo(str(root)) as repo:
-        graph = repo.index.graph
-        nodes = {}
-        for stage in graph:
-            needs = frozenset(needed.addressing for needed in graph.successors(stage))
-            deps = {dep.def_path for dep in stage.deps}
-            work = work_of(deps)
-            models = frozenset(Path(dep).name for dep in deps if Path(dep).is_relative_to("models"))
-            spreads = work == "engine" and not SPREADS.isdisjoint(deps)
-            engine = any(WORK.get(dep) == "engine" for dep in deps)
-            nodes[stage.addressing] = Node(stage.addressing, needs, work, spreads, engine, models)
-        return nodes
-
-
-def without_endpoints(pipeline: Mapping[str, Node], params: Params) -> dict[str, Node]:
-    """The same stages; one whose model is behind an endpoint needs no GPU."""
-    roles = {role for role, source in params.models.items() if endpoint_of(source)}
-    return {
-        name: replace(node, work=None, spreads=False) if node.work == "engine" and node.models & roles else node
-        for name, node in pipeline.items()
-    }
-
-
 def gpus_of(node: Node, runtime: Runtime) -> Gpus:
     """How many GPUs a stage that computes on one takes under these parameters."""
     per_engine = max((runtime.tensor_parallel.get(name, 1) for name in node.models if node.engine), default=1)
@@ -137,96 +77,6 @@ def gpus_of(node: Node, runtime: Runtime) -> Gpus:
         both = max(n_processes(runtime), per_engine)
         return Gpus(both, both)
     return Gpus(per_engine, per_engine * (runtime.workers if node.spreads else 1))
-
-
-def work_of(deps: Iterable[str]) -> str | None:
-    """What a stage does on a GPU, by the files that it depends on; one that trains and then samples is a training."""
-    return max((WORK[path] for path in deps if path in WORK), key=list(SHARED).index, default=None)
-
-
-def with_inputs(pipeline: Mapping[str, Node], targets: Sequence[str]) -> dict[str, Node]:
-    """Return the named stages and everything they need; all stages if none is named. ``qft`` means every ``qft@...``.
-
-    Raises:
-        UserError: there is no such stage.
-    """
-    if not targets:
-        return dict(pipeline)
-    wanted: set[str] = set()
-    todo: list[str] = []
-    for target in targets:
-        found = [name for name in pipeline if target in (name, name.split("@")[0])]
-        if not found:
-            raise UserError(f"stage {target}: not in dvc.yaml. Expected one of {', '.join(sorted(pipeline))}")
-        todo += found
-    while todo:
-        name = todo.pop()
-        if name not in wanted:
-            wanted.add(name)
-            todo += pipeline[name].needs
-    return {name: node for name, node in pipeline.items() if name in wanted}
-
-
-def outdated(pipeline: Mapping[str, Node], root: Path = Path()) -> dict[str, Node]:
-    """Return the stages that ``dvc status`` calls changed, and all stages after them.
-
-    Raises:
-        UserError: ``dvc status`` failed.
-    """
-    done = subprocess.run([*DVC, "status", "--json", *pipeline], cwd=root, capture_output=True, text=True)
-    try:
-        old = set(json.loads(done.stdout)) & set(pipeline)
-    except ValueError:
-        said = (done.stderr or done.stdout).strip()
-        raise UserError(
-            f"`dvc status` failed with exit code {done.returncode}. Expected a list of changed stages. Fix what it reports:\n{said}"
-        ) from None
-    before = len(pipeline) + 1
-    while len(old) != before:
-        before = len(old)
-        old |= {name for name, node in pipeline.items() if node.needs & old}
-    return {name: node for name, node in pipeline.items() if name in old}
-
-
-def expected_seconds(pipeline: Mapping[str, Node], params: Params) -> dict[str, float]:
-    """Estimated seconds per stage on an H100; only their order matters.
-
-    A user's file whose rows cannot be counted here counts as ``SEEDS`` rows.
-    """
-    table = read_yaml(TABLE)
-    assumed, own = Assumptions(table["tokens"], table["keeps"]), OwnRows.of(params.own, params.respond.questions, SEEDS)
-    try:
-        found = workload(params, assumed, table["sizes"], seed_problems(params), own)
-    except UserError:  # a model of unknown size: then the number of stages decides
-        found = []
-    estimated = {work.stage: 3600 * hours(work, table["gpus"]["h100"], table) for work in found}
-    branches = Counter(name.split("@")[0] for name in pipeline)
-
-    def seconds(node: Node) -> float:
-        stage = node.name.split("@")[0]
-        if node.work:
-            return START_S + (estimated[stage] / branches[stage] if stage in estimated else UNKNOWN_GPU_S)
-        return UNKNOWN_CPU_S
-
-    return {name: seconds(node) for name, node in pipeline.items()}
-
-
-def longest_way(pipeline: Mapping[str, Node], seconds: Mapping[str, float]) -> dict[str, float]:
-    """Seconds from a stage's start to the end of the last stage that waits for it."""
-    followers: dict[str, list[str]] = {name: [] for name in pipeline}
-    for node in pipeline.values():
-        for needed in node.needs:
-            followers[needed].append(node.name)
-    known: dict[str, float] = {}
-
-    def way(name: str) -> float:
-        if name not in known:
-            known[name] = seconds[name] + max(map(way, followers[name]), default=0.0)
-        return known[name]
-
-    for name in pipeline:
-        way(name)
-    return known
 
 
 def cpu_build() -> str:
@@ -319,13 +169,6 @@ class Runner:
     def _may_start(self) -> bool:
         return self._keep_going or not self._failed
 
-    def _leave_out(self, failed: str) -> None:
-        """Drop the waiting stages that depend on a failed one, directly or not."""
-        gone = {failed}
-        while more := {name for name in self._waiting if self._pipeline[name].needs & gone}:
-            gone |= more
-            self._waiting -= more
-
     def _start_ready(self) -> None:
         undone = self._waiting | set(self._running)
         ready = [self._pipeline[name] for name in self._waiting if not self._pipeline[name].needs & undone]
@@ -394,7 +237,7 @@ class Runner:
             del self._running[name]
             if code:
                 self._failed.append(name)
-                self._leave_out(name)
+                self._waiting -= dependents(self._pipeline, [name])
             verb = f"FAILED ({code})" if code else "finished"
             self._say(f"{verb} {name} after {time.monotonic() - running.since:.0f} s")
 
@@ -459,10 +302,10 @@ def run(args: argparse.Namespace) -> int:
     print(f"{len(wanted) - len(todo)} of {len(wanted)} stages are up to date", flush=True)
     failed = Runner(todo, way, gpus, args.jobs, args.share, takes=takes, keep_going=args.keep_going).run()
     if failed:
+        left_out = "stages that depend on them were" if args.keep_going else "no further stage was"
         tails = "".join(f"\n--- {name}\n{log_tail(name)}" for name in failed)
         raise UserError(
-            f"{', '.join(failed)} failed; {'stages that depend on them were' if args.keep_going else 'no further stage was'} not started. Fix the error and "
-            f"run again: finished stages are kept{tails}"
+            f"{', '.join(failed)} failed; {left_out} not started. Fix the error and run again: finished stages are kept{tails}"
         )
     return 0
 

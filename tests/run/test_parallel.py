@@ -16,7 +16,19 @@ from scalequest.errors import UserError
 from scalequest.params import STAGES_PER_GPU, Params, read_yaml
 from scalequest.run import parallel
 from scalequest.run.estimate import SEEDS
-from scalequest.run.parallel import PLACES, Gpus, Node, Runner, longest_way
+from scalequest.run.parallel import PLACES, Gpus, Runner
+from scalequest.run.pipeline import (
+    START_S,
+    UNKNOWN_CPU_S,
+    UNKNOWN_GPU_S,
+    Node,
+    expected_seconds,
+    longest_way,
+    outdated,
+    read_pipeline,
+    with_inputs,
+    without_endpoints,
+)
 from scalequest.run.profile import load_profile
 from scalequest.runtime import facts
 from scalequest.sampling.vllm import hardware_settings
@@ -180,7 +192,8 @@ def test_engines_that_share_a_gpu_split_its_memory(laptop: Params, monkeypatch: 
 
 TWO = """
 import sys
-from scalequest.run.parallel import Node, Runner
+from scalequest.run.parallel import Runner
+from scalequest.run.pipeline import Node
 Runner({n: Node(n, frozenset(), "engine") for n in "ab"}, dict(a=1, b=1), ["0", "1"], 1, command=(sys.executable, "leader.py")).run()
 """
 
@@ -221,7 +234,7 @@ def own(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_the_repositorys_own_pipeline(own: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.chdir(own)
-    pipeline = parallel.read_pipeline()
+    pipeline = read_pipeline()
     work: dict[str | None, set[str]] = {}
     for name, node in pipeline.items():
         work.setdefault(node.work, set()).add(name.split("@")[0])
@@ -236,9 +249,9 @@ def test_a_stage_whose_model_is_behind_an_endpoint_takes_no_gpu(
     own: Path, laptop: Params, monkeypatch: pytest.MonkeyPatch
 ):
     monkeypatch.chdir(own)
-    pipeline = parallel.read_pipeline()
+    pipeline = read_pipeline()
     remote = laptop.models | {"judge": "api:https://host/v1#m", "solver": "api:https://host/v1#m"}
-    without = parallel.without_endpoints(pipeline, laptop.model_copy(update={"models": remote}))
+    without = without_endpoints(pipeline, laptop.model_copy(update={"models": remote}))
     assert {name for name in pipeline if pipeline[name].work and not without[name].work} == {
         "judge", "preference_check@solvability", "respond", "difficulty_labels", "evaluate@solver"
     }  # fmt: skip
@@ -246,16 +259,16 @@ def test_a_stage_whose_model_is_behind_an_endpoint_takes_no_gpu(
 
 def test_the_estimate_reaches_the_stages(own: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.chdir(own)
-    pipeline = parallel.read_pipeline()
+    pipeline = read_pipeline()
     params = load_profile("gpu-135m", ROOT)
-    seconds = parallel.expected_seconds(pipeline, params)
-    unknown = {name.split("@")[0] for name, s in seconds.items() if s == parallel.START_S + parallel.UNKNOWN_GPU_S}
+    seconds = expected_seconds(pipeline, params)
+    unknown = {name.split("@")[0] for name, s in seconds.items() if s == START_S + UNKNOWN_GPU_S}
     assert unknown == {"evaluate", "evaluate_student"}
     way = longest_way(pipeline, seconds)
     assert way["qft@sums"] > way["solver"] > way["evaluate@base"], "the questions are the long way"
     params.models["student"] = "path:/models/of-no-size"
-    assert set(parallel.expected_seconds(pipeline, params).values()) == {
-        parallel.START_S + parallel.UNKNOWN_GPU_S, parallel.UNKNOWN_CPU_S
+    assert set(expected_seconds(pipeline, params).values()) == {
+        START_S + UNKNOWN_GPU_S, UNKNOWN_CPU_S
     }  # fmt: skip
 
 
@@ -270,18 +283,18 @@ def test_a_run_without_generators_has_a_long_way(laptop: Params):
     one = {"book": 1.0}, {"book": 0.0}
     params = changed(laptop, filter=dict(zip(("shares", "drop_easiest_frac"), one, strict=True)))
     params = params.model_copy(update={"mix": [], "own": own})
-    seconds = parallel.expected_seconds(pipeline, params)
-    assert seconds["judge"] > parallel.START_S + parallel.UNKNOWN_GPU_S, "100,000 questions are judged"
+    seconds = expected_seconds(pipeline, params)
+    assert seconds["judge"] > START_S + UNKNOWN_GPU_S, "100,000 questions are judged"
     assert longest_way(pipeline, seconds)["own_questions@book"] == pytest.approx(sum(seconds.values()))
 
     def with_rows(n: int | None) -> dict[str, float]:
         questions = {"book": pinned_file(Path("gone.jsonl"), n=n)}
-        return parallel.expected_seconds(
+        return expected_seconds(
             pipeline, params.model_copy(update={"own": own.model_copy(update={"questions": questions})})
         )
 
     assert with_rows(None) == with_rows(SEEDS), "a number that is not known here costs no other estimate"
-    assert with_rows(None)["judge"] != parallel.START_S + parallel.UNKNOWN_GPU_S
+    assert with_rows(None)["judge"] != START_S + UNKNOWN_GPU_S
 
 
 def test_a_target_brings_what_it_needs_and_nothing_else():
@@ -292,11 +305,11 @@ def test_a_target_brings_what_it_needs_and_nothing_else():
         ("mixed", "qft@a", None),
         ("end", "mixed", None),
     )
-    assert set(parallel.with_inputs(pipeline, [])) == set(pipeline)
-    assert set(parallel.with_inputs(pipeline, ["mixed"])) == {"seeds", "qft@a", "mixed"}
-    assert set(parallel.with_inputs(pipeline, ["qft"])) == {"seeds", "qft@a", "qft@b"}
+    assert set(with_inputs(pipeline, [])) == set(pipeline)
+    assert set(with_inputs(pipeline, ["mixed"])) == {"seeds", "qft@a", "mixed"}
+    assert set(with_inputs(pipeline, ["qft"])) == {"seeds", "qft@a", "qft@b"}
     with pytest.raises(UserError, match=r"stage judge: not in dvc.yaml. Expected one of end, mixed"):
-        parallel.with_inputs(pipeline, ["judge"])
+        with_inputs(pipeline, ["judge"])
 
 
 def test_ray_is_refused_beside_other_stages(laptop: Params):
@@ -307,7 +320,7 @@ def test_ray_is_refused_beside_other_stages(laptop: Params):
 
 def test_a_stage_takes_the_gpus_that_its_parameters_name(laptop: Params, own: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.chdir(own)
-    pipeline = parallel.read_pipeline()
+    pipeline = read_pipeline()
 
     def takes(stage: str, **runtime: Any) -> tuple[int, int]:
         found = parallel.gpus_of(pipeline[stage], laptop.runtime.model_copy(update=runtime))
@@ -447,7 +460,7 @@ def test_dvc_takes_the_result_as_its_own(folder: Path, monkeypatch: pytest.Monke
     alone = read_yaml(folder / "dvc.lock")
     for name in ("dvc.lock", "n", "two", "three", "all"):
         (folder / name).unlink()
-    pipeline = parallel.read_pipeline(folder)
+    pipeline = read_pipeline(folder)
     assert {name: set(node.needs) for name, node in pipeline.items()} == {
         "numbers": set(), "twice@two": {"numbers"}, "twice@three": {"numbers"}, "all": {"twice@two", "twice@three"}
     }  # fmt: skip
@@ -455,11 +468,11 @@ def test_dvc_takes_the_result_as_its_own(folder: Path, monkeypatch: pytest.Monke
     assert failed == []
     assert read_yaml(folder / "dvc.lock") == alone
     assert "up to date" in dvc("repro")
-    assert parallel.outdated(pipeline, folder) == {}
+    assert outdated(pipeline, folder) == {}
     (folder / "two").unlink()
-    assert set(parallel.outdated(pipeline, folder)) == {"twice@two", "all"}
+    assert set(outdated(pipeline, folder)) == {"twice@two", "all"}
     (folder / "dvc.yaml").write_text(DVC_YAML.replace("'12'", "'13'"))
-    assert set(parallel.outdated(pipeline, folder)) == set(pipeline)
+    assert set(outdated(pipeline, folder)) == set(pipeline)
     (folder / "dvc.yaml").write_text("stages: 3")
     with pytest.raises(UserError, match="`dvc status` failed with exit code"):
-        parallel.outdated(pipeline, folder)
+        outdated(pipeline, folder)

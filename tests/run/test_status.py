@@ -11,7 +11,8 @@ import pytest
 from dvc.repo import Repo
 
 from scalequest.io import read_json
-from scalequest.run import parallel, status
+from scalequest.run import status
+from scalequest.run.pipeline import outdated, read_pipeline
 from scalequest.run.status import finished_stages, in_words, notices, speed
 from scalequest.runtime.progress import RUNNING, Progress, clock, noticed
 
@@ -42,7 +43,7 @@ def test_done_is_what_dvc_calls_up_to_date(tmp_path: Path, monkeypatch: pytest.M
     def agrees() -> set[str]:
         order, done = finished_stages()
         assert order.index("numbers") < order.index("twice@two") < order.index("all")
-        assert set(parallel.outdated(parallel.read_pipeline())) == set(order) - done
+        assert set(outdated(read_pipeline())) == set(order) - done
         return done
 
     Path("dvc.yaml").write_text(DVC_YAML)

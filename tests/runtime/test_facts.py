@@ -16,7 +16,7 @@ from scalequest import io
 from scalequest.audit.lock import read_lock
 from scalequest.audit.repository import Repository, Revision
 from scalequest.errors import UserError
-from scalequest.run.parallel import read_pipeline
+from scalequest.run.pipeline import read_pipeline
 from scalequest.run.status import finished_stages
 from scalequest.runtime import facts as facts_module
 from scalequest.runtime.facts import (

@@ -21,7 +21,7 @@ from scalequest.errors import UserError
 from scalequest.models.source import parse_source
 from scalequest.params import JsonlSource, Params, read_yaml
 from scalequest.run.experiment.grid import Cell, Grid, value_at, without_runtime
-from scalequest.run.parallel import DVC
+from scalequest.run.pipeline import DVC
 from scalequest.run.profile import BASE, written_by
 
 # ------------------------------------------------------------------------------------------------------- the command

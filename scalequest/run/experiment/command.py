@@ -43,7 +43,8 @@ from scalequest.run.experiment.keeping import Standing, code_notes, keep_experim
 from scalequest.run.experiment.kept import ENVIRONMENT
 from scalequest.run.experiment.results import judge
 from scalequest.run.gpus import TABLE
-from scalequest.run.parallel import Node, Runner, log_tail
+from scalequest.run.parallel import Runner, log_tail
+from scalequest.run.pipeline import Node
 from scalequest.run.rates import hours
 from scalequest.run.work import Assumptions
 
