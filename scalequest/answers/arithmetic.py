@@ -2,7 +2,8 @@ r"""Recompute the arithmetic that a solution writes out: ``3 * 4 = 12``, ``<<48/
 
 A *step* is one equals sign with plain numbers on both sides and an operator on at least one: of ``2 + 3 + 4 = 9`` the whole left
 side is one value, ``2 + 3 = 5 = 5`` is two signs and one step. What has a variable is left out, and so is what depends on the
-meaning of words: sums of different units (``2 hours + 30 minutes``), results in another unit, remainders, ``100 - 20%``.
+meaning of words: sums of different units (``2 hours + 30 minutes``), results in another unit, remainders, ``100 - 20%``,
+and the rest of an expression that begins with what is not read (``cost - 5 - 3 = 12``, ``|x| + 3 = 7``).
 
 Rounding: a result with decimals, and any result after an approximate sign, is right if it is off by less than one unit of its
 last written digit, so both rounding and cutting pass. A whole number after ``=`` has to be exact.
@@ -11,6 +12,7 @@ last written digit, so both rounding and cutting pass. A whole number after ``=`
 import re
 from dataclasses import dataclass
 from fractions import Fraction
+from math import factorial
 
 from scalequest.answers.exact import exact_value
 from scalequest.answers.notation import clean
@@ -28,14 +30,28 @@ _TOKEN = re.compile(
     rf"|(?P<number>(?:\d+ \d+/\d+(?![\d/])|{_NUMBER})(?:\s?%)?"
     r"|\\frac\{[-\d.]+\}\{[-\d.]+\}|\\sqrt\{\d+\})"
     r"|(?P<variable>\\[A-Za-z]+|[A-Za-z_](?![A-Za-z]))"
+    r"|(?P<product>(?<=[\d}])(?!(?:am|pm|[cdkm]?m|[km]?g|[cdm]?l|ft|in|lbs?|oz|hrs?|h|mins?|secs?|yds?|mi|mph|st|nd|rd|th|x|a)"
+    r"(?![A-Za-z]))[A-Za-z]{2,3}(?![A-Za-z])|(?!AM|PM)[A-Z]{2}(?![A-Za-z]))"  # 4ac, AB
     rf"|(?P<word>[A-Za-z]+(?:['-][A-Za-z]+)*(?:/[A-Za-z]+)*(?:\^\{{?\d\}}?)?)"
     r"|(?P<operator>[-+*/^])|(?P<bracket>[()])|(?P<equals>=|~)|(?P<other>\S)"
 )
+_AND_A_FRACTION = re.compile(r"(?<![\d./])(\d+)\s+and\s+(?:an?\s+)?(?=(\d+)/(\d+)(?![\d/]|\s*[*=]))")
+_FACTORIAL = re.compile(r"(?<![\d.,])(\d{1,2})!(?=\(|\s*[-+*/^=~)])")
 _SCALES = {"dozen": 12, "hundred": 100, "thousand": 1_000, "million": 10**6, "billion": 10**9, "trillion": 10**12}
 # Single letters that are words. Any other is a variable.
 _WORDS_OF_ONE_LETTER = ("a", "A", "I")
 _REMAINDER = ("remainder", "remainders", "r", "R", "mod", "rem")
 _CLOCK = {"am", "pm", "o'clock"}
+# A new expression may follow these signs. After any other the rest of one may follow: "{x}{2} + 3", "\u03b8 + 30".
+_PUNCTUATION = frozenset('.,;:!?"')
+# Not even a number begins an expression after these: "\\frac{x}{2} 3", "7@4".
+_GOES_ON = frozenset("{}\\_'^%]@#")
+# Words that a signed number may follow. After any other word a plus or minus calculates with what the word names.
+_BEFORE_A_SIGN = {
+    "is", "are", "was", "were", "be", "been", "being", "becomes", "equals", "gives", "get", "gets", "got", "make", "makes", "so",
+    "then", "thus", "hence", "therefore", "and", "or", "to", "of", "by", "from", "at", "that", "have", "has", "had", "as", "find",
+    "compute", "calculate", "evaluate", "simplify", "solve", "write", "where", "yields", "leaves", "plus", "minus", "times",
+}  # fmt: skip
 _MARK = re.compile(r"<<([^<>]*)>>")
 
 _SPELLINGS = (
@@ -46,6 +62,7 @@ _SPELLINGS = (
     (re.compile(r"(?<=[\d)%])\s+(?:equals|is equal to)\s+(?=[-\d($\\])"), " = "),
     (re.compile(r"\*\*(?=\s*\d)"), "^"),
     (re.compile(r"\\[()\[\]]|\*\*|\\\\"), " "),
+    (re.compile(r"\^\s*(?:\\circ|\{\s*\\circ\s*\})|\u00b0"), " degrees "),
     (re.compile(r"\\boxed\s*\{([^{}]*)\}"), r" \1 "),
     (re.compile(r"\^\{(-?\d+)\}(?=\d)"), r"^(\1)*"),  # 2^{3}5^{3}
     (re.compile(r"\^\{(-?\d+)\}"), r"^(\1)"),
@@ -123,6 +140,9 @@ _ASKING = re.compile(
 )
 _ASKED_END = re.compile(r"(?:\bequal(?: to)?|=)$", re.IGNORECASE)
 _EXPRESSION = re.compile(r"(?:[^A-Za-z=?\\]|\\(?:frac|times|cdot|div)(?![A-Za-z])|\\(?![A-Za-z]))+")
+_SUM = re.compile(r"(?<=[\d)}%])\s*[-+]")
+# The signs of a date or a telephone number calculate nothing.
+_NO_CALCULATION = re.compile(rf"(?<![\d.])(?:{_TIME_OR_DATE}|\d{{3}}-\d{{4}}|\d{{3}}-\d{{3}}-\d{{4}})(?![\d.])")
 # Characters; a longer question asks for more than a value.
 LONGEST_QUESTION = 200
 
@@ -139,6 +159,9 @@ def asked_value(question: str) -> Fraction | None:
     for _ in range(2):  # "… equal to?", "… = ?"
         expression = _ASKED_END.sub("", expression.rstrip(" ?.!$_"))
     expression = expression.strip()
+    percentages = {term.rstrip().endswith("%") for term in _SUM.split(expression)}
+    if len(percentages) > 1 or _NO_CALCULATION.search(expression):  # "100 - 20%" may mean 80
+        return None
     if not _EXPRESSION.fullmatch(expression) or not re.search(r"[\d)}]\s*[-+*/^]\s*[-(\d.\\]", expression):
         return None
     return exact_value(clean(expression))
@@ -157,7 +180,8 @@ class _Side:
         text: numbers, operators and brackets.
         value: exact.
         units: words behind its numbers.
-        mixed: whether it adds numbers of different units, or a percentage to a number.
+        mixed: whether its value depends on its words: it adds numbers of different units or a percentage to a number, counts
+            in dozens, or a bracket follows a word ("20 because (4 * 5)").
     """
 
     text: str
@@ -169,12 +193,18 @@ class _Side:
     def calculates(self) -> bool:
         return bool(re.search(r"[\d)}%]\s*[-+*/^(]|\\frac|\\sqrt", self.text))
 
+    @property
+    def is_a_share(self) -> bool:
+        """Whether it is a percentage or a fraction below one, which may be said of something: "1/4 = 25 students"."""
+        return bool(re.fullmatch(r"[\d.]+%|\d+/\d+", self.text)) and self.value < 1
+
 
 def _prepared(line: str) -> str:
     line = without_wording(plain_latex(plain(line)))
     for pattern, replacement in _SPELLINGS:
         line = pattern.sub(replacement, line)
-    return spoken_signs(line)
+    line = _AND_A_FRACTION.sub(lambda m: f"{m[1]} " if int(m[2]) < int(m[3]) else m.group(), line)
+    return spoken_signs(_FACTORIAL.sub(lambda m: str(factorial(int(m[1]))), line))
 
 
 _EQUALS = re.compile("[=\u2248]|approx|equal")
@@ -195,11 +225,15 @@ def _steps_of(line: str) -> list[Step]:
 
 
 def _segments(tokens: list[Token]) -> list[list[Token]]:
-    """The tokens between punctuation."""
+    """The tokens between punctuation; a sign that is not read stays where an expression goes on at it."""
     segments: list[list[Token]] = [[]]
     for token in tokens:
-        if token[0] == "other":
-            segments.append([])
+        kind, sign = token
+        if kind == "other":
+            after_a_number = bool(segments[-1]) and segments[-1][-1][0] == "number"
+            if sign.isalpha() or sign in "\u00b1\u221a" or (sign == "!" and after_a_number):
+                segments[-1].append(token)
+            segments.append([] if sign in _PUNCTUATION else [token])
         else:
             segments[-1].append(token)
     return segments
@@ -221,8 +255,7 @@ def _at_the_end(tokens: list[Token], after_a_result: bool) -> _Side | None:
     """The longest expression that a side ends in, behind words, or behind the result of the step before."""
     tokens = tokens[-_MAX_SIDE:]
     for start in range(len(tokens)):
-        before = tokens[start - 1] if start else ("word", "")
-        if not _is_word(before) and not (after_a_result and before[0] == "number"):
+        if start and not _may_begin(tokens[start - 1], tokens[start], after_a_result and start == 1):
             continue
         end, side = _read(tokens, start)
         if side and end == len(tokens):
@@ -230,14 +263,29 @@ def _at_the_end(tokens: list[Token], after_a_result: bool) -> _Side | None:
     return None
 
 
+def _may_begin(before: Token, first: Token, after_a_result: bool) -> bool:
+    """Whether an expression may begin with a token, behind another one."""
+    kind, sign = before
+    if first[1] in ("+", "-"):
+        return kind == "word" and sign.lower() in _BEFORE_A_SIGN
+    if kind == "other":
+        return not (sign.isalpha() or sign in _GOES_ON)
+    return kind == "word" or (sign in _WORDS_OF_ONE_LETTER and first[1] != "(") or (after_a_result and kind == "number")
+
+
 def _at_the_start(tokens: list[Token]) -> _Side | None:
     """The expression that a side begins with: "5 apples"; None if it goes on with a variable, or has a remainder."""
     tokens = tokens[:_MAX_SIDE]
     end, side = _read(tokens, 0)
-    rest = tokens[end : end + 1]
-    if not side or (rest and (rest[0][1] in _REMAINDER or not (_is_word(rest[0]) or rest[0][0] == "number"))):
+    if not side or end == len(tokens):
+        return side
+    kind, sign = tokens[end]
+    if sign in _REMAINDER or (kind == "number" and re.fullmatch(r"\d{3}(?:\.\d+)?", sign)):  # 10 000
         return None
-    return side
+    followed_by_a_word = end + 1 < len(tokens) and tokens[end + 1][0] == "word"
+    if sign == "(" or sign in _WORDS_OF_ONE_LETTER:  # a remark; "5 a day"
+        return side if followed_by_a_word else None
+    return side if kind in ("word", "number") else None
 
 
 def _is_word(token: Token) -> bool:
@@ -251,7 +299,7 @@ def _read(tokens: list[Token], start: int) -> tuple[int, _Side | None]:
     terms: list[set[str]] = [set()]  # of the numbers of each term of a sum
     percents: list[bool] = []  # whether each term of a sum is a percentage alone
     good: tuple[int, str] | None = None
-    operand = False
+    operand = by_its_words = False
     while at < len(tokens):
         kind, sign = tokens[at]
         if kind == "number" and not operand:
@@ -261,6 +309,7 @@ def _read(tokens: list[Token], start: int) -> tuple[int, _Side | None]:
         elif kind == "word" and operand:
             if sign in _SCALES:
                 text += f"*{_SCALES[sign]}"
+                by_its_words |= sign == "dozen"
             elif sign in _REMAINDER or sign in ("of", "and", "or", "to", "is"):
                 break
             else:
@@ -271,7 +320,8 @@ def _read(tokens: list[Token], start: int) -> tuple[int, _Side | None]:
                 terms.append(set())
             text += sign
             operand = False
-        elif sign == "(":
+        elif sign == "(" and not (operand and tokens[at + 1 : at + 2] and _is_word(tokens[at + 1])):  # else a remark
+            by_its_words |= operand and tokens[at - 1][0] == "word"
             depth += 1
             text += sign
             operand = False
@@ -291,7 +341,7 @@ def _read(tokens: list[Token], start: int) -> tuple[int, _Side | None]:
     named = [term for term in terms if term]
     different = len(named) > 1 and any(not (term & named[0]) for term in named)
     discount = len(terms) > 1 and any(percents) and not all(percents)
-    return good[0], _Side(good[1], value, frozenset(units), different or discount)
+    return good[0], _Side(good[1], value, frozenset(units), different or discount or by_its_words)
 
 
 def _number(text: str) -> str:
@@ -311,19 +361,20 @@ def _step(left: _Side, sign: str, right: _Side) -> Step | None:
     another_unit = bool(left.units and right.units and not left.units & right.units)
     of_a_clock = bool((left.units | right.units) & _CLOCK)  # 10 am + 5 hours = 3 pm
     converts = bool(left.units) and not left.calculates and not right.units  # 3 weeks = 3 * 7 days
-    if not agrees and (left.mixed or right.mixed or another_unit or of_a_clock or converts):
+    is_said_of = left.is_a_share and right.value >= 1
+    if not agrees and (left.mixed or right.mixed or another_unit or of_a_clock or converts or is_said_of):
         return None
     return Step(f"{left.text} {sign} {right.text}", left.value, right.value, agrees)
 
 
 def _agrees(left: _Side, sign: str, right: _Side) -> bool:
-    readings = {right.value}
+    unit = _unit_of_the_last_digit(left, sign, right)
+    readings = {(right.value, unit)}
     if right.text.endswith("%") and not left.text.endswith("%"):
-        readings.add(right.value * 100)  # 5/20*100 = 25%
-    return any(
-        abs(left.value - reading) < _unit_of_the_last_digit(left, sign, right) or left.value == reading
-        for reading in readings
-    )
+        readings.add((right.value * 100, unit))  # 5/20*100 = 25%
+    if "*100%" in left.text and not right.text.endswith("%"):
+        readings.add((right.value / 100, unit / 100))  # 5/20*100% = 25
+    return any(left.value == reading or abs(left.value - reading) < off for reading, off in readings)
 
 
 def _unit_of_the_last_digit(left: _Side, sign: str, right: _Side) -> Fraction:
