@@ -10,6 +10,7 @@ from fractions import Fraction
 from scalequest.answers.exact import exact_value, is_terminating
 from scalequest.answers.notation import clean
 from scalequest.answers.units import SCALES, range_as_interval, same_time_of_day, units_agree, without_unit
+from scalequest.problems.numerals import cardinal
 
 # Whether two formulas are one, by sympy.
 Symbolic = Callable[[str, str], bool]
@@ -235,6 +236,7 @@ def _equal_equations(first: str, second: str, symbolic: Symbolic) -> bool:
 
 
 def _equal_values(first: str, second: str, symbolic: Symbolic) -> bool:
+    first, second = cardinal(first) or first, cardinal(second) or second
     if _is_words(first) and _is_words(second):
         return _spelling(first) == _spelling(second)
     (one, first_unit), (other, second_unit) = without_unit(first, second), without_unit(second, first)

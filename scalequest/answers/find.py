@@ -28,19 +28,19 @@ _DIGITS = (
 )
 _FRACTION = r"\\[dtc]?frac\s*(?:\{-?\d+\}\s*\{\d+\}|\d\d)"
 _NUMBER_TEXT = (
-    rf"{_SIGN}(?:\d+ \d+/\d+|(?:\d+\s*)?{_FRACTION}|{_DIGITS}(?:/\d+(?:\.\d+)?|\^\{{?-?\d+\}}?)?)"
+    rf"{_SIGN}(?:\d+ \d+/\d+|(?:\d+\s*)?{_FRACTION}|{_DIGITS}(?:/\d+(?:\.\d+)?|\^\{{?-?\d+\}}?|[eE][-+]?\d+(?![\w.]*\w))?)"
     r"(?:\s*(?:[\u00d7*xX]|\\times|\\cdot)\s*10\s*\^\s*\{?-?\d+\}?)?(?:\s?\\?%|\s+(?:hundred|thousand|million|billion|trillion)\b)?"
 )
 _NUMBER = re.compile(rf"(?=[-\d.\\]){_NUMBER_TEXT}")  # only to be quicker: no number begins otherwise
 # Before a minus that a blank separates from its number: elsewhere it is a dash, as in "the total - 5 apples".
 _BEFORE_A_SIGN = ("", "\n", "=", "(", "[", "{", ",", ":", "<", ">", "$", "*", "/")
 # An announced formula in plain signs, taken whole: 144/2, 10-5, 2024-05-12, 2\u03c0, x\u00b2 + 1,
-# "3, 4 and 5", "x = 1 and y = 2". It ends before the first word, and a letter belongs to it only
+# "3, 4 and 5", "x = 1 and y = 2", "x > 3", "2 \\pi". It ends before the first word, and a letter belongs to it only
 # where a sign or a bracket follows.
-_OPERATOR = r"\s*(?:[-+*/^\u00d7\u00f7\u00b7:]|\\times|\\cdot|\\div|\u00b1|\\pm)\s*|(?<=%)\s+of\s+(?=[\d$])|(?<=\d)\s*[xX]\s*(?=\d)"
+_OPERATOR = r"\s*(?:\*\*|[-+*/^\u00d7\u00f7\u00b7:\u222a\u2229]|\\(?:times|cdot|div|cup|cap)(?![A-Za-z])|\u00b1|\\pm)\s*|(?<=%)\s+of\s+(?=[\d$])|(?<=\d)\s*[xX]\s*(?=\d)"
 _BRACKETED = r"\((?:[^()\n]|\([^()\n]*\))*\)|\{[^{}\n]*\}|\[[^\[\]\n]*\]|\|[^|\n]*\|"
 _COMMAND = r"\\[A-Za-z]+(?:\{(?:[^{}\n]|\{[^{}\n]*\})*\})*"
-_LETTER = r"[A-Za-z](?![A-Za-z'])(?=\s*(?:[-+*/^=,)|\d(_\\\u00b2\u00b3]|\.?\s*$))"
+_LETTER = r"[A-Za-z](?![A-Za-z'])(?=\s*(?:[-+*/^=,)|\d(_\\\u00b2\u00b3<>\u2264\u2265\u2260\u2208]|\.?\s*$))"
 _FUNCTION = r"(?:sqrt|pi|ln|log|sin|cos|tan)(?![A-Za-z])"
 _ATOM = (
     rf"(?:\\?[$\u20ac\u00a3])?(?:\d{{1,3}}(?:(?: |\\[,!:; ]|\{{,\}})\d{{3}})+(?!\d)|\d+ \d+/\d+|{_DIGITS}(?:e[+-]?\d+)?)"
@@ -48,24 +48,37 @@ _ATOM = (
     rf"|{_BRACKETED}|{_COMMAND}|{_FUNCTION}|{_LETTER}|[\u03b1-\u03c9\u221e]|\u221a\s*"
 )
 _POWER = r"(?:\^\{[^{}\n]*\}|_\{[^{}\n]*\}|_\w|[\u00b2\u00b3\u00b9\u2070-\u207f]+|!)"
-_EXPRESSION = rf"[-+]?\s?(?:{_ATOM})(?:{_POWER}|{_ATOM}|(?:{_OPERATOR})[-+]?(?:{_ATOM}))*+"
-_STATEMENT = rf"{_EXPRESSION}(?:\s*=\s*{_EXPRESSION})*+"
+_FACTOR = r"\s+(?=(?:\\?(?:pi|sqrt)|\\[dt]?frac)(?![A-Za-z]))"  # 2 \pi, 137 \frac{1}{2}
+_SIGNS = r"(?:[-+\u00b1]|\\pm(?![A-Za-z]))"
+_EXPRESSION = rf"{_SIGNS}?\s?(?:{_ATOM})(?:{_POWER}|{_ATOM}|{_FACTOR}(?:{_ATOM})|(?:{_OPERATOR})[-+]?(?:{_ATOM}))*+"
+_COMPARES = r"\s*(?:[<>]=?|[\u2264\u2265\u2260\u2208]|\\(?:leq?|geq?|neq?|lt|gt|in)(?![A-Za-z]))\s*"
+_STATEMENT = rf"{_EXPRESSION}(?:(?:{_COMPARES}{_EXPRESSION})++|(?:\s*=\s*{_EXPRESSION})*+)"
 _MATHEMATICS = re.compile(rf"{_STATEMENT}(?:(?:\s*[,;]\s*(?:and\s+|or\s+)?|\s+(?:and|or)\s+){_STATEMENT})*+")
+_RELATION = re.compile(_COMPARES)
 _SEVERAL = re.compile(r"[,;]\s|\s(?:and|or)\s")
 _MONEY = re.compile(r"\\?[$\u20ac\u00a3](?=\s?[\d.])")
 # "2 + 3 = 5" and "x = 5" end in the answer; "x + y = 5" is one.
 _NAMES_A_VALUE = re.compile(
     r"\s*[A-Za-z](?:_\w+|_\{[^{}]*\})?\s*|(?:\\(?:times|cdot|div|frac)|of\b|(?<=[\d ])[xX](?=[\d ])|[^A-Za-z\\])+"
 )
+# A quantity in two units, and one in the smaller of two: 3 hours 20 minutes, 50 cents.
+_LARGE = r"(?:years?|weeks?|days?|hours?|hrs?|minutes?|feet|foot|ft|pounds?|lbs?|meters?|kilometers?|kilograms?|dollars?|degrees?)"
+_SMALL = r"(?:months?|days?|hours?|minutes?|mins?|seconds?|secs?|inch(?:es)?|ounces?|oz|centimeters?|cm|meters?|grams?|cents?)"
+_COMPOUND = re.compile(
+    rf"(?P<large>{_DIGITS}\s*{_LARGE}),?\s+(?:and\s+)?(?P<small>{_DIGITS}\s*{_SMALL})\b|{_DIGITS}\s*(?:cents?\b|\u00a2)",
+    re.IGNORECASE,
+)
 _NAME_AND_EQUALS = re.compile(r"^[A-Za-z](?:_\w+)?\s*=\s*(?=[$\\])")
 # An announced formula or tuple, taken whole: of "$\frac{3}{4}$" the first number would be 3.
 _FORMULA = re.compile(
-    r"\$\$\s*(.+?)\s*\$\$|\\\[\s*(.+?)\s*\\\]|\$(?!\s*[\d.,]+\s+[a-z]{2,})((?:\\\$|[^$\n])*(?:\\\$|[^$\s]))\s*\$(?!\d)|\\\((.+?)\\\)|(\([^()\n]*,[^()\n]*\))",
+    r"\$\$\s*(.+?)\s*\$\$|\\\[\s*(.+?)\s*\\\]|\$(?!\s*[\d.,]+\s+[a-z]{2,})((?:\\\$|[^$\n])*(?:\\\$|[^$\s]))\s*\$(?!\d)|\\\((.+?)\\\)|(\([^()\n]*,[^()\n]*\))(?!\s*(?:\\cup|\\cap|[\u222a\u2229]))",
     re.DOTALL,
 )
+_NEXT_FORMULA = re.compile(r"\s*(?:[,;]\s*(?:and\s+|or\s+)?|(?:and|or)\s+)(?=[$\\(])")
+_FORMULA_ENDS = re.compile(r"\s*(?:[.;!?)\n]|,\s|$)")
 # What an answer that stands alone in its line looks like: a number with its unit, a formula, a letter, yes or no.
 _ALONE = re.compile(
-    rf"(?:[$\u20ac\u00a3]|\\\$)?\s*{_NUMBER_TEXT}(?:\s*[a-z\u00b0\u20ac$][\w\s/^\u00b0.-]*)?|[-+]?\s*[$\\(\[{{].*|[-+\d].*=.*|[A-Za-z]\s*=.*"
+    rf"(?:[$\u20ac\u00a3]|\\\$)?\s*{_NUMBER_TEXT}(?:\s*[a-z\u00b0\u20ac$][\w\s/^\u00b0.-]*)?|[-+\u00b1]?\s*[$\\(\[{{].*|[-+\u00b1\d].*=.*|[A-Za-z]\s*[=<>\u2264\u2265].*"
     r"|\(?[A-Za-z]\)?|(?:yes|no|true|false|none|even|odd)",
     re.IGNORECASE,
 )
@@ -120,7 +133,8 @@ _ONE_ITEM = re.compile(
 def boxed(text: str) -> str | None:
     r"""Content of the last complete box: ``\boxed{...}``, ``\fbox{...}`` or ``\boxed 2``; None without one.
 
-    Braces are balanced. One pass, however long the text.
+    Braces are balanced. A box with nothing in it counts only where there is no other: a text may name the form that it was
+    asked for. One pass, however long the text.
     """
     opened: list[tuple[int, bool]] = []  # where each open brace's content starts, and whether it is a box
     start, end = -1, -1
@@ -129,7 +143,7 @@ def boxed(text: str) -> str | None:
         if sign == "}":
             if opened:
                 content, is_box = opened.pop()
-                if is_box and content > start:
+                if is_box and content > start and (start < 0 or text[content : brace.start()].strip()):
                     start, end = content, brace.start()
         elif sign.endswith("{"):
             opened.append((brace.end(), sign != "{"))
@@ -190,8 +204,9 @@ def _announced_by(announcement: "re.Match[str]", rest: str) -> str | None:
     """The answer that an announcement is followed by, if it is."""
     # "-$\frac{1}{2}$": the sign is a part of the formula.
     signed = re.sub(r"^-\s*(\$|\\\()", r"\1-", rest)
-    if (formula := _FORMULA.match(signed) or _FORMULA.match(rest)) and "\\boxed" not in formula.group():
-        return _formula(formula)
+    for text in (signed, rest):
+        if (formula := _FORMULA.match(text)) and "\\boxed" not in formula.group():
+            return _formulas(formula, text)
     line = rest.split("\n", 1)[0].strip()
     if not line or "\\boxed" in line:  # a box here is an empty or a broken one
         return None
@@ -208,6 +223,16 @@ def _announced_by(announcement: "re.Match[str]", rest: str) -> str | None:
     return _answer_in(line) if len(numbers) < 2 or not line[:1].isalpha() else None
 
 
+def _formulas(first: "re.Match[str]", text: str) -> str | None:
+    """A formula, with those that a list goes on with: ``x=1, x=-4`` of ``$x=1$ and $x=-4$``."""
+    found, end = [_formula(first)], first.end()
+    while (mark := _NEXT_FORMULA.match(text, end)) and (formula := _FORMULA.match(text, mark.end())):
+        found.append(_formula(formula))
+        end = formula.end()
+    # "$3$ and $4$ is too large" goes on with a sentence.
+    return ", ".join(filter(None, found)) if len(found) > 1 and _FORMULA_ENDS.match(text, end) else found[0]
+
+
 def _formula(match: "re.Match[str]") -> str | None:
     text = re.sub(r"\s+", " ", next(filter(None, match.groups()))).strip().rstrip(".").strip()
     return text.removeprefix("\\$").strip() or None
@@ -218,6 +243,8 @@ def _answer_in(line: str) -> str | None:
     line = _NAME_AND_EQUALS.sub("", line)
     if found := _BETWEEN.match(line):
         return found.group()
+    if found := _COMPOUND.match(line):
+        return f"{found['large']} {found['small']}" if found["large"] else found.group()
     if _WORKED_OUT.search(re.split(r"\.(?:\s|$)|\b(?:since|because|as|for)\b|, which", line)[0]):
         return _concluded(line)
     found = _MATHEMATICS.match(line)
@@ -230,7 +257,9 @@ def _answer_in(line: str) -> str | None:
     ):
         return value
     text = _MONEY.sub("", found.group()).strip() if found else ""
-    if _is_mathematics(text) and _SEVERAL.search(text):
+    if (relation := _RELATION.search(text)) and not re.search(r"(?<!\\)\b[A-Za-z]", text):  # "5 > 3, so yes"
+        text = text[: relation.start()]
+    elif _is_mathematics(text) and (relation or _SEVERAL.search(text)):
         return text
     if "=" in text and (left := text.split("=")[0]) and _NAMES_A_VALUE.fullmatch(left):
         text, line = text.rsplit("=", 1)[1].strip(), line[line.index("=", len(left) - 1) + 1 :].strip()

@@ -17,6 +17,21 @@ NUMBER = re.compile(r"\d+(?:[.,]\d+)*|\b(?:" + "|".join(_NUMBER_WORDS) + r")\b")
 _LEADING_ZEROS = re.compile(r"^0+(?=\d)")
 
 
+_COUNTS_NOTHING = {"dozen", "twice", "double", "thrice", "triple"}
+
+
+def cardinal(words: str) -> str | None:
+    """The digits of a number in words, below a hundred: 42 of ``forty-two``; None for any other text."""
+    first, *rest = words.casefold().replace("-", " ").split() or [""]
+    values = [{"one": "1"}.get(word) or _NUMBER_WORDS.get(word) for word in (first, *rest)]
+    if None in values or len(values) > 2 or {first, *rest} & _COUNTS_NOTHING:
+        return None
+    tens, *ones = [int(value or 0) for value in values]
+    if not ones:
+        return str(tens)
+    return str(tens + ones[0]) if tens in range(20, 100, 10) and 0 < ones[0] < 10 else None
+
+
 def number(found: str) -> str:
     """One spelling of a number that NUMBER found: ``1,200.50`` is 1200.5, ``twelve`` is 12."""
     found = _NUMBER_WORDS.get(found, found).replace(",", "")
