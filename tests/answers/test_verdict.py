@@ -46,6 +46,21 @@ from scalequest.answers.verdict import both_words, parse_verdict, unreasoned
         ),
         pytest.param("1. Yes, it is.\n2. No contradiction.\n\n\\boxed{\\text{Yes}}", True, id="numbered_points"),
         pytest.param("<think>No, it lacks a price. Yes?</think>\nYes", True, id="thinking_does_not_count"),
+        # A line below a numbered point answers the point.
+        pytest.param(
+            "1. Is it a maths question?\nYes\n2. Are the conditions given?\nNo, the price is missing.\n\nSo it cannot be solved.",
+            None,
+            id="a_point_is_answered_and_no_verdict_given",
+        ),
+        pytest.param(
+            "1. Is a condition missing?\nNo\n2. Do they contradict?\nNo\nTherefore, it can be solved. The answer is yes, it can.",
+            True,
+            id="points_are_answered_and_the_verdict_is_in_words",
+        ),
+        pytest.param("- Is a number missing?\n- No\nIt is fine.\nYes", True, id="points_without_numbers"),
+        pytest.param("1. It has all numbers.\n2. Can it be solved?\nYes", True, id="the_last_point_is_the_verdict"),
+        pytest.param("Can it be solved?\nYes\nNote: 3 pens are left.", True, id="a_question_that_is_no_point"),
+        pytest.param("Therefore the answer is not yes.", None, id="denied"),
         pytest.param("<think>Yes", None, id="unfinished_thinking"),
         pytest.param("yesterday", None, id="yesterday_is_no_yes"),
         pytest.param("Tom bought them yesterday. Nothing is known, not even now.", None, id="no_inside_words"),
