@@ -2,9 +2,9 @@
 
 import random
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import count, islice
+from itertools import combinations, islice
 from typing import Any
 
 from scalequest.answers.check import same_answers
@@ -37,37 +37,36 @@ def group_answers(kind: str, answers: Mapping[str, Sequence[str | None]]) -> dic
         answers: by question, the final answer of each response; None for a response without one.
 
     Returns:
-        By question and response a group's number: answers of one group are equal. None for a response without an answer.
-        An answer belongs to the first group whose first answer it equals.
+        By question and response a group's number: answers of one group are equal, each to each. None for a response without
+        an answer. Groups are numbered in the order of their first answers.
+
+    Equality is not transitive: 10% is 10, and 0.1. So an answer belongs to the first group all of whose answers it equals, the
+    most frequent answers first, then by their text: the groups do not depend on the order of the responses.
     """
-    groups = {}
+    groups: dict[str, list[int | None]] = {}
     for chunk in batched(answers.items(), QUESTIONS_AT_ONCE):
-        distinct = {q: list(dict.fromkeys(a for a in row if a is not None)) for q, row in chunk}
-        numbers = _numbered(kind, distinct)
+        votes = {question: Counter(a for a in row if a is not None) for question, row in chunk}
+        ordered = {question: sorted(found, key=lambda a: (-found[a], a)) for question, found in votes.items()}
+        pairs = sorted({tuple(sorted(pair)) for row in ordered.values() for pair in combinations(row, 2)})
+        equal = {pair for pair, same in zip(pairs, same_answers(kind, pairs), strict=True) if same}
         for question, row in chunk:
-            number = numbers[question]
-            groups[question] = [None if a is None else number[a] for a in row]
+            number = _numbered(ordered[question], equal)
+            shown = {old: new for new, old in enumerate(dict.fromkeys(number[a] for a in row if a is not None))}
+            groups[question] = [None if a is None else shown[number[a]] for a in row]
     return groups
 
 
-def _numbered(kind: str, distinct: Mapping[str, list[str]]) -> dict[str, dict[str, int]]:
-    """By question the group of each answer: that of the first answer it equals, else its own.
-
-    A group at a time, for all questions together: what is found equal is not compared again.
-    """
-    numbers: dict[str, dict[str, int]] = {question: {} for question in distinct}
-    left = dict(distinct)
-    for number in count():
-        left = {question: row for question, row in left.items() if row}
-        if not left:
-            return numbers
-        pairs = sorted({(row[0], answer) for row in left.values() for answer in row[1:]})
-        equal = {pair for pair, same in zip(pairs, same_answers(kind, pairs), strict=True) if same}
-        for question, (first, *others) in left.items():
-            own = [answer for answer in others if (first, answer) in equal]
-            numbers[question] |= dict.fromkeys([first, *own], number)
-            left[question] = [answer for answer in others if answer not in numbers[question]]
-    raise AssertionError  # a row loses its first answer each time
+def _numbered(distinct: Sequence[str], equal: Collection[tuple[str, ...]]) -> dict[str, int]:
+    """The group of each answer: the first one all of whose answers it equals, else its own."""
+    members: list[list[str]] = []
+    number = {}
+    for answer in distinct:
+        fits = (k for k, group in enumerate(members) if all(tuple(sorted((answer, a))) in equal for a in group))
+        number[answer] = next(fits, len(members))
+        if number[answer] == len(members):
+            members.append([])
+        members[number[answer]].append(answer)
+    return number
 
 
 def choose(

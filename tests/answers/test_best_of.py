@@ -1,5 +1,6 @@
 """Rules that choose one of n answers, on problems small enough to count by hand."""
 
+from itertools import permutations
 from typing import Any
 
 import pytest
@@ -58,6 +59,18 @@ def test_the_random_rule_takes_every_candidate_by_its_seed():
 def test_answers_are_grouped_by_mathematics_and_not_by_spelling():
     answers = {"a": ["0.5", "1/2", None, "\\frac{1}{2}", "2"], "b": [None], "c": ["AB", "BA", "AB"]}
     assert group_answers("maths", answers) == {"a": [0, 0, None, 0, 1], "b": [None], "c": [0, 1, 0]}
+
+
+@pytest.mark.parametrize("order", list(permutations(["10%", "10", "0.1", "10"])))
+def test_answers_that_differ_do_not_agree_by_a_third_one(order: tuple[str, ...]):
+    groups = dict(zip(order, group_answers("maths", {"q": order})["q"], strict=True))
+    assert groups["10"] == groups["10%"] != groups["0.1"]
+
+
+@pytest.mark.parametrize("order", list(permutations(["5", "5 cm", "5 m"])))
+def test_a_number_without_a_unit_agrees_with_one_unit(order: tuple[str, ...]):
+    groups = dict(zip(order, group_answers("maths", {"q": order})["q"], strict=True))
+    assert groups["5"] == groups["5 cm"] != groups["5 m"]
 
 
 def test_shares_of_all_rules():
