@@ -20,6 +20,9 @@ NO_LOCK_cpu = requirements/torch-cpu.lock has no hash of torch for this machine.
   the hash of PyTorch's wheel there (pip download --no-deps --index-url https://download.pytorch.org/whl/cpu torch==2.13.0+cpu, \
   pip hash FILE) and run: make setup MACHINES_cpu=aarch64
 NO_LOCK_gpu = vllm and torch have no wheel for this machine. Expected one of $(MACHINES_gpu). Use another machine
+# What the packages take, and half a GiB for what pip unpacks beside them.
+MIB_cpu ?= 5600
+MIB_gpu ?= 10700
 STAMP_cpu := $(VENV)/.installed
 STAMP_gpu := $(VENV)/.installed-gpu
 STAMP  := $(STAMP_$(HARDWARE))
@@ -74,6 +77,7 @@ setup: $(STAMP)  ## install the environment into .venv: for the GPU where there 
 $(STAMP): $(LOCKS) pyproject.toml
 	@test -n "$(filter $(MACHINE),$(MACHINES_$(HARDWARE)))" || { echo "$(MACHINE): $(NO_LOCK_$(HARDWARE))" >&2; exit 1; }
 	@$(PYTHON) -c 'import sys; v = "%d.%d" % sys.version_info[:2]; ok = sys.argv[2:]; sys.exit(v not in ok and "Python %s is needed (the %s lock is made for it), %s found: make PYTHON=/path/to/python%s" % (" or ".join(ok), sys.argv[1], v, ok[0]))' $(HARDWARE) $(PYTHONS_$(HARDWARE))
+	@test -x $(BIN)/python || { mkdir -p $(dir $(abspath $(VENV))); free=$$(df -Pm $(dir $(abspath $(VENV))) | awk 'NR == 2 { print $$4 }'); test "$$free" -ge $(MIB_$(HARDWARE)) || { echo "$(abspath $(VENV)): $$free MiB are free there. Expected $(MIB_$(HARDWARE)) MiB for the $(HARDWARE) packages. Free some, or take another disk: make VENV=/path/to/venv" >&2; exit 1; }; }
 	@echo "installing for the $(HARDWARE) (HARDWARE=cpu or HARDWARE=gpu decides otherwise)"
 	test ! -e $(OTHER) || $(PYTHON) -m venv --clear $(VENV)
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)

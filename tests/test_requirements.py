@@ -306,6 +306,16 @@ def test_a_machine_without_a_lock_is_named(tmp_path: Path, machine: str, hardwar
     assert not (tmp_path / "venv").exists()
 
 
+def test_a_full_disk_is_named_before_anything_is_fetched(tmp_path: Path):
+    command = ["make", "setup", f"VENV={tmp_path}/new/venv", "HARDWARE=cpu", "MIB_cpu=999999999"]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 2
+    assert re.match(
+        rf"{tmp_path}/new/venv: \d+ MiB are free there. Expected 999999999 MiB for the cpu packages", done.stderr
+    )
+    assert not (tmp_path / "new" / "venv").exists()
+
+
 def test_this_environment_is_the_locks():
     """Where torch is the CPU's build; another environment is installed by hand."""
     if not importlib.metadata.version("torch").endswith("+cpu"):
