@@ -1,10 +1,14 @@
-"""The loss curve of a training, which stops at its first loss or gradient norm that is not a finite number.
+"""The loss curve of a training, which stops at its first loss or gradient norm that is not a finite number, or where nothing
+is left to learn with.
 
 transformers replaces a NaN loss in its log by the mean of the losses before it (``logging_nan_inf_filter``), clipping then
 spreads one NaN gradient to every weight, and the run ends with an unsuspicious loss. Here each
 micro-batch's own loss is read, and each step's gradient norm, before anything is logged or saved:
 the loss of padded rows at once, that of a pack with its step's. On a GPU several steps of packs are
 read together.
+
+A divergence may also stay finite: where activations overflow to infinity, a normalisation that divides by infinity makes zeros of
+them on some CPUs. Then all logits are 0, the loss is that of chance, and the gradient is exactly 0 for ever.
 """
 
 import math
@@ -22,10 +26,12 @@ SEEN = ("input_ids", "attention_mask", BOUNDARIES, "rows")  # of a batch, to fin
 # SmolLM2-135M on an H200 had 42 ms of kernels in a step of 75 ms (13,807 tokens). With ten, nine of
 # ten such waits are gone. More would gain little, and report a divergence later.
 READ_TOGETHER = 10
+# A loss above this has a gradient. Below it, as after a preference is learned by heart, rounding may leave none.
+LEARNED = 1e-6
 
 
 class DivergenceError(UserError):
-    """A loss or gradient norm is not a finite number; one of several processes may be the only one that sees it."""
+    """A loss or gradient norm is not a finite number, or there is no gradient; one of several processes may see it alone."""
 
 
 @dataclass(frozen=True)
@@ -102,8 +108,8 @@ class StopsAtNonFinite:
         The loss is the mean over the processes. The gradient norm is equal in all of them.
 
         Raises:
-            DivergenceError: the loss or gradient norm of a step is not finite. The first such step
-                is reported, with the rows of those micro-batches whose loss broke, in all processes;
+            DivergenceError: the loss or gradient norm of a step is not finite, or the norm is 0 although the
+                loss is not. The first such step is reported, with the rows of those micro-batches whose loss broke, in all processes;
                 where no loss did, with all rows of the step.
         """
         import torch
@@ -115,7 +121,8 @@ class StopsAtNonFinite:
         found = self.accelerator.gather(kept).view(-1, len(steps), 2)
         losses, norms = found[..., 0].mean(0), found[..., 1].amax(0)  # amax gives NaN if one process has it
         for step, (loss, norm) in zip(steps, torch.stack([losses, norms], dim=1).tolist(), strict=True):
-            if not (math.isfinite(loss) and math.isfinite(norm)):
+            no_gradient = step.norm is not None and norm == 0 and loss > LEARNED
+            if no_gradient or not (math.isfinite(loss) and math.isfinite(norm)):
                 from accelerate.utils import gather_object
 
                 # Of one process alone, perhaps.
@@ -154,7 +161,8 @@ class StopsAtNonFinite:
         return DivergenceError(
             f"training diverged at step {step} of {self.state.max_steps}: loss {loss:g}, gradient norm "
             f"{'not computed' if norm is None else f'{norm:g}'}, learning rate {rate:g}, rows {', '.join(rows)}. Expected "
-            "finite numbers; no model was written. Look at these rows. If they are sound, lower the stage's learning_rate "
+            f"finite numbers{' and a gradient: what the model answers no longer depends on its weights' if norm == 0 else ''}"
+            "; no model was written. Look at these rows. If they are sound, lower the stage's learning_rate "
             "or raise its warmup_frac."
         )
 
