@@ -10,7 +10,7 @@ from dvc.repo import Repo
 
 from scalequest.audit.lock import parse_lock
 from scalequest.params import parse_params, parse_yaml
-from tests.fakes import ROOT
+from tests.fakes import ROOT, real_data
 
 TABLES = ROOT / "reports" / "results" / "laptop" / "tables" / "files" / "md5"
 LOCK = parse_lock((ROOT / "dvc.lock").read_bytes(), "dvc.lock")
@@ -51,3 +51,11 @@ def test_dvc_finds_the_tables_by_the_name_in_the_readme() -> None:
     assert "['remote \"tables\"']" in config
     assert "url = ../reports/results/laptop/tables" in config
     assert "dvc pull -r tables --allow-missing" in (ROOT / "README.md").read_text()
+
+
+def test_the_rows_of_gsm8k_that_the_results_are_of_are_listed() -> None:
+    rows = [int(line) for line in (ROOT / "reports" / "results" / "gsm8k_rows.txt").read_text().splitlines()]
+    assert rows == sorted(set(rows))
+    assert (len(rows), max(rows)) == (1019, 1318)
+    ids = [json.loads(line)["id"] for line in real_data("gsm8k/test.jsonl").read_text().splitlines()]
+    assert ids == [f"gsm8k/test/{row}" for row in rows]
