@@ -88,7 +88,7 @@ def test_the_headline_rows_are_the_committed_ones():
     [
         ("more/students/human", "control", "14,011"),
         ("more/students/answers_22956", "taught by 1.5B", "22,956"),
-        ("programs", "in programs", "30,291"),
+        ("programs", "answers with programs", "30,291"),
     ],
 )
 def test_the_headlines_of_the_runs_with_a_teacher_are_the_committed_ones(cell: str, label: str, rows: str):
