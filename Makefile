@@ -20,9 +20,9 @@ NO_LOCK_cpu = requirements/torch-cpu.lock has no hash of torch for this machine.
   the hash of PyTorch's wheel there (pip download --no-deps --index-url https://download.pytorch.org/whl/cpu torch==2.13.0+cpu, \
   pip hash FILE) and run: make setup MACHINES_cpu=aarch64
 NO_LOCK_gpu = vllm and torch have no wheel for this machine. Expected one of $(MACHINES_gpu). Use another machine
-# What the packages take, and half a GiB for what pip unpacks beside them.
-MIB_cpu ?= 4600
-MIB_gpu ?= 10700
+# What the packages take, and a GiB for what pip unpacks beside them.
+MIB_cpu ?= 5100
+MIB_gpu ?= 11200
 STAMP_cpu := $(VENV)/.installed
 STAMP_gpu := $(VENV)/.installed-gpu
 STAMP  := $(STAMP_$(HARDWARE))
