@@ -310,7 +310,7 @@ def _read(tokens: list[Token], start: int) -> tuple[int, _Side | None]:
             if sign in _SCALES:
                 text += f"*{_SCALES[sign]}"
                 by_its_words |= sign == "dozen"
-            elif sign in _REMAINDER or sign in ("of", "and", "or", "to", "is"):
+            elif sign in _REMAINDER or sign.lower() in _BEFORE_A_SIGN:
                 break
             else:
                 units.append(sign.lower().rstrip("s"))

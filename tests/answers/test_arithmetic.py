@@ -130,6 +130,7 @@ TEXTS = [
     ("thousands_with_blanks", "100 boxes x 100 kg/box = 10 000 kg", 0, 0),
     ("remark_in_brackets", "3 * 4 = 13 (apples)", 1, 1),
     ("degrees", "$30^\\circ + 60^{\\circ} = 90^\\circ$ and 30\u00b0 + 60\u00b0 = 91\u00b0", 2, 1),
+    ("as", "We can write $-60^\\circ$ as $-60^\\circ + 360^\\circ = 300^\\circ.$", 1, 0),
     ("table_cell", "| 2 + 3 = 6 |", 1, 1),
     # What depends on words.
     ("bracket_after_words", "The area is 20 because (4 * 5) = 20", 0, 0),
