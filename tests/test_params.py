@@ -196,6 +196,8 @@ CONTRADICTIONS = [
         for stage in ("qpo_questions", "preferences", "generate", "judge", "difficulty_labels", "respond", "evaluate")
     ],
     ("task_without_a_benchmark", {"evaluate.tasks": ["gsm8k"]}, "evaluate.tasks: 'gsm8k' has no benchmark of that name; `benchmarks` has"),
+    ("task_twice", {"evaluate.tasks": ["embedded_sums", "embedded_sums"]}, "evaluate.tasks: ['embedded_sums', 'embedded_sums'] names a benchmark twice. Expected each once"),
+    ("seed_mix_of_nothing", {"generators.sums.seed_mix": {}}, "generators.sums.seed_mix: {} leaves `qft` without a seed. Expected at least one source of ['chain_sum',"),
     ("ragged_accumulation", {"qpo.batch_size": 8, "qpo.per_device_batch_size": 3}, "qpo: batch_size 8 is not a multiple of per_device_batch_size 3"),
     ("template_for_a_stranger", {"chat_templates": {"critic": "plain"}}, "chat_templates: 'critic' is not a role of `models`, which has"),
     ("consent_without_a_commit", {"trust_remote_code": ["org/m"]}, "trust_remote_code: 'org/m' has no commit; expected ORG/NAME@ and 40 hex digits"),
@@ -243,6 +245,17 @@ def test_a_contradiction_is_named(data: dict[str, Any], changes: dict[str, Any],
             {"engine.dtype": "bfloat16", "engine.quantization": "fp8", "engine.kv_cache_dtype": "fp8"}, id="8_bits"
         ),
         pytest.param({"mix": ["sums"]}, id="a_generator_out_of_the_mix_may_keep_its_settings"),
+        pytest.param({"mix": ["sums"], "generators.stories.seed_mix": {}}, id="or_have_no_seeds"),
+        # Of 4 answers, 1 to 4 agree: rates 0.25, 0.5, 0.75 and 1.
+        pytest.param({"reward_select.max_pass_rate": 0.25}, id="questions_whose_answers_all_differ"),
+        pytest.param({"reward_select.min_agreement": 3, "reward_select.max_pass_rate": 0.75}, id="three_of_four"),
+        pytest.param(
+            {
+                "preferences.source": "solver",
+                "preferences.solver": {"n_samples": 2, "min_pass_rate": 0.0, "max_pass_rate": 0.5},
+            },
+            id="only_easy_questions_are_rejected",
+        ),
         pytest.param({"solver.method": "none", "reward_model.method": "none"}, id="released_models"),
         pytest.param({"judge.max_tokens": 4095, "engine.max_model_len": 4096}, id="room_for_one_token"),
         pytest.param({"generators.sums.seed_mix": {"products": 60}, "seeds.products.n": 60}, id="all_of_a_source"),
@@ -328,6 +341,10 @@ def test_a_model_source_that_cannot_resolve_is_named_before_anything_runs(source
         ({"min_agreement": 0}, "reward_select.min_agreement: got 0"),
         ({"min_pass_rate": 0.8, "max_pass_rate": 0.2}, "reward_select.min_pass_rate: 0.8 is above max_pass_rate 0.2"),
         ({"max_pass_rate": 1.5}, "reward_select.max_pass_rate: got 1.5"),
+        # Of 4 answers, 1 to 4 agree: a rate is 0.25, 0.5, 0.75 or 1.
+        ({"max_pass_rate": 0.1}, "reward_select: pass rates from min_pass_rate 0.0 to max_pass_rate 0.1 leave no question. With respond.n_samples 4 and min_agreement 1 a rate is a multiple of 1/4, at least 1/4"),
+        ({"min_pass_rate": 0.6, "max_pass_rate": 0.7}, "from min_pass_rate 0.6 to max_pass_rate 0.7 leave no question"),
+        ({"min_agreement": 4, "max_pass_rate": 0.5}, "With respond.n_samples 4 and min_agreement 4 a rate is a multiple of 1/4, at least 4/4"),
         ({"keep": "all"}, "reward_select.keep: got 'all'"),
         ({"waits_for": "responses"}, "reward_select.waits_for: responses leaves out the rewards that by: reward compares. Set by to first, random or majority"),
         ({"waits_for": "responses", "by": "first", "min_reward": 0.0}, "reward_select.min_reward: 0.0 needs the rewards that waits_for: responses leaves out. Set null"),
@@ -353,6 +370,11 @@ def test_a_choice_that_compares_no_rewards_may_do_without_them(data: dict[str, A
         ({}, "code", "preferences.source: solver compares final answers, which domain 'code' has none of"),
         ({"temperature": 0.0}, "maths", "preferences.temperature: 0 gives 4 equal answers to each question"),
         ({"solver": {"n_samples": 4, "min_pass_rate": 0.9, "max_pass_rate": 0.5}}, "maths", "min_pass_rate: 0.9 is above max_pass_rate 0.5"),
+        ({"solver": {"n_samples": 4, "min_pass_rate": 0.0, "max_pass_rate": 1.0}}, "maths", "preferences.solver: pass rates from min_pass_rate 0.0 to max_pass_rate 1.0, and with n_samples 4 a rate is a multiple of 1/4, so no question is rejected"),
+        # Answers of 2 agree or do not: a rate is 0 (none is whole), 0.5 or 1.
+        ({"solver": {"n_samples": 2, "min_pass_rate": 0.51, "max_pass_rate": 0.6}}, "maths", "to max_pass_rate 0.6, and with n_samples 2 a rate is a multiple of 1/2, so no question is chosen"),
+        # Chosen questions have the direction solvability only, and none is below the band.
+        ({"solvability_frac": 1.0, "solver": {"n_samples": 4, "min_pass_rate": 0.0, "max_pass_rate": 0.5}}, "maths", "so no question is rejected (preferences.solvability_frac 1.0)"),
         ({"solver": {"n_samples": 1, "min_pass_rate": 0.5, "max_pass_rate": 0.5}}, "maths", "preferences.solver.n_samples: got 1"),
     ],
 )  # fmt: skip

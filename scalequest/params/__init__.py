@@ -392,6 +392,8 @@ class Params(Section):
         for name, generator in self.generators.items():
             yield from own_problems(f"generators.{name}.qft", self.qft, generator.qft)
             yield from own_problems(f"generators.{name}.qpo", self.qpo, generator.qpo)
+            if not generator.seed_mix and name in self.mix:
+                yield f"generators.{name}.seed_mix: {{}} leaves `qft` without a seed. Expected at least one source of {sorted(self.seeds)}"
             for source, n in generator.seed_mix.items():
                 if source not in self.seeds:
                     yield f"generators.{name}.seed_mix: no seed source '{source}'; `seeds` has {sorted(self.seeds)}"
@@ -430,6 +432,11 @@ class Params(Section):
         yield from self.reward_select.problems(self.domain, self.respond.n_samples)
         yield from self.instruct_tune.problems()
         yield from self.evaluate.problems(self.domain, self.respond.form, self.instruct_tune.data)
+        if len(set(self.evaluate.tasks)) != len(self.evaluate.tasks):
+            yield (
+                f"evaluate.tasks: {self.evaluate.tasks} names a benchmark twice. Expected each once; several answers per item are "
+                "asked for by evaluate.samples"
+            )
         for task in self.evaluate.tasks:
             if task in NO_TASK:
                 yield f"evaluate.tasks: '{task}' is a name of eval/scores/MODEL.json itself. Give the benchmark another name"

@@ -20,12 +20,34 @@ class Sampling(Section):
     shard_size: Positive
 
 
+def rates_within(low: float, high: float, n_samples: int, least: int = 0) -> bool:
+    """Whether the pass rate of a question can be in a band: ``least`` or more of its n answers, divided by n."""
+    return any(low <= k / n_samples <= high for k in range(least, n_samples + 1))
+
+
 class SolverFeedback(Section):
     """Which pass rates make a question the chosen side of a pair."""
 
     n_samples: Annotated[int, Field(ge=2)]
     min_pass_rate: Fraction
     max_pass_rate: Fraction
+
+    def problems(self, solvability_frac: float) -> Iterator[str]:
+        """Yield why no question can be chosen or none rejected, as one line."""
+        low, high, n = self.min_pass_rate, self.max_pass_rate, self.n_samples
+        if low > high:
+            yield f"preferences.solver.min_pass_rate: {low} is above max_pass_rate {high}, so no question is chosen"
+            return
+        band = f"preferences.solver: pass rates from min_pass_rate {low} to max_pass_rate {high}, and with n_samples {n} a rate is a multiple of 1/{n}"
+        if not rates_within(low, high, n):
+            yield f"{band}, so no question is chosen. Expected such a multiple in the band. Widen it, or raise n_samples"
+        # Questions without a whole answer have rate 0, those whose answers agree have rate 1.
+        below, above = low > 0 and solvability_frac > 0, high < 1 and solvability_frac < 1
+        if not (below or above):
+            yield (
+                f"{band}, so no question is rejected (preferences.solvability_frac {solvability_frac}). Expected min_pass_rate above 0 "
+                "with a solvability_frac above 0, or max_pass_rate below 1 with one below 1"
+            )
 
 
 class Preferences(Sampling):
@@ -44,9 +66,7 @@ class Preferences(Sampling):
             yield f"preferences.source: solver compares final answers, which domain '{domain}' has none of; set optimizer"
         if self.temperature == 0:
             yield f"preferences.temperature: 0 gives {self.solver.n_samples} equal answers to each question; set one above 0"
-        low, high = self.solver.min_pass_rate, self.solver.max_pass_rate
-        if low > high:
-            yield f"preferences.solver.min_pass_rate: {low} is above max_pass_rate {high}, so no question is chosen"
+        yield from self.solver.problems(self.solvability_frac)
 
 
 class RewardSelect(Section):
@@ -76,5 +96,14 @@ class RewardSelect(Section):
             yield "reward_select.check_arithmetic: true reads written calculations, which programs have none of; set false"
         if self.min_agreement > n_samples:
             yield f"reward_select.min_agreement: {self.min_agreement} of {n_samples} answers (respond.n_samples) can never agree; lower it"
-        if self.min_pass_rate > self.max_pass_rate:
-            yield f"reward_select.min_pass_rate: {self.min_pass_rate} is above max_pass_rate {self.max_pass_rate}, so no question is left"
+        low, high = self.min_pass_rate, self.max_pass_rate
+        # A question with a candidate has a rate of 1/n at least. With `execute` the rate is of what passes, not of what agrees.
+        least = 1 if self.execute else self.min_agreement
+        if low > high:
+            yield f"reward_select.min_pass_rate: {low} is above max_pass_rate {high}, so no question is left"
+        elif least <= n_samples and not rates_within(low, high, n_samples, least):
+            yield (
+                f"reward_select: pass rates from min_pass_rate {low} to max_pass_rate {high} leave no question. With respond.n_samples "
+                f"{n_samples} and min_agreement {self.min_agreement} a rate is a multiple of 1/{n_samples}, at least "
+                f"{least}/{n_samples}. Expected one in the band. Widen it, or change min_agreement or n_samples"
+            )
