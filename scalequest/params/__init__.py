@@ -122,6 +122,17 @@ class Screen(Section):
     paraphrase_cosine: Annotated[float, Field(gt=0.0, le=1.0)] = 1.0
     semantic_duplicate_cosine: Annotated[float, Field(gt=0.0, le=1.0)] = 1.0
 
+    def problems(self) -> Iterator[str]:
+        """Yield each check against the benchmarks that would be off although it is asked for."""
+        if self.decontaminate_ngram:
+            return
+        hint = "needs the benchmarks, which screen.decontaminate_ngram: 0 compares nothing with. Set"
+        # An older file lacks the key.
+        if self.template_match != "off" and "template_match" in self.model_fields_set:
+            yield f"screen.template_match: {self.template_match} {hint} off, or decontaminate_ngram above 0 (usually 13)"
+        if self.paraphrase_cosine < 1:
+            yield f"screen.paraphrase_cosine: {self.paraphrase_cosine} {hint} 1.0, or decontaminate_ngram above 0 (usually 13)"
+
 
 class Judge(Sampling):
     """Solvability check."""
@@ -427,6 +438,7 @@ class Params(Section):
             for name in getattr(self, section):
                 if not NAME.fullmatch(name):
                     yield f"{section}: '{name}' becomes part of ids and file names; expected lower-case letters, digits and _"
+        yield from self.screen.problems()
         if self.preferences.source == "solver":
             yield from self.preferences.solver_problems(self.domain)
         yield from self.reward_select.problems(self.domain, self.respond.n_samples)
