@@ -211,8 +211,8 @@ def written(work: Sequence[Piece], grouping: Grouping) -> Iterator[pa.Table]:
         start += piece.rows
 
 
-def counts(work: Sequence[Piece], grouping: Grouping, mix: Sequence[str]) -> dict[str, Any]:
-    """The metrics: verdicts in all and by generator, and the groups of duplicates."""
+def counts(work: Sequence[Piece], grouping: Grouping, mix: Sequence[str], params: Screen) -> dict[str, Any]:
+    """The metrics: verdicts in all and by generator, and the groups of duplicates; null for what was not looked for."""
     generator = np.repeat([piece.generator for piece in work], [piece.rows for piece in work])
     by_generator = {
         name: {
@@ -227,11 +227,6 @@ def counts(work: Sequence[Piece], grouping: Grouping, mix: Sequence[str]) -> dic
         total.update(own)
     sizes = np.unique(grouping.kept[grouping.kept >= 0], return_counts=True)[1]
     n = len(grouping.verdicts)
-    kept = grouping.verdicts == CODES[KEPT]
-    like_items = {
-        name: kept & pc.starts_with(grouping.evidence, begins).to_numpy()
-        for name, begins in (("template_matches", TEMPLATE_MATCH), ("paraphrases", PARAPHRASE))
-    }
     return {
         "questions": n,
         "kept": total[KEPT],
@@ -239,13 +234,17 @@ def counts(work: Sequence[Piece], grouping: Grouping, mix: Sequence[str]) -> dic
         "dropped": {name: total[name] for name in SCREEN_OUTCOMES},
         "by_generator": by_generator,
         # A group is a kept question with its duplicates.
-        **{
-            name: {"kept": int(rows.sum()), "items": len(pc.unique(grouping.matched.filter(pa.array(rows))))}
-            for name, rows in like_items.items()
-        },
+        "template_matches": like_items(grouping, TEMPLATE_MATCH) if params.compares_templates else None,
+        "paraphrases": like_items(grouping, PARAPHRASE) if params.compares_paraphrases else None,
         "overlap": overlap(grouping, generator, mix),
         "duplicate_groups": {"n": len(sizes), "largest": int(sizes.max()) + 1 if len(sizes) else 0},
     }
+
+
+def like_items(grouping: Grouping, begins: str) -> dict[str, int]:
+    """Numbers of kept questions whose evidence begins so, and of the benchmark items that they are like."""
+    rows = (grouping.verdicts == CODES[KEPT]) & pc.starts_with(grouping.evidence, begins).to_numpy()
+    return {"kept": int(rows.sum()), "items": len(pc.unique(grouping.matched.filter(pa.array(rows))))}
 
 
 def overlap(
@@ -315,7 +314,7 @@ def main(args: argparse.Namespace, run: StageRun) -> None:
     for piece, (batch, ids) in zip(work, checked, strict=True):
         screened.add(batch, ids, piece.generator)
     grouping = screened.group(params.near_duplicate_jaccard, params.semantic_duplicate_cosine)
-    metrics = counts(work, grouping, mix)
+    metrics = counts(work, grouping, mix, params)
     if not metrics["kept"]:
         found = {name: n for name, n in metrics["dropped"].items() if n}
         raise UserError(

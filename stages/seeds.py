@@ -108,8 +108,9 @@ def main(args: argparse.Namespace, run: StageRun) -> None:
     keys = {question_key(item["question"]) for items in benchmarks.values() for item in items}
     seeds = collect_seeds(run.params.seeds, run.params.seed, run.params.domain, keys)
     write_rows(args.out, seeds.problems, PROBLEM)
-    shared = overlap(seeds.problems, benchmarks, run.params.screen.decontaminate_ngram)
-    for found in shared.values():  # by item: DVC takes a list of rows for a plot
+    n = run.params.screen.decontaminate_ngram
+    shared = overlap(seeds.problems, benchmarks, n) if n else None  # without a rule nothing is compared
+    for found in (shared or {}).values():  # by item: DVC takes a list of rows for a plot
         found["examples"] = {example["item"]: example for example in found["examples"]}
     run.metrics(
         args.metrics,

@@ -122,6 +122,16 @@ class Screen(Section):
     paraphrase_cosine: Annotated[float, Field(gt=0.0, le=1.0)] = 1.0
     semantic_duplicate_cosine: Annotated[float, Field(gt=0.0, le=1.0)] = 1.0
 
+    @property
+    def compares_templates(self) -> bool:
+        """Whether benchmark items with other numbers are looked for."""
+        return bool(self.decontaminate_ngram) and self.template_match != "off"
+
+    @property
+    def compares_paraphrases(self) -> bool:
+        """Whether benchmark items in other words are looked for."""
+        return bool(self.decontaminate_ngram) and self.paraphrase_cosine < 1
+
     def problems(self) -> Iterator[str]:
         """Yield each check against the benchmarks that would be off although it is asked for."""
         if self.decontaminate_ngram:

@@ -63,10 +63,9 @@ class Checker:
         self._foreign = language_check(params.language)
         self._tokens = Tokenizer()
         self._contamination = Contamination(items, params.decontaminate_ngram, phrases)
-        self._templates = Templates([] if params.template_match == "off" or not params.decontaminate_ngram else items)
+        self._templates = Templates(items if params.compares_templates else [])
         self._template_verdict = "template_match" if params.template_match == "drop" else KEPT
-        paraphrased = params.decontaminate_ngram and params.paraphrase_cosine < 1
-        self._paraphrases = Paraphrases(items if paraphrased else [], params.paraphrase_cosine)
+        self._paraphrases = Paraphrases(items if params.compares_paraphrases else [], params.paraphrase_cosine)
         self._suspects = Suspects(items, self._contamination, self._tokens)
 
     def __call__(self, questions: Sequence[str | bytes | None], finish_reasons: Sequence[str]) -> Batch:

@@ -1,7 +1,7 @@
 """How much the generators' questions repeat each other, and how different they are."""
 
 import argparse
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterator, Sequence
 
 import numpy as np
 
@@ -46,7 +46,6 @@ def overlap(run: Run) -> Section:
         *(f"{kind}, of `{name}`" for kind in kinds for name in mix),
         "Vendi score",
     ]
-    templates, paraphrases = found["template_matches"], found["paraphrases"]
     blocks: list[Block] = [
         Text(NOTE.strip()),
         Table("Duplicates within and between generators", head, rows, "lr" + "r" * (len(head) - 2)),
@@ -54,13 +53,29 @@ def overlap(run: Run) -> Section:
             "The Vendi score is the effective number of different questions in a sample of equal size per generator, by shared "
             "words and pairs of words."
         ),
-        Text(
-            f"{templates['kept']:,} kept questions are one of {templates['items']:,} benchmark items with other numbers "
-            f"(`screen.template_match`), and {paraphrases['kept']:,} may say what one of {paraphrases['items']:,} items says "
-            "(`screen.paraphrase_cosine`). They are reported and not dropped."
-        ),
+        Text(" ".join(like_items(found["template_matches"], found["paraphrases"]))),
     ]
     return Section("Overlap and diversity", blocks)
+
+
+def like_items(templates: dict[str, int] | None, paraphrases: dict[str, int] | None) -> Iterator[str]:
+    """Say how many kept questions are like a benchmark item, and what was not looked for."""
+    if templates:
+        yield (
+            f"{templates['kept']:,} kept questions are one of {templates['items']:,} benchmark items with other numbers "
+            "(`screen.template_match`)."
+        )
+    else:
+        yield "Benchmark items with other numbers were not looked for (`screen.template_match`)."
+    if paraphrases:
+        yield (
+            f"{paraphrases['kept']:,} kept questions may say what one of {paraphrases['items']:,} benchmark items says "
+            "(`screen.paraphrase_cosine`)."
+        )
+    else:
+        yield "Benchmark items in other words were not looked for (`screen.paraphrase_cosine`)."
+    if templates or paraphrases:
+        yield "Such questions are reported and not dropped."
 
 
 DIVERSITY_NOTE = """

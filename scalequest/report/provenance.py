@@ -76,7 +76,10 @@ def contamination(run: Run) -> Section:
             )
         blocks.append(Text(text))
     else:
-        text = "Decontamination is off (`screen.decontaminate_ngram`): no question was compared with the benchmarks."
+        text = (
+            "Decontamination is off (`screen.decontaminate_ngram`): neither questions nor seeds were compared with the benchmarks. "
+            "Only seeds that equal an item were left out."
+        )
         blocks.append(Text(text, alert=True))
     blocks += [table for table in (spans_table(run), shared_table(run)) if table]
     return Section("Contamination notice", blocks)
@@ -102,7 +105,7 @@ def spans_table(run: Run) -> Table | None:
 def shared_table(run: Run) -> Table | None:
     """Make a row per benchmark of what seeds share with it; None where the seeds were not compared."""
     rows = []
-    for name, found in run.metrics["seeds"].get("shared_with_benchmarks", {}).items():
+    for name, found in (run.metrics["seeds"].get("shared_with_benchmarks") or {}).items():
         examples = found["examples"]  # by item; a list in runs of before
         example = next(iter(examples.values() if isinstance(examples, dict) else examples), None)
         shown = f"{code(example['seed'])} and {code(example['item'])}: {code(example['span'])}" if example else ""

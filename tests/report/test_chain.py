@@ -230,7 +230,12 @@ def test_overlap_and_diversity_are_shown_by_generator(folder: Folder) -> None:
     assert row(text, "`stories`")[1:] == ["4", no, no, no, "1 (25.0 %)", "1.2 of 4"]
     assert row(text, "`sums`")[1:] == ["6", no, no, no, no, "3.5 of 4"]
     assert "2 kept questions are one of 1 benchmark items" in text
-    assert "3 may say what one of 2 items says" in text
+    assert "3 kept questions may say what one of 2 benchmark items says" in text
+    folder.change("screen", template_matches=None, paraphrases=None)
+    text = section(folder.run()[0], "Overlap and diversity")
+    assert "items with other numbers were not looked for" in text
+    assert "items in other words were not looked for" in text
+    assert "kept questions" not in text
 
 
 def test_the_diversity_of_seeds_and_of_each_step_is_shown(folder: Folder) -> None:

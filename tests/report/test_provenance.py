@@ -60,7 +60,11 @@ def test_tasks_of_the_seeds_kind_are_named(folder: Folder) -> None:
 
 def test_decontamination_that_is_off_is_told(folder: Folder) -> None:
     folder.params = changed(folder.params, screen={"decontaminate_ngram": 0})
-    assert "Decontamination is off" in section(folder.run()[0], "Contamination notice")
+    folder.change("seeds", shared_with_benchmarks=None)
+    text = section(folder.run()[0], "Contamination notice")
+    assert "Decontamination is off" in text
+    assert "neither questions nor seeds were compared with the benchmarks" in text
+    assert "such seeds" not in text
 
 
 def test_settings_are_the_whole_file_but_runtime(folder: Folder) -> None:

@@ -256,6 +256,22 @@ def test_overlap_and_diversity_are_measured_by_generator(stage, tmp_path: Path):
     assert metrics["template_matches"] == {"kept": 0, "items": 0}
 
 
+@pytest.mark.parametrize(
+    ("screen", "looked_for"),
+    [
+        pytest.param({"template_match": "report", "paraphrase_cosine": 0.78}, (True, True), id="both"),
+        pytest.param({"template_match": "off", "paraphrase_cosine": 0.78}, (False, True), id="paraphrases"),
+        pytest.param({"template_match": "drop", "paraphrase_cosine": 1.0}, (True, False), id="templates"),
+        # An older file has no template_match, and then it reads "report".
+        pytest.param({"decontaminate_ngram": 0}, (False, False), id="nothing_is_compared"),
+    ],
+)
+def test_what_was_not_looked_for_is_not_reported_as_0(stage, tmp_path: Path, screen, looked_for: tuple[bool, bool]):
+    stage(sums=["What is 1 + 1?", STORY], screen=screen)
+    metrics = json.loads((tmp_path / "m.json").read_text())
+    assert (metrics["template_matches"] is not None, metrics["paraphrases"] is not None) == looked_for
+
+
 def test_an_empty_generator_has_no_diversity(stage, tmp_path: Path):
     stage(sums=["What is 1 + 1?"], stories=["Hm?"])
     metrics = json.loads((tmp_path / "m.json").read_text())
@@ -307,6 +323,7 @@ def stage(tmp_path: Path, generated, laptop: Params):
         runtime: dict[str, Any] | None = None,
         exam: str = EXAM,
         seeds: Sequence[str] = (),
+        screen: dict[str, Any] | None = None,
         **by_generator: list[str],
     ) -> None:
         folder = generated(**by_generator)
@@ -319,7 +336,9 @@ def stage(tmp_path: Path, generated, laptop: Params):
             questions=folder, benchmarks=tmp_path / "benchmarks", seeds=tmp_path / "seeds.parquet", out=tmp_path / "out",
             metrics=tmp_path / "m.json",
         )  # fmt: skip
-        chosen = settings(min_words=3, decontaminate_ngram=13, near_duplicate_jaccard=0.85)
+        chosen = settings(
+            **{"min_words": 3, "decontaminate_ngram": 13, "near_duplicate_jaccard": 0.85} | (screen or {})
+        )
         params = {"mix": mix or list(by_generator), "screen": chosen, "benchmarks": dict.fromkeys(benchmarks)}
         params["runtime"] = laptop.runtime.model_copy(update=runtime or {})
         main(args, StageRun(laptop.model_copy(update=params)))

@@ -13,7 +13,7 @@ from scalequest.records import PROBLEM, read_rows
 from scalequest.runtime.stage import StageRun
 from scalequest.text import question_key
 from stages.seeds import collect_seeds, main, overlap
-from tests.fakes import pinned_file, real_data
+from tests.fakes import changed, pinned_file, real_data
 
 
 def source(path: Path, *questions: str) -> JsonlSource:
@@ -40,14 +40,16 @@ def test_the_order_of_the_sources_is_the_order_of_the_seeds(tmp_path: Path):
 def stage(tmp_path: Path, laptop: Params):
     """Run the stage with these sources and these benchmark questions; give the rows and the metrics."""
 
-    def run(sources: dict[str, JsonlSource], **exams: list[str]) -> tuple[list[dict[str, Any]], dict[str, Any]]:
+    def run(
+        sources: dict[str, JsonlSource], ngram: int = 13, **exams: list[str]
+    ) -> tuple[list[dict[str, Any]], dict[str, Any]]:
         for name, questions in exams.items():
             items = [{"id": f"{name}/{i}", "question": q, "answer": "1"} for i, q in enumerate(questions)]
             write_jsonl(tmp_path / "benchmarks" / f"{name}.jsonl", items)
         args = Namespace(
             benchmarks=tmp_path / "benchmarks", out=tmp_path / "seeds.parquet", metrics=tmp_path / "m.json"
         )
-        main(args, StageRun(laptop.model_copy(update={"seeds": sources})))
+        main(args, StageRun(changed(laptop, seeds=sources, screen={"decontaminate_ngram": ngram})))
         return read_rows(args.out, PROBLEM), json.loads(args.metrics.read_text())
 
     return run
@@ -98,6 +100,13 @@ def test_what_seeds_share_with_benchmarks_is_reported_with_the_span(stage, tmp_p
         "sums": {"items": 1, "items_frac": 1.0, "seeds": 1, "set_phrases": 0, "examples": {"sums/0": {"seed": "a/2", "item": "sums/0", "span": "what is 17 + 25"}}},
         "clean": {"items": 0, "items_frac": 0.0, "seeds": 0, "set_phrases": 0, "examples": {}},
     }  # fmt: skip
+
+
+def test_without_decontamination_no_overlap_is_reported(stage, tmp_path: Path):
+    run = "natalia sold clips to 48 of her friends in april and then she"
+    _, metrics = stage({"a": source(tmp_path / "a", f"{run} left. How?")}, ngram=0, clips=[f"Once {run} sang."])
+    # 0 items would be a measured number: with 13 words it is 1 of 1.
+    assert metrics["shared_with_benchmarks"] is None
 
 
 def test_the_laptop_runs_seeds_and_tests_share_no_question(laptop: Params):
