@@ -171,7 +171,7 @@ def _numbered(item: str, samples: int) -> list[dict[str, str]]:
 
 
 def few_shot_examples(seeds: Sequence[dict[str, str]], k: int) -> list[dict[str, str]]:
-    """``k`` seeds with a solution, drawn by hash, as many of each source as possible; the same for every model.
+    """``k`` seeds with a solution, drawn by hash, equal numbers of each source that has enough; the same for every model.
 
     Raises:
         UserError: fewer than ``k`` seeds have a solution.

@@ -29,9 +29,10 @@ from scalequest.text import question_key
 
 
 def pick_evenly(seeds: Sequence[dict[str, str]], n: int, seed: int) -> list[dict[str, str]]:
-    """At most ``n`` problems by hash of seed and id: as many of each source as the smallest allows, in the seeds' order.
+    """At most ``n`` problems by hash of seed and id, in the seeds' order: equal numbers of each source.
 
-    Within a source, subjects (``stratum``) keep their shares. Files are sorted by subject: the first 1,024 of MATH are Algebra.
+    A source that has fewer gives all it has, and the others fill up to ``n``. Within a source, subjects (``stratum``) keep
+    their shares. Files are sorted by subject: the first 1,024 of MATH are Algebra.
     """
     ids, sources = [row["id"] for row in seeds], [row["source"] for row in seeds]
     drawn = draw(ids, n, seed, sources, evenly=True, purpose="difficulty_labels")

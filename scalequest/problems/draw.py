@@ -31,7 +31,8 @@ def draw(
         n: rows to draw; None or at least N = all.
         seed: of the draw.
         strata: the group of each row (source, subject, level). Each group is drawn from separately.
-        evenly: as many rows of each stratum as the smallest allows; else in proportion to the strata's sizes.
+        evenly: equal numbers of each stratum; one that has fewer gives all it has, and the others fill up to ``n``. Else in
+            proportion to the strata's sizes.
         purpose: what is drawn for. Draws for two purposes from the same ids are independent.
     """
     groups: Sequence[Hashable] = [""] * len(ids) if strata is None else strata
