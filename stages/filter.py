@@ -44,9 +44,14 @@ from scalequest.runtime.stage import StageRun, run_stage
 log = logging.getLogger("scalequest")
 
 
+def whole(number: float) -> int:
+    """A product rounded down. 0.29 * 100 is just under 29 as a float, and means 29."""
+    return int(number + 1e-9)
+
+
 def easiness_cut(scores: Sequence[float] | NDArray[np.float64], frac: float) -> float:
     """Lowest score that stays when the easiest ``frac`` of N scores go (paper: about 0.3 of one generator's)."""
-    at = int(frac * len(scores))
+    at = min(whole(frac * len(scores)), len(scores) - 1)
     return float(np.partition(scores, at)[at]) if len(scores) else 0.0
 
 
@@ -55,8 +60,8 @@ def share_quotas(available: dict[str, int], shares: dict[str, float], n: int) ->
     total = sum(shares[name] for name in available)
     fractions = {name: shares[name] / total for name in available}
     size = min([float(n)] + [count / fractions[name] for name, count in available.items()])
-    # Rounded down (a product may lie just under a whole number), so that the sum never exceeds n.
-    return {name: int(size * fractions[name] + 1e-9) for name in available}
+    # Rounded down, so that the sum never exceeds n.
+    return {name: whole(size * fractions[name]) for name in available}
 
 
 class Names:

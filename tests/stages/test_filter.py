@@ -59,6 +59,13 @@ def test_the_easiest_share_goes(frac: float, dropped: int):
     assert cut == sorted(scores)[dropped]
 
 
+def test_a_share_that_a_float_puts_just_under_a_whole_number_is_that_number():
+    # 0.29 * 100 is 28.999999999999996.
+    assert easiness_cut(range(100), 0.29) == 29
+    # Less than 1 never drops all: the largest float below 1 leaves the hardest.
+    assert easiness_cut(range(100), 1 - 2**-53) == 99
+
+
 def test_scores_equal_to_the_cut_stay():
     # The fourth of ten is 0.5, like all the others: a cut through equals drops none of them.
     assert easiness_cut([0.5] * 10, 0.3) == 0.5
