@@ -114,18 +114,18 @@ class RowStore:
             identity: what decides a row besides its key.
             schema: of a row; other columns than those of an earlier file make that file unreadable.
             wanted: keys of the N rows that are asked for, in order; some may be the same.
-            afresh: remove what is there first (a forced rerun computes again).
+            afresh: remove what is there first (a forced rerun computes again), once no other running stage uses it.
         """
         if root is None:
             return cls(None, schema, wanted)
         base = root / ".work" / "rows"
         text = json.dumps(identity, sort_keys=True, default=str)
         folder = base / stage / sha256(text.encode()).hexdigest()[:16]
-        if afresh and folder.exists():
-            shutil.rmtree(folder)
         folder.mkdir(parents=True, exist_ok=True)
         store = cls(folder, schema, wanted)
         store._held = open_lock(folder / LOCK)
+        if afresh:
+            _empty(folder, store._held)
         fcntl.flock(store._held, fcntl.LOCK_SH)  # several experiments may use one store; --clean waits for none
         write_json(folder / IDENTITY, {"stage": stage} | json.loads(text))  # its time is that of the last use
         for path in sorted(folder.glob("rows-*.parquet")):
@@ -190,6 +190,24 @@ class RowStore:
         for path in self.folder.glob("rows-*.parquet") if self.folder else ():
             if path.stat().st_mtime >= moment:
                 path.unlink()
+
+
+def _empty(folder: Path, lock: TextIO) -> None:
+    """Remove the rows of a store; another running stage that uses them is waited for.
+
+    An error instead would be lost: when the stage is started again, it is a resumed one and no longer a forced one.
+    """
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        log.warning(
+            "%s: in use by another running stage. A forced rerun removes these rows, so it waits until that stage has ended",
+            folder,
+        )
+        fcntl.flock(lock, fcntl.LOCK_EX)
+    for path in folder.iterdir():
+        if path.name != LOCK:
+            path.unlink()
 
 
 def stores(base: Path) -> Iterator[tuple[Path, int, int]]:

@@ -1,5 +1,6 @@
 """Whatever is in the journals' files: a named error, or the work is done again. Nothing that is whole is lost."""
 
+import fcntl
 import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -184,6 +185,33 @@ def test_a_damaged_file_of_rows_costs_its_rows_alone(
     found.add(scored(*({"a", "b"} - {kept})))
     assert store(tmp_path).there.all()
     assert whole.is_file()
+
+
+def test_a_forced_rerun_waits_for_a_stage_that_uses_the_rows(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    store(tmp_path).add(scored("a"))
+    other = store(tmp_path)
+    lock, waited = fcntl.flock, []
+
+    def flock(file: Any, operation: int) -> None:
+        if operation == fcntl.LOCK_EX:  # this waits: the other stage reads its rows, then ends
+            waited.append(other.rows(other.places[:1]))
+            assert other._held
+            other._held.close()
+        lock(file, operation)
+
+    monkeypatch.setattr(fcntl, "flock", flock)
+    forced = RowStore.open(tmp_path, "judge", {"seed": 17}, SCORED, ["a", "b"], afresh=True)
+    assert waited == [[{"score": 1.0}]]
+    assert "in use by another running stage" in caplog.text
+    assert not forced.there.any()
+    assert not list(tmp_path.rglob("rows-*.parquet"))
+    # It is this one's now: others may share it, and none may remove it.
+    forced.add(scored("b"))
+    assert store(tmp_path).there.tolist() == [False, True]
+    assert forced.folder
+    assert not row_stores.remove(forced.folder)
 
 
 def test_a_store_that_cannot_be_removed_ends_no_stage(tmp_path: Path) -> None:
