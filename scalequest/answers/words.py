@@ -18,7 +18,13 @@ _EMPHASIS = re.compile(r"\*\*|__|(?<!\w)[*_`](?=\w)|(?<=\w)[*_`](?!\w)|`")
 _ANNOUNCED = re.compile(
     r"\banswer\b[ \t]*(?:(?:is|would be|must be|should be)\b(?! not\b)[ \t]*:?|[:=])[ \t]*", re.IGNORECASE
 )
-_SENTENCE_END = re.compile(r"(?<=[^\W\d_]{2})\.(?:\s|$)|(?<=\d)\.(?:\s+[A-Z]|\s*$)|(?<=[)\"'])\.(?:\s|$)")
+_NO_TITLE = r"(?<!\bMr)(?<!\bMrs)(?<!\bMs)(?<!\bDr)(?<!\bSt)(?<!\bProf)"
+_SENTENCE_END = re.compile(rf"(?<=[^\W\d_]{{2}}){_NO_TITLE}\.(?:\s|$)|(?<=\d)\.(?:\s+[A-Z]|\s*$)|(?<=[)\"'])\.(?:\s|$)")
+# What follows an answer in its sentence. "Yes, no, no" is an answer of three, and the last is no reason for the first.
+_REASON = re.compile(r"(?<=\S)\s*[,;:]?\s+(?:because|since)\b", re.IGNORECASE)
+_YES_OR_NO = re.compile(
+    r"(yes|no|true|false)\s*(?:[,;:(]|[-\u2013\u2014](?=\s))(?!\s*(?:and\s+)?(?:yes|no|true|false)\b)", re.IGNORECASE
+)
 _LATEX_WORDS = re.compile(r"\\(?:text|textbf|textit|textrm|mathrm|mathbf|operatorname)\s*\{([^{}]*)\}")
 _LATEX_LAYOUT = re.compile(r"\\[,!:; ]|\\quad\b|\$")
 _AROUND = " \t\n\"'.,;:!*_`"
@@ -42,16 +48,26 @@ def closing_answer(text: str) -> str | None:
         return found
     lines = [line.strip() for line in _EMPHASIS.sub("", without_thoughts(text)).splitlines()]
     last = next((line for line in reversed(lines) if line), "")
-    return last if 0 < len(last) <= LONGEST_LINE and tidy(last) else None
+    return _without_reason(last) if 0 < len(last) <= LONGEST_LINE and tidy(last) else None
 
 
 def _announced_by(rest: str) -> str | None:
     """The answer at the start of a text: the sentence in its line, or the lines below it up to a blank one."""
     line, _, below = rest.partition("\n")
     if line.strip():
-        found = _SENTENCE_END.split(line, maxsplit=1)[0].strip()
+        found = _without_reason(_SENTENCE_END.split(line, maxsplit=1)[0].strip())
         return None if "\\boxed" in found or ABOUT_THE_ANSWER.match(found) else found or None
-    return re.split(r"\n[ \t]*\n", below.lstrip("\n"), maxsplit=1)[0].strip() or None
+    found = re.split(r"\n[ \t]*\n", below.lstrip("\n"), maxsplit=1)[0].strip()
+    return _without_reason(found) or None
+
+
+def _without_reason(answer: str) -> str:
+    """An answer of one line without the reason that follows it: yes in "yes, because Ann lied" and in "yes, Ann lied"."""
+    if "\n" in answer:
+        return answer
+    answer = _REASON.split(answer, maxsplit=1)[0]
+    verdict = _YES_OR_NO.match(answer)
+    return verdict[1] if verdict else answer
 
 
 def tidy(answer: str) -> str:
