@@ -14,7 +14,7 @@ from typing import Any
 
 from scalequest.answers import sandbox
 from scalequest.answers.attempts import fail_rates, label_reliability, right_share
-from scalequest.answers.check import check, final_answer
+from scalequest.answers.check import KINDS, check, final_answer
 from scalequest.domains import wording
 from scalequest.errors import UserError
 from scalequest.io import rounded
@@ -22,7 +22,7 @@ from scalequest.problems.draw import draw
 from scalequest.problems.split import split_for_solver
 from scalequest.records import ATTEMPT, PROBLEM, read_rows, write_rows
 from scalequest.runtime.stage import StageRun, run_stage
-from scalequest.sampling.completion import Completion
+from scalequest.sampling.completion import STOP, Completion
 from scalequest.sampling.sample import sample
 from scalequest.statistics import reported
 from scalequest.text import question_key
@@ -45,12 +45,26 @@ def pick_evenly(seeds: Sequence[dict[str, str]], n: int, seed: int) -> list[dict
     return [seeds[at] for at in sorted(chosen)]
 
 
+def answer_of(kind: str, completion: Completion) -> str | None:
+    """The final answer of a completion; None without one.
+
+    Where a text is cut, "The answer is 12" may be the beginning of 125. A cut one has an answer only in the form that the prompt
+    asks for, a box or a block, and closed.
+    """
+    if completion.finish_reason == STOP:
+        return final_answer(kind, completion.text)
+    strict = KINDS[kind].strict
+    found = strict(completion.text)
+    # A box may have no braces: one more digit makes another answer of `\boxed 12`, and leaves a closed one as it is.
+    return found if found == strict(completion.text + "0") else None
+
+
 def attempt_rows(
     problems: Sequence[dict[str, str]], answers: Sequence[Sequence[Completion]], kind: str
 ) -> list[dict[str, Any]]:
     """One checked row per sample, the samples of one problem together."""
     samples = [(row, k, c) for row, n in zip(problems, answers, strict=True) for k, c in enumerate(n)]
-    finals = [final_answer(kind, c.text) for _, _, c in samples]
+    finals = [answer_of(kind, c) for _, _, c in samples]
     outcomes = check(kind, [row["answer"] for row, _, _ in samples], finals)
     return [
         {

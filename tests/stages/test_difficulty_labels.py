@@ -17,7 +17,7 @@ from scalequest.records import ATTEMPT, PROBLEM, read_rows, write_rows
 from scalequest.runtime.stage import StageRun
 from scalequest.sampling import sample as sampling
 from stages import difficulty_labels
-from stages.difficulty_labels import pick_evenly
+from stages.difficulty_labels import answer_of, pick_evenly
 from tests.fakes import QueueEngine, changed, cut, real_data
 
 
@@ -126,6 +126,35 @@ def test_each_problem_is_sampled_and_every_answer_checked(stage):
     assert metrics["mean_fail_rate"] == {"a": 0.5, "b": 0.0}
     assert metrics["distinct_fail_rates"] == 2
     assert (metrics["seeds_for_the_solver"], metrics["seen_by_the_solver"]) == (0, 0)
+
+
+@pytest.mark.parametrize(
+    ("kind", "text", "answer"),
+    [
+        # The model may have been writing 125.
+        pytest.param("maths", "I count: The answer is 12", None, id="announced_at_the_end"),
+        pytest.param("maths", "The answer is 12. Let me check", None, id="announced_before_the_end"),
+        pytest.param("maths", "So \\boxed{12", None, id="open_box"),
+        pytest.param("maths", "So \\boxed{12}", "12", id="closed_box_at_the_end"),
+        pytest.param("maths", "So \\boxed{12}. Let me", "12", id="closed_box"),
+        pytest.param("maths", "So \\boxed 12", None, id="box_without_braces_at_the_end"),
+        pytest.param("maths", "So $\\boxed 12$", "12", id="box_without_braces"),
+        pytest.param("maths", "<think>So \\boxed{12}", None, id="thought"),
+        pytest.param("maths", "", None, id="nothing"),
+        pytest.param("code", "```python\nx = 1\n```", "x = 1\n", id="closed_block"),
+        pytest.param("code", "```python\nx = 1\n", None, id="open_block"),
+        pytest.param("puzzle", "The answer is An", None, id="half_a_word"),
+        pytest.param("puzzle", "\\boxed{Ann}, because", "Ann", id="closed_box_of_words"),
+    ],
+)
+def test_a_cut_text_has_an_answer_only_in_a_closed_box_or_block(kind: str, text: str, answer: str | None):
+    assert answer_of(kind, cut(text)) == answer
+
+
+def test_a_cut_announcement_is_not_credited(stage):
+    _, rows, metrics = stage([problem("a", 0, "12")], [cut("I count: The answer is 12"), "The answer is 12."])
+    assert [(row["final_answer"], row["outcome"]) for row in rows] == [("", "no_answer"), ("12", "right")]
+    assert metrics["mean_fail_rate"] == {"a": 0.5}
 
 
 R, W = "\\boxed{4}", "\\boxed{5}"
