@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from scalequest.errors import UserError
+from scalequest.io import discard_output
 from scalequest.redaction import redacted
 
 
@@ -145,7 +146,7 @@ def main(argv: list[str] | None = None) -> None:
         print(f"error: {redacted(str(error))}", file=sys.stderr)
         code = 2
     except BrokenPipeError:  # the reader (head, less) has seen enough
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        discard_output()
         code = 141
     except KeyboardInterrupt:
         code = 130

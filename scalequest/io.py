@@ -8,6 +8,7 @@ import fcntl
 import gzip
 import json
 import os
+import sys
 import time
 import zlib
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -100,6 +101,11 @@ def one_at_a_time(path: Path) -> Iterator[None]:
     with open_lock(path) as file:
         fcntl.flock(file, fcntl.LOCK_EX)
         yield
+
+
+def discard_output() -> None:
+    """Send what is still printed nowhere, after nobody could read it any more."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def write_text(path: Path, text: str) -> None:

@@ -21,10 +21,14 @@ import signal
 import subprocess
 import time
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
+import psutil
+
 from scalequest.errors import UserError
+from scalequest.io import discard_output, only_holder
 from scalequest.params import STAGES_PER_GPU, Params, Runtime, load_all
 from scalequest.run.packages import find_missing
 from scalequest.run.pipeline import (
@@ -42,6 +46,9 @@ from scalequest.run.pipeline import (
 from scalequest.training.launch import n_processes
 
 LOGS = Path(".work", "parallel")
+# Beside the logs: whoever writes them holds it.
+LOCK = "lock"
+ONE = "Expected one at a time. Wait for it, or stop it (kill {0}), then run again."
 # Stages on a GPU at most under --share. Each takes its part of the memory, however the others come and go.
 PLACES = sum(SHARED.values())
 # Seconds between SIGTERM and SIGKILL.
@@ -111,6 +118,47 @@ def gpu_names(n: int) -> list[str]:
     return (visible.split(",") if visible else [str(i) for i in range(there)])[:n]
 
 
+def processes_of(stage: Running) -> list[psutil.Process]:
+    """The processes of a started stage that still run: those of its session, and those that they started.
+
+    A process whose parent was killed is still in the session. One that has a session of its own, as Ray's have, is found
+    below its parent.
+    """
+    stage.process.poll()  # no zombie of ours
+    found = [process for process in psutil.process_iter() if session_of(process) == stage.process.pid]
+    for process in list(found):
+        with suppress(psutil.Error):
+            found += process.children(recursive=True)
+    return [process for process in dict.fromkeys(found) if lives(process)]
+
+
+def session_of(process: psutil.Process) -> int | None:
+    """Number of the session that a process is in; None if it has ended."""
+    try:
+        return os.getsid(process.pid)
+    except OSError:
+        return None
+
+
+def lives(process: psutil.Process) -> bool:
+    """Whether a process runs: one that has ended stays in the table until its parent asks for its exit code."""
+    try:
+        return process.status() != psutil.STATUS_ZOMBIE
+    except psutil.Error:
+        return False
+
+
+def is_dvc(process: psutil.Process, stages: Sequence[Running]) -> bool:
+    """Whether a process is one of these stages' own, the leader of its session, or the DVC that this one started."""
+    try:
+        words = process.cmdline()
+    except psutil.Error:
+        return False
+    return any(process.pid == stage.process.pid for stage in stages) or any(
+        Path(word).name == DVC[0] for word in words[:2]
+    )
+
+
 class Runner:
     """Run ready stages until all are finished, one fails, or a signal stops the run.
 
@@ -123,16 +171,17 @@ class Runner:
         command: words before a stage's name that run it.
         takes: GPUs of the stages that take another number than one.
         keep_going: whether stages still start after a failure, if they need nothing of the failed stage.
+        logs: folder of the stages' logs.
     """
 
     def __init__(
         self, pipeline: Mapping[str, Node], way: Mapping[str, float], gpus: Sequence[str], jobs: int,
         share: bool = False, command: Sequence[str] = (*DVC, "repro", "--single-item"), takes: Mapping[str, Gpus] | None = None,
-        keep_going: bool = False,
+        keep_going: bool = False, logs: Path = LOGS,
     ) -> None:  # fmt: skip
         self._pipeline, self._way, self._command = pipeline, way, command
         self._gpus, self._jobs, self._share, self._takes = gpus, jobs, share, takes or {}
-        self._keep_going = keep_going
+        self._keep_going, self._logs = keep_going, logs
         self._waiting = set(pipeline)
         self._running: dict[str, Running] = {}
         self._failed: list[str] = []
@@ -143,8 +192,10 @@ class Runner:
         """Run all, and return the names of the stages that failed. After a failure, nothing that needs that stage is started,
         and without ``keep_going`` nothing at all.
 
+        No stage is left when this returns or raises, whatever it raises.
+
         Raises:
-            Stopped: SIGINT, SIGTERM or SIGHUP came; no stage is left.
+            Stopped: SIGINT, SIGTERM or SIGHUP came.
         """
         # A flag, not an exception: an exception between the start of a stage and its entry in the table would lose the stage.
         caught = [signal.SIGINT, signal.SIGTERM, signal.SIGHUP]
@@ -156,9 +207,9 @@ class Runner:
                     self._start_ready()
                 time.sleep(0.1)
             if self._stopped_by:
-                self._end_all()
                 raise Stopped(128 + self._stopped_by)
         finally:
+            self._end_all()
             for number, handler in zip(caught, before, strict=True):
                 signal.signal(number, handler)
         return self._failed
@@ -212,14 +263,14 @@ class Runner:
 
     def _start(self, name: str, gpus: tuple[str, ...]) -> None:
         self._waiting.remove(name)
-        log_file(name).parent.mkdir(parents=True, exist_ok=True)
-        with log_file(name).open("wb") as log:
+        self._logs.mkdir(parents=True, exist_ok=True)
+        with log_file(name, self._logs).open("wb") as log:
             # Its own session: Ctrl-C reaches only this process, which then ends the stages in order.
             process = subprocess.Popen(
                 [*self._command, name], stdout=log, stderr=subprocess.STDOUT, start_new_session=True,
                 env=self._environment(gpus),
             )  # fmt: skip
-        self._running[name] = Running(process, gpus, time.monotonic())
+            self._running[name] = Running(process, gpus, time.monotonic())
         self._say(f"started  {name}" + (f" on GPU {', '.join(gpus)}" if gpus else ""))
 
     def _environment(self, gpus: tuple[str, ...]) -> dict[str, str]:
@@ -234,6 +285,7 @@ class Runner:
             code = running.process.poll()
             if code is None:
                 continue
+            self._end([running])  # a DVC that was killed leaves its stage behind, on the GPU
             del self._running[name]
             if code:
                 self._failed.append(name)
@@ -242,25 +294,28 @@ class Runner:
             self._say(f"{verb} {name} after {time.monotonic() - running.since:.0f} s")
 
     def _end_all(self) -> None:
-        """End every stage but not its DVC, which ends by itself: killed while it writes dvc.lock, it would leave half."""
-        import psutil
+        if not self._running:
+            return
+        try:
+            self._say(f"stopping {', '.join(self._running)}")
+        except OSError:  # the terminal or the reader of the pipe is gone; the stages end all the same
+            discard_output()
+        self._end(list(self._running.values()))
 
-        self._say(f"stopping {', '.join(self._running)}")
-        deadline = time.monotonic() + PATIENCE_S
+    def _end(self, stages: Sequence[Running]) -> None:
+        """End every process of these stages but DVC, which ends by itself: killed while it writes dvc.lock, it would leave half."""
+        killed = time.monotonic() + PATIENCE_S
         signaled: set[tuple[int, int]] = set()  # once each: a second signal would interrupt the clean-up of the first
-        while any(running.process.poll() is None for running in self._running.values()):
-            late = time.monotonic() > deadline
-            for running in self._running.values():
-                try:
-                    leader = psutil.Process(running.process.pid)
-                    tree = leader.children(recursive=True)
-                    for process in [*tree, leader] if late else tree:
-                        sent = signal.SIGKILL if late else signal.SIGTERM
-                        if (process.pid, sent) not in signaled:
-                            signaled.add((process.pid, sent))
-                            process.send_signal(sent)
-                except psutil.NoSuchProcess:
-                    continue
+        while left := [process for stage in stages for process in processes_of(stage)]:
+            late = time.monotonic() > killed
+            if time.monotonic() > killed + PATIENCE_S:
+                return  # not even SIGKILL ends what waits for a driver
+            for process in left if late else [process for process in left if not is_dvc(process, stages)]:
+                sent = signal.SIGKILL if late else signal.SIGTERM
+                if (process.pid, sent) not in signaled:
+                    signaled.add((process.pid, sent))
+                    with suppress(psutil.Error):
+                        process.send_signal(sent)
             time.sleep(0.5)
 
     def _say(self, text: str) -> None:
@@ -285,13 +340,24 @@ def run(args: argparse.Namespace) -> int:
     """Run the pipeline or the named part of it.
 
     Raises:
-        UserError: bad parameters or options, an unknown stage, too few GPUs, a stage that needs more, or a stage failed.
+        UserError: bad parameters or options, an unknown stage, too few GPUs, a stage that needs more, a stage failed, or
+            another one is running here.
     """
     params = load_all()
     if args.jobs < 1:
         raise UserError(f"--jobs {args.jobs}: not a number of stages. Expected 1 or more. Change --jobs")
     check_engine(params.runtime)
     gpus = gpu_names(args.gpus)
+    with only_holder(LOGS / LOCK, f"`scalequest parallel` is running here already, as process {{0}}. {ONE}"):
+        return run_outdated(args, params, gpus)
+
+
+def run_outdated(args: argparse.Namespace, params: Params, gpus: Sequence[str]) -> int:
+    """Run what is not up to date, and end with the logs of the stages that failed.
+
+    Raises:
+        UserError: an unknown stage, a stage that needs more GPUs or a package that is missing, or a stage failed.
+    """
     pipeline = without_endpoints(read_pipeline(), params)
     takes = {name: gpus_of(node, params.runtime) for name, node in pipeline.items() if node.work}
     way = longest_way(pipeline, expected_seconds(pipeline, params))
@@ -346,12 +412,12 @@ def check_gpus(takes: Mapping[str, Gpus], there: int) -> None:
         )
 
 
-def log_file(name: str) -> Path:
+def log_file(name: str, logs: Path = LOGS) -> Path:
     """Path of the log of a stage."""
-    return LOGS / f"{name.replace('@', '.')}.log"
+    return logs / f"{name.replace('@', '.')}.log"
 
 
-def log_tail(name: str, lines: int = 12) -> str:
+def log_tail(name: str, logs: Path = LOGS, lines: int = 12) -> str:
     """Return the last lines that a stage printed."""
-    text = log_file(name).read_text(encoding="utf-8", errors="replace")
+    text = log_file(name, logs).read_text(encoding="utf-8", errors="replace")
     return "\n".join([line for line in text.splitlines() if line.strip()][-lines:])

@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 
 from scalequest.errors import UserError
+from scalequest.io import only_holder
 from scalequest.params import STAGES_PER_GPU, Params, read_yaml
 from scalequest.run import parallel
 from scalequest.run.estimate import SEEDS
@@ -208,10 +209,7 @@ def test_a_stopped_runner_leaves_no_stage_behind(folder: Path, sent: signal.Sign
         preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_IGN),
     )  # fmt: skip
     pids = [folder / "a.pid", folder / "b.pid"]
-    deadline = time.monotonic() + 60
-    while not all(pid.exists() and pid.read_text() for pid in pids):
-        assert time.monotonic() < deadline
-        time.sleep(0.05)
+    wait_for(*pids)
     process.send_signal(sent)
     assert process.wait(timeout=60) == 128 + sent
     for name, pid in zip("ab", pids, strict=True):
@@ -219,6 +217,87 @@ def test_a_stopped_runner_leaves_no_stage_behind(folder: Path, sent: signal.Sign
         assert (folder / f"{name}.saved").exists()
         assert (folder / f"{name}.ended").read_text() == "143"
         assert not (folder / f"{name}.killed").exists()
+
+
+# The same, but its own output fails: nobody reads it any more when it is stopped, or a log cannot be opened.
+@pytest.mark.parametrize("fails", ["reader_gone", "log"])
+def test_a_runner_whose_output_fails_leaves_no_stage_behind(folder: Path, fails: str):
+    (folder / "leader.py").write_text(LEADER)
+    (folder / "slow.py").write_text(SLOW)
+    pids = {name: folder / f"{name}.pid" for name in "ab"}
+    if fails == "log":
+        parallel.log_file("b").mkdir(parents=True)
+        del pids["b"]
+    process = subprocess.Popen(
+        [sys.executable, "-c", TWO], cwd=folder, start_new_session=True, env=os.environ | {"PYTHONPATH": str(ROOT)},
+        stdout=subprocess.PIPE, stderr=subprocess.DEVNULL,
+    )  # fmt: skip
+    assert process.stdout
+    if fails == "reader_gone":
+        wait_for(*pids.values())
+        process.stdout.close()
+        process.send_signal(signal.SIGTERM)
+    assert process.wait(timeout=60) == (1 if fails == "log" else 128 + signal.SIGTERM)
+    for name, pid in pids.items():
+        # Without the log of b, a is stopped at once: perhaps before it noted its number.
+        assert not (pid.exists() and Path("/proc", pid.read_text()).exists())
+        assert (folder / f"{name}.ended").exists()
+
+
+def wait_for(*files: Path) -> None:
+    """Wait until these files have text."""
+    deadline = time.monotonic() + 60
+    while not all(file.exists() and file.read_text() for file in files):
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+
+
+# A DVC that is killed, and leaves its stage; and a stage that fails if that one still runs.
+KILLED = """
+import os, subprocess, sys
+from pathlib import Path
+import psutil
+pid = Path("a.pid")
+if sys.argv[1] == "a":
+    pid.write_text(str(subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)"]).pid))
+    os.kill(os.getpid(), 9)
+left = int(pid.read_text())
+sys.exit(psutil.pid_exists(left) and psutil.Process(left).status() != psutil.STATUS_ZOMBIE)
+"""
+
+
+def test_a_gpu_is_free_only_when_nothing_of_a_killed_stage_is_left(folder: Path):
+    (folder / "stage.py").write_text(KILLED)
+    pipeline = nodes(("a", "", "engine"), ("b", "", "engine"))
+    assert runner(pipeline, ["0"], way={"a": 2.0, "b": 1.0}, keep_going=True).run() == ["a"]
+
+
+def test_dvc_below_the_leader_is_not_stopped_either(folder: Path):
+    """A cell's DVC is started by a process that cleans up after it."""
+    (folder / "leader.py").write_text("import subprocess, sys; subprocess.call([sys.executable, 'dvc', sys.argv[1]])")
+    (folder / "dvc").write_text(LEADER)
+    (folder / "slow.py").write_text(SLOW)
+    process = subprocess.Popen(
+        [sys.executable, "-c", TWO], cwd=folder, start_new_session=True, env=os.environ | {"PYTHONPATH": str(ROOT)}
+    )
+    wait_for(folder / "a.pid", folder / "b.pid")
+    process.send_signal(signal.SIGTERM)
+    assert process.wait(timeout=60) == 128 + signal.SIGTERM
+    for name in "ab":
+        assert (folder / f"{name}.ended").read_text() == "143"
+        assert not (folder / f"{name}.killed").exists()
+
+
+def test_a_second_run_in_one_repository_is_refused(own: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.chdir(own)
+    monkeypatch.setattr(parallel, "gpu_names", lambda _: ["0"])
+    with (
+        only_holder(parallel.LOGS / parallel.LOCK, ""),
+        pytest.raises(
+            UserError, match=rf"already, as process {os.getpid()}\. Expected one at a time.*kill {os.getpid()}"
+        ),
+    ):
+        parallel.run(Namespace(stages=[], gpus=1, jobs=1, share=False, keep_going=False))
 
 
 @pytest.fixture(scope="module")
