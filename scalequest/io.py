@@ -83,16 +83,27 @@ def only_holder(path: Path, refusal: str) -> Iterator[None]:
     Raises:
         UserError: another process holds it; ``refusal`` with that process's id in the place of ``{}``.
     """
-    with open_lock(path) as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            file.seek(0)
-            raise UserError(refusal.format(file.read(100).strip() or "?")) from None
-        file.truncate(0)
-        file.write(str(os.getpid()))
-        file.flush()
-        yield
+    while True:
+        with open_lock(path) as file:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                file.seek(0)
+                raise UserError(refusal.format(file.read(100).strip() or "?")) from None
+            if _is_at(file, path):
+                file.truncate(0)
+                file.write(str(os.getpid()))
+                file.flush()
+                yield
+                return
+
+
+def _is_at(file: TextIO, path: Path) -> bool:
+    """Whether an open file still has its name: who held the lock before may have removed it with its folder."""
+    try:
+        return os.path.samestat(os.fstat(file.fileno()), path.lstat())
+    except FileNotFoundError:
+        return False
 
 
 @contextmanager

@@ -14,7 +14,7 @@ import json
 import logging
 import shutil
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
@@ -41,7 +41,8 @@ class Journal:
             --force``), which is to compute everything again; a second start, after a kill, resumes.
 
     ``DONE`` marks one whose output was published. It stays until another stage starts, because DVC
-    may still be killed between the stage's exit and its own commit.
+    may still be killed between the stage's exit and its own commit. A stage that resumes takes the
+    mark away until it is finished again.
     """
 
     folder: Path | None
@@ -59,7 +60,7 @@ class Journal:
         folder = base / facts.name / facts.fingerprint
         for done in base.glob(f"*/*/{DONE}"):
             if done.parent.parent.name != facts.name:
-                shutil.rmtree(done.parent, ignore_errors=True)
+                _remove_finished(done.parent)
         identity_file = folder / IDENTITY
         forced = facts.recorded and ((folder / DONE).exists() or not identity_file.exists())
         if forced and folder.exists():
@@ -82,6 +83,7 @@ class Journal:
                     f"{folder}: a journal of other inputs under this fingerprint; remove the folder and rerun"
                 )
         write_json(identity_file, identity)
+        (folder / DONE).unlink(missing_ok=True)  # of an earlier start, whose result DVC did not record
         return cls(folder, forced)
 
     def shard_path(self, shard: int, rounding: Mapping[str, Any]) -> Path | None:
@@ -106,6 +108,13 @@ class Journal:
         """Mark the output as published."""
         if self.folder:
             (self.folder / DONE).touch()
+
+
+def _remove_finished(folder: Path) -> None:
+    """Remove a journal that is marked as finished, except where its stage runs again."""
+    with suppress(UserError, OSError), only_holder(folder / LOCK, "{}"):
+        if (folder / DONE).exists():  # its stage may have been resumed, and killed, since it was listed
+            shutil.rmtree(folder, ignore_errors=True)
 
 
 @contextmanager

@@ -266,8 +266,8 @@ def _attempt(main: Callable[[argparse.Namespace, StageRun], None], args: argpars
             main(args, run)
             if facts:
                 ended.facts = confirm(run, started)
-                run.journal.finish()
                 environment.record(ended.facts, run.spent(started))
+                run.journal.finish()  # last: another stage may remove what is marked as finished
         return 0, ""
     except UserError as error:
         hint = (

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from scalequest import io
 from scalequest.cli import main
 from scalequest.errors import UserError
 from scalequest.io import one_at_a_time, only_holder, private_folder, write_json
@@ -153,6 +154,57 @@ def test_another_users_lock_of_a_stage_is_named(tmp_path: Path, monkeypatch: pyt
     monkeypatch.setattr(os, "open", refuse)
     with pytest.raises(UserError, match="cannot be opened \\(Permission denied\\)"), only_writer(stage_facts(tmp_path)):
         pass
+
+
+@pytest.mark.parametrize("finished", [True, False], ids=["marked_as_finished", "resumed"])
+def test_a_starting_stage_leaves_the_journal_of_a_running_one_alone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, finished: bool
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    run(tmp_path, [])
+    mine = Journal.of(stage_facts(tmp_path))
+    mine.finish()
+    other = StageFacts("reward", tmp_path)
+    with only_writer(stage_facts(tmp_path)):
+        if not finished:
+            mine = Journal.of(stage_facts(tmp_path))
+        Journal.of(other)
+        assert shard_file(mine.folder, 1).is_file()
+        assert mine.folder
+        assert (mine.folder / LOCK).is_file()
+    done: list[int] = []
+    run(tmp_path, done)
+    assert done == []
+    mine.finish()
+    Journal.of(other)
+    assert not mine.folder.exists(), "now nobody uses it"
+
+
+def test_a_resumed_stage_that_is_killed_keeps_its_journal(tmp_path: Path) -> None:
+    run(tmp_path, [])
+    Journal.of(stage_facts(tmp_path)).finish()
+    resumed = Journal.of(stage_facts(tmp_path))
+    Journal.of(StageFacts("reward", tmp_path))
+    assert shard_file(resumed.folder, 1).is_file()
+
+
+def test_a_lock_that_its_holder_removed_is_not_taken(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Opened while another process held it, and taken after that one had removed it with its folder."""
+    path = tmp_path / "journal" / LOCK
+    opened = io.open_lock
+
+    def late(path: Path) -> Any:
+        file = opened(path)
+        monkeypatch.setattr(io, "open_lock", opened)
+        path.unlink()
+        path.parent.rmdir()
+        return file
+
+    monkeypatch.setattr(io, "open_lock", late)
+    with only_holder(path, "held by {}"):
+        assert path.read_text() == str(os.getpid())
+        with pytest.raises(UserError, match="held by"), only_holder(path, "held by {}"):
+            pass
 
 
 # --------------------------------------------------------------------------------------------------------------- rows

@@ -268,6 +268,16 @@ def test_a_finished_stage_says_so_in_its_journal_and_a_failed_one_does_not(stage
     assert len(list((tmp_path / ".work" / "journal" / "judge").glob("*/DONE"))) == 1
 
 
+def test_a_stage_is_marked_as_finished_when_all_is_recorded(stage, tmp_path: Path):
+    body = """
+from scalequest.runtime import environment
+def no(*_): raise RuntimeError("not recorded")
+environment.record = no
+"""
+    assert ended(stage(body, facts=IN_DVC))[0] == 1
+    assert list((tmp_path / ".work" / "journal" / "judge").glob("*/DONE")) == []
+
+
 # ------------------------------------------------------------------------------------------------------------- metrics
 
 

@@ -239,8 +239,10 @@ def test_a_published_journal_stays_until_another_stage_starts(tmp_path: Path):
     mine.finish()
     # DVC may be killed between the stage's exit and its own commit: the same stage finds its shards.
     again = Work()
-    run(again, Journal.of(facts(tmp_path, "judge")))
+    mine = Journal.of(facts(tmp_path, "judge"))
+    run(again, mine)
     assert again.shards == []
+    mine.finish()
     Journal.of(facts(tmp_path, "respond"))
     assert not mine.folder.exists()
 
