@@ -6,7 +6,6 @@ A command is one entry here and one module, which is loaded only when the comman
 import argparse
 import difflib
 import importlib
-import os
 import sys
 from dataclasses import dataclass
 from pathlib import Path

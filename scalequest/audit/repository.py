@@ -15,8 +15,10 @@ from scalequest.io import read_whole
 
 # The files in the working folder, committed or not. DVC uses the same name.
 WORKSPACE = "workspace"
-# DVC keeps an experiment as refs/exps/<2 digits of its baseline>/<the other 38>/NAME; its other refs there are scratch.
-EXPERIMENT = re.compile(r"refs/exps/[0-9a-f]{2}/[0-9a-f]{38}/(.+)")
+# DVC keeps an experiment as refs/exps/<2 digits of its baseline>/<the other 38>/NAME; its other refs there are scratch. While
+# a new run of it goes on, the finished one is set aside: DVC overwrites none, and it counts until there is a new one.
+EXPERIMENTS, SET_ASIDE = "refs/exps/", "refs/scalequest/aside/"
+EXPERIMENT = re.compile(rf"(?:{EXPERIMENTS}|{SET_ASIDE})[0-9a-f]{{2}}/[0-9a-f]{{38}}/(.+)")
 SCRATCH = ("refs/stash", "refs/exps/stash", *(f"refs/exps/{name}/*" for name in ("exec", "apply", "celery", "temp")))
 
 
@@ -133,7 +135,7 @@ class Repository:
             return Revision(name, commits[0], experiment=True)
         if commits:
             raise UserError(f"revision '{name}': {len(commits)} experiments have this name; name the commit: {', '.join(c[:10] for c in commits)}")  # fmt: skip
-        short = [ref.split("/", 2)[2] for ref in self.tips if not ref.startswith("refs/exps/")]
+        short = [ref.split("/", 2)[2] for ref in self.tips if not EXPERIMENT.fullmatch(ref)]
         known = [WORKSPACE, "HEAD", *short, *self.experiments]
         raise UserError(
             f"revision '{name}': looked among branches, tags, commits and DVC experiments, found none{nearest(name, known)}"

@@ -17,6 +17,7 @@ from scalequest import cli
 from scalequest.audit.lock import parse_yaml as parse_fast
 from scalequest.audit.repository import Repository
 from scalequest.errors import UserError
+from scalequest.io import only_holder
 from scalequest.outcomes import FINISHED, HOLDS, MISSING_CELL, NOT_RUN, OUTDATED
 from scalequest.problems import own
 from scalequest.run.experiment import cells, command
@@ -65,7 +66,7 @@ def test_a_cell_without_rewards_trains_no_reward_model(grids: dict[str, Grid]):
 def test_every_cell_has_an_estimate_and_lines_are_short(grids: dict[str, Grid]):
     for grid in grids.values():
         for cell in grid.cells.values():
-            assert command.estimate(cell), f"{grid.name}: {cell.name}"
+            assert command.stage_hours(cell), f"{grid.name}: {cell.name}"
         text = (ROOT / "experiments" / f"{grid.name}.yaml").read_text()
         assert [line for line in text.splitlines() if len(line) > 120] == []
 
@@ -83,7 +84,7 @@ def test_a_cell_without_generators_has_an_estimate(folder: Path):
     assert cell.params.mix == []
     assert {"judge", "respond"} <= set(found := command.stage_hours(cell))
     assert "qft" not in found
-    assert command.estimate(cell) == pytest.approx(sum(found.values()))
+    assert command.estimate(cell, dict.fromkeys(found, "key")) == pytest.approx(sum(found.values()))
 
 
 def test_cells_read_a_file_of_their_own_rows_once(folder: Path, monkeypatch: pytest.MonkeyPatch):
@@ -94,7 +95,7 @@ def test_cells_read_a_file_of_their_own_rows_once(folder: Path, monkeypatch: pyt
     monkeypatch.setattr(own, "own_rows", read)
     grid = grid_of_own_questions(folder, pinned)
     assert [command.own_rows(cell).questions for cell in grid.cells.values()] == [{"book": 40}] * 3
-    assert all(command.estimate(cell) for cell in grid.cells.values())
+    assert all(command.stage_hours(cell) for cell in grid.cells.values())
     assert read.call_count == 1
 
 
@@ -294,6 +295,121 @@ def test_an_unknown_name_is_answered_with_the_nearest(repository: Repository):
         cli.run(["experiment", "bets"])
     with pytest.raises(UserError, match=r"--cell nope: no such cell\. Expected one of: reward, random, marked"):
         cli.run(["experiment", "best", "--cell", "nope"])
+
+
+DVC = """#!{python}
+import os, subprocess, sys
+ref = "refs/exps/{head}/best-random"
+assert subprocess.call(["git", "rev-parse", "-q", "--verify", ref]), "DVC would refuse: there is an experiment of this name"
+if os.environ["ENDS"] == "well":
+    subprocess.check_call(["git", "update-ref", ref, "HEAD"])
+sys.exit(os.environ["ENDS"] != "well")
+"""
+
+
+@pytest.fixture
+def ref(repository: Repository, folder: Path, monkeypatch: pytest.MonkeyPatch) -> str:
+    """The ref of the cell `random`, whose DVC ends as the variable ENDS says."""
+    head = git(folder, "rev-parse", "HEAD")
+    program = folder / ".work" / "bin" / "dvc"
+    program.parent.mkdir(parents=True)
+    program.write_text(DVC.format(python=sys.executable, head=f"{head[:2]}/{head[2:]}"))
+    program.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{program.parent}:{os.environ['PATH']}")
+    monkeypatch.setattr(command, "find_blockers", lambda _: [])
+    return f"refs/exps/{head[:2]}/{head[2:]}/best-random"
+
+
+def test_a_finished_result_stays_until_there_is_a_new_one(
+    ref: str, repository: Repository, folder: Path, monkeypatch: pytest.MonkeyPatch
+):
+    grid = grid_of(folder)
+    old = ran(repository, grid, "random")
+    monkeypatch.setenv("ENDS", "badly")
+    assert cli.run(["experiment", "best", "--cell", "random"]) == 1
+    assert git(folder, "rev-parse", ref) == old
+    monkeypatch.setattr(cells, "DVC", ("no-such-dvc",))
+    with pytest.raises(FileNotFoundError):
+        cli.run(["experiment", "best", "--cell", "random"])
+    assert git(folder, "rev-parse", ref) == old
+
+
+def test_a_new_result_replaces_the_old_one(
+    ref: str, repository: Repository, folder: Path, monkeypatch: pytest.MonkeyPatch
+):
+    ran(repository, grid_of(folder), "random")
+    monkeypatch.setenv("ENDS", "well")
+    assert cli.run(["experiment", "best", "--cell", "random"]) == 0
+    assert git(folder, "rev-parse", ref) == git(folder, "rev-parse", "HEAD")
+    assert git(folder, "for-each-ref", "refs/scalequest") == ""
+
+
+def test_a_result_counts_while_its_cell_runs_again(repository: Repository, folder: Path):
+    """And when that run is killed without a word: the next one gives it its name back."""
+    grid = grid_of(folder)
+    old = ran(repository, grid, "random")
+    killed = cells.set_aside(repository, "best-random")
+    killed.__enter__()
+    assert states(folder, grid)[1] == FINISHED
+    assert Repository(folder).revision("best-random").commit == old
+    with cells.set_aside(repository, "best-random"):
+        assert states(folder, grid)[1] == FINISHED
+    assert git(folder, "for-each-ref", "refs/scalequest") == ""
+    assert Repository(folder).revision("best-random").commit == old
+
+
+def test_an_experiment_is_run_once_at_a_time(repository: Repository, folder: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(command, "find_blockers", lambda _: [])
+    logs = Path(".work", "parallel", "best")
+    message = rf"running here already, as process {os.getpid()}\. Expected one at a time"
+    with only_holder(logs / "lock", ""):
+        with pytest.raises(UserError, match=f"the experiment best is {message}"):
+            cli.run(["experiment", "best"])
+        assert cli.run(["experiment", "best", "--plan"]) == 0
+    with only_holder(logs / "random.lock", ""), pytest.raises(UserError, match=f"cell random of best is {message}"):
+        cli.run(["experiment", "best", "--cell", "random"])
+
+
+def test_the_logs_of_cells_are_in_a_folder_of_their_experiment(
+    repository: Repository, folder: Path, monkeypatch: pytest.MonkeyPatch
+):
+    class Failing:
+        def __init__(self, *_: object, logs: Path, **__: object) -> None:
+            logs.mkdir(parents=True, exist_ok=True)
+            (logs / "reward.log").write_text("its last line")
+
+        def run(self) -> list[str]:
+            return ["reward"]
+
+    monkeypatch.setattr(command, "find_blockers", lambda _: [])
+    monkeypatch.setattr(command, "Runner", Failing)
+    with pytest.raises(UserError, match="--- reward\nits last line"):
+        cli.run(["experiment", "best"])
+    assert (folder / ".work" / "parallel" / "best" / "reward.log").exists()
+
+
+def test_an_experiment_runs_from_the_root_wherever_it_is_called(
+    ref: str, repository: Repository, folder: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.chdir(folder / "experiments")
+    monkeypatch.setenv("ENDS", "well")
+    assert cli.run(["experiment", "best", "--cell", "random"]) == 0
+    assert Path.cwd() == folder
+    monkeypatch.chdir(folder / "experiments")
+    with pytest.raises(UserError, match=rf"--from {folder}/experiments/gone"):
+        cli.run(["experiment", "best", "--keep", "--cell", "random", "--from", "gone"])
+
+
+def test_the_page_has_the_hours_of_the_plan(repository: Repository, folder: Path):
+    grid = grid_of(folder)
+    text = command.plan(grid, dict.fromkeys(grid.cells, MISSING_CELL), folder)
+    lines = [line.split() for line in text.splitlines() if line.startswith(("reward ", "random ", "marked "))]
+    hours = [f"{words[0]} {words[words.index('of') + 2]}" for words in lines]
+    page = command.write_page(grid, repository).read_text()
+    assert f"Hours of one H100: {', '.join(hours)};" in page
+    assert float(hours[0].split()[1]) < sum(command.stage_hours(grid.cells["reward"]).values()), (
+        "no generator is trained for it"
+    )
 
 
 @pytest.mark.slow

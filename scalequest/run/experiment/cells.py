@@ -6,16 +6,18 @@ stage twice. DVC's own queue is not used, because its worker outlives Ctrl-C and
 """
 
 import json
+import signal
 import subprocess
 import tempfile
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
 from scalequest.audit.chain import folder_hash
 from scalequest.audit.lock import PARAMS, PIPELINE, Lock, parse_yaml, read_lock
-from scalequest.audit.repository import EXPERIMENT, Repository, Revision
+from scalequest.audit.repository import EXPERIMENT, EXPERIMENTS, SET_ASIDE, Repository, Revision
 from scalequest.audit.tables import hash_file
 from scalequest.errors import UserError
 from scalequest.models.source import parse_source
@@ -112,6 +114,49 @@ def command(grid: Grid, cell: Cell, root: Path = Path()) -> list[str]:
 def refs(repository: Repository, name: str) -> dict[str, str]:
     """Every experiment of that name with its commit, one per baseline."""
     return {ref: commit for ref, commit in repository.tips.items() if (m := EXPERIMENT.fullmatch(ref)) and m[1] == name}
+
+
+@contextmanager
+def set_aside(repository: Repository, name: str) -> Iterator[None]:
+    """Free the name of an experiment on this commit for a new run in the block.
+
+    DVC overwrites no experiment. The old one is removed only when the new one is there, and else has its name back. It counts
+    meanwhile, and also if this process is killed (``EXPERIMENT``).
+    """
+    head = repository.head or ""
+    there = f"{head[:2]}/{head[2:]}/{name}"
+    new, old = EXPERIMENTS + there, SET_ASIDE + there
+    if commit := _commit(repository, new):
+        repository.git("update-ref", old, commit)
+        repository.git("update-ref", "-d", new)
+    try:
+        yield
+    finally:
+        if commit := _commit(repository, old):
+            if not _commit(repository, new):
+                repository.git("update-ref", new, commit)
+            repository.git("update-ref", "-d", old)
+
+
+def _commit(repository: Repository, ref: str) -> str:
+    return repository.git("rev-parse", "--verify", "-q", ref, check=False).decode().strip()
+
+
+def run(words: list[str]) -> int:
+    """Run the command of a cell, and return its exit code. Ctrl-C reaches it by itself; other signals are passed on."""
+    process = subprocess.Popen(words)
+    handlers = {
+        signal.SIGINT: lambda *_: None,
+        signal.SIGTERM: lambda number, _: process.send_signal(number),
+        signal.SIGHUP: lambda number, _: process.send_signal(number),
+    }
+    before = {number: signal.signal(number, handler) for number, handler in handlers.items()}
+    try:
+        code = process.wait()
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+    return code if code >= 0 else 128 - code
 
 
 def finished(repository: Repository, grid: Grid, cell: Cell) -> Lock | None:

@@ -17,21 +17,22 @@ A finished cell is a DVC experiment, which a clone does not have. --keep writes 
 reports/experiments/NAME/C, small files to commit. The table is computed from them as from the experiment, and a kept cell
 runs again only with --cell. A folder is refused if its parameters are not the cell's: those that the cell's stages
 recorded in dvc.lock. The model of a role that no stage read may differ.
-Logs are in .work/parallel/CELL.log. docs/experiments.md explains the files and the verdicts.
+Logs are in .work/parallel/NAME/CELL.log. docs/experiments.md explains the files and the verdicts.
 """
 
 import argparse
 import os
 import sys
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Container, Iterable
+from contextlib import nullcontext
 from functools import cache
 from pathlib import Path
 from typing import Any
 
 from scalequest.audit.repository import Repository
 from scalequest.errors import UserError
-from scalequest.io import read_json, write_text
+from scalequest.io import only_holder, read_json, write_text
 from scalequest.outcomes import FINISHED, KEPT_CELL, MISSING_CELL, NOT_RUN, OUTDATED
 from scalequest.params import Own, read_yaml
 from scalequest.run.check import find_blockers
@@ -43,7 +44,7 @@ from scalequest.run.experiment.keeping import Standing, code_notes, keep_experim
 from scalequest.run.experiment.kept import ENVIRONMENT
 from scalequest.run.experiment.results import judge
 from scalequest.run.gpus import TABLE
-from scalequest.run.parallel import Runner, log_tail
+from scalequest.run.parallel import LOCK, LOGS, ONE, Runner, log_tail
 from scalequest.run.pipeline import Node
 from scalequest.run.rates import hours
 from scalequest.run.work import Assumptions
@@ -90,28 +91,45 @@ def stage_hours(cell: Cell) -> dict[str, float]:
     return {work.stage: hours(work, measured["gpus"][GPU], measured) for work in found}
 
 
-def estimate(cell: Cell, keys: dict[str, str] | None = None, done: set[str] | None = None) -> float | None:
-    """Hours of one H100 for a cell, without the stages whose keys are in ``done``; None where a size is not known."""
+def estimate(cell: Cell, keys: dict[str, str], done: Container[str] = ()) -> float | None:
+    """Hours of one H100 for a cell; None where a size is not known.
+
+    Args:
+        cell: the cell.
+        keys: of its stages, as ``stage_keys`` gives them.
+        done: keys of the stages that another cell runs.
+    """
     found = stage_hours(cell)
     if not found:
         return None
-    if keys is None:
-        return sum(found.values())
     branches = Counter(name.split("@")[0] for name in keys)
-    own = [name.split("@")[0] for name, key in keys.items() if key not in (done or set())]
+    own = [name.split("@")[0] for name, key in keys.items() if key not in done]
     return sum(found.get(base, 0.0) / branches[base] for base in own)
+
+
+def grid_keys(grid: Grid, root: Path = Path()) -> dict[str, dict[str, str]]:
+    """The stages of every cell with their keys."""
+    return {name: dvc.stage_keys(cell.values, grid.targets, root) for name, cell in grid.cells.items()}
+
+
+def estimates(grid: Grid, keys: dict[str, dict[str, str]]) -> dict[str, float | None]:
+    """Hours of one H100 for every cell: of the stages that no earlier cell has."""
+    done: set[str] = set()
+    found = {}
+    for name, cell in grid.cells.items():
+        found[name] = estimate(cell, keys[name], done)
+        done |= set(keys[name].values())
+    return found
 
 
 def plan(grid: Grid, states: dict[str, str], root: Path = Path()) -> str:
     """What a run does: per cell its state, the stages that no earlier cell has, and the estimate of these."""
     done: dict[str, str] = {}
-    rows, total, all_stages = [], 0.0, 0
+    rows, all_keys = [], grid_keys(grid, root)
+    left = estimates(grid, all_keys)
     for cell in grid.cells.values():
-        keys = dvc.stage_keys(cell.values, grid.targets, root)
+        keys, value = all_keys[cell.name], left[cell.name]
         own = [name for name, key in keys.items() if key not in done]
-        value = estimate(cell, keys, set(done))
-        total += value or 0.0
-        all_stages += len(keys)
         bases = Counter(name.split("@")[0] for name in own)
         listed = ", ".join(base if n == 1 else f"{base} ×{n}" for base, n in bases.items())
         shared = Counter(done[key] for key in keys.values() if key in done)
@@ -126,7 +144,7 @@ def plan(grid: Grid, states: dict[str, str], root: Path = Path()) -> str:
         "",
         table.plain(head, rows),
         "",
-        f"{len(done)} stages in place of {all_stages}, {total:.2f} hours of one {GPU.upper()}; evaluation and CPU stages are not estimated.",
+        f"{len(done)} stages in place of {sum(map(len, all_keys.values()))}, {sum(filter(None, left.values())):.2f} hours of one {GPU.upper()}; evaluation and CPU stages are not estimated.",
         *assumed_rows(grid.cells.values()),
         *(f"cell {cell.name}: {'; '.join(cell.changes) or 'the base'}" for cell in grid.cells.values()),
     ])  # fmt: skip
@@ -148,7 +166,10 @@ def write_page(grid: Grid, repository: Repository) -> Path:
     results = {name: result for name, result in found.items() if result is not None}
     # The same words for an experiment and its kept files, so that a clone writes the same page.
     states = {name: FINISHED if name in results else standing.state for name, standing in standings.items()}
-    left = {cell.name: estimate(cell) for cell in grid.cells.values() if cell.name not in results}
+    left: dict[str, float | None] = {}
+    if len(results) < len(grid.cells):
+        hours_of = estimates(grid, grid_keys(grid, repository.root))
+        left = {name: value for name, value in hours_of.items() if name not in results}
     assumed = assumed_rows(grid.cells[name] for name, value in left.items() if value is not None)
     notes = code_notes(results, grid.targets, repository.root)
     path = table.where(repository.root, grid.name)
@@ -157,21 +178,26 @@ def write_page(grid: Grid, repository: Repository) -> Path:
     return path
 
 
-def run_cell(grid: Grid, cell: Cell, repository: Repository) -> None:
-    """Become the DVC that runs one cell.
+def run_cell(grid: Grid, cell: Cell, repository: Repository) -> int:
+    """Run one cell with DVC, and return its exit code. A result that it had is replaced only by a new one.
 
     Raises:
-        UserError: the cell's parameters name what is not there.
+        UserError: the cell's parameters name what is not there, or it is running.
     """
     if found := find_blockers(cell.params):
         raise UserError(f"cell {cell.name}: {len(found)} thing(s) that it would stop at\n" + "\n".join(f"  {line}" for line in found))  # fmt: skip
     words = dvc.command(grid, cell, repository.root)
-    # DVC does not overwrite an experiment of the same name on the same commit; the result that it had is outdated.
-    here = f"refs/exps/{(repository.head or '')[:2]}/{(repository.head or '')[2:]}/"
-    for ref in dvc.refs(repository, grid.experiment(cell.name)):
-        if ref.startswith(here):
-            repository.git("update-ref", "-d", ref)
-    os.execvp(words[0], words)
+    lock = logs(grid) / f"{cell.name}.{LOCK}"
+    with (
+        only_holder(lock, f"cell {cell.name} of {grid.name} is running here already, as process {{0}}. {ONE}"),
+        dvc.set_aside(repository, grid.experiment(cell.name)),
+    ):
+        return dvc.run(words)
+
+
+def logs(grid: Grid) -> Path:
+    """Folder of the logs of an experiment's cells."""
+    return LOGS / grid.name
 
 
 def run_missing(grid: Grid, chosen: list[Cell]) -> None:
@@ -183,11 +209,11 @@ def run_missing(grid: Grid, chosen: list[Cell]) -> None:
     names = [cell.name for cell in chosen]
     nodes = {name: Node(name, frozenset(names[:i][-1:]), None) for i, name in enumerate(names)}
     command = (sys.executable, "-m", "scalequest.cli", "experiment", grid.name, "--cell")
-    failed = Runner(nodes, dict.fromkeys(names, 0.0), [], 1, command=command).run()
+    failed = Runner(nodes, dict.fromkeys(names, 0.0), [], 1, command=command, logs=logs(grid)).run()
     if failed:
         raise UserError(
             f"cell {failed[0]} failed; the cells after it were not started. Fix it and run again: finished cells, stages and "
-            f"shards are kept\n--- {failed[0]}\n{log_tail(failed[0])}"
+            f"shards are kept\n--- {failed[0]}\n{log_tail(failed[0], logs(grid))}"
         )
 
 
@@ -217,6 +243,9 @@ def run(args: argparse.Namespace) -> int:
     repository = Repository.find()
     root = repository.root
     _check_options(args)
+    if not root.samefile(Path.cwd()):  # parameters, sources and DVC's targets are relative to the root
+        args.folder = args.folder and args.folder.absolute()
+        os.chdir(root)
     if args.name is None:
         print(listing(read_all(root), repository))
         return 0
@@ -228,17 +257,19 @@ def run(args: argparse.Namespace) -> int:
         keep(grid, repository, cell, args.folder)
         return 0
     if cell is not None:
-        run_cell(grid, cell, repository)
-    standings = {cell.name: stand(repository, grid, cell) for cell in grid.cells.values()}
-    states = {name: standing.state for name, standing in standings.items()}
-    for name, standing in standings.items():
-        if standing.kept and standing.kept.other:
-            print(f"the kept files of {name} are of another cell: {standing.kept.other}", flush=True)
-    if args.plan:
-        print(plan(grid, states, root))
-        return 0
-    if not args.table:
-        run_what_is_left(grid, standings, args.all)
+        return run_cell(grid, cell, repository)
+    reads = args.plan or args.table
+    one = only_holder(logs(grid) / LOCK, f"the experiment {grid.name} is running here already, as process {{0}}. {ONE}")
+    with nullcontext() if reads else one:  # what is left is decided by one run at a time
+        standings = {cell.name: stand(repository, grid, cell) for cell in grid.cells.values()}
+        for name, standing in standings.items():
+            if standing.kept and standing.kept.other:
+                print(f"the kept files of {name} are of another cell: {standing.kept.other}", flush=True)
+        if args.plan:
+            print(plan(grid, {name: standing.state for name, standing in standings.items()}, root))
+            return 0
+        if not args.table:
+            run_what_is_left(grid, standings, args.all)
     page = write_page(grid, Repository(root))
     text = page.read_text(encoding="utf-8").split("## Claims\n\n")[1].split("\nDifferences")[0]
     print(f"{page.relative_to(root)}\n\n{text.rstrip()}")
