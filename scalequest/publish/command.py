@@ -10,6 +10,7 @@ makes the same bytes again. Addresses in the cards hold no password and no path 
 
 import argparse
 import shutil
+import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -36,6 +37,8 @@ from scalequest.redaction import keep_secret
 
 # The name that CycloneDX recommends.
 BILL = "bom.cdx.json"
+# The folders that are written.
+PARTS = ("dataset", "model")
 # The published student and its training rows, by the stages that make them.
 MODEL_STAGE, DATA_STAGE, LEDGER_STAGE = "instruct_tune", "reward_select", "filter"
 
@@ -109,7 +112,7 @@ def write_hub_folder(
     anyway: bool = False,
     sign: Path | None = None,
 ) -> None:
-    """Write ``out/dataset`` and ``out/model``, files and cards.
+    """Write ``out/dataset`` and ``out/model``, files and cards. They replace those of an earlier call when they are complete.
 
     Args:
         repository: that ``lock`` is of.
@@ -123,8 +126,9 @@ def write_hub_folder(
 
     Raises:
         UserError: a link is broken, a stage has not run, the data are not here, ``licences`` names what is no source, the
-            commit does not make these bytes, a file holds a secret, or ``sign`` holds no key.
+            commit does not make these bytes, a file holds a secret, ``sign`` holds no key, or another's folder is in the way.
     """
+    check_free(out)
     if sign:
         require_package()
     key = private_key(sign, out) if sign else None
@@ -148,33 +152,52 @@ def write_hub_folder(
     known = [source.name for source in facts[model].sources]  # a superset of the data set's
     if unknown := sorted(licences.keys() - set(known)):
         raise UserError(f"--licence {unknown[0]}: no such source{nearest(unknown[0], known)}")
-    # Only now: a refusal leaves what an earlier call has written.
-    shutil.rmtree(out / "dataset", ignore_errors=True)
-    shutil.rmtree(out / "model", ignore_errors=True)
-    configs = write_configs(tables, out / "dataset")
-    for path, file in files.items():
-        _copy(file, out / "model" / path)
-    write_text(out / "dataset" / "README.md", dataset_card(facts[data], configs))
-    write_json(out / "dataset" / "croissant.json", croissant(facts[data], out / "dataset", configs, dataset))
-    write_json(out / "dataset" / BILL, bill(facts[data]))
-    write_text(out / "model" / "README.md", model_card(facts[model], dataset))
-    write_json(out / "model" / BILL, bill(facts[model]))
-    write_eval_results(facts[model], out / "model")
-    if sign:
-        for name in ("dataset", "model"):
-            write_lock(repository, lock, out / name)
-    if found := list(secrets(out, key_variable(repository, lock))):
-        shutil.rmtree(out / "dataset")
-        shutil.rmtree(out / "model")
-        raise UserError(
-            f"publish: {found[0]}. Expected files without secrets; nothing was kept. Remove it where it comes from"
-        )
-    if sign:
-        origin = facts[data].origin
-        stages = list(stage_statements(repository, history, lock, origin))
-        for name in ("dataset", "model"):
-            last = publication_statement(repository, lock, out / name, origin)
-            sign_folder(out / name, [*stages, last], sign, key)
+    out.mkdir(parents=True, exist_ok=True)
+    # Beside what an earlier call has written, which stays unless the new files are complete.
+    with tempfile.TemporaryDirectory(prefix=".publish-", dir=out) as beside:
+        new = Path(beside)
+        configs = write_configs(tables, new / "dataset")
+        for path, file in files.items():
+            _copy(file, new / "model" / path)
+        write_text(new / "dataset" / "README.md", dataset_card(facts[data], configs))
+        write_json(new / "dataset" / "croissant.json", croissant(facts[data], new / "dataset", configs, dataset))
+        write_json(new / "dataset" / BILL, bill(facts[data]))
+        write_text(new / "model" / "README.md", model_card(facts[model], dataset))
+        write_json(new / "model" / BILL, bill(facts[model]))
+        write_eval_results(facts[model], new / "model")
+        if sign:
+            for part in PARTS:
+                write_lock(repository, lock, new / part)
+        if found := list(secrets(new, key_variable(repository, lock))):
+            raise UserError(
+                f"publish: {found[0].removeprefix(f'{new}/')}. Expected files without secrets; nothing was kept. Remove it where "
+                "it comes from"
+            )
+        if sign:
+            origin = facts[data].origin
+            stages = list(stage_statements(repository, history, lock, origin))
+            for part in PARTS:
+                last = publication_statement(repository, lock, new / part, origin)
+                sign_folder(new / part, [*stages, last], sign, key)
+        for part in PARTS:
+            if (out / part).exists():
+                (out / part).rename(new / f"old-{part}")
+            (new / part).rename(out / part)
+
+
+def check_free(out: Path) -> None:
+    """Refuse to replace what this command has not written.
+
+    Raises:
+        UserError: a file or folder has the name of one to be written, and no bill of materials.
+    """
+    for path in (out / part for part in PARTS):
+        empty = not path.exists() or (path.is_dir() and not any(path.iterdir()))
+        if not (empty or (path / BILL).is_file()):
+            raise UserError(
+                f"--out {out}: {path} is there, and was not written by `scalequest publish` (it has no {BILL}). Expected no such "
+                "folder, or one to replace. Move it, or name another folder."
+            )
 
 
 def key_variable(repository: Repository, lock: Lock) -> str:

@@ -41,6 +41,36 @@ def test_the_data_set_loads_with_its_ledger(pipeline: Pipeline) -> None:
     ]  # fmt: skip
 
 
+def test_a_folder_that_publish_did_not_write_is_refused_and_stays(pipeline: Pipeline) -> None:
+    theirs = pipeline.root.parent / "hub" / "dataset" / "my_thesis_data.csv"
+    theirs.parent.mkdir(parents=True)
+    theirs.write_text("years of work")
+    with pytest.raises(
+        UserError, match=r"hub/dataset is there, and was not written by .*Move it, or name another folder"
+    ):
+        write(pipeline)
+    assert theirs.read_text() == "years of work"
+    assert [path.name for path in theirs.parents[1].iterdir()] == ["dataset"]
+
+
+def test_a_publication_stays_until_the_new_one_is_complete(pipeline: Pipeline, monkeypatch: pytest.MonkeyPatch) -> None:
+    out = write(pipeline)
+    (out / "model" / "old").touch()
+
+    def full(*_: Any) -> None:
+        raise OSError(28, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(publish, "write_eval_results", full)
+        with pytest.raises(OSError, match="No space"):
+            write(pipeline)
+    assert (out / "model" / "old").exists()
+    assert ids(out / "dataset") == ["sums/0/0", "sums/0/1"]
+    write(pipeline)
+    assert not (out / "model" / "old").exists()
+    assert sorted(path.name for path in out.iterdir()) == ["dataset", "model"]
+
+
 def test_the_data_sets_card_says_what_the_lock_says(pipeline: Pipeline) -> None:
     from huggingface_hub import DatasetCard
 
