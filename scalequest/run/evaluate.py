@@ -19,6 +19,7 @@ import os
 import socket
 import sys
 import tempfile
+from collections import Counter
 from collections.abc import MutableMapping, Sequence
 from pathlib import Path
 from typing import Any, NoReturn
@@ -276,16 +277,20 @@ def lm_eval_items(name: str) -> dict[str, Any]:
 
 
 def evaluate(args: argparse.Namespace) -> dict[str, dict[str, float]]:
-    """Evaluate as the options say, write what they ask for, and return the scores by task.
+    """Evaluate as the options say, print the scores, write what the options ask for, and return the scores by task.
 
     Raises:
         UserError: a model, benchmark or option does not exist or has a wrong value.
     """
-    names = [name for name in args.tasks.split(",") if name]
+    names = [name.strip() for name in args.tasks.split(",") if name.strip()]
     root = find_root(Path.cwd())
     params, known = benchmarks_of(root)
     if not names:
         raise UserError(f"--tasks: no name given. Expected some of {', '.join(sorted(known))}, separated by commas")
+    if twice := [name for name, n in Counter(names).items() if n > 1]:
+        raise UserError(
+            f"--tasks: {', '.join(twice)} twice. Expected each benchmark once. Leave one out; --answers K asks for several answers"
+        )
     if args.model is None:
         raise UserError("model: none given. Expected a folder, or ORG/NAME@COMMIT of the hub, before --tasks")
     draws = draws_of(args, params.seed)
@@ -308,6 +313,7 @@ def evaluate(args: argparse.Namespace) -> dict[str, dict[str, float]]:
         )
         rows = run_exam(model, exam, engine, params.runtime)
     scores = summarize(rows)
+    print(scores_in_words(scores), flush=True)  # before what may fail
     if args.samples:
         write_rows(args.samples, rows, SAMPLE)
     if args.scores:
@@ -327,7 +333,7 @@ def run(args: argparse.Namespace) -> NoReturn:
         os._exit(0)
     limit_spinning(os.environ)
     work_without_hub(os.environ)
-    print(scores_in_words(evaluate(args)))
+    evaluate(args)
     close_pools()
     sys.stdout.flush()
     os._exit(0)

@@ -1,5 +1,6 @@
 """The command `scalequest evaluate`: any model, any benchmark."""
 
+import argparse
 import os
 import subprocess
 import sys
@@ -76,6 +77,9 @@ def test_a_catalogue_with_a_misspelt_key_is_refused(tmp_path: Path):
         pytest.param(["m", "--tasks", "humaneval", "--max-tokens", "4096"], "room for a prompt", id="no_room"),
         pytest.param(["m", "--tasks", "humaneval", "--scores", "docs"], "--scores docs: a folder. Expected a file", id="scores_in_a_folder"),
         pytest.param(["m", "--tasks", "humaneval", "--samples", "README.md/x"], "README.md is no folder", id="samples_below_a_file"),
+        pytest.param(["m", "--tasks", "humaneval", "--scores", "/proc/scores.json"], "--scores /proc/scores.json: cannot be written (", id="scores_where_no_file_can_be"),
+        pytest.param(["m", "--tasks", "mbpp, humaneval,mbpp"], "--tasks: mbpp twice. Expected each benchmark once", id="twice"),
+        pytest.param(["m", "--tasks", "aime24, humanevil"], "no benchmark 'humanevil'. Did you mean", id="misspelt_after_a_space"),
         pytest.param(["m", "--tasks", "humanevil"], "Did you mean 'humaneval'", id="misspelt"),
         pytest.param(["models/studnt", "--tasks", "humaneval"], "models/studnt: no such folder. Expected a model. Run `dvc repro` or `dvc pull`", id="not_made"),
         pytest.param(["no-such-folder", "--tasks", "humaneval"], "no-such-folder: no such folder, and no repository", id="no_model"),
@@ -89,6 +93,30 @@ def test_what_is_wrong_on_the_command_line_is_named(
     with pytest.raises(UserError) as caught:
         command_line(["evaluate", *arguments])
     assert message in str(caught.value)
+
+
+def test_scores_are_printed_before_a_file_that_cannot_be_written(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+):
+    """Hours of answers, and then the disk is full."""
+
+    def full(*_: Any) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.chdir(ROOT)
+    monkeypatch.setenv("SCALEQUEST_PARAMS", str(LAPTOP))
+    monkeypatch.setattr(evaluate, "write_benchmarks", lambda *_: None)
+    monkeypatch.setattr(evaluate, "find_model", lambda *_: tmp_path)
+    monkeypatch.setattr(evaluate, "run_exam", lambda *_: ["rows"])
+    monkeypatch.setattr(evaluate, "summarize", lambda _: {"aime24": {}})
+    monkeypatch.setattr(evaluate, "scores_in_words", lambda scores: f"scores of {', '.join(scores)}")
+    monkeypatch.setattr(evaluate, "write_rows", full)
+    parser = argparse.ArgumentParser()
+    evaluate.configure(parser)
+    with pytest.raises(OSError, match="No space"):
+        evaluate.evaluate(parser.parse_args(["m", "--tasks", " aime24", "--samples", str(tmp_path / "new" / "s")]))
+    assert capsys.readouterr().out == "scores of aime24\n"
+    assert list(tmp_path.iterdir()) == [], "the place was tried, and nothing is left of that"
 
 
 # ------------------------------------------------------------------------------------------------------- any folder
