@@ -16,7 +16,7 @@ from typing import Any
 
 from scalequest.domains import GIVEN
 from scalequest.errors import UserError
-from scalequest.params import FileSource, HubSource, Own, Params, read_yaml, with_own
+from scalequest.params import FileSource, HubSource, InstructTune, Own, Params, read_yaml, with_own
 from scalequest.run.evaluation_work import COMPARED, Measured, evaluation, item_counts
 from scalequest.run.gpus import TABLE
 from scalequest.run.profile import load_profile
@@ -28,7 +28,12 @@ SEEDS = 14_969
 
 
 def workload(
-    params: Params, assumed: Assumptions, sizes: dict[str, float], with_solutions: int, own: "OwnRows"
+    params: Params,
+    assumed: Assumptions,
+    sizes: dict[str, float],
+    with_solutions: int,
+    own: "OwnRows",
+    pairs_in_file: int | None = None,
 ) -> list[Work]:
     """Return the work of each stage, in the pipeline's order. It computes, and reads no file.
 
@@ -38,6 +43,7 @@ def workload(
         sizes: parameters of models whose names do not say.
         with_solutions: how many seed problems there are.
         own: how many rows of a user's there are.
+        pairs_in_file: how many pairs the file of ``instruct_tune.data`` has (``pairs_of``); None where it names none.
 
     Raises:
         UserError: the name of a model does not say its size.
@@ -178,7 +184,11 @@ def workload(
         )
     if rewarded:
         add("reward", answers, size["reward"], read=answers * answered, sequences=answers, engines=1)
-    examples, students = kept * keep["reward_select"], len(params.instruct_tune.seeds)
+    examples, students, pair = kept * keep["reward_select"], len(params.instruct_tune.seeds), answered
+    if params.instruct_tune.data == "seeds":
+        examples, pair = with_solutions, question + template + token["solution"]
+    elif pairs_in_file is not None:  # as long as the pipeline's: a file is counted, not read
+        examples = pairs_in_file
     if params.instruct_tune.n_examples is not None:
         examples = min(examples, params.instruct_tune.n_examples)
     taught = students * examples * params.instruct_tune.epochs
@@ -189,7 +199,7 @@ def workload(
         trainings=students,
         samples=taught,
         packed=params.instruct_tune.packing,
-        trained=taught * answered,
+        trained=taught * pair,
         written=students * weights(size["student"]),
     )
     return result
@@ -199,6 +209,31 @@ def seed_problems(params: Params, unknown: int = SEEDS) -> int:
     """Number of seed problems; ``unknown`` if a source does not give it."""
     counts = [source.n for source in params.seeds.values()]
     return unknown if None in counts else sum(n for n in counts if n is not None)
+
+
+def pairs_of(tune: InstructTune, unknown: int | None = None) -> int | None:
+    """Number of pairs of the file that students are trained on; None where it is no file, but the pipeline's or the seeds.
+
+    Args:
+        tune: the section.
+        unknown: the number of a file that cannot be counted here; None makes that an error.
+
+    Raises:
+        UserError: ``unknown`` is None, and the file is not here, is not the pinned one, or has a row of an unknown form.
+    """
+    if tune.data in ("instruct", "seeds"):
+        return None
+    if tune.n_examples is not None:  # a file with fewer is refused
+        return tune.n_examples
+    from scalequest.problems.pinned import pinned_pairs
+    from scalequest.training.external import rows_of
+
+    try:
+        return sum(1 for _ in rows_of(pinned_pairs(tune.data, tune.data_sha256)))
+    except UserError:
+        if unknown is None:
+            raise
+        return unknown
 
 
 @dataclass(frozen=True)
@@ -294,29 +329,35 @@ def of_run(run: FinishedRun, assumed: Assumptions, mix: list[str]) -> Assumption
         mix: the run's generators.
 
     Raises:
-        UserError: the metrics of a stage are missing.
+        UserError: the metrics of a stage, or one of its numbers, are missing.
     """
 
-    def metrics(name: str) -> dict[str, Any]:
+    def metrics(name: str, *keys: str) -> dict[str, Any]:
         found = run.metrics(name)
         if found is None:
             raise UserError(
                 f"estimate: {run.path}: no metrics of the stage `{name}`. Expected those of a finished run with the generators {', '.join(mix) or 'none'}. Leave --from-run out"
             )
+        if absent := [key for key in keys if key not in found]:
+            raise UserError(
+                f"estimate: {run.path}: the metrics of the stage `{name}` have no {', '.join(absent)}. Expected those of a finished run "
+                f"of this version. Run the stage again: dvc repro {name.split('/')[0]}; or leave --from-run out"
+            )
         return found
 
-    selected, labels = metrics("reward_select"), metrics("judge")
+    selected, labels = metrics("reward_select", "questions"), metrics("judge", "solvable_frac")
+    rows = selected["rows"] if "rows" in selected else metrics("reward_select", "kept")["kept"]
     keeps = {
-        "screen": metrics("screen")["kept_frac"],
+        "screen": metrics("screen", "kept_frac")["kept_frac"],
         "judge": labels["solvable_frac"],
-        "reward_select": selected.get("rows", selected["kept"]) / selected["questions"],
+        "reward_select": rows / selected["questions"],
     }  # fmt: skip
-    answer = metrics("respond")["mean_tokens"]
+    answer = metrics("respond", "mean_tokens")["mean_tokens"]
     tokens = {"response": answer, "solution": answer}
-    if lengths := [metrics(f"generate/{g}")["mean_tokens"] for g in mix]:
+    if lengths := [metrics(f"generate/{g}", "mean_tokens")["mean_tokens"] for g in mix]:
         tokens["question"] = float(sum(lengths) / len(lengths))
     if run.asked_by(mix) == "qpo":
-        made = [metrics(f"preferences/{g}") for g in mix]
+        made = [metrics(f"preferences/{g}", "pairs", "questions") for g in mix]
     else:
         made = [found for g in mix if (found := run.metrics(f"preferences/{g}"))]
     notes = assumed.notes
@@ -437,7 +478,8 @@ def run(args: argparse.Namespace) -> int:
         finished = FinishedRun.at(args.from_run)
         assumed, measured = of_run(finished, assumed, params.mix), Measured.of(finished)
     own = OwnRows.of(params.own, params.respond.questions)
-    found = workload(params, assumed, table["sizes"], seed_problems(params, args.seeds), own)
+    pairs = pairs_of(params.instruct_tune)
+    found = workload(params, assumed, table["sizes"], seed_problems(params, args.seeds), own, pairs)
     items, notes = item_counts(params, measured.items, table["benchmark_items"])
     graded = evaluation(params, assumed, table["sizes"], items, measured.cut)
     unknown = [model for model in (*COMPARED, *params.instruct_tune.seeds) if model not in measured.cut]

@@ -11,7 +11,7 @@ from scalequest.audit.lock import LOCK
 from scalequest.errors import UserError
 from scalequest.io import read_whole
 from scalequest.params import Params, endpoint_of, read_yaml
-from scalequest.run.estimate import SEEDS, OwnRows, seed_problems, workload
+from scalequest.run.estimate import SEEDS, OwnRows, pairs_of, seed_problems, workload
 from scalequest.run.gpus import TABLE
 from scalequest.run.rates import hours
 from scalequest.run.work import Assumptions
@@ -145,7 +145,8 @@ def expected_seconds(pipeline: Mapping[str, Node], params: Params) -> dict[str, 
     table = read_yaml(TABLE)
     assumed, own = Assumptions(table["tokens"], table["keeps"]), OwnRows.of(params.own, params.respond.questions, SEEDS)
     try:
-        found = workload(params, assumed, table["sizes"], seed_problems(params), own)
+        pairs = pairs_of(params.instruct_tune, SEEDS)
+        found = workload(params, assumed, table["sizes"], seed_problems(params), own, pairs)
     except UserError:  # a model of unknown size: then the number of stages decides
         found = []
     estimated = {work.stage: 3600 * hours(work, table["gpus"]["h100"], table) for work in found}

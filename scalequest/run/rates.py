@@ -8,8 +8,7 @@ from scalequest.run.work import Work
 
 def generated_rate(rows: list[list[float]], billions: float) -> float:
     """Generated tokens per second: the rate of the nearest measured size; above the largest, slower in proportion."""
-    nearest = nearest_row(rows, billions)
-    return nearest[1] * min(1.0, nearest[0] / billions)
+    return nearest_row(rows, billions)[1] * min(1.0, max(row[0] for row in rows) / billions)
 
 
 def nearest_row(rows: list[list[float]], billions: float) -> list[float]:

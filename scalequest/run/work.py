@@ -140,7 +140,7 @@ class FinishedRun:
 
 
 def model_billions(source: str, sizes: dict[str, float]) -> float | None:
-    """Billions of parameters by a model's name ("7B", "135M"); None for an API.
+    """Billions of parameters by a model's name ("7B", "135M"), of several the most ("7B-1M": 1M tokens); None for an API.
 
     Raises:
         UserError: the name does not say.
@@ -155,8 +155,7 @@ def model_billions(source: str, sizes: dict[str, float]) -> float | None:
         raise UserError(
             f"estimate: size of model '{name}': not in its name. Expected a size such as 7B. Add `{name}: BILLIONS` under `sizes` in scalequest/run/gpus.yaml"
         )
-    number, unit = found[-1]
-    return float(number.replace("_", ".")) / (1 if unit.lower() == "b" else 1000)
+    return max(float(number.replace("_", ".")) / (1 if unit.lower() == "b" else 1000) for number, unit in found)
 
 
 def asked(

@@ -15,6 +15,7 @@ from scalequest.run.estimate import (
     OwnRows,
     kept_questions,
     of_run,
+    pairs_of,
     workload,
 )
 from scalequest.run.profile import load_profile
@@ -53,13 +54,20 @@ def paper(table: dict[str, Any]) -> dict[str, Work]:
     [
         (1.0, 1000.0),
         (0.1, 1000.0),  # smaller than any row: no faster than it
-        (2.0, 500.0),  # nearer to 1 than to 10 on a logarithmic scale; twice its size, half its rate
+        (2.0, 1000.0),  # nearer to 1 than to 10 on a logarithmic scale
         (5.0, 400.0),
         (40.0, 100.0),
     ],
 )
 def test_the_rate_of_the_nearest_size_counts(billions: float, rate: float):
     assert generated_rate(GPU["generated_tokens_per_s"], billions) == rate
+
+
+def test_no_larger_model_is_faster(table: dict[str, Any]):
+    rows = table["gpus"]["h100"]["generated_tokens_per_s"]["response"]
+    rates = [generated_rate(rows, billions) for billions in (0.135, 0.36, 0.5, 1.5, 3.0, 3.3, 7.6, 14.0)]
+    # 0.36 is nearest to 0.135, 3.3 to 1.5; 14 is above the largest row: 25,400 * 7.6 / 14 = 13,789.
+    assert [round(rate) for rate in rates] == [51_200, 51_200, 36_500, 36_500, 36_500, 36_500, 25_400, 13_789]
 
 
 @pytest.mark.parametrize(
@@ -122,6 +130,27 @@ def test_training_has_a_share_by_size_and_maybe_no_limit():
     assert [trained_share(table, billions) for billions in (0.135, 1.5, 7.6)] == [0.05, 0.2, 0.4]
     # 6e15 operations at a fifth of 1e14 a second; a million samples do not matter
     assert hours(Work("x", 1, 1.0, trained=1_000_000, samples=10**6), GPU, table) * 3600 == pytest.approx(300.0)
+
+
+def test_students_of_other_data_are_estimated_by_its_rows(laptop: Params, table: dict[str, Any], tmp_path: Path):
+    token = table["tokens"]
+
+    def trained(**tune: Any) -> tuple[int, int]:
+        params = changed(laptop, instruct_tune={"waits_for": "seeds", "n_examples": None} | tune)
+        found = workload(params, Assumptions(token, table["keeps"]), table["sizes"], 130, OwnRows(), pairs_of(params.instruct_tune))  # fmt: skip
+        [work] = [work for work in found if work.stage == "instruct_tune"]
+        return work.rows, round(work.trained / len(params.instruct_tune.seeds) / params.instruct_tune.epochs)
+
+    assert trained(data="seeds") == (130, round(130 * (token["question"] + token["template"] + token["solution"])))
+    assert trained(data="seeds", n_examples=50)[0] == 50
+    file = tmp_path / "pairs.jsonl"
+    file.write_text('{"question": "1 + 1?", "response": "2"}\n' * 7)
+    assert trained(data=str(file), data_sha256=file_hash(file))[0] == 7
+    assert trained(data="gone.jsonl", data_sha256="0" * 64, n_examples=5)[0] == 5
+    with pytest.raises(UserError, match=r"instruct_tune.data: gone.jsonl: no such file"):
+        trained(data="gone.jsonl", data_sha256="0" * 64)
+    gone = changed(laptop, instruct_tune={"waits_for": "seeds", "n_examples": None, "data": "gone.jsonl", "data_sha256": "0" * 64})  # fmt: skip
+    assert pairs_of(gone.instruct_tune, 900) == 900
 
 
 def test_sampling_alone_is_estimated_in_8_bits(table: dict[str, Any]):

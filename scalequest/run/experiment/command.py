@@ -36,7 +36,7 @@ from scalequest.io import only_holder, read_json, write_text
 from scalequest.outcomes import FINISHED, KEPT_CELL, MISSING_CELL, NOT_RUN, OUTDATED
 from scalequest.params import Own, read_yaml
 from scalequest.run.check import find_blockers
-from scalequest.run.estimate import SEEDS, OwnRows, seed_problems, workload
+from scalequest.run.estimate import SEEDS, OwnRows, pairs_of, seed_problems, workload
 from scalequest.run.experiment import cells as dvc
 from scalequest.run.experiment import table
 from scalequest.run.experiment.grid import Cell, Grid, find, read_all, read_grid
@@ -85,7 +85,8 @@ def stage_hours(cell: Cell) -> dict[str, float]:
     measured = rates()
     assumed = Assumptions(measured["tokens"], measured["keeps"])
     try:
-        found = workload(cell.params, assumed, measured["sizes"], seed_problems(cell.params), own_rows(cell))
+        pairs = pairs_of(cell.params.instruct_tune, SEEDS)
+        found = workload(cell.params, assumed, measured["sizes"], seed_problems(cell.params), own_rows(cell), pairs)
     except UserError:
         return {}
     return {work.stage: hours(work, measured["gpus"][GPU], measured) for work in found}
