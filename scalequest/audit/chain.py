@@ -191,7 +191,7 @@ def _stale(dep: Artifact, makers: list[tuple[Stage, Artifact]]) -> bool:
 
 
 def code_hashes(repository: Repository, revision: Revision, paths: list[str]) -> dict[str, str]:
-    """DVC's hash of each tracked file at or under ``paths``: the md5 of its bytes."""
+    """DVC's hash of each file at or under ``paths``: the md5 of its bytes."""
     listing = repository.listing(revision, paths)
     if revision.commit is None:
         return {

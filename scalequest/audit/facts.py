@@ -7,8 +7,7 @@ from scalequest.audit.lock import Artifact, Lock, Stage
 from scalequest.audit.repository import Repository
 from scalequest.audit.tables import Tables, read_metrics
 from scalequest.audit.takeover import taken_over
-from scalequest.io import read_json
-from scalequest.runtime.environment import ENVIRONMENT_FILE, Recorded, local_file
+from scalequest.runtime.environment import ENVIRONMENT_FILE, Recorded, local_file, local_run
 
 
 def artifact_facts(artifact: Artifact) -> dict[str, Any]:
@@ -87,8 +86,8 @@ def environment_of(repository: Repository, lock: Lock, stage: Stage) -> list[str
     if lines := recorded.of(stage.name, stage.given):
         return lines
     local = local_file(repository.root, stage.name, stage.given)
-    if local.is_file():
-        return list(read_json(local)["environment"])
+    if local.is_file() and (run := local_run(local)):
+        return list(run["environment"])
     found = [read_metrics(repository, revision, out) for out in stage.outs if out.path.endswith(".json")]
     return [line for values in found for line in (values or {}).get(OLD_PLACE, [])]
 

@@ -136,9 +136,10 @@ class Repository:
         if commits:
             raise UserError(f"revision '{name}': {len(commits)} experiments have this name; name the commit: {', '.join(c[:10] for c in commits)}")  # fmt: skip
         short = [ref.split("/", 2)[2] for ref in self.tips if not EXPERIMENT.fullmatch(ref)]
-        known = [WORKSPACE, "HEAD", *short, *self.experiments]
+        known = [WORKSPACE, *(["HEAD"] if self.head else []), *short, *self.experiments]
+        born = "" if self.head else "; there is no commit yet"
         raise UserError(
-            f"revision '{name}': looked among branches, tags, commits and DVC experiments, found none{nearest(name, known)}"
+            f"revision '{name}': looked among branches, tags, commits and DVC experiments, found none{born}{nearest(name, known)}"
         )
 
     def read(self, revision: Revision, path: str) -> bytes | None:
@@ -172,11 +173,15 @@ class Repository:
         return found
 
     def listing(self, revision: Revision, paths: Sequence[str]) -> dict[str, str]:
-        """Tracked files at or under ``paths`` in a revision, with the hashes of their blobs; the workspace's with ''."""
+        """Files at or under ``paths`` in a revision, with the hashes of their blobs; the workspace's with ''.
+
+        In the workspace files count that are not yet added, as they do for DVC; in a folder those that Git ignores do not.
+        """
         if not paths:
             return {}
         if revision.commit is None:
-            names = self.git("ls-files", "-z", "--", *paths).decode().split("\0")
+            listed = self.git("ls-files", "-z", "--cached", "--others", "--exclude-standard", "--", *paths)
+            names = dict.fromkeys([*listed.decode().split("\0"), *paths])
             return {name: "" for name in names if name and (self.root / name).is_file()}
         lines = self.git("ls-tree", "-r", "-z", revision.commit, "--", *paths).decode().split("\0")
         entries = [line.split("\t", 1) for line in lines if line]

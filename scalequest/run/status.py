@@ -17,7 +17,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from scalequest.audit.lock import LOCK, PARAMS, flatten, unused_stages
+from scalequest.audit.lock import LOCK, PARAMS, flatten, make_lock, unused_stages
+from scalequest.audit.repository import WORKSPACE, Revision
 from scalequest.errors import UserError
 from scalequest.io import read_json, read_whole
 from scalequest.params import read_yaml
@@ -37,6 +38,10 @@ def _finished_stages(root: Path) -> tuple[list[str], set[str]]:
     import networkx
     from dvc.repo import Repo
 
+    if (root / LOCK).is_file():
+        make_lock(
+            Revision(WORKSPACE, None), (root / LOCK).read_bytes(), b"{}", b""
+        )  # for DVC a damaged lock is an empty one
     params = root / PARAMS
     unused = unused_stages(flatten(read_yaml(params)) if params.is_file() else {})
     with Repo(str(root)) as repo:
@@ -73,6 +78,7 @@ def notices(root: Path = Path()) -> Iterator[dict[str, Any]]:
     for path in (root / RUNNING).glob("*.json"):
         try:
             facts = read_json(path)
+            _ = facts["stage"] + facts["folder"]  # shown, and so expected to be text
             process = psutil.Process(int(facts["pid"]))
             # Another process may have got the number since.
             alive = process.create_time() <= facts["started"] + 1 and process.status() != psutil.STATUS_ZOMBIE

@@ -94,6 +94,10 @@ class Spent:
     tokens: int = 0
 
 
+# What is read of a recorded run.
+RECORDED = {"given": str, "deps": dict, "params": dict, "outs": dict, "environment": list}
+
+
 def record(facts: StageFacts, spent: Spent) -> None:
     """Keep the environment of a finished stage, in the workspace (it may be an experiment's) and in the repository.
 
@@ -126,11 +130,19 @@ def local_runs(root: Path, stage: str) -> list[dict[str, Any]]:
     """Everything that this checkout recorded of a stage's runs, in no order; a damaged file is left out."""
     found = []
     for path in sorted((root / FACTS / stage).glob("*.json")):
-        try:
-            facts = read_json(path)
-        except (ValueError, OSError, RecursionError) as error:
-            log.warning("%s: unreadable, that run's facts are unknown (%s)", path, type(error).__name__)
-            continue
-        if isinstance(facts, dict):
+        if facts := local_run(path):
             found.append(facts)
     return found
+
+
+def local_run(path: Path) -> dict[str, Any] | None:
+    """What this checkout recorded of one run; None, with a warning, where that is not what ``record`` writes."""
+    try:
+        facts = read_json(path)
+    except (ValueError, OSError, RecursionError) as error:
+        log.warning("%s: unreadable, that run's facts are unknown (%s)", path, type(error).__name__)
+        return None
+    if isinstance(facts, dict) and all(isinstance(facts.get(key), kind) for key, kind in RECORDED.items()):
+        return facts
+    log.warning("%s: unreadable, that run's facts are unknown (expected %s)", path, ", ".join(RECORDED))
+    return None

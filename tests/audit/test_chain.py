@@ -245,7 +245,7 @@ def test_a_run_that_the_committed_file_no_longer_names_is_found_in_this_checkout
     stage = chain.lock.stages["qft@sums"]
     pipeline.write(ENVIRONMENT_FILE, '{"environments": {}, "stages": {}}')
     assert facts.environment_of(chain.repository, chain.lock, stage) == []
-    write_json(local_file(pipeline.root, "qft@sums", stage.given), {"environment": ["cpu: mine"]})
+    write_json(local_file(pipeline.root, "qft@sums", stage.given), {"given": stage.given, "outs": {}, "params": {}, "deps": {}, "environment": ["cpu: mine"]})  # fmt: skip
     assert facts.environment_of(chain.repository, chain.lock, stage) == ["cpu: mine"]
 
 

@@ -50,6 +50,13 @@ def lose_a_part(pipeline: Pipeline) -> None:
     file.unlink()
 
 
+def test_a_module_that_is_not_yet_added_is_no_broken_link(pipeline: Pipeline) -> None:
+    pipeline.git("rm", "-q", "--cached", "stages/filter.py")
+    assert [
+        link for check in verify(pipeline.repository, pipeline.tables().lock, ["stages"]) for link in check.broken
+    ] == []
+
+
 def edit(stage: str, change: Callable[[dict[str, Any]], Any]) -> Callable[[Pipeline], None]:
     return lambda pipeline: pipeline.edit_lock(lambda stages: change(stages[stage]))
 
@@ -282,8 +289,14 @@ def ran(pipeline: Pipeline, stage: str, params: dict[str, Any], deps: dict[str, 
     )  # fmt: skip
     write_json(
         local_file(pipeline.root, stage, facts.given),
-        {"outs": facts.written, "params": facts.params, "deps": facts.deps, "environment": []},
+        {"given": facts.given, "outs": facts.written, "params": facts.params, "deps": facts.deps, "environment": []},
     )
+
+
+def test_a_record_of_another_form_breaks_no_check(pipeline: Pipeline) -> None:
+    for stage in ("seeds", "filter"):
+        write_json(local_file(pipeline.root, stage, "x"), {"a": 1})
+    assert broken(pipeline, "stages") == []
 
 
 def test_a_lock_that_names_other_parameters_than_the_stage_ran_with_is_broken(pipeline: Pipeline) -> None:

@@ -56,6 +56,26 @@ def test_an_unknown_revision_is_told_with_the_nearest(pipeline: Pipeline, name: 
     assert message in str(error.value)
 
 
+def test_before_the_first_commit_no_commit_is_offered(tmp_path: Path) -> None:
+    subprocess.run(["git", "init", "-q", tmp_path], check=True)
+    with pytest.raises(
+        UserError, match=r"revision 'HEAD': .* found none; there is no commit yet; there are: workspace$"
+    ):
+        Repository(tmp_path).revision("HEAD")
+
+
+def test_files_that_are_not_yet_added_are_in_the_workspace(pipeline: Pipeline) -> None:
+    pipeline.write("stages/new.py", "new")
+    pipeline.write(".gitignore", "/sources/\n*.log\n")
+    pipeline.write("sources/given.jsonl", "{}")
+    pipeline.write("stages/run.log", "")
+    workspace = Revision("workspace", None)
+    there = pipeline.repository.listing(workspace, ["stages", "sources/given.jsonl", "gone.py"])
+    assert "stages/new.py" in there
+    assert "sources/given.jsonl" in there, "a dependency that Git ignores"
+    assert not {"stages/run.log", "gone.py"} & set(there)
+
+
 def test_two_experiments_of_one_name_are_told_apart_by_commit(pipeline: Pipeline) -> None:
     commits = []
     for text in ("a", "b"):

@@ -1,5 +1,6 @@
 """The status of a run from another terminal: against what DVC says, and against what stages leave behind."""
 
+import json
 import os
 import subprocess
 import sys
@@ -10,6 +11,7 @@ from typing import Any
 import pytest
 from dvc.repo import Repo
 
+from scalequest.errors import UserError
 from scalequest.io import read_json
 from scalequest.run import status
 from scalequest.run.pipeline import outdated, read_pipeline
@@ -137,12 +139,29 @@ def test_a_killed_stage_is_named_with_its_rows_and_one_of_another_version_is_not
         [sys.executable, "-c", code, str(tmp_path)], check=False, env=os.environ | {"PYTHONPATH": str(Path.cwd())}
     )
     (tmp_path / RUNNING / "x.1.json").write_text("[1]")
+    for key in ("stage", "folder", "pid", "started"):
+        whole = {"stage": "x", "folder": str(tmp_path), "pid": os.getpid(), "started": time.time()}
+        (tmp_path / RUNNING / f"without-{key}.1.json").write_text(
+            json.dumps({k: v for k, v in whole.items() if k != key})
+        )
     [facts] = notices(tmp_path)
     assert not facts["alive"]
     assert "reward: killed, 4/10 rows; run again to resume" in in_words(found(ended=[facts]))
     with noticed(tmp_path, "reward"):  # takes the place of the dead one's
         [facts] = notices(tmp_path)
         assert facts["alive"]
+
+
+def test_a_damaged_lock_is_named(tmp_path: Path):
+    """DVC takes it for an empty one, as if nothing had run."""
+    with Repo.init(str(tmp_path), no_scm=True):
+        pass
+    (tmp_path / "dvc.yaml").write_text(DVC_YAML)
+    (tmp_path / "params.yaml").write_text("n: 12\n")
+    entry = "  numbers:\n    cmd: python write.py n 12\n    outs:\n    - path: n\n      hash: md5\n      md"
+    (tmp_path / "dvc.lock").write_text(f"schema: '2.0'\nstages:\n{entry}")
+    with pytest.raises(UserError, match=r"dvc.lock: .* If it was cut or damaged, restore it: git checkout dvc.lock"):
+        finished_stages(tmp_path)
 
 
 def test_where_nothing_runs_the_next_step_is_named(monkeypatch: pytest.MonkeyPatch):
