@@ -29,6 +29,7 @@ from scalequest.audit.repository import WORKSPACE, Repository, Revision
 from scalequest.audit.tables import Store
 from scalequest.errors import UserError
 from scalequest.io import read_whole
+from scalequest.runtime.environment import ENVIRONMENT_FILE, Recorded
 
 # Levels, best first. Everything up to WEIGHTS may be rounding.
 BYTES, ROWS, NUMBERS, WEIGHTS, SCORES, DIFFERENT, UNKNOWN, ONE_SIDE = (
@@ -108,7 +109,13 @@ class Side:
 
     def environment(self, stage: Stage) -> list[str]:
         """Packages and machine of a stage's run; empty where they are not recorded."""
-        return environment_of(self.repository, self.lock, stage)
+        return self._recorded_beside.of(stage.name, stage.given) or environment_of(self.repository, self.lock, stage)
+
+    @cached_property
+    def _recorded_beside(self) -> Recorded:
+        """What is kept beside a lock, as a kept cell has it."""
+        file = self._beside / Path(ENVIRONMENT_FILE).name if self._beside else None
+        return Recorded.parse(file.read_bytes() if file and file.is_file() else None)
 
 
 @dataclass(frozen=True)
@@ -315,6 +322,21 @@ def _weights(stage: str, path: str, one: dict[str, Path], two: dict[str, Path]) 
 
 def reasons(first: Side, second: Side, name: str) -> list[str]:
     """Why a stage's outputs may differ: what it was given otherwise, and where it ran."""
+    lines = given_otherwise(first, second, name)
+    one, two = first.lock.stages.get(name), second.lock.stages.get(name)
+    if one is None or two is None:
+        return lines
+    a, b = first.environment(one), second.environment(two)
+    if a and b and a != b:
+        mine, other = (", ".join(line for line in side if line not in rest) or "fewer packages" for side, rest in ((a, b), (b, a)))  # fmt: skip
+        lines.append(f"it ran with {mine} and with {other}")
+    if not a or not b:
+        lines.append("packages and machine are not recorded on both sides")
+    return lines
+
+
+def given_otherwise(first: Side, second: Side, name: str) -> list[str]:
+    """What a stage was given otherwise: parameters, code, and inputs that are not what their maker wrote."""
     one, two = first.lock.stages.get(name), second.lock.stages.get(name)
     if one is None or two is None:
         return [f"only {second.name if one is None else first.name} has the stage"]
@@ -327,12 +349,6 @@ def reasons(first: Side, second: Side, name: str) -> list[str]:
     made = {out.path for side in (first, second) for _, out in side.lock.outs()}
     stale = [path for path, _, _ in found.inputs if path in made and _written(first, path) == _written(second, path)]
     lines += [f"it read another version of {path} than its maker wrote" for path in stale]
-    a, b = first.environment(one), second.environment(two)
-    if a and b and a != b:
-        mine, other = (", ".join(line for line in side if line not in rest) or "fewer packages" for side, rest in ((a, b), (b, a)))  # fmt: skip
-        lines.append(f"it ran with {mine} and with {other}")
-    if not a or not b:
-        lines.append("packages and machine are not recorded on both sides")
     return lines
 
 
@@ -345,7 +361,8 @@ def verdict(first: Side, second: Side, outcomes: list[Outcome]) -> str:
     seen = [found for found in outcomes if found.stage.split("@")[0] not in PAGES]
     differing = [found for found in seen if found.level != BYTES]
     if not differing:
-        return f"Same bytes in all {len(seen)} outputs."
+        but = "" if all(found.level == BYTES for found in outcomes) else " but the report's pages"
+        return f"Same bytes in all {len(seen if but else outcomes)} outputs{but}."
     unknown = sum(found.level == UNKNOWN for found in differing)
     weights = max((found.apart for found in differing if found.level == WEIGHTS), default=None)
     numbers = max((found.apart for found in differing if found.level == NUMBERS), default=0.0)
@@ -355,6 +372,8 @@ def verdict(first: Side, second: Side, outcomes: list[Outcome]) -> str:
         return f"Equal in every question, answer and score{'; ' + ', '.join(parts) if parts else ''}."
     if all(found.is_rounding or found.level == UNKNOWN for found in differing):
         named = next(found for found in differing if found.level == UNKNOWN)
+        if why := given_otherwise(first, second, named.stage):
+            return f"The runs part at {named.path} (stage {named.stage}): {'; '.join(why)}. {unknown} of {len(seen)} outputs have other bytes that are not here, and could not be compared. Run: dvc pull."  # fmt: skip
         return f"Equal in what could be compared; {unknown} of {len(seen)} outputs have other bytes that are not here, the first is {named.path}. Run: dvc pull."  # fmt: skip
     begin = next(found for found in differing if not found.is_rounding)
     why = reasons(first, second, begin.stage)

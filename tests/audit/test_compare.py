@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from scalequest.audit.compare import Outcome, Side, compare, tensors, verdict
+from scalequest.audit.compare import Outcome, Side, compare, reasons, tensors, verdict
 from scalequest.cli import main
 from scalequest.errors import UserError
 from tests.audit.pipeline import M, Pipeline
@@ -132,6 +132,44 @@ def test_the_order_and_the_file_layout_of_rows_are_no_difference(run: Pipeline) 
     found, sentence = against(run, "main")
     assert found["data/judged"].says == "same 5 rows, in another order"
     assert sentence == "Equal in every question, answer and score."
+
+
+def kept(run: Pipeline, name: str) -> Path:
+    """What Git keeps of a run: its lock and its facts, and no output."""
+    folder = run.root.parent / name
+    folder.mkdir()
+    shutil.copy(run.root / "dvc.lock", folder)
+    shutil.copy(run.root / "reports" / "environment.json", folder)
+    return folder
+
+
+def test_kept_runs_of_other_parameters_are_not_called_equal(run: Pipeline) -> None:
+    first = kept(run, "first")
+    run.params["respond"]["n_samples"] = 3
+    run.change("data/responses", lambda rows: [rows[0] | {"response": "The answer is 5."}, *rows[1:]])
+    run.lock()
+    second = kept(run, "second")
+    for file in (run.root / "reports" / "environment.json", *(run.root / ".work" / "facts").rglob("*.json")):
+        file.unlink()
+    shutil.rmtree(run.root / ".dvc" / "cache")
+    shutil.rmtree(run.root / "data")
+    found, sentence = against(run, str(first), str(second))
+    assert found["data/responses"].level == "not compared"
+    assert sentence == (
+        "The runs part at data/responses (stage respond): parameter respond.n_samples is 2 and 3. "
+        "1 of 29 outputs have other bytes that are not here, and could not be compared. Run: dvc pull."
+    )
+    sides = [Side.of(str(folder), run.repository) for folder in (first, second)]
+    assert reasons(*sides, "respond") == ["parameter respond.n_samples is 2 and 3"], "both sides kept their facts"
+
+
+def test_pages_aside_all_outputs_are_counted_once(run: Pipeline) -> None:
+    sides = [Side.of(name, run.repository) for name in ("main", "workspace")]
+    outcomes = list(compare(*sides))
+    page = Outcome("report", "reports/index.html", "same bytes", "same bytes")
+    assert verdict(*sides, [*outcomes, page]) == "Same bytes in all 30 outputs."
+    page = Outcome("report", "reports/index.html", "different", "other bytes")
+    assert verdict(*sides, [*outcomes, page]) == "Same bytes in all 29 outputs but the report's pages."
 
 
 @pytest.mark.parametrize(
