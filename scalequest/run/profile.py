@@ -286,6 +286,11 @@ def switch(name: str, root: Path = Path(), force: bool = False) -> list[str]:
     body = compose_profile(name, root)
     new = body if is_base(name) else mark(name, body)
     if old and old != new and not is_saved(old, root):
+        if not force and written_by(old) is None and _git(root, "show", f"HEAD:./{PARAMS_FILE}") is None:
+            raise UserError(
+                f"{path}: no commit of Git holds this file, so switching would lose it. Expected a file that Git or this command can "
+                "restore. Commit params.yaml, or pass --force, which keeps a copy."
+            )
         if not force:
             found = edits(old, root)
             listed = "\n".join(f"  {line}" for line in found[:12]) or "  comments or layout only"

@@ -9,6 +9,7 @@ import argparse
 import os
 from pathlib import Path
 
+from scalequest.errors import UserError
 from scalequest.params import PARAMS_FILE, check_there
 from scalequest.runtime.tracking import post_waiting
 
@@ -27,6 +28,8 @@ def run(args: argparse.Namespace) -> int:
             check_there(Path(PARAMS_FILE))
         print(f"{args.folder}: nothing is waiting")
         return 0
+    if len(args.folder.resolve().parents) < 2:
+        raise UserError(f"{args.folder}: in no checkout. Expected {WAITING} of one. Name that folder, or none.")
     before = os.umask(0o077)
     try:
         return int(bool(post_waiting(args.folder)))

@@ -219,7 +219,7 @@ def test_a_unit_is_drawn_as_often_as_the_plan_says() -> None:
 
 
 @pytest.mark.parametrize(
-    ("amount", "total", "wanted"), [("1%", 40, 1), ("1%", 1000, 10), ("2.5%", 100, 3), ("3", 40, 3), ("99", 4, 4), ("100%", 7, 7)]
+    ("amount", "total", "wanted"), [("1%", 40, 1), ("1%", 1000, 10), ("2.5%", 100, 3), ("3", 40, 3), ("99", 4, 4), ("100%", 7, 7), ("9" * 400, 5, 5)]
 )  # fmt: skip
 def test_an_amount_is_a_share_rounded_up_or_a_number(amount: str, total: int, wanted: int) -> None:
     assert wanted_units(amount, total) == wanted

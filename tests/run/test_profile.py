@@ -213,6 +213,16 @@ def test_force_keeps_the_edits_beside_the_file_where_there_is_no_git(clone: Path
     assert Path(f"{file}.bak").read_text() == edited
 
 
+def test_a_file_that_no_git_keeps_is_not_called_edited(clone: Path):
+    shutil.rmtree(clone / ".git")
+    before = (clone / "params.yaml").read_text()
+    with pytest.raises(
+        UserError, match=r"params.yaml: no commit of Git holds this file, so switching would lose it\. .*--force"
+    ):
+        switch("gpu-135m", clone)
+    assert (clone / "params.yaml").read_text() == before
+
+
 def test_force_replaces_what_is_no_yaml(clone: Path):
     file = clone / "params.yaml"
     file.write_text("foo: [1\n")
@@ -264,7 +274,7 @@ def test_without_git_the_file_itself_is_the_base(tmp_path: Path):
     shutil.copytree(ROOT / "profiles", tmp_path / "profiles")
     (tmp_path / "params.yaml").write_text(compose_profile("laptop", ROOT))
     assert load_profile("gpu-135m", tmp_path) == load_profile("gpu-135m", ROOT)
-    with pytest.raises(UserError, match="it holds edits"):
+    with pytest.raises(UserError, match="no commit of Git holds this file"):
         switch("gpu-135m", tmp_path)
     (tmp_path / "params.yaml").write_text(profile.mark("gpu-135m", compose_profile("gpu-135m", ROOT)))
     with pytest.raises(UserError, match="no commit of this clone holds the repository's own parameters"):

@@ -1,11 +1,13 @@
 """`scalequest track` posts what waits, and says by its exit code if something stays."""
 
 import os
+from argparse import Namespace
 from pathlib import Path
 
 import pytest
 
 from scalequest.cli import main
+from scalequest.errors import UserError
 from scalequest.run import track
 
 
@@ -34,6 +36,13 @@ def test_the_exit_code_says_whether_something_stays(
     assert (caught.value.code, seen) == (code, [tmp_path])
     assert masks == [0o077]  # a new store is this user's alone
     assert umask() == before
+
+
+def test_a_folder_that_is_in_no_checkout_is_named():
+    with pytest.raises(UserError, match=r"^/: in no checkout\. Expected .work/tracking of one"):
+        track.run(Namespace(folder=Path("/")))
+    with pytest.raises(UserError, match="/tmp: in no checkout"):
+        track.run(Namespace(folder=Path("/tmp")))
 
 
 def test_a_folder_that_is_not_there_has_nothing_and_is_not_made(tmp_path: Path, capsys: pytest.CaptureFixture[str]):

@@ -138,7 +138,9 @@ def two_errors(value: float, item_error: float, items: int, seed_error: float, s
     if not error:
         return 0.0
     parts = ((item_error, items), (seed_error, seeds))
-    free = error**4 / sum(part**4 / (n - 1) for part, n in parts if part and n > 1)
+    if any(part and n < 2 for part, n in parts):  # one value has no spread
+        return 1.0
+    free = error**4 / sum(part**4 / (n - 1) for part, n in parts if part)
     return float(2 * t.sf(abs(value) / error, free))
 
 

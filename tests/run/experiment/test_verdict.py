@@ -130,3 +130,4 @@ def test_both_errors_weigh_the_degrees_of_freedom() -> None:
     assert two_errors(3.0, 1.0, 101, 1.0, 3) == pytest.approx(2 * t.sf(3.0 / 2**0.5, 4 / (1 / 100 + 1 / 2)))
     assert two_errors(0.0, 1.0, 101, 1.0, 3) == 1.0
     assert two_errors(1.0, 0.0, 101, 0.0, 1) == 0.0
+    assert two_errors(1.0, 1.0, 1, 0.0, 3) == two_errors(1.0, 1.0, 1, 0.1, 3) == 1.0, "one item has no spread"
