@@ -18,6 +18,9 @@ WAITING = Path(".work", "tracking")
 
 def configure(parser: argparse.ArgumentParser) -> None:
     """Declare the options of ``scalequest track``."""
+    parser.add_argument(
+        "--no-wait", action="store_true", help="end at once while another process posts, which then posts these, too"
+    )
     parser.add_argument("folder", type=Path, nargs="?", default=WAITING, help="where they wait (default: %(default)s)")
 
 
@@ -32,6 +35,6 @@ def run(args: argparse.Namespace) -> int:
         raise UserError(f"{args.folder}: in no checkout. Expected {WAITING} of one. Name that folder, or none.")
     before = os.umask(0o077)
     try:
-        return int(bool(post_waiting(args.folder)))
+        return int(bool(post_waiting(args.folder, wait=not args.no_wait)))
     finally:
         os.umask(before)

@@ -170,7 +170,7 @@ def start_posting(folder: Path, root: Path) -> None:
     """Start the process that posts what waits in ``folder``, and do not wait for it."""
     with (folder / "log").open("a") as output:
         subprocess.Popen(
-            [sys.executable, "-m", "scalequest.cli", "track", str(folder)], cwd=root, stdin=subprocess.DEVNULL,
+            [sys.executable, "-m", "scalequest.cli", "track", "--no-wait", str(folder)], cwd=root, stdin=subprocess.DEVNULL,
             stdout=output, stderr=output, start_new_session=True,
         )  # fmt: skip
 
@@ -329,32 +329,66 @@ def _logged_model(client: Any, experiment_id: str, path: str, md5: str, run_id: 
     return client.finalize_logged_model(model.model_id, "READY")
 
 
-def post_waiting(folder: Path) -> int:
+def post_waiting(folder: Path, wait: bool = True) -> int:
     """Post what waits in ``folder``, oldest first, one process at a time; returns how many could not be posted.
 
     Args:
         folder: ``.work/tracking`` of a checkout; runs go to the ``mlflow.db`` of the checkout that it is in now.
+        wait: whether to wait for another process that posts. Without that this one ends, and the other one, which looks
+            again after it has let go of the lock, posts what came meanwhile.
     """
     folder.mkdir(parents=True, exist_ok=True)
     root = folder.resolve().parents[1]
-    failed = 0
-    with (folder / "lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        for path in [*sorted(folder.glob("*.json")), *sorted((folder / RUNNING).glob("*.json"))]:
+    failed, seen, unreachable = 0, set[Path](), set[str]()
+    while new := [path for path in _waiting(folder) if path not in seen]:
+        with (folder / "lock").open("w") as lock:
             try:
-                described = read_json(path)
-                if path.parent.name == RUNNING and _lives(described):
-                    continue
-                post(described | {"record": path.stem}, root)
-            except FileNotFoundError:
-                continue  # a stage that just ended took its mark away
-            except Exception:
-                failed += 1
-                reason = redacted(traceback.format_exc())
-                print(f"{path.name} was not posted and stays:\n{reason}", file=sys.stderr, flush=True)
-            else:
-                path.unlink(missing_ok=True)
+                fcntl.flock(lock, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
+            except BlockingIOError:
+                return failed
+            for path in new:
+                seen.add(path)
+                failed += not _post_file(path, root, unreachable)
     return failed
+
+
+def _waiting(folder: Path) -> list[Path]:
+    return [*sorted(folder.glob("*.json")), *sorted((folder / RUNNING).glob("*.json"))]
+
+
+def _post_file(path: Path, root: Path, unreachable: set[str]) -> bool:
+    """Post one stage and remove its file; False where it stays. A server that did not answer is asked once."""
+    uri = ""
+    try:
+        described = read_json(path)
+        if path.parent.name == RUNNING and _lives(described):
+            return True
+        uri = described["uri"]
+        if uri in unreachable:
+            print(f"{path.name} was not posted and stays: the server did not answer", file=sys.stderr, flush=True)
+            return False
+        post(described | {"record": path.stem}, root)
+    except FileNotFoundError:
+        return True  # a stage that just ended took its mark away
+    except Exception as error:
+        if _no_answer(error):
+            unreachable.add(uri)
+        reason = redacted(traceback.format_exc())
+        print(f"{path.name} was not posted and stays:\n{reason}", file=sys.stderr, flush=True)
+        return False
+    path.unlink(missing_ok=True)
+    return True
+
+
+def _no_answer(error: BaseException | None) -> bool:
+    """Whether a server could not be reached; MLflow, which has tried for minutes by then, wraps its client's error."""
+    from requests.exceptions import ConnectionError, Timeout
+
+    while error is not None:
+        if isinstance(error, ConnectionError | Timeout):
+            return True
+        error = error.__cause__ or error.__context__
+    return False
 
 
 def _lives(described: dict[str, Any]) -> bool:

@@ -23,9 +23,11 @@ def test_the_exit_code_says_whether_something_stays(
 ):
     seen: list[Path] = []
     masks: list[int] = []
+    waits: list[bool] = []
 
-    def post(folder: Path) -> int:
+    def post(folder: Path, wait: bool) -> int:
         seen.append(folder)
+        waits.append(wait)
         masks.append(umask())
         return kept
 
@@ -36,13 +38,16 @@ def test_the_exit_code_says_whether_something_stays(
     assert (caught.value.code, seen) == (code, [tmp_path])
     assert masks == [0o077]  # a new store is this user's alone
     assert umask() == before
+    with pytest.raises(SystemExit):
+        main(["track", "--no-wait", str(tmp_path)])
+    assert waits == [True, False]
 
 
 def test_a_folder_that_is_in_no_checkout_is_named():
     with pytest.raises(UserError, match=r"^/: in no checkout\. Expected .work/tracking of one"):
-        track.run(Namespace(folder=Path("/")))
+        track.run(Namespace(folder=Path("/"), no_wait=False))
     with pytest.raises(UserError, match="/tmp: in no checkout"):
-        track.run(Namespace(folder=Path("/tmp")))
+        track.run(Namespace(folder=Path("/tmp"), no_wait=False))
 
 
 def test_a_folder_that_is_not_there_has_nothing_and_is_not_made(tmp_path: Path, capsys: pytest.CaptureFixture[str]):

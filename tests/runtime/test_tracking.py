@@ -59,6 +59,55 @@ def test_what_waited_is_posted_later_under_one_parent_a_pipeline(tmp_path: Path)
         assert [d.dataset.digest for d in run.inputs.dataset_inputs] == ["0" * 32]
 
 
+def test_while_another_process_posts_a_stages_own_ends_and_leaves_it_nothing_unposted(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The second one ends while the first holds the lock; what it was started for is posted by the first."""
+    posted: list[str] = []
+
+    def post(described: dict, _: Path) -> None:
+        posted.append(described["stage"])
+        if described["stage"] == "first":
+            write_json(tmp_path / "2.json", told("", "second"))
+            assert tracking.post_waiting(tmp_path, wait=False) == 0
+            assert posted == ["first"]
+
+    monkeypatch.setattr(tracking, "post", post)
+    write_json(tmp_path / "1.json", told("", "first"))
+    assert tracking.post_waiting(tmp_path, wait=False) == 0
+    assert posted == ["first", "second"]
+    assert not list(tmp_path.glob("*.json"))
+
+
+def test_a_server_that_does_not_answer_is_asked_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from mlflow.exceptions import MlflowException
+    from requests.exceptions import ConnectionError
+
+    asked: list[str] = []
+
+    def post(described: dict, _: Path) -> None:
+        asked.append(described["stage"])
+        if described["uri"] == "http://away":
+            try:
+                raise ConnectionError("refused")
+            except ConnectionError as error:
+                raise MlflowException(f"API request failed with {error}")  # noqa: B904  # as MLflow does
+
+    monkeypatch.setattr(tracking, "post", post)
+    for number, uri in enumerate(["http://away", "http://away", "", "http://away"]):
+        write_json(tmp_path / f"{number}.json", told(uri, f"s{number}"))
+    assert tracking.post_waiting(tmp_path) == 3
+    assert asked == ["s0", "s2"]
+    assert [path.name for path in sorted(tmp_path.glob("*.json"))] == ["0.json", "1.json", "3.json"]
+
+
+def test_the_poster_that_a_stage_starts_waits_for_no_other(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    started: list[list[str]] = []
+    monkeypatch.setattr(tracking.subprocess, "Popen", lambda command, **_: started.append(command))
+    tracking.start_posting(tmp_path, tmp_path)
+    assert started[0][-3:] == ["track", "--no-wait", str(tmp_path)]
+
+
 def test_a_stage_goes_on_when_it_cannot_even_be_described(
     laptop: Params, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
