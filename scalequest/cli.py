@@ -5,7 +5,9 @@ A command is one entry here and one module, which is loaded only when the comman
 
 import argparse
 import difflib
+import errno
 import importlib
+import io
 import sys
 from dataclasses import dataclass
 from pathlib import Path
@@ -123,12 +125,16 @@ def run(argv: list[str]) -> int:
 
 
 PROGRAMS = ("git", "dvc")  # that commands call by name
+# A disk that is full, broken or read-only: the file system names no file while it writes one.
+UNWRITTEN = (errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.EROFS)
 
 
 def reason(error: Exception) -> str | None:
     """One line for an error of the system about a file, or of DVC about the repository; None for any other."""
     if isinstance(error, FileNotFoundError) and error.filename in PROGRAMS:
         return f"{error.filename}: no such program here. Expected it on the PATH. Install it, and run again."
+    if isinstance(error, OSError) and error.errno in UNWRITTEN:
+        return f"{error.filename or 'an output'}: {error.strerror}. Expected a disk that takes it. Make room or name another place, and run again."
     if isinstance(error, OSError) and error.filename is not None:
         return f"{error.filename}: {error.strerror}. Expected a file or folder that can be used so. Correct it, and run again."
     if any(kind.__module__ == "dvc.exceptions" for kind in type(error).__mro__):
@@ -138,6 +144,8 @@ def reason(error: Exception) -> str | None:
 
 def main(argv: list[str] | None = None) -> None:
     """Run one command; bad input ends with exit code 2 and one line that names the next step."""
+    if isinstance(sys.stdout, io.TextIOWrapper):  # a terminal without ± shows something else, and ends no command
+        sys.stdout.reconfigure(errors="replace")
     try:
         code = run(sys.argv[1:] if argv is None else argv)
         sys.stdout.flush()
@@ -154,6 +162,10 @@ def main(argv: list[str] | None = None) -> None:
             raise
         print(f"error: {redacted(said)}", file=sys.stderr)
         code = 2
+    try:
+        sys.stdout.flush()
+    except OSError:  # what could not be printed before cannot be now, and the error was named
+        discard_output()
     sys.exit(code)
 
 

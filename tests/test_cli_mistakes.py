@@ -1,5 +1,8 @@
 """What a user does wrong, and what ends a command from outside: one line, the right exit code, and nothing lost."""
 
+import io
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -38,10 +41,21 @@ def test_a_command_that_reads_the_root_folder_says_so_elsewhere(
         ),
         (PermissionError(13, "Permission denied", "/x"), 2, "error: /x: Permission denied. Expected"),
         (DvcException("'dvc.lock' validation failed"), 2, "error: DVC: 'dvc.lock' validation failed. Expected"),
+        (
+            OSError(28, "No space left on device"),
+            2,
+            "error: an output: No space left on device. Expected a disk that takes it. Make room",
+        ),
+        (
+            OSError(5, "Input/output error", "x.json"),
+            2,
+            "error: x.json: Input/output error. Expected a disk that takes it",
+        ),
+        (OSError(30, "Read-only file system"), 2, "error: an output: Read-only file system"),
         (UserError("as it is"), 2, "error: as it is\n"),
         (KeyboardInterrupt(), 130, ""),
     ],
-    ids=["a_folder", "no_program", "no_permission", "dvc", "a_users", "ctrl_c"],
+    ids=["a_folder", "no_program", "no_permission", "dvc", "full", "broken", "read_only", "a_users", "ctrl_c"],
 )
 def test_an_error_from_outside_is_one_line(
     error: BaseException, code: int, said: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
@@ -54,6 +68,28 @@ def test_an_error_from_outside_is_one_line(
     assert found == code
     assert err.startswith(said)
     assert err.count("\n") == (1 if said else 0)
+
+
+def test_a_full_disk_behind_the_output_is_one_line() -> None:
+    with Path("/dev/full").open("wb") as full:
+        words = [sys.executable, "-m", "scalequest.cli", "--version"]
+        done = subprocess.run(words, cwd=ROOT, stdout=full, stderr=subprocess.PIPE, text=True, check=False)
+    assert (done.returncode, done.stderr.count("\n")) == (2, 1), done.stderr
+    assert done.stderr.startswith("error: an output: No space left on device. Expected")
+
+
+def test_a_terminal_without_a_letter_shows_another(monkeypatch: pytest.MonkeyPatch) -> None:
+    def say(_: Any) -> int:
+        print("25.0 ± 3.1 → done")
+        return 0
+
+    shown = io.BytesIO()
+    monkeypatch.setattr(cli, "run", say)
+    monkeypatch.setattr("sys.stdout", io.TextIOWrapper(shown, encoding="latin-1"))
+    with pytest.raises(SystemExit) as done:
+        cli.main(["cost"])
+    assert done.value.code == 0
+    assert shown.getvalue().decode("latin-1") == "25.0 ± 3.1 ? done\n"
 
 
 @pytest.mark.parametrize("error", [ZeroDivisionError("a bug"), OSError("without a file"), ValueError("a bug")])

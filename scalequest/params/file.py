@@ -23,10 +23,25 @@ def check_there(path: Path) -> None:
     )
 
 
+def read_text(path: Path) -> str:
+    """The text of a parameter file.
+
+    Raises:
+        UserError: it is not UTF-8.
+    """
+    try:
+        return path.read_text(encoding="utf-8")
+    except UnicodeDecodeError as error:
+        raise UserError(
+            f"{path}: not UTF-8 (byte 0x{error.object[error.start]:02x} at position {error.start + 1}). Expected a file in UTF-8. "
+            "Convert it, for example: iconv -f WINDOWS-1252 -t UTF-8"
+        ) from None
+
+
 def read_yaml(path: Path) -> dict[str, Any]:
     """Read a parameter file as DVC does (YAML 1.2: ``3e-05`` is a number, ``off`` is a string)."""
     check_there(path)
-    return parse_yaml(path.read_text(encoding="utf-8"), path)
+    return parse_yaml(read_text(path), path)
 
 
 def parse_yaml(text: str, path: Path) -> dict[str, Any]:

@@ -18,6 +18,8 @@ from functools import cache
 from pathlib import Path
 
 from scalequest.errors import UserError
+from scalequest.io import write_text
+from scalequest.params.file import read_text
 
 PIPELINE = Path("dvc.yaml")
 # The modules that decide bytes. `signs`, `text`, `seeding` and `statistics` are files of the ground floor that do, too.
@@ -164,10 +166,10 @@ def run(args: argparse.Namespace) -> int:
     """Compare or rewrite."""
     if not PIPELINE.is_file():
         raise UserError("dvc.yaml: no such file. Expected to run in the repository's root folder")
-    before = PIPELINE.read_text(encoding="utf-8")
+    before = read_text(PIPELINE)
     after = rewritten(Path(), before)
     if args.write and after != before:
-        PIPELINE.write_text(after, encoding="utf-8")
+        write_text(PIPELINE, after)
     difference = list(
         difflib.unified_diff(before.splitlines(), after.splitlines(), "dvc.yaml", "imports", lineterm="", n=1)
     )

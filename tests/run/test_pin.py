@@ -52,6 +52,12 @@ def test_what_is_not_there_cannot_be_pinned(source: str, wheel: Path):
         pinned(source)
 
 
+def test_a_file_that_is_not_utf_8_is_not_pinned(tmp_path: Path):
+    (tmp_path / "params.yaml").write_bytes(LAPTOP.read_bytes() + b"# caf\xe9\n")
+    with pytest.raises(UserError, match=r"params\.yaml: not UTF-8"):
+        write_pins(tmp_path / "params.yaml")
+
+
 @pytest.mark.parametrize("quote", ["'", '"'])
 def test_a_quoted_source_is_pinned_within_its_quotes(folder: Path, tmp_path: Path, quote: str):
     file, solver = tmp_path / "params.yaml", read_yaml(LAPTOP)["models"]["solver"]

@@ -213,6 +213,16 @@ def test_force_keeps_the_edits_beside_the_file_where_there_is_no_git(clone: Path
     assert Path(f"{file}.bak").read_text() == edited
 
 
+@pytest.mark.parametrize("read", [load_profile, switch])
+def test_a_file_that_is_not_utf_8_is_named(clone: Path, read: Any):
+    with (clone / "params.yaml").open("ab") as file:
+        file.write(b"# caf\xe9\n")
+    with pytest.raises(
+        UserError, match=r"params\.yaml: not UTF-8 \(byte 0xe9 at position \d+\)\. Expected a file in UTF-8"
+    ):
+        read("params.yaml" if read is load_profile else "gpu-135m", clone)
+
+
 def test_a_file_that_no_git_keeps_is_not_called_edited(clone: Path):
     shutil.rmtree(clone / ".git")
     before = (clone / "params.yaml").read_text()

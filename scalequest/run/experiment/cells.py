@@ -22,6 +22,7 @@ from scalequest.audit.tables import hash_file
 from scalequest.errors import UserError
 from scalequest.models.source import parse_source
 from scalequest.params import JsonlSource, Params, read_yaml
+from scalequest.params.file import read_text
 from scalequest.run.experiment.grid import Cell, Grid, value_at, without_runtime
 from scalequest.run.pipeline import DVC
 from scalequest.run.profile import BASE, written_by
@@ -95,7 +96,7 @@ def _is_ignored(path: str, root: Path) -> bool:
 
 def command(grid: Grid, cell: Cell, root: Path = Path()) -> list[str]:
     """The command that runs one cell."""
-    text = (root / PARAMS).read_text(encoding="utf-8")
+    text = read_text(root / PARAMS)
     now = read_yaml(root / PARAMS)
     # What runs a stage is this machine's business: edits of the same profile's `runtime` stay as they are here.
     same = (written_by(text) or BASE) == grid.spec.on

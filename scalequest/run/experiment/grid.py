@@ -15,6 +15,7 @@ from pydantic import Field, ValidationError
 
 from scalequest.errors import UserError
 from scalequest.params import PARAMS_FILE, Params, parse_params, parse_yaml
+from scalequest.params.file import read_text
 from scalequest.params.sources import Section
 from scalequest.run.compose import load_values, merge
 from scalequest.run.profile import BASE, changes, compose_profile
@@ -186,7 +187,7 @@ def read_grid(path: Path, root: Path = Path(), known: dict[str, dict[str, Any]] 
         raise UserError(
             f"{path}: its name becomes part of an experiment's. Expected lower-case letters, digits and _. Rename it."
         )
-    spec = _parse(parse_yaml(path.read_text(encoding="utf-8"), path), path)
+    spec = _parse(parse_yaml(read_text(path), path), path)
     known = {} if known is None else known
     if spec.on not in known:
         known[spec.on] = load_values(compose_profile(spec.on, root))
