@@ -25,13 +25,17 @@ _MAX_SIDE = 60
 _NUMBER = r"(?:\d{1,3}(?:,\d{3})+(?!\d)(?:\.\d+)?|\d+\.\d+|\d+|\.\d+)"
 # Times, ratios and dates are no numbers to calculate with: "10:00 + 2 hours = 12:00".
 _TIME_OR_DATE = r"\d+(?::\d+)+|\d{4}-\d{1,2}-\d{1,2}|\d{1,2}/\d{1,2}/(?:19|20)\d\d|\d{1,2}-\d{1,2}-(?:19|20)\d\d"
+# What stands behind a number without a blank, or in capitals, and is no product of variables.
+_UNITS = (
+    "am|pm|[cdkm]?ms?|[km]?gs?|[cdm]?ls?|ft|in|lbs?|oz|hrs?|mins?|secs?|yds?|mi|mph|km?h|kph|st|nd|rd|th|[kmgt]b|k?wh?|[kmg]?hz|usd|"
+    "eur|gbp|cts?|cc|qts?|gal|pcs?|pts?|bce?|ad|ce|bn|mil|deg|rpm|psi|tv|dvd|cd|id|ok|us"
+)
 _TOKEN = re.compile(
     rf"(?P<time>(?:{_TIME_OR_DATE})(?!\d))"
     rf"|(?P<number>(?:\d+ \d+/\d+(?![\d/])|{_NUMBER})(?:\s?%)?"
     r"|\\frac\{[-\d.]+\}\{[-\d.]+\}|\\sqrt\{\d+\})"
-    r"|(?P<variable>\\[A-Za-z]+|[A-Za-z_](?![A-Za-z]))"
-    r"|(?P<product>(?<=[\d}])(?!(?:am|pm|[cdkm]?m|[km]?g|[cdm]?l|ft|in|lbs?|oz|hrs?|h|mins?|secs?|yds?|mi|mph|st|nd|rd|th|x|a)"
-    r"(?![A-Za-z]))[A-Za-z]{2,3}(?![A-Za-z])|(?!AM|PM)[A-Z]{2}(?![A-Za-z]))"  # 4ac, AB
+    r"|(?P<variable>\\[A-Za-z]+|[A-Za-z_](?![A-Za-z])|(?:cis|gcd|lcm|max|min|log|ln|sin|cos|tan|exp|sqrt|floor|abs)(?=\s?\())"
+    rf"|(?P<product>(?!(?i:{_UNITS})(?![A-Za-z]))(?:(?<=[\d}}])[A-Za-z]{{2,3}}(?![A-Za-z])|[A-Z]{{2}}(?=\s*[-+*/^=)])))"  # 4ac, AB
     rf"|(?P<word>[A-Za-z]+(?:['-][A-Za-z]+)*(?:/[A-Za-z]+)*(?:\^\{{?\d\}}?)?)"
     r"|(?P<operator>[-+*/^])|(?P<bracket>[()])|(?P<equals>=|~)|(?P<other>\S)"
 )
@@ -43,6 +47,7 @@ _WORDS_OF_ONE_LETTER = ("a", "A", "I")
 _REMAINDER = ("remainder", "remainders", "r", "R", "mod", "rem")
 _CLOCK = {"am", "pm", "o'clock"}
 # A new expression may follow these signs. After any other the rest of one may follow: "{x}{2} + 3", "\u03b8 + 30".
+_COMMON = 12  # the largest denominator of a fraction that a text names a share by
 _PUNCTUATION = frozenset('.,;:!?"')
 # Not even a number begins an expression after these: "\\frac{x}{2} 3", "7@4".
 _GOES_ON = frozenset("{}\\_'^%]@#")
@@ -51,6 +56,11 @@ _BEFORE_A_SIGN = {
     "is", "are", "was", "were", "be", "been", "being", "becomes", "equals", "gives", "get", "gets", "got", "make", "makes", "so",
     "then", "thus", "hence", "therefore", "and", "or", "to", "of", "by", "from", "at", "that", "have", "has", "had", "as", "find",
     "compute", "calculate", "evaluate", "simplify", "solve", "write", "where", "yields", "leaves", "plus", "minus", "times",
+}  # fmt: skip
+# At these words the expression before them ends: "-60 degrees as -60 degrees + 360 degrees".
+_END_A_SIDE = {
+    "of", "and", "or", "to", "is", "are", "as", "so", "then", "thus", "hence", "therefore", "equals", "gives", "makes", "becomes",
+    "gets", "where", "yields",
 }  # fmt: skip
 _MARK = re.compile(r"<<([^<>]*)>>")
 
@@ -142,7 +152,11 @@ _ASKED_END = re.compile(r"(?:\bequal(?: to)?|=)$", re.IGNORECASE)
 _EXPRESSION = re.compile(r"(?:[^A-Za-z=?\\]|\\(?:frac|times|cdot|div)(?![A-Za-z])|\\(?![A-Za-z]))+")
 _SUM = re.compile(r"(?<=[\d)}%])\s*[-+]")
 # The signs of a date or a telephone number calculate nothing.
-_NO_CALCULATION = re.compile(rf"(?<![\d.])(?:{_TIME_OR_DATE}|\d{{3}}-\d{{4}}|\d{{3}}-\d{{3}}-\d{{4}})(?![\d.])")
+_DAY, _MONTH = r"(?:0?[1-9]|[12]\d|3[01])", r"(?:0?[1-9]|1[0-2])"
+_NO_CALCULATION = re.compile(
+    rf"\d+(?::\d+)+|(?:19|20)\d\d-{_MONTH}-{_DAY}|(?:{_MONTH}([-/]){_DAY}|{_DAY}([-/]){_MONTH})[-/](?:19|20)\d\d"
+    r"|(?:555|0\d\d)-\d{4}|\d{3}-\d{3}-\d{4}"
+)
 # Characters; a longer question asks for more than a value.
 LONGEST_QUESTION = 200
 
@@ -160,7 +174,9 @@ def asked_value(question: str) -> Fraction | None:
         expression = _ASKED_END.sub("", expression.rstrip(" ?.!$_"))
     expression = expression.strip()
     percentages = {term.rstrip().endswith("%") for term in _SUM.split(expression)}
-    if len(percentages) > 1 or _NO_CALCULATION.search(expression):  # "100 - 20%" may mean 80
+    if len(percentages) > 1 or _NO_CALCULATION.fullmatch(
+        expression.split()[0] if expression else ""
+    ):  # "100 - 20%" may mean 80
         return None
     if not _EXPRESSION.fullmatch(expression) or not re.search(r"[\d)}]\s*[-+*/^]\s*[-(\d.\\]", expression):
         return None
@@ -195,8 +211,9 @@ class _Side:
 
     @property
     def is_a_share(self) -> bool:
-        """Whether it is a percentage or a fraction below one, which may be said of something: "1/4 = 25 students"."""
-        return bool(re.fullmatch(r"[\d.]+%|\d+/\d+", self.text)) and self.value < 1
+        """Whether it is a percentage or a common fraction below one, which may be said of something: "1/4 = 25 students"."""
+        fraction = re.fullmatch(r"[\d.]+%|\d+/(\d+)", self.text)
+        return bool(fraction) and self.value < 1 and int(fraction[1] or 1) <= _COMMON
 
 
 def _prepared(line: str) -> str:
@@ -280,7 +297,8 @@ def _at_the_start(tokens: list[Token]) -> _Side | None:
     if not side or end == len(tokens):
         return side
     kind, sign = tokens[end]
-    if sign in _REMAINDER or (kind == "number" and re.fullmatch(r"\d{3}(?:\.\d+)?", sign)):  # 10 000
+    in_groups = kind == tokens[end - 1][0] == "number" and re.fullmatch(r"\d{3}(?:\.\d+)?", sign)  # 10 000
+    if sign in _REMAINDER or (in_groups and tokens[end + 1 : end + 2] not in ([("operator", o)] for o in "+-*/^")):
         return None
     followed_by_a_word = end + 1 < len(tokens) and tokens[end + 1][0] == "word"
     if sign == "(" or sign in _WORDS_OF_ONE_LETTER:  # a remark; "5 a day"
@@ -310,7 +328,7 @@ def _read(tokens: list[Token], start: int) -> tuple[int, _Side | None]:
             if sign in _SCALES:
                 text += f"*{_SCALES[sign]}"
                 by_its_words |= sign == "dozen"
-            elif sign in _REMAINDER or sign.lower() in _BEFORE_A_SIGN:
+            elif sign in _REMAINDER or sign.lower() in _END_A_SIDE:
                 break
             else:
                 units.append(sign.lower().rstrip("s"))
@@ -361,10 +379,15 @@ def _step(left: _Side, sign: str, right: _Side) -> Step | None:
     another_unit = bool(left.units and right.units and not left.units & right.units)
     of_a_clock = bool((left.units | right.units) & _CLOCK)  # 10 am + 5 hours = 3 pm
     converts = bool(left.units) and not left.calculates and not right.units  # 3 weeks = 3 * 7 days
-    is_said_of = left.is_a_share and right.value >= 1
+    is_said_of = left.is_a_share and (left.text.endswith("%") or (right.value >= 1 and _counts(right)))
     if not agrees and (left.mixed or right.mixed or another_unit or of_a_clock or converts or is_said_of):
         return None
     return Step(f"{left.text} {sign} {right.text}", left.value, right.value, agrees)
+
+
+def _counts(side: _Side) -> bool:
+    """Whether a side is a whole number of something."""
+    return bool(side.units) and not side.calculates and side.value.denominator == 1
 
 
 def _agrees(left: _Side, sign: str, right: _Side) -> bool:

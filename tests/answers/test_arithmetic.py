@@ -140,6 +140,14 @@ TEXTS = [
     ("times_a_hundred_percent", "45 / 90 * 100% = 50 and 9/21 * 100% = 42.86", 2, 0),
     ("times_a_hundred_percent_wrong", "45 / 90 * 100% = 60", 1, 1),
     ("a_share_of_something", "1/4 = 25 students", 0, 0),
+    ("an_inverted_quotient", "He needs 16/100 = 1.6 packs, 12/18 = 66.67, 12 / 200 = 3 square units", 3, 3),
+    ("hours_behind_a_number_of_pages", "3 * 4 = 13 pages in 240 minutes", 1, 1),
+    ("a_sentence_after_a_number", "So 3 * 50 = 149 200 - 150 = 50", 2, 1),
+    ("units_in_capitals", "16 GB * 2 = 33 GB, 12*1000= 13,000MB, 10kgs + 5kgs = 16kgs, 500 + 352 = 853 BC", 4, 4),
+    ("words_in_capitals", "In the US 5 + 3 = 9, 5 TV sets * 3 = 16", 2, 2),
+    ("how_often", "4 * 12 times = 49 times", 1, 1),
+    ("function_of_degrees", "$cis(99\\cdot45^\\circ)=2^{49}$", 0, 0),
+    ("units_of_a_quotient", "150 minutes / 5 minutes/100 meters = 3 times", 0, 0),
     ("a_quotient_is_no_share", "12/3 = 5 apples", 1, 1),
 ]
 
@@ -182,6 +190,8 @@ def test_a_step_says_what_it_is():
         ("What is 5/12/2024?", None),
         ("What is 555-1234?", None),
         ("What is 500-250?", Fraction(250)),
+        ("What is 500-2500?", Fraction(-2000)),
+        ("What is 2*100-1000?", Fraction(-800)),
         ("", None),
     ],
 )
