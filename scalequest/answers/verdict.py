@@ -28,8 +28,9 @@ _OPENING = re.compile(
 )
 _CLOSING = re.compile(rf"(?<![^\W_]or[ ])(?<!or [\"'*])(?<!\bnot )(?<!\bnot [\"'*]){_WORD}[\W_]*$", re.IGNORECASE)
 _CHOICE = re.compile(r"\b(?:yes(?:\W+(?:or|and)\W+|\s?/\s?)no|no(?:\W+(?:or|and)\W+|\s?/\s?)yes)\b", re.IGNORECASE)
-# One of the points that the judge goes through. The line below it may be its answer.
-_POINT = re.compile(r"\W*\(?(?:\d{1,2}|[a-e])[.):]|[-*\u2022]\s.*\?\W*$")
+# One of the points that the judge goes through, and one that asks: the line directly below is its answer.
+_POINT = re.compile(r"[\W_]*\d{1,2}[.):]\s")
+_ASKING_POINT = re.compile(r"[\W_]*\d{1,2}[.):]\s.*\?\W*$")
 # <answer>No</answer>
 _TAG = re.compile(r"</?[a-z]\w*>", re.IGNORECASE)
 _SENTENCES = re.compile(r"(?<=[.!?;:])[*_\"'`)\]}]*\s+")
@@ -59,19 +60,25 @@ def parse_verdict(completion: str, style: str = "reasoned") -> bool | None:
         completion: the judge's whole answer. What it thinks aloud (``<think>``) does not count.
         style: ``few_shot`` asks for one word, and the first word counts. ``reasoned`` asks for a last line that is only the
             verdict: the last such line counts, whatever follows; without one, a verdict in words in the last line. The
-            prompt's points are answered above it: "Is a number missing? No." is such an answer, and so is a line below a
-            numbered point, if more follows.
+            prompt's points are answered above it: "Is a number missing? No." is such an answer. So is a line directly below
+            a numbered question, if another point or a verdict in words follows.
     """
     text = _TAG.sub(" ", unicodedata.normalize("NFKC", without_thoughts(completion))).strip()
     if style == "few_shot":
         found = _OPENING.match(text.split("\n", 1)[0])
         return _said(found[1]) if found else None
-    lines = [line.strip() for line in text.splitlines() if line.strip()]
+    lines = [line.strip() for line in text.splitlines()]
+    in_words = next((_verdict_in(line) for line in reversed(lines) if line), None)
     for k in reversed(range(len(lines))):
-        answers_a_point = 0 < k < len(lines) - 1 and _POINT.match(lines[k - 1])
-        if (found := _VERDICT_LINE.fullmatch(lines[k])) and not answers_a_point:
-            return _said(found[1])
-    return _verdict_in(lines[-1]) if lines else None
+        if not (found := _VERDICT_LINE.fullmatch(lines[k])):
+            continue
+        after = [line for line in lines[k + 1 :] if line]
+        if after and k and _ASKING_POINT.match(lines[k - 1]):
+            if any(map(_POINT.match, after)):
+                continue
+            return in_words if in_words is not None else _said(found[1])
+        return _said(found[1])
+    return in_words
 
 
 def both_words(completion: str) -> bool:
