@@ -6,9 +6,11 @@ Three readings, each more lenient than the one before: a box (``strict_answer``)
 """
 
 import re
+from fractions import Fraction
 
+from scalequest.answers.exact import exact_value
 from scalequest.answers.thoughts import without_thoughts
-from scalequest.signs import plain, spoken_signs
+from scalequest.signs import plain, plain_latex, spoken_signs
 
 # Where an answer is announced without a box. The paper's rule: "boxed", "he answer is" or "final answer is" must occur. "####" is
 # GSM8K's mark; a Markdown heading looks the same, so what follows has to be an answer by itself.
@@ -28,7 +30,7 @@ _DIGITS = (
 )
 _FRACTION = r"\\[dtc]?frac\s*(?:\{-?\d+\}\s*\{\d+\}|\d\d)"
 _NUMBER_TEXT = (
-    rf"{_SIGN}(?:\d+ \d+/\d+|(?:\d+\s*)?{_FRACTION}|{_DIGITS}(?:/\d+(?:\.\d+)?|\^\{{?-?\d+\}}?|[eE][-+]?\d+(?![\w.]*\w))?)"
+    rf"{_SIGN}(?:\d+ \d+/\d+|(?:\d+\s*)?{_FRACTION}|{_DIGITS}(?:/\d+(?:\.\d+)?|\^\{{?-?\d+\}}?|[eE][-+]\d+(?![\w.]*\w))?)"
     r"(?:\s*(?:[\u00d7*xX]|\\times|\\cdot)\s*10\s*\^\s*\{?-?\d+\}?)?(?:\s?\\?%|\s+(?:hundred|thousand|million|billion|trillion)\b)?"
 )
 _NUMBER = re.compile(rf"(?=[-\d.\\]){_NUMBER_TEXT}")  # only to be quicker: no number begins otherwise
@@ -48,26 +50,38 @@ _ATOM = (
     rf"|{_BRACKETED}|{_COMMAND}|{_FUNCTION}|{_LETTER}|[\u03b1-\u03c9\u221e]|\u221a\s*"
 )
 _POWER = r"(?:\^\{[^{}\n]*\}|_\{[^{}\n]*\}|_\w|[\u00b2\u00b3\u00b9\u2070-\u207f]+|!)"
-_FACTOR = r"\s+(?=(?:\\?(?:pi|sqrt)|\\[dt]?frac)(?![A-Za-z]))"  # 2 \pi, 137 \frac{1}{2}
+_FACTOR = r"\s+(?=(?:\\?pi|\\sqrt|sqrt(?=[({\d])|\\[dt]?frac)(?![A-Za-z]))"  # 2 \pi, 137 \frac{1}{2}
 _SIGNS = r"(?:[-+\u00b1]|\\pm(?![A-Za-z]))"
 _EXPRESSION = rf"{_SIGNS}?\s?(?:{_ATOM})(?:{_POWER}|{_ATOM}|{_FACTOR}(?:{_ATOM})|(?:{_OPERATOR})[-+]?(?:{_ATOM}))*+"
-_COMPARES = r"\s*(?:[<>]=?|[\u2264\u2265\u2260\u2208]|\\(?:leq?|geq?|neq?|lt|gt|in)(?![A-Za-z]))\s*"
+_COMPARES = r"\s*(?:<(?!\||/?[A-Za-z]+>)=?|>=?|[\u2264\u2265\u2260\u2208]|\\(?:leq?|geq?|neq?|lt|gt|in)(?![A-Za-z]))\s*"
 _STATEMENT = rf"{_EXPRESSION}(?:(?:{_COMPARES}{_EXPRESSION})++|(?:\s*=\s*{_EXPRESSION})*+)"
 _MATHEMATICS = re.compile(rf"{_STATEMENT}(?:(?:\s*[,;]\s*(?:and\s+|or\s+)?|\s+(?:and|or)\s+){_STATEMENT})*+")
 _RELATION = re.compile(_COMPARES)
+_PARTS = re.compile(r"\s*(?:[,;]|\b(?:and|or)\b)\s*")
 _SEVERAL = re.compile(r"[,;]\s|\s(?:and|or)\s")
 _MONEY = re.compile(r"\\?[$\u20ac\u00a3](?=\s?[\d.])")
 # "2 + 3 = 5" and "x = 5" end in the answer; "x + y = 5" is one.
 _NAMES_A_VALUE = re.compile(
     r"\s*[A-Za-z](?:_\w+|_\{[^{}]*\})?\s*|(?:\\(?:times|cdot|div|frac)|of\b|(?<=[\d ])[xX](?=[\d ])|[^A-Za-z\\])+"
 )
-# A quantity in two units, and one in the smaller of two: 3 hours 20 minutes, 50 cents.
-_LARGE = r"(?:years?|weeks?|days?|hours?|hrs?|minutes?|feet|foot|ft|pounds?|lbs?|meters?|kilometers?|kilograms?|dollars?|degrees?)"
-_SMALL = r"(?:months?|days?|hours?|minutes?|mins?|seconds?|secs?|inch(?:es)?|ounces?|oz|centimeters?|cm|meters?|grams?|cents?)"
-_COMPOUND = re.compile(
-    rf"(?P<large>{_DIGITS}\s*{_LARGE}),?\s+(?:and\s+)?(?P<small>{_DIGITS}\s*{_SMALL})\b|{_DIGITS}\s*(?:cents?\b|\u00a2)",
-    re.IGNORECASE,
+# A quantity in a unit and a smaller one, and one in cents: 3 hours 20 minutes, 50 cents. Nothing follows in its sentence.
+_IN_TWO_UNITS = "|".join(
+    rf"(?:{large})\b,?\s+(?:and\s+)?{_DIGITS}\s*(?:{small})\b"
+    for large, small in (
+        ("years?", "months?|weeks?|days?"),
+        ("weeks?", "days?"),
+        ("days?", "hours?"),
+        ("hours?|hrs?", "minutes?|mins?"),
+        ("minutes?|mins?", "seconds?|secs?"),
+        ("yards?|feet|foot|ft", "feet|foot|inch(?:es)?|in"),
+        ("pounds?|lbs?", "ounces?|oz"),
+        ("kilometers?|km", "meters?|m"),
+        ("meters?|m", "centimeters?|cm"),
+        ("kilograms?|kg", "grams?|g"),
+        ("dollars?", "cents?"),
+    )
 )
+_COMPOUND = re.compile(rf"({_DIGITS}\s*(?:{_IN_TWO_UNITS}|cents?\b|\u00a2))\s*(?:[.;!)]|$)", re.IGNORECASE)
 _NAME_AND_EQUALS = re.compile(r"^[A-Za-z](?:_\w+)?\s*=\s*(?=[$\\])")
 # An announced formula or tuple, taken whole: of "$\frac{3}{4}$" the first number would be 3.
 _FORMULA = re.compile(
@@ -78,7 +92,7 @@ _NEXT_FORMULA = re.compile(r"\s*(?:[,;]\s*(?:and\s+|or\s+)?|(?:and|or)\s+)(?=[$\
 _FORMULA_ENDS = re.compile(r"\s*(?:[.;!?)\n]|,\s|$)")
 # What an answer that stands alone in its line looks like: a number with its unit, a formula, a letter, yes or no.
 _ALONE = re.compile(
-    rf"(?:[$\u20ac\u00a3]|\\\$)?\s*{_NUMBER_TEXT}(?:\s*[a-z\u00b0\u20ac$][\w\s/^\u00b0.-]*)?|[-+\u00b1]?\s*[$\\(\[{{].*|[-+\u00b1\d].*=.*|[A-Za-z]\s*[=<>\u2264\u2265].*"
+    rf"(?:[$\u20ac\u00a3]|\\\$)?\s*{_NUMBER_TEXT}(?:\s*[a-z\u00b0\u20ac$][\w\s/^\u00b0.-]*)?|[-+\u00b1]?\s*[$\\(\[{{].*|[-+\u00b1\d].*=.*|[A-Za-z]\s*(?:[=<>\u2264\u2265\u2208]|\\(?:in|leq?|geq?|lt|gt)(?![A-Za-z])).*"
     r"|\(?[A-Za-z]\)?|(?:yes|no|true|false|none|even|odd)",
     re.IGNORECASE,
 )
@@ -227,10 +241,21 @@ def _formulas(first: "re.Match[str]", text: str) -> str | None:
     """A formula, with those that a list goes on with: ``x=1, x=-4`` of ``$x=1$ and $x=-4$``."""
     found, end = [_formula(first)], first.end()
     while (mark := _NEXT_FORMULA.match(text, end)) and (formula := _FORMULA.match(text, mark.end())):
+        if formula[0].startswith("(") and re.search(r"[A-Za-z]{2}", formula[0]):  # a remark: (3 per box, 4 boxes)
+            break
         found.append(_formula(formula))
         end = formula.end()
-    # "$3$ and $4$ is too large" goes on with a sentence.
-    return ", ".join(filter(None, found)) if len(found) > 1 and _FORMULA_ENDS.match(text, end) else found[0]
+    if len(found) == 1 or not _FORMULA_ENDS.match(text, end):  # "$3$ and $4$ is too large" goes on with a sentence
+        return found[0]
+    # One value may be given in two forms: "$\frac{1}{2}$, or $0.5$".
+    distinct = {_value_of(formula): formula for formula in reversed(found) if formula}
+    return ", ".join(reversed(distinct.values())) or None
+
+
+def _value_of(formula: str) -> Fraction | str:
+    """The number that a formula is; itself where it is none."""
+    value = exact_value(plain_latex(re.sub(r"^[A-Za-z]\s*=(?!=)", "", formula)))
+    return formula if value is None else value
 
 
 def _formula(match: "re.Match[str]") -> str | None:
@@ -244,7 +269,7 @@ def _answer_in(line: str) -> str | None:
     if found := _BETWEEN.match(line):
         return found.group()
     if found := _COMPOUND.match(line):
-        return f"{found['large']} {found['small']}" if found["large"] else found.group()
+        return re.sub(r",?\s+(?:and\s+)?", " ", found[1])
     if _WORKED_OUT.search(re.split(r"\.(?:\s|$)|\b(?:since|because|as|for)\b|, which", line)[0]):
         return _concluded(line)
     found = _MATHEMATICS.match(line)
@@ -259,7 +284,15 @@ def _answer_in(line: str) -> str | None:
     text = _MONEY.sub("", found.group()).strip() if found else ""
     if (relation := _RELATION.search(text)) and not re.search(r"(?<!\\)\b[A-Za-z]", text):  # "5 > 3, so yes"
         text = text[: relation.start()]
-    elif _is_mathematics(text) and (relation or _SEVERAL.search(text)):
+    elif relation and _is_mathematics(text):
+        # "x > 3, so the smallest is 4"; "x = 5 and x > 0" says 5 and of what kind it is.
+        if concluded := _concluded(line[found.end() :] if found else ""):
+            return concluded
+        values = [part for part in _PARTS.split(text) if "=" in part and not _RELATION.search(part)]
+        if not values:
+            return text
+        text = ", ".join(values)
+    if _is_mathematics(text) and _SEVERAL.search(text):
         return text
     if "=" in text and (left := text.split("=")[0]) and _NAMES_A_VALUE.fullmatch(left):
         text, line = text.rsplit("=", 1)[1].strip(), line[line.index("=", len(left) - 1) + 1 :].strip()

@@ -22,9 +22,10 @@ _COUNTS_NOTHING = {"dozen", "twice", "double", "thrice", "triple"}
 
 def cardinal(words: str) -> str | None:
     """The digits of a number in words, below a hundred: 42 of ``forty-two``; None for any other text."""
-    first, *rest = words.casefold().replace("-", " ").split() or [""]
-    values = [{"one": "1"}.get(word) or _NUMBER_WORDS.get(word) for word in (first, *rest)]
-    if None in values or len(values) > 2 or {first, *rest} & _COUNTS_NOTHING:
+    found = re.fullmatch(r"([a-z]+)(?:[- ]([a-z]+))?", words.casefold().strip())  # "-five" is another
+    named = [word for word in found.groups() if word] if found else [""]
+    values = [{"one": "1"}.get(word) or _NUMBER_WORDS.get(word) for word in named]
+    if None in values or set(named) & _COUNTS_NOTHING:
         return None
     tens, *ones = [int(value or 0) for value in values]
     if not ones:
