@@ -40,28 +40,31 @@ def group_answers(kind: str, answers: Mapping[str, Sequence[str | None]]) -> dic
         By question and response a group's number: answers of one group are equal, each to each. None for a response without
         an answer. Groups are numbered in the order of their first answers.
 
-    Equality is not transitive: 10% is 10, and 0.1. So an answer belongs to the first group all of whose answers it equals, the
-    most frequent answers first, then by their text: the groups do not depend on the order of the responses.
+    Equality is not transitive: 10% is 10, and 0.1; 5 apples are 5, and 5 fruits. So an answer belongs to the first group all of
+    whose answers it equals. The most frequent answers come first, then those that equal most others, then by their text: the
+    groups do not depend on the order of the responses.
     """
     groups: dict[str, list[int | None]] = {}
     for chunk in batched(answers.items(), QUESTIONS_AT_ONCE):
         votes = {question: Counter(a for a in row if a is not None) for question, row in chunk}
-        ordered = {question: sorted(found, key=lambda a: (-found[a], a)) for question, found in votes.items()}
-        pairs = sorted({tuple(sorted(pair)) for row in ordered.values() for pair in combinations(row, 2)})
+        pairs = sorted({pair for found in votes.values() for pair in combinations(sorted(found), 2)})
         equal = {pair for pair, same in zip(pairs, same_answers(kind, pairs), strict=True) if same}
         for question, row in chunk:
-            number = _numbered(ordered[question], equal)
+            number = _numbered(votes[question], equal)
             shown = {old: new for new, old in enumerate(dict.fromkeys(number[a] for a in row if a is not None))}
             groups[question] = [None if a is None else shown[number[a]] for a in row]
     return groups
 
 
-def _numbered(distinct: Sequence[str], equal: Collection[tuple[str, ...]]) -> dict[str, int]:
+def _numbered(votes: Mapping[str, int], equal: Collection[tuple[str, str]]) -> dict[str, int]:
     """The group of each answer: the first one all of whose answers it equals, else its own."""
+    equals = {
+        answer: {other for other in votes if (answer, other) in equal or (other, answer) in equal} for answer in votes
+    }
     members: list[list[str]] = []
     number = {}
-    for answer in distinct:
-        fits = (k for k, group in enumerate(members) if all(tuple(sorted((answer, a))) in equal for a in group))
+    for answer in sorted(votes, key=lambda a: (-votes[a], -len(equals[a]), a)):
+        fits = (k for k, group in enumerate(members) if equals[answer].issuperset(group))
         number[answer] = next(fits, len(members))
         if number[answer] == len(members):
             members.append([])

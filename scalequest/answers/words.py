@@ -20,10 +20,14 @@ _ANNOUNCED = re.compile(
 )
 _NO_TITLE = r"(?<!\bMr)(?<!\bMrs)(?<!\bMs)(?<!\bDr)(?<!\bSt)(?<!\bProf)"
 _SENTENCE_END = re.compile(rf"(?<=[^\W\d_]{{2}}){_NO_TITLE}\.(?:\s|$)|(?<=\d)\.(?:\s+[A-Z]|\s*$)|(?<=[)\"'])\.(?:\s|$)")
-# What follows an answer in its sentence. "Yes, no, no" is an answer of three, and the last is no reason for the first.
-_REASON = re.compile(r"(?<=\S)\s*[,;:]?\s+(?:because|since)\b", re.IGNORECASE)
+# What follows an answer in its sentence: "a knight since Monday" gives no reason. "Yes, no, no" and "Yes (Ann), No (Bob)" are
+# answers of several, and the last is no reason for the first.
+_REASON = re.compile(
+    r"(?<=\S)(?:\s*[,;:]?\s+because\b|\s*[,;:]\s+since\b|(?:(?<=\byes)|(?<=\bno)|(?<=\btrue)|(?<=\bfalse))\s+since\b)",
+    re.IGNORECASE,
+)
 _YES_OR_NO = re.compile(
-    r"(yes|no|true|false)\s*(?:[,;:(]|[-\u2013\u2014](?=\s))(?!\s*(?:and\s+)?(?:yes|no|true|false)\b)", re.IGNORECASE
+    r"(yes|no|true|false)\s*(?:[,;:(]|[-\u2013\u2014](?=\s))(?!.*\b(?:yes|no|true|false)\b)", re.IGNORECASE
 )
 _LATEX_WORDS = re.compile(r"\\(?:text|textbf|textit|textrm|mathrm|mathbf|operatorname)\s*\{([^{}]*)\}")
 _LATEX_LAYOUT = re.compile(r"\\[,!:; ]|\\quad\b|\$")

@@ -67,6 +67,12 @@ def test_answers_that_differ_do_not_agree_by_a_third_one(order: tuple[str, ...])
     assert groups["10"] == groups["10%"] != groups["0.1"]
 
 
+@pytest.mark.parametrize("order", list(permutations(["\\pi", "3.141593", "3.1415927"])))
+def test_a_formula_agrees_with_what_it_is_rounded_to(order: tuple[str, ...]):
+    groups = dict(zip(order, group_answers("maths", {"q": order})["q"], strict=True))
+    assert groups["\\pi"] in (groups["3.141593"], groups["3.1415927"])
+
+
 @pytest.mark.parametrize("order", list(permutations(["5", "5 cm", "5 m"])))
 def test_a_number_without_a_unit_agrees_with_one_unit(order: tuple[str, ...]):
     groups = dict(zip(order, group_answers("maths", {"q": order})["q"], strict=True))
