@@ -213,7 +213,7 @@ class _Side:
     def is_a_share(self) -> bool:
         """Whether it is a percentage or a common fraction below one, which may be said of something: "1/4 = 25 students"."""
         fraction = re.fullmatch(r"[\d.]+%|\d+/(\d+)", self.text)
-        return bool(fraction) and self.value < 1 and int(fraction[1] or 1) <= _COMMON
+        return fraction is not None and self.value < 1 and int(fraction[1] or 1) <= _COMMON
 
 
 def _prepared(line: str) -> str:
