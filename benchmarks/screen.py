@@ -111,7 +111,7 @@ def run(
     growth[sum(piece.rows for piece in work)] = round(time.process_time() - cpu, 1)
     marks.append(time.perf_counter())
     write_stream(folder / "screened", screen.written(work, grouping), SCREENED)
-    metrics = screen.counts(work, grouping, MIX)
+    metrics = screen.counts(work, grouping, MIX, params)
     marks.append(time.perf_counter())
     own = resource.getrusage(resource.RUSAGE_SELF)
     children = sum(seconds for pid, seconds in memory.cpu.items() if pid != os.getpid())
