@@ -12,7 +12,6 @@ run of its own.
 """
 
 import argparse
-from collections import Counter
 from collections.abc import Sequence
 from operator import itemgetter
 from pathlib import Path
@@ -34,15 +33,13 @@ CHOSEN, REJECTED = "rewrite", "question"  # the columns of records.PREFERENCE
 
 
 def draw_pairs(pairs: Sequence[dict[str, Any]], n: int, seed: int) -> list[dict[str, Any]]:
-    """At most ``n`` kept pairs of one generator by hash, as many of each direction as the rarer one allows.
+    """At most ``n`` kept pairs of one generator by hash, equal numbers of each direction that has enough.
 
-    The quality in all is the mean of the drawn pairs, so neither direction may outnumber the other. A single direction has no
-    other, and gives up to ``n``.
+    Where one has fewer, the other fills up to ``n``: whether rewrites are better is decided within a direction, and more pairs
+    decide it better. So the quality in all may be mostly that of one direction.
     """
     kept = [row for row in pairs if row["verdict"] == KEPT]
     directions = [row["direction"] for row in kept]
-    sizes = Counter(directions)
-    n = min(n, len(sizes) * min(sizes.values(), default=0))
     return [kept[at] for at in draw([r["id"] for r in kept], n, seed, directions, True, purpose="preference_check")]
 
 
