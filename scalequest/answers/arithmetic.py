@@ -46,8 +46,9 @@ _SCALES = {"dozen": 12, "hundred": 100, "thousand": 1_000, "million": 10**6, "bi
 _WORDS_OF_ONE_LETTER = ("a", "A", "I")
 _REMAINDER = ("remainder", "remainders", "r", "R", "mod", "rem")
 _CLOCK = {"am", "pm", "o'clock"}
+# The largest denominator of a fraction that a text names a share by: "1/4 = 25 students".
+_COMMON = 12
 # A new expression may follow these signs. After any other the rest of one may follow: "{x}{2} + 3", "\u03b8 + 30".
-_COMMON = 12  # the largest denominator of a fraction that a text names a share by
 _PUNCTUATION = frozenset('.,;:!?"')
 # Not even a number begins an expression after these: "\\frac{x}{2} 3", "7@4".
 _GOES_ON = frozenset("{}\\_'^%]@#")
@@ -174,9 +175,9 @@ def asked_value(question: str) -> Fraction | None:
         expression = _ASKED_END.sub("", expression.rstrip(" ?.!$_"))
     expression = expression.strip()
     percentages = {term.rstrip().endswith("%") for term in _SUM.split(expression)}
-    if len(percentages) > 1 or _NO_CALCULATION.fullmatch(
-        expression.split()[0] if expression else ""
-    ):  # "100 - 20%" may mean 80
+    if len(percentages) > 1:  # "100 - 20%" may mean 80
+        return None
+    if _NO_CALCULATION.fullmatch(expression.partition(" ")[0]):
         return None
     if not _EXPRESSION.fullmatch(expression) or not re.search(r"[\d)}]\s*[-+*/^]\s*[-(\d.\\]", expression):
         return None
@@ -297,13 +298,15 @@ def _at_the_start(tokens: list[Token]) -> _Side | None:
     if not side or end == len(tokens):
         return side
     kind, sign = tokens[end]
-    in_groups = kind == tokens[end - 1][0] == "number" and re.fullmatch(r"\d{3}(?:\.\d+)?", sign)  # 10 000
-    if sign in _REMAINDER or (in_groups and tokens[end + 1 : end + 2] not in ([("operator", o)] for o in "+-*/^")):
+    following = tokens[end + 1][0] if end + 1 < len(tokens) else ""
+    if sign in _REMAINDER:
         return None
-    followed_by_a_word = end + 1 < len(tokens) and tokens[end + 1][0] == "word"
+    if kind == "number":  # the next step, or a group of digits: "49 200 - 150", "10 000 kg"
+        in_groups = tokens[end - 1][0] == "number" and re.fullmatch(r"\d{3}(?:\.\d+)?", sign)
+        return None if in_groups and following != "operator" else side
     if sign == "(" or sign in _WORDS_OF_ONE_LETTER:  # a remark; "5 a day"
-        return side if followed_by_a_word else None
-    return side if kind in ("word", "number") else None
+        return side if following == "word" else None
+    return side if kind == "word" else None
 
 
 def _is_word(token: Token) -> bool:

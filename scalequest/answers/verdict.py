@@ -72,12 +72,11 @@ def parse_verdict(completion: str, style: str = "reasoned") -> bool | None:
     for k in reversed(range(len(lines))):
         if not (found := _VERDICT_LINE.fullmatch(lines[k])):
             continue
-        after = [line for line in lines[k + 1 :] if line]
-        if after and k and _ASKING_POINT.match(lines[k - 1]):
-            if any(map(_POINT.match, after)):
-                continue
-            return in_words if in_words is not None else _said(found[1])
-        return _said(found[1])
+        after = lines[k + 1 :]
+        answers_a_point = k > 0 and any(after) and _ASKING_POINT.match(lines[k - 1])
+        if answers_a_point and any(map(_POINT.match, after)):
+            continue
+        return in_words if answers_a_point and in_words is not None else _said(found[1])
     return in_words
 
 
