@@ -134,7 +134,10 @@ def reason(error: Exception) -> str | None:
     if isinstance(error, FileNotFoundError) and error.filename in PROGRAMS:
         return f"{error.filename}: no such program here. Expected it on the PATH. Install it, and run again."
     if isinstance(error, OSError) and error.errno in UNWRITTEN:
-        return f"{error.filename or 'an output'}: {error.strerror}. Expected a disk that takes it. Make room or name another place, and run again."
+        where = error.filename or "an output"
+        return (
+            f"{where}: {error.strerror}. Expected a disk that takes it. Make room or name another place, and run again."
+        )
     if isinstance(error, OSError) and error.filename is not None:
         return f"{error.filename}: {error.strerror}. Expected a file or folder that can be used so. Correct it, and run again."
     if any(kind.__module__ == "dvc.exceptions" for kind in type(error).__mro__):

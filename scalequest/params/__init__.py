@@ -414,7 +414,8 @@ class Params(Section):
             yield from own_problems(f"generators.{name}.qft", self.qft, generator.qft)
             yield from own_problems(f"generators.{name}.qpo", self.qpo, generator.qpo)
             if not generator.seed_mix and name in self.mix:
-                yield f"generators.{name}.seed_mix: {{}} leaves `qft` without a seed. Expected at least one source of {sorted(self.seeds)}"
+                sources = sorted(self.seeds)
+                yield f"generators.{name}.seed_mix: {{}} leaves `qft` without a seed. Expected at least one source of {sources}"
             for source, n in generator.seed_mix.items():
                 if source not in self.seeds:
                     yield f"generators.{name}.seed_mix: no seed source '{source}'; `seeds` has {sorted(self.seeds)}"

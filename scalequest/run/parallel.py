@@ -303,7 +303,10 @@ class Runner:
         self._end(list(self._running.values()))
 
     def _end(self, stages: Sequence[Running]) -> None:
-        """End every process of these stages but DVC, which ends by itself: killed while it writes dvc.lock, it would leave half."""
+        """End every process of these stages but DVC, which ends by itself.
+
+        Killed while it writes dvc.lock, it would leave half.
+        """
         killed = time.monotonic() + PATIENCE_S
         signaled: set[tuple[int, int]] = set()  # once each: a second signal would interrupt the clean-up of the first
         while left := [process for stage in stages for process in processes_of(stage)]:
