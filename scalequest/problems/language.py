@@ -32,7 +32,9 @@ SHORT = frozenset(("a", "of", "is", "in", "to", "for", "by", "an", "at", "be", "
 # fmt: on
 MIN_ENGLISH_WORDS, MIN_ENGLISH_SHARE = 2, 0.25
 _FORMULA = re.compile(r"\$[^$]*\$|\\\[.*?\\\]|\\\(.*?\\\)|\\[a-zA-Z]+|[\d_^{}]+", re.DOTALL)
-_LATIN_WORD = re.compile("[a-zA-Z]+")
+_WORD = re.compile(r"[^\W\d_]+")
+# The last letter of the Latin blocks: a name such as Kōhei or Sofía does not make a text foreign.
+_LAST_LATIN = "\u024f"
 
 
 def language_check(rule: str) -> Callable[[str], str | None]:
@@ -55,7 +57,7 @@ def language_check(rule: str) -> Callable[[str], str | None]:
             return None
         letters = [c for c in prose if c.isalpha()]
         if len(letters) < MIN_LETTERS:
-            others = [c for c in letters if ord(c) > 0x24F and not "\u0370" <= c <= "\u03ff"]  # Greek is mathematics
+            others = [c for c in letters if c > _LAST_LATIN and not "\u0370" <= c <= "\u03ff"]  # Greek is mathematics
             return f"U+{ord(others[0]):04X}" if others else None
         values = detector.compute_language_confidence_values(prose)  # the likeliest first
         best = values[0]
@@ -71,9 +73,9 @@ def plainly_english(prose: str) -> bool:
 
     One is enough for a text of few words that begins with a request: lingua takes "Convert to rectangular form." for Spanish.
     """
-    if not prose.isascii() and any(ord(c) > 127 and c.isalpha() for c in prose):
+    if not prose.isascii() and any(c > _LAST_LATIN and c.isalpha() for c in prose):
         return False
-    words = _LATIN_WORD.findall(prose.lower())
+    words = _WORD.findall(prose.lower())
     known = [word for word in words if word in ENGLISH]
     asks = len(words) <= FEW_WORDS and bool(ASKING.intersection(words[:1]))
     if len(set(known)) < MIN_ENGLISH_WORDS and not asks:

@@ -29,6 +29,7 @@ ENGLISH = [
     ("display_formula", "Let\n\\[z = \\frac{(-11 + 13i)^3 \\cdot (24 - 7i)^4}{3 + 4i},\\]and let $w = \\frac{\\overline{z}}{z}.$  Compute $|w|.$"),
     ("begins_in_english", "Convert $\\sqrt{2} e^{11 \\pi i / 4}$ to rectangular form."),
     ("flat_guess", "Express $213_{8}-142_{7}$ as a base 10 integer."),
+    ("name_that_lingua_takes_for_dutch", "Kōhei has 5 packs of crayons and each pack has 24 crayons in it. His sister, Kaylei, has half as many packs but each of her packs has 18 crayons in it. How many total crayons does Kaylei have?"),
     ("names_from_elsewhere", "Nkechi, Hiroshi and Guadalupe divide 36 marbles. How many does each get?"),
 ]  # fmt: skip
 FOREIGN = [
