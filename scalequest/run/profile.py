@@ -67,7 +67,7 @@ class Profile:
 
 def profiles(root: Path = Path()) -> dict[str, Path]:
     """Return the overlay files by name, sorted."""
-    return {path.stem: path for path in sorted((root / FOLDER).glob("*.yaml"))}
+    return dict(sorted((path.stem, path) for path in (root / FOLDER).glob("*.yaml")))
 
 
 def read_overlay(path: Path) -> Profile:
