@@ -1,10 +1,10 @@
-"""Write the training sets of ``experiments/programs.yaml`` from the programs that a 1.5B teacher wrote.
+"""Write the training sets of ``experiments/programs.yaml``, and the questions of ``filters_programs.yaml``.
 
-    python benchmarks/program_sets.py [--questions sources/all.jsonl] [--seed-questions]
+    python benchmarks/program_sets.py [--questions sources/all.jsonl] [--seed-questions] [--ledger data/ledger.parquet]
 
 Each set is a JSONL file in ``sources/programs/`` with the hash that the experiment pins. The experiment draws as many rows
-of each as it compares (``instruct_tune.n_examples``). Most are parts of the rows that two of four agreeing programs left
-(``reports/results/gpu-1.5b/programs/instruct.parquet``). The others:
+of each as it compares (``instruct_tune.n_examples``). All answers are programs of a 1.5B teacher. Most sets are parts of
+the rows that two of four agreeing programs left (``reports/results/gpu-1.5b/programs/instruct.parquet``). The others:
 
 - ``human``: such rows for questions of GSM8K and MATH (``programs-human``).
 - ``random``: one answer to each of some of all questions, whichever returns a number. It needs the questions' texts
@@ -12,6 +12,8 @@ of each as it compares (``instruct_tune.n_examples``). Most are parts of the row
 - ``texts``: for a student of 1.5B, the teacher's answers in text to 4,096 of the questions, where the answer is also what
   two or more of its four programs return, and no written step is wrong.
 - ``seed_questions`` (``--seed-questions``): what the teacher was asked for ``human``, 4,096 questions of GSM8K and MATH.
+
+With ``--ledger`` it writes only the questions of ``filters_programs.yaml``, by what the filters of a run made of them.
 """
 
 import argparse
@@ -21,22 +23,27 @@ from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
 import pyarrow.parquet as pq
 
 from scalequest.answers.arithmetic import check_arithmetic
 from scalequest.answers.check import final_answer, same_answers
 from scalequest.answers.program import read_programs
 from scalequest.answers.sandbox import consent
+from scalequest.outcomes import KEPT, UNSOLVABLE
 from scalequest.problems.draw import draw, hash_place
 
 SEED = 17
 RESULTS = Path("reports/results/gpu-1.5b/programs")
 HUMAN = Path("reports/results/gpu-1.5b/programs-human")
 TEXTS = Path("reports/results/gpu-1.5b/student-1.5b")
+FILTERS = Path("reports/results/gpu-1.5b/filtered/questions")
 OUT = Path("sources/programs")
 # Rows of each generator in `half`, and questions asked for `random`, of which nine in ten give a row.
 HALF, ASKED = 2_048, 7_168
 SEED_QUESTIONS = {"gsm8k": 3_072, "math": 1_024}
+# Questions of each generator in each set that the filters make; the judge rejected 1,269 of school.
+FILTER_QUESTIONS = {"school": 1_200, "contest": 2_400}
 
 Row = dict[str, Any]
 
@@ -121,12 +128,38 @@ def seed_questions() -> None:
     write("seed_questions", rows, ("id", "question"))
 
 
+def filter_questions(ledger: Path) -> None:
+    """Questions of a run by what its filters made of them, as many of each generator in each set.
+
+    The easiest are those that the difficulty filter dropped, the hardest as many from the other end of what it passed. A
+    question can be in ``passed`` and in ``hardest``.
+    """
+    rows = pq.read_table(ledger, columns=["id", "generator", "question", "outcome", "difficulty"]).to_pylist()
+    sets: dict[str, list[Row]] = {}
+    for generator, n in FILTER_QUESTIONS.items():
+        own = [row for row in rows if row["generator"] == generator]
+        passed = [row for row in own if row["outcome"] in (KEPT, "over_share")]
+        easiest = [row for row in own if row["outcome"] == "too_easy"]
+        hardest = sorted(passed, key=lambda row: (row["difficulty"], row["id"]))[-len(easiest) :]
+        rejected = [row for row in own if row["outcome"] == UNSOLVABLE]
+        for name, part in {"passed": passed, "rejected": rejected, "easiest": easiest, "hardest": hardest}.items():
+            sets.setdefault(name, []).extend(drawn(part, n, f"filters {name}"))
+    for name, part in sets.items():
+        file = FILTERS / f"{name}.parquet"
+        pq.write_table(pa.Table.from_pylist(part).select(["id", "question"]), file, compression="zstd")
+        print(f"{file}: {len(part):,} rows, sha256 {sha256(file.read_bytes()).hexdigest()}")
+
+
 def main() -> None:
     """Write the sets."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--questions", type=Path, help="JSONL with the texts of all questions; makes the set random")
     parser.add_argument("--seed-questions", action="store_true", help="make seed_questions, from the files in sources/")
+    parser.add_argument("--ledger", type=Path, help="a run's ledger.parquet; writes the questions of filters_programs.yaml")
     args = parser.parse_args()
+    if args.ledger:
+        filter_questions(args.ledger)
+        return
     kept_sets()
     confirmed_texts()
     if args.seed_questions:

@@ -283,7 +283,7 @@ def test_a_finished_run_is_estimated_again(table: dict[str, Any]):
     assert sum(expected.values()) == pytest.approx(sum(took[stage] for stage in expected), rel=0.1)
 
 
-@pytest.mark.parametrize("profile", ["laptop", "gpu-135m", "gpu-1.5b", "paper-math"])
+@pytest.mark.parametrize("profile", ["laptop", "gpu-135m", "gpu-1.5b", "gpu-1.5b-programs", "paper-math"])
 @pytest.mark.parametrize("gpu", ["h100", "a100-40gb"])
 def test_every_profile_can_be_estimated(
     profile: str, gpu: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
