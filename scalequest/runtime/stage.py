@@ -5,6 +5,7 @@ A stage file ends with ``run_stage(main, __doc__, paths=(...))`` and its ``main(
 
 import argparse
 import errno
+import faulthandler
 import importlib
 import json
 import logging
@@ -220,6 +221,7 @@ def run_stage(
     limit_spinning(os.environ)
     # Read when the libraries are imported: bars of a dozen libraries would drown the few lines that matter.
     os.environ |= {"HF_HUB_DISABLE_PROGRESS_BARS": "1", "MLFLOW_LOGGING_LEVEL": "ERROR", "TRANSFORMERS_VERBOSITY": "error", "TOKENIZERS_PARALLELISM": "false"}  # fmt: skip
+    faulthandler.enable()  # a crash inside a library is no exception: without this it says nothing but -11
     logging.basicConfig(level=logging.INFO, stream=sys.stderr, force=True)
     for handler in logging.getLogger().handlers:
         handler.setFormatter(WithoutSecrets("%(message)s"))

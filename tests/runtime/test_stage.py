@@ -104,6 +104,13 @@ def test_a_bug_of_ours_ends_with_1_and_a_traceback(stage):
     assert "AssertionError: a bug" in err
 
 
+def test_a_crash_inside_a_library_says_where(stage):
+    code, _, err = ended(stage("import ctypes; ctypes.string_at(0)"))
+    assert code == -signal.SIGSEGV
+    assert "Segmentation fault" in err
+    assert " in main" in err
+
+
 def test_ctrl_c_ends_with_130_because_dvc_would_take_0_for_done(stage):
     code, _, err = ended(stage("raise KeyboardInterrupt"))
     assert code == 130
