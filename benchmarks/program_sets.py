@@ -1,10 +1,11 @@
 """Write the training sets of ``experiments/programs.yaml``, and the questions of ``filters_programs.yaml``.
 
-    python benchmarks/program_sets.py [--questions sources/all.jsonl] [--seed-questions] [--ledger data/ledger.parquet]
+    python benchmarks/program_sets.py [--questions sources/all.jsonl] [--seed-questions]
+    python benchmarks/program_sets.py --ledger data/ledger.parquet
 
-Each set is a JSONL file in ``sources/programs/`` with the hash that the experiment pins. The experiment draws as many rows
-of each as it compares (``instruct_tune.n_examples``). All answers are programs of a 1.5B teacher. Most sets are parts of
-the rows that two of four agreeing programs left (``reports/results/gpu-1.5b/programs/instruct.parquet``). The others:
+A training set is a JSONL file in ``sources/programs/`` with the hash that the experiment pins. The experiment draws as many rows
+of each as it compares (``instruct_tune.n_examples``). Answers are programs of a 1.5B teacher. Most sets are parts of the
+rows that two of four agreeing programs left (``reports/results/gpu-1.5b/programs/instruct.parquet``). The others:
 
 - ``human``: such rows for questions of GSM8K and MATH (``programs-human``).
 - ``random``: one answer to each of some of all questions, whichever returns a number. It needs the questions' texts
@@ -13,7 +14,8 @@ the rows that two of four agreeing programs left (``reports/results/gpu-1.5b/pro
   two or more of its four programs return, and no written step is wrong.
 - ``seed_questions`` (``--seed-questions``): what the teacher was asked for ``human``, 4,096 questions of GSM8K and MATH.
 
-With ``--ledger`` it writes only the questions of ``filters_programs.yaml``, by what the filters of a run made of them.
+With ``--ledger`` it writes nothing but the questions of ``filters_programs.yaml``, as Parquet files in
+``reports/results/gpu-1.5b/filtered/questions/``.
 """
 
 import argparse
@@ -155,7 +157,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--questions", type=Path, help="JSONL with the texts of all questions; makes the set random")
     parser.add_argument("--seed-questions", action="store_true", help="make seed_questions, from the files in sources/")
-    parser.add_argument("--ledger", type=Path, help="a run's ledger.parquet; writes the questions of filters_programs.yaml")
+    parser.add_argument(
+        "--ledger", type=Path, help="a run's ledger.parquet; writes the questions of filters_programs.yaml"
+    )
     args = parser.parse_args()
     if args.ledger:
         filter_questions(args.ledger)

@@ -15,7 +15,7 @@ LANGUAGES = (
     "ENGLISH", "CHINESE", "JAPANESE", "KOREAN", "RUSSIAN", "ARABIC", "HINDI", "SPANISH", "FRENCH", "GERMAN", "PORTUGUESE",
     "ITALIAN", "DUTCH", "POLISH", "TURKISH", "VIETNAMESE", "INDONESIAN",
 )
-# Frequent words that only English has among LANGUAGES, and short ones that others have too. lingua takes about 500 µs per
+# Frequent words of English that few of LANGUAGES have, and short ones that more have. lingua takes about 500 µs per
 # question; a text in Latin letters with enough of these words is English without asking it.
 ENGLISH = frozenset((
     "the", "and", "what", "how", "many", "find", "convert", "which", "that", "each", "then", "there", "much", "does", "value", "number", "with",
@@ -33,7 +33,7 @@ SHORT = frozenset(("a", "of", "is", "in", "to", "for", "by", "an", "at", "be", "
 MIN_ENGLISH_WORDS, MIN_ENGLISH_SHARE = 2, 0.25
 _FORMULA = re.compile(r"\$[^$]*\$|\\\[.*?\\\]|\\\(.*?\\\)|\\[a-zA-Z]+|[\d_^{}]+", re.DOTALL)
 _WORD = re.compile(r"[^\W\d_]+")
-# The last letter of the Latin blocks: a name such as Kōhei or Sofía does not make a text foreign.
+# Last letter of the block Latin Extended-B. A name such as Kōhei or Sofía does not make a text foreign.
 _LAST_LATIN = "\u024f"
 
 
@@ -69,15 +69,18 @@ def language_check(rule: str) -> Callable[[str], str | None]:
 
 
 def plainly_english(prose: str) -> bool:
-    """Whether a text without formulas is in Latin letters and has enough words that only English has.
+    """Whether a text without formulas has enough frequent English words, and accents at most in names.
 
-    One is enough for a text of few words that begins with a request: lingua takes "Convert to rectangular form." for Spanish.
+    One word is enough for a text of few words that begins with a request: lingua takes "Convert to rectangular form." for
+    Spanish.
     """
-    if not prose.isascii() and any(c > _LAST_LATIN and c.isalpha() for c in prose):
+    words = _WORD.findall(prose)
+    accented = [] if prose.isascii() else [word for word in words if not word.isascii()]
+    if any(word[0].islower() or max(word) > _LAST_LATIN for word in accented):
         return False
-    words = _WORD.findall(prose.lower())
+    words = [word.lower() for word in words]
     known = [word for word in words if word in ENGLISH]
-    asks = len(words) <= FEW_WORDS and bool(ASKING.intersection(words[:1]))
+    asks = len(words) <= FEW_WORDS and bool(ASKING.intersection(words[:1])) and not accented
     if len(set(known)) < MIN_ENGLISH_WORDS and not asks:
         return False
     return len(known) + sum(word in SHORT for word in words) >= MIN_ENGLISH_SHARE * len(words)

@@ -221,7 +221,9 @@ def run_stage(
     limit_spinning(os.environ)
     # Read when the libraries are imported: bars of a dozen libraries would drown the few lines that matter.
     os.environ |= {"HF_HUB_DISABLE_PROGRESS_BARS": "1", "MLFLOW_LOGGING_LEVEL": "ERROR", "TRANSFORMERS_VERBOSITY": "error", "TOKENIZERS_PARALLELISM": "false"}  # fmt: skip
-    faulthandler.enable()  # a crash inside a library is no exception: without this it says nothing but -11
+    # A segmentation fault raises no exception: without this only the code -11 is seen. The variable is for child processes.
+    faulthandler.enable()
+    os.environ.setdefault("PYTHONFAULTHANDLER", "1")
     logging.basicConfig(level=logging.INFO, stream=sys.stderr, force=True)
     for handler in logging.getLogger().handlers:
         handler.setFormatter(WithoutSecrets("%(message)s"))

@@ -115,7 +115,10 @@ def test_a_wrong_overlay_is_refused_and_writes_nothing(clone: Path, text: str, e
     [
         ("paper-mats", "Did you mean 'paper-math'?"),
         ("profiles/gpu135m.yaml", "Did you mean 'gpu-135m'?"),
-        ("zzz", "Expected one of: laptop, gpu-1.5b, gpu-1.5b-programs, gpu-135m, laptop-code, laptop-logic, paper-code, paper-math"),
+        (
+            "zzz",
+            "Expected one of: laptop, gpu-1.5b, gpu-1.5b-programs, gpu-135m, laptop-code, laptop-logic, paper-code, paper-math",
+        ),
     ],
 )
 def test_an_unknown_profile_names_its_neighbour(clone: Path, name: str, expected: str):

@@ -39,7 +39,7 @@ def started(work: Callable[..., None], *given: object) -> BaseProcess:
 
 
 def traced(work: Callable[..., None], *given: object) -> None:
-    """The work; a crash says where it was. One run of thousands ended with SIGSEGV, and nothing was known of it."""
+    """The work; a crash prints its traceback. One run of some thousand ended with SIGSEGV, and nothing was known of it."""
     faulthandler.enable()
     work(*given)
 

@@ -104,7 +104,7 @@ def test_a_bug_of_ours_ends_with_1_and_a_traceback(stage):
     assert "AssertionError: a bug" in err
 
 
-def test_a_crash_inside_a_library_says_where(stage):
+def test_a_crash_inside_a_library_prints_its_traceback(stage):
     code, _, err = ended(stage("import ctypes; ctypes.string_at(0)"))
     assert code == -signal.SIGSEGV
     assert "Segmentation fault" in err
