@@ -1,15 +1,17 @@
 """The recorded run in Git: its lock, and its tables as a DVC remote, so that a clone can be audited without a run."""
 
 import json
+from collections import Counter
 from collections.abc import Iterator
-from hashlib import md5
+from hashlib import md5, sha256
 from pathlib import Path
 
+import pyarrow.parquet as pq
 import pytest
 from dvc.repo import Repo
 
 from scalequest.audit.lock import parse_lock
-from scalequest.params import parse_params, parse_yaml
+from scalequest.params import parse_params, parse_yaml, read_yaml
 from tests.fakes import ROOT, real_data
 
 TABLES = ROOT / "reports" / "results" / "laptop" / "tables" / "files" / "md5"
@@ -51,6 +53,16 @@ def test_dvc_finds_the_tables_by_the_name_in_the_readme() -> None:
     assert "['remote \"tables\"']" in config
     assert "url = ../reports/results/laptop/tables" in config
     assert "dvc pull -r tables --allow-missing" in (ROOT / "README.md").read_text()
+
+
+@pytest.mark.parametrize("cell", ["passed", "rejected", "easiest", "hardest"])
+def test_the_cells_of_filters_programs_ask_their_pinned_questions(cell: str) -> None:
+    pinned = read_yaml(ROOT / "experiments" / "filters_programs.yaml")["cells"][cell]["set"]["own"]["filtered"]["asked"]
+    content = (ROOT / pinned["path"]).read_bytes()
+    assert sha256(content).hexdigest() == pinned["sha256"]
+    ids = pq.read_table(ROOT / pinned["path"])["id"].to_pylist()
+    assert len(set(ids)) == len(ids)
+    assert Counter(name.split("/")[0] for name in ids) == {"school": 1_200, "contest": 2_400}
 
 
 def test_the_rows_of_gsm8k_that_the_results_are_of_are_listed() -> None:
