@@ -51,6 +51,16 @@ def n_processes(runtime: Runtime) -> int:
     return number
 
 
+def free_port(config: Path) -> list[str]:
+    """Options of accelerate for a port that nobody uses: by default all trainings of a machine take the same one.
+
+    Empty where the configuration names a port, or several machines, which have to agree on one.
+    """
+    values = yaml.safe_load(config.read_text(encoding="utf-8")) or {}
+    own = values.get("main_process_port") is not None or values.get("num_machines", 1) != 1
+    return [] if own else ["--main_process_port", "0"]
+
+
 def here() -> int:
     """How many processes train, of which this is one."""
     return int(os.environ.get("WORLD_SIZE", "1"))
@@ -69,7 +79,8 @@ def launch(job: "Job", folder: Path, checkpoint: Path | None) -> "Trained":
     threads = job.runtime.threads or max(1, (os.cpu_count() or 1) // processes)
     config = str(job.runtime.accelerate)
     command = [
-        sys.executable, "-m", "accelerate.commands.launch", "--config_file", config, "-m", MODULE, str(folder)
+        sys.executable, "-m", "accelerate.commands.launch", "--config_file", config, *free_port(Path(config)), "-m", MODULE,
+        str(folder),
     ]  # fmt: skip
     process = subprocess.Popen(
         command, env=os.environ | {"OMP_NUM_THREADS": str(threads)}, preexec_fn=_end_with_the_stage

@@ -1,5 +1,7 @@
 """Training on a tiny real model: what is learned, full and LoRA, and the same bytes after a kill."""
 
+import socket
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -276,7 +278,11 @@ def test_two_processes_train_what_one_does(name: str, method: str, model: Path, 
     two = changed(laptop, runtime={"accelerate": str(ROOT / "profiles" / "accelerate" / "two-processes.yaml")})
     kind, rows = (SFT(), examples) if name == "sft" else (DPO(0.1), pairs(model))
     alone = train(StageRun(laptop), kind, model, tmp_path / "1", rows, settings(method)).metrics
-    shared = train(StageRun(two), kind, model, tmp_path / "2", rows, settings(method)).metrics
+    with socket.socket() as taken:
+        with suppress(OSError):  # somebody has it: as good
+            # accelerate's default port, as another training has it that starts at the same time: bound, not yet listening.
+            taken.bind(("", 29_500))
+        shared = train(StageRun(two), kind, model, tmp_path / "2", rows, settings(method)).metrics
     assert (alone.pop("processes"), shared.pop("processes")) == (1, 2)
     for metrics in (alone, shared):
         metrics |= {f"reloaded.{key}": value for key, value in metrics.pop("reloaded").items()}
