@@ -3,9 +3,10 @@
     python benchmarks/program_sets.py [--questions sources/all.jsonl] [--seed-questions]
     python benchmarks/program_sets.py --ledger data/ledger.parquet
 
-A training set is a JSONL file in ``sources/programs/`` with the hash that the experiment pins. The experiment draws as many rows
-of each as it compares (``instruct_tune.n_examples``). Answers are programs of a 1.5B teacher. Most sets are parts of the
-rows that two of four agreeing programs left (``reports/results/gpu-1.5b/programs/instruct.parquet``). The others:
+A training set is a JSONL file in ``sources/programs/`` with the hash that the experiment pins. The experiment draws as
+many rows of each as it compares (``instruct_tune.n_examples``). Answers are programs of a 1.5B teacher. Most sets are
+parts of the rows that two of four agreeing programs left (``reports/results/gpu-1.5b/programs/instruct.parquet``). The
+others:
 
 - ``human``: such rows for questions of GSM8K and MATH (``programs-human``).
 - ``random``: one answer to each of some of all questions, whichever returns a number. It needs the questions' texts

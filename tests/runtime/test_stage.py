@@ -111,6 +111,14 @@ def test_a_crash_inside_a_library_prints_its_traceback(stage):
     assert " in main" in err
 
 
+def test_so_does_a_crash_of_a_process_that_the_stage_starts(stage):
+    crash = "import ctypes; ctypes.string_at(0)"
+    code, _, err = ended(stage(f"import subprocess; subprocess.run([sys.executable, '-c', {crash!r}])"))
+    assert code == 0
+    assert "Segmentation fault" in err
+    assert " in string_at" in err
+
+
 def test_ctrl_c_ends_with_130_because_dvc_would_take_0_for_done(stage):
     code, _, err = ended(stage("raise KeyboardInterrupt"))
     assert code == 130
